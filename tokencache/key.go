@@ -1,0 +1,33 @@
+package tokencache
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+)
+
+// A Key says whose tokens an entry holds. A refresh token may only ever go back
+// to the issuer and client it came from (RFC 6749 section 10.4), so both are part
+// of the key: another issuer or client never finds the entry.
+type Key struct {
+	Issuer   string // The provider: its issuer identifier, or its token URL.
+	ClientID string // The OAuth client the tokens were issued to.
+	Account  string // Which of the user's accounts; "" if the application has one.
+	Audience string // The resource the tokens are for (RFC 8707); "" for the default.
+}
+
+// Name returns the name under which a Store keeps the entry: a hash, the same on
+// every machine and in every version of this module, safe as a file name, which
+// tells nothing about the account.
+func (k Key) Name() string {
+	h := sha256.New()
+	h.Write([]byte("stayauth key v1"))
+	for _, part := range []string{k.Issuer, k.ClientID, k.Account, k.Audience} {
+		// Length-prefixed, so that no two keys share an encoding.
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
+		h.Write(n[:])
+		h.Write([]byte(part))
+	}
+	return hex.EncodeToString(h.Sum(nil)[:20])
+}

@@ -1,0 +1,90 @@
+package tokencache
+
+import (
+	"encoding/json"
+	"maps"
+	"time"
+)
+
+// A Record is one login: the tokens of one account at one provider, and what is
+// needed to renew them safely. Its secrets print as "[redacted]".
+//
+// Times are wall-clock times with a resolution of one second or finer; the zero
+// Time means "not known", never "never".
+type Record struct {
+	Key Key // Whose tokens these are. Set by Cache.Save.
+
+	// TokenURL is the token endpoint that issued the refresh token, and the only
+	// one that it may be sent to.
+	TokenURL string
+
+	AccessToken  Secret
+	TokenType    string // As the provider wrote it, "Bearer" for instance.
+	RefreshToken Secret // Empty if the grant has none, as client credentials.
+	IDToken      Secret
+	Scope        string // Granted scopes, separated by spaces.
+
+	AuthorizedAt  time.Time // When the user logged in.
+	ObtainedAt    time.Time // When the access token was obtained.
+	Expiry        time.Time // When the access token expires.
+	RefreshAt     time.Time // When the provider asks to refresh (refresh_in).
+	RefreshExpiry time.Time // When the refresh token expires.
+
+	// Grant is random and new for every login. Two records with the same Grant
+	// descend from one login, and the higher Generation is the newer.
+	Grant      string
+	Generation uint64 // +1 for every refresh.
+
+	// Attempt is the journal: set before the refresh token is sent, and gone when
+	// the answer is saved. A record that is found with it belongs to a refresh whose
+	// outcome is not known.
+	Attempt *Attempt
+
+	// ForcedAt is when the access token was last replaced because an API refused
+	// it, so that an API that refuses everything cannot cause a storm of refreshes.
+	ForcedAt time.Time
+
+	// Tombstone, if not nil, says that the provider has refused the refresh token.
+	// Only a login ends that state.
+	Tombstone *Tombstone
+
+	// Extra holds the other members of the provider's answer, such as
+	// "instance_url": strings as they are, anything else as JSON.
+	Extra map[string]Secret
+
+	// unknown holds members that a newer version of this module wrote.
+	unknown map[string]json.RawMessage
+}
+
+// An Attempt says who was about to spend the record's refresh token, and when.
+type Attempt struct {
+	At  time.Time
+	PID int
+}
+
+// A Tombstone says why a refresh token is dead. It holds no secret.
+type Tombstone struct {
+	At          time.Time
+	Code        string // The provider's error code, such as "invalid_grant".
+	Description string // The provider's words, shortened.
+
+	// Interrupted says that an earlier refresh with this token had no known outcome:
+	// the token may be dead because that refresh succeeded and its answer was lost.
+	Interrupted bool
+}
+
+// Clone returns a deep copy.
+func (r *Record) Clone() *Record {
+	c := *r
+	c.Extra = maps.Clone(r.Extra)
+	c.unknown = maps.Clone(r.unknown)
+	if r.Attempt != nil {
+		a := *r.Attempt
+		c.Attempt = &a
+	}
+	if r.Tombstone != nil {
+		t := *r.Tombstone
+		c.Tombstone = &t
+	}
+	return &c
+}

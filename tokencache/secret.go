@@ -1,0 +1,42 @@
+package tokencache
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+)
+
+// A Secret is a string that does not print: fmt, encoding/json and log/slog show
+// "[redacted]" in its place, or nothing if it is empty. Convert it to a string
+// to use it. Comparing it with == is meant for tokens the process already holds,
+// not for authenticating anybody.
+type Secret string
+
+const redacted = "[redacted]"
+
+// String returns a placeholder.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return redacted
+}
+
+// GoString returns a placeholder.
+func (s Secret) GoString() string { return strconv.Quote(s.String()) }
+
+// Format writes a placeholder whatever the verb.
+func (s Secret) Format(f fmt.State, verb rune) {
+	if verb == 'q' || verb == 'v' && f.Flag('#') {
+		io.WriteString(f, s.GoString())
+		return
+	}
+	io.WriteString(f, s.String())
+}
+
+// MarshalText returns a placeholder; encoding/json uses it too.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// LogValue returns a placeholder.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }

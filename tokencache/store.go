@@ -1,0 +1,81 @@
+package tokencache
+
+import (
+	"context"
+	"errors"
+	"iter"
+)
+
+// What a Store can report. Test with errors.Is: stores wrap these with the
+// name of the entry or file and the remedy.
+var (
+	// ErrNotFound means that nothing is stored under the name. It is the only
+	// error that may be read as "logged out".
+	ErrNotFound = errors.New("not found")
+
+	// ErrConflict means that the entry is no longer at the version the caller
+	// named, and that nothing was changed.
+	ErrConflict = errors.New("changed by someone else")
+
+	// ErrCorrupt means that the entry is there and cannot be read: it is damaged,
+	// or sealed with a key that is not at hand. It is never deleted automatically
+	// and never mistaken for "logged out".
+	ErrCorrupt = errors.New("damaged, or sealed with another key")
+
+	// ErrUnavailable means that the store cannot be used now: a locked keyring, a
+	// read-only directory, a full disk, a server that is down. Locked is not empty.
+	ErrUnavailable = errors.New("store unavailable")
+)
+
+// A Version identifies one saved state of an entry. The zero Version means
+// "absent". Versions are opaque: compare them only for equality.
+type Version string
+
+// A Store keeps small sealed entries by name, and lets processes that share it
+// take turns. Refresh tokens may be spent once, so what a Store promises decides
+// whether a login survives; package storetest checks every sentence below.
+//
+// A name is 1 to 128 bytes of any value, and case matters. Entries hold any
+// bytes, including none: an empty entry is not an absent one. All methods are
+// safe for concurrent use, and return promptly, with an error that wraps
+// ctx.Err(), once ctx is done.
+type Store interface {
+	// Load returns what was last saved under name. If there is nothing, the error
+	// wraps ErrNotFound. The caller may modify data.
+	Load(ctx context.Context, name string) (data []byte, v Version, err error)
+
+	// Save replaces the entry only if it is still at old, else the error wraps
+	// ErrConflict and nothing has changed. A nil error means that the data survives
+	// a crash of the process and of the machine. On any other error the entry holds
+	// either the old or the new data, whole. Save does not keep data.
+	Save(ctx context.Context, name string, data []byte, old Version) (Version, error)
+
+	// Delete removes the entry if it is at old, else the error wraps ErrConflict
+	// and nothing has changed. A missing entry is not an error.
+	Delete(ctx context.Context, name string, old Version) error
+
+	// Lock waits for the exclusive lock on name, across all processes that share
+	// the store, until ctx is done. The lock ends with unlock or with the death of
+	// the process, never with the passing of time while its holder lives. It need
+	// not exist as an entry, and does not stop Load, Save or Delete. Calling unlock
+	// again does nothing and returns nil.
+	Lock(ctx context.Context, name string) (unlock func() error, err error)
+}
+
+// A Preflighter is a Store that can tell, without changing the entry, whether
+// it could be saved now with size bytes. It is asked before a refresh token is
+// spent: a full disk or a locked keyring must be noticed while that is harmless.
+type Preflighter interface {
+	Preflight(ctx context.Context, name string, size int) error
+}
+
+// A Lister is a Store that can list the names of its entries, in any order.
+type Lister interface {
+	List(ctx context.Context) iter.Seq2[string, error]
+}
+
+// A Confidential store keeps what it holds secret by itself, as process memory
+// or an OS keyring does. Only such a store may be used by a Cache without keys.
+type Confidential interface {
+	Confidential() bool
+}

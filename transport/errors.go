@@ -1,0 +1,100 @@
+package transport
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A Kind says what an error asks of the program. Kinds are errors themselves, to
+// be used with errors.Is: errors.Is(err, transport.ErrLoginRequired).
+type Kind string
+
+// The kinds of errors. Only the first needs the user.
+const (
+	// ErrLoginRequired: nothing is stored, or the provider has refused the refresh
+	// token for good. Nothing but a new login helps, and no network is used until
+	// there is one.
+	ErrLoginRequired Kind = "login required"
+
+	// ErrMisconfigured: the program or the registration of the client at the provider
+	// is wrong. The login is kept; the error says what to fix.
+	ErrMisconfigured Kind = "misconfigured"
+
+	// ErrUnavailable: the provider was not reached, or asked to be left alone for a
+	// while. The refresh token was not spent.
+	ErrUnavailable Kind = "provider unavailable"
+
+	// ErrAmbiguous: a request was sent and no usable answer came back. The refresh
+	// token may have been spent; it is presented again soon, a few times.
+	ErrAmbiguous Kind = "outcome unknown"
+
+	// ErrStorage: the token cache could not be read, locked or written. The cause
+	// wraps one of the errors of package tokencache.
+	ErrStorage Kind = "token cache"
+)
+
+// Error makes a Kind usable with errors.Is.
+func (k Kind) Error() string { return string(k) }
+
+// An Error is what every function of this package returns when it fails on its
+// own account. It never contains a token, a client secret, a request or a body.
+type Error struct {
+	Kind Kind
+	Op   string // What was being done: "refresh", "exchange", "revoke", "config", ...
+
+	Field  string // The configuration field that is at fault, if one is.
+	Remedy string // What to do about it, if this package knows.
+
+	// What the token endpoint answered (RFC 6749 section 5.2), if it did.
+	Status      int    // HTTP status
+	Code        string // the "error" member
+	Description string // "error_description", cleaned, at most 200 bytes
+
+	// RetryAfter is how long the provider asks to wait. RetryAt is when the next
+	// attempt will be made; the zero Time means that none is planned.
+	RetryAfter time.Duration
+	RetryAt    time.Time
+
+	Err error // The cause, if there is one.
+}
+
+// Error says what happened and what to do about it, in one line.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("stayauth")
+	if e.Op != "" {
+		b.WriteString(": " + e.Op)
+	}
+	if e.Field != "" {
+		b.WriteString(" " + e.Field)
+	}
+	b.WriteString(": " + string(e.Kind))
+	if e.Code != "" {
+		b.WriteString(": " + e.Code)
+	}
+	if e.Description != "" {
+		b.WriteString(": " + e.Description)
+	}
+	if e.Status != 0 {
+		fmt.Fprintf(&b, " (HTTP %d)", e.Status)
+	}
+	if e.Err != nil {
+		b.WriteString(": " + e.Err.Error())
+	}
+	if !e.RetryAt.IsZero() {
+		b.WriteString("; next attempt at " + e.RetryAt.Format(time.RFC3339))
+	}
+	if e.Remedy != "" {
+		b.WriteString("; " + e.Remedy)
+	}
+	return b.String()
+}
+
+// Unwrap returns the kind and the cause.
+func (e *Error) Unwrap() []error {
+	if e.Err == nil {
+		return []error{e.Kind}
+	}
+	return []error{e.Kind, e.Err}
+}
