@@ -52,32 +52,32 @@ type Record struct {
 	// "instance_url": strings as they are, anything else as JSON.
 	Extra map[string]Secret
 
-	// unknown holds members that a newer version of this module wrote.
-	unknown map[string]json.RawMessage
+	// unknown holds the members that a newer version of this module wrote. They are
+	// not ours to print, and fmt does not look behind a pointer this deep.
+	unknown *map[string]json.RawMessage
 }
 
 // An Attempt says who was about to spend the record's refresh token, and when.
 type Attempt struct {
-	At  time.Time
-	PID int
+	At  time.Time `json:"at"`
+	PID int       `json:"pid"`
 }
 
 // A Tombstone says why a refresh token is dead. It holds no secret.
 type Tombstone struct {
-	At          time.Time
-	Code        string // The provider's error code, such as "invalid_grant".
-	Description string // The provider's words, shortened.
+	At          time.Time `json:"at"`
+	Code        string    `json:"code"`                  // The provider's error code, such as "invalid_grant".
+	Description string    `json:"description,omitempty"` // The provider's words, shortened.
 
 	// Interrupted says that an earlier refresh with this token had no known outcome:
 	// the token may be dead because that refresh succeeded and its answer was lost.
-	Interrupted bool
+	Interrupted bool `json:"interrupted,omitempty"`
 }
 
 // Clone returns a deep copy.
 func (r *Record) Clone() *Record {
 	c := *r
 	c.Extra = maps.Clone(r.Extra)
-	c.unknown = maps.Clone(r.unknown)
 	if r.Attempt != nil {
 		a := *r.Attempt
 		c.Attempt = &a

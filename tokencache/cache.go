@@ -1,0 +1,201 @@
+package tokencache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+)
+
+// A Cache keeps Records in a Store, sealed. Its methods are safe for concurrent
+// use. Errors wrap ErrNotFound, ErrConflict, ErrCorrupt, ErrUnavailable or
+// ctx.Err(), and hold no secret.
+type Cache struct {
+	store Store
+	keys  *keySet // nil if entries are not sealed
+}
+
+// New returns a Cache on store that seals with keys. The keys may be nil only for
+// a store that is Confidential.
+func New(store Store, keys KeySource) (*Cache, error) {
+	if store == nil {
+		return nil, errors.New("tokencache.New: no store")
+	}
+	if keys != nil {
+		return &Cache{store: store, keys: &keySet{source: keys}}, nil
+	}
+	if c, ok := store.(Confidential); !ok || !c.Confidential() {
+		return nil, fmt.Errorf("tokencache.New: %T does not keep secrets by itself: give New keys, from KeyFile for instance", store)
+	}
+	return &Cache{store: store}, nil
+}
+
+// Load returns the record of key. If there is none, the error wraps ErrNotFound;
+// a record that is there and cannot be read gives ErrCorrupt.
+func (c *Cache) Load(ctx context.Context, key Key) (*Record, Version, error) {
+	name := key.Name()
+	plain, v, _, err := c.load(ctx, name)
+	if err != nil {
+		return nil, "", err
+	}
+	r, err := decodeRecord(plain)
+	if err != nil {
+		return nil, "", fmt.Errorf("entry %q: %w", name, err)
+	}
+	if r.Key != key {
+		return nil, "", fmt.Errorf("entry %q: %w: it holds the record of another key", name, ErrCorrupt)
+	}
+	return r, v, nil
+}
+
+// Save stores r as the record of key if the stored one is still at old, else the
+// error wraps ErrConflict. The Version "" means that there is no record yet. Save
+// does not modify r, and uses key instead of r.Key.
+func (c *Cache) Save(ctx context.Context, key Key, r *Record, old Version) (Version, error) {
+	plain, err := encode(key, r)
+	if err != nil {
+		return "", err
+	}
+	save := func(keys *[]dataKey) (Version, error) {
+		data, err := seal(keys, key.Name(), plain)
+		if err != nil {
+			return "", err
+		}
+		return c.store.Save(ctx, key.Name(), data, old)
+	}
+	if c.keys == nil {
+		return save(nil)
+	}
+	if old == "" && c.rotates() {
+		return c.saveNew(ctx, save)
+	}
+	keys, err := c.keys.get(ctx, nil)
+	if err != nil {
+		return "", err
+	}
+	return save(keys)
+}
+
+// Delete removes the record of key if it is at old, else the error wraps
+// ErrConflict. A missing record is not an error.
+func (c *Cache) Delete(ctx context.Context, key Key, old Version) error {
+	return c.store.Delete(ctx, key.Name(), old)
+}
+
+// Lock waits until it holds the exclusive lock on the record of key, as
+// Store.Lock does.
+func (c *Cache) Lock(ctx context.Context, key Key) (unlock func() error, err error) {
+	return c.store.Lock(ctx, key.Name())
+}
+
+// Preflight reports whether r, or a record up to 4 KiB longer, could be saved now
+// as the record of key, as far as the store can tell: nil from a store that is no
+// Preflighter says only that the sealing key is at hand.
+func (c *Cache) Preflight(ctx context.Context, key Key, r *Record) error {
+	const margin = 4 << 10 // a provider's next answer may be longer than its last
+	plain, err := encode(key, r)
+	if err != nil {
+		return err
+	}
+	size := len(plain) + margin
+	if c.keys != nil {
+		if _, err := c.keys.get(ctx, nil); err != nil {
+			return err
+		}
+		size += sealOverhead
+	}
+	if p, ok := c.store.(Preflighter); ok {
+		return p.Preflight(ctx, key.Name(), size)
+	}
+	return nil
+}
+
+// List returns the records in any order. One that cannot be read is an error in
+// its place, and the others follow. The store must be a Lister.
+func (c *Cache) List(ctx context.Context) iter.Seq2[*Record, error] {
+	return func(yield func(*Record, error) bool) {
+		lister, ok := c.store.(Lister)
+		if !ok {
+			yield(nil, fmt.Errorf("%T cannot list its entries: %w", c.store, errors.ErrUnsupported))
+			return
+		}
+		for name, err := range lister.List(ctx) {
+			var r *Record
+			if err == nil {
+				if r, err = c.loadNamed(ctx, name); errors.Is(err, ErrNotFound) {
+					continue // deleted meanwhile
+				}
+			}
+			if !yield(r, err) {
+				return
+			}
+		}
+	}
+}
+
+// loadNamed loads the record of an entry whose Key is known only to the record.
+func (c *Cache) loadNamed(ctx context.Context, name string) (*Record, error) {
+	plain, _, _, err := c.load(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	r, err := decodeRecord(plain)
+	if err == nil && r.Key.Name() != name {
+		err = fmt.Errorf("%w: it holds the record of another key", ErrCorrupt)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("entry %q: %w", name, err)
+	}
+	return r, nil
+}
+
+// load returns the plain content of an entry, its version, and the keys with
+// which it was opened.
+func (c *Cache) load(ctx context.Context, name string) (plain []byte, v Version, keys *[]dataKey, err error) {
+	data, v, err := c.store.Load(ctx, name)
+	if err != nil {
+		return nil, "", nil, err
+	}
+	if c.keys == nil {
+		if _, err := sealedWith(name, data); err == nil {
+			return nil, "", nil, fmt.Errorf("%w: entry %q is sealed and this cache has no keys", ErrCorrupt, name)
+		}
+		return data, v, nil, nil
+	}
+	if keys, err = c.keys.get(ctx, nil); err != nil {
+		return nil, "", nil, err
+	}
+	for {
+		plain, err = unseal(*keys, name, data)
+		if !errors.Is(err, errUnknownKey) {
+			return plain, v, keys, err
+		}
+		// Another process may have changed the keys since they were asked for, or
+		// may have done so and sealed the entry anew since it was read.
+		if keys, err = c.keys.get(ctx, keys); err != nil {
+			return nil, "", nil, err
+		}
+		seen := v
+		if data, v, err = c.store.Load(ctx, name); err != nil {
+			return nil, "", nil, err
+		}
+		if plain, err = unseal(*keys, name, data); !errors.Is(err, errUnknownKey) || v == seen {
+			return plain, v, keys, err
+		}
+	}
+}
+
+// encode returns the stored form of r as the record of key.
+func encode(key Key, r *Record) ([]byte, error) {
+	c := *r
+	c.Key = key
+	return encodeRecord(&c)
+}
+
+// seal returns what is stored: plain itself if keys is nil.
+func seal(keys *[]dataKey, name string, plain []byte) ([]byte, error) {
+	if keys == nil {
+		return plain, nil
+	}
+	return (*keys)[0].seal(name, plain)
+}

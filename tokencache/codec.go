@@ -1,0 +1,175 @@
+package tokencache
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"time"
+	"unicode/utf8"
+)
+
+// recordVersion is the version of the record format. It is raised only when an
+// older reader would misunderstand a record; a new member alone does not need it,
+// because readers keep the members they do not know.
+const recordVersion = 1
+
+// A member pairs a name in the stored form with the field that holds its value.
+type member struct {
+	name  string
+	value any // a pointer to a type that marshals itself raw, unlike Secret
+}
+
+// members lists the stored form of a record: the one table that encoding and
+// decoding share. The names are for ever.
+func (r *Record) members() []member {
+	return []member{
+		{"issuer", (*text)(&r.Key.Issuer)},
+		{"client_id", (*text)(&r.Key.ClientID)},
+		{"account", (*text)(&r.Key.Account)},
+		{"audience", (*text)(&r.Key.Audience)},
+		{"token_url", (*text)(&r.TokenURL)},
+		{"access_token", (*text)(&r.AccessToken)},
+		{"token_type", (*text)(&r.TokenType)},
+		{"refresh_token", (*text)(&r.RefreshToken)},
+		{"id_token", (*text)(&r.IDToken)},
+		{"scope", (*text)(&r.Scope)},
+		{"authorized_at", (*instant)(&r.AuthorizedAt)},
+		{"obtained_at", (*instant)(&r.ObtainedAt)},
+		{"expiry", (*instant)(&r.Expiry)},
+		{"refresh_at", (*instant)(&r.RefreshAt)},
+		{"refresh_expiry", (*instant)(&r.RefreshExpiry)},
+		{"grant", (*text)(&r.Grant)},
+		{"generation", &r.Generation},
+		{"attempt", &r.Attempt},
+		{"forced_at", (*instant)(&r.ForcedAt)},
+		{"tombstone", &r.Tombstone},
+		{"extra", (*extra)(&r.Extra)},
+	}
+}
+
+// encodeRecord returns the stored form of r, with its secrets in the clear.
+func encodeRecord(r *Record) ([]byte, error) {
+	out := make(map[string]json.RawMessage)
+	if r.unknown != nil {
+		maps.Copy(out, *r.unknown)
+	}
+	out["v"] = json.RawMessage(fmt.Sprint(recordVersion))
+	for _, m := range r.members() {
+		if reflect.ValueOf(m.value).Elem().IsZero() {
+			continue
+		}
+		raw, err := json.Marshal(m.value)
+		if err != nil {
+			return nil, fmt.Errorf("record: member %q cannot be written", m.name)
+		}
+		out[m.name] = raw
+	}
+	return json.Marshal(out) // in the order of the names
+}
+
+// decodeRecord parses what encodeRecord wrote. Its errors wrap ErrCorrupt and
+// never quote the data, which holds secrets.
+func decodeRecord(data []byte) (*Record, error) {
+	var in map[string]json.RawMessage
+	if json.Unmarshal(data, &in) != nil || in == nil {
+		return nil, fmt.Errorf("%w: the record is not a JSON object", ErrCorrupt)
+	}
+	var v int
+	if json.Unmarshal(in["v"], &v) != nil || v < 1 {
+		return nil, fmt.Errorf("%w: the record has no version", ErrCorrupt)
+	}
+	if v > recordVersion {
+		return nil, fmt.Errorf("%w: the record has format %d, written by a newer version of stayauth, and this one reads up to %d: update the program",
+			ErrCorrupt, v, recordVersion)
+	}
+	delete(in, "v")
+	r := new(Record)
+	for _, m := range r.members() {
+		raw, ok := in[m.name]
+		if !ok {
+			continue
+		}
+		if json.Unmarshal(raw, m.value) != nil {
+			return nil, fmt.Errorf("%w: member %q of the record is malformed", ErrCorrupt, m.name)
+		}
+		delete(in, m.name)
+	}
+	if len(in) > 0 {
+		r.unknown = &in
+	}
+	return r, nil
+}
+
+// text is a string as it is stored. Tokens are printable ASCII as RFC 6749
+// appendix A has it, but what a provider sends must come back unchanged whatever
+// it is, and JSON strings cannot hold bytes that are not UTF-8.
+type text string
+
+type binaryText struct {
+	Base64 []byte `json:"base64"`
+}
+
+func (t text) MarshalJSON() ([]byte, error) {
+	if utf8.ValidString(string(t)) {
+		return json.Marshal(string(t))
+	}
+	return json.Marshal(binaryText{[]byte(t)})
+}
+
+func (t *text) UnmarshalJSON(data []byte) error {
+	if !bytes.HasPrefix(data, []byte("{")) {
+		return json.Unmarshal(data, (*string)(t))
+	}
+	var b binaryText
+	err := json.Unmarshal(data, &b)
+	*t = text(b.Base64)
+	return err
+}
+
+// extra is Record.Extra as it is stored.
+type extra map[string]Secret
+
+func (e extra) MarshalJSON() ([]byte, error) {
+	out := make(map[string]text, len(e))
+	for k, v := range e {
+		out[k] = text(v)
+	}
+	return json.Marshal(out)
+}
+
+func (e *extra) UnmarshalJSON(data []byte) error {
+	var in map[string]text
+	err := json.Unmarshal(data, &in)
+	if in == nil {
+		return err
+	}
+	*e = make(extra, len(in))
+	for k, v := range in {
+		(*e)[k] = Secret(v)
+	}
+	return err
+}
+
+// instant is a time as it is stored: RFC 3339 in UTC, with nanoseconds.
+type instant time.Time
+
+// RFC 3339 has four digits for the year. A provider that promises more must not
+// make the record unwritable, because the refresh token would be lost with it.
+var endOfTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
+func (i instant) MarshalJSON() ([]byte, error) {
+	t := time.Time(i).UTC()
+	if t.After(endOfTime) {
+		t = endOfTime
+	}
+	if t.Before(time.Time{}) {
+		t = time.Time{}
+	}
+	return t.MarshalJSON()
+}
+
+func (i *instant) UnmarshalJSON(data []byte) error {
+	return (*time.Time)(i).UnmarshalJSON(data)
+}

@@ -1,0 +1,274 @@
+package tokencache
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// Dir is a Store in a directory, shared by every process of the user that opens
+// the same path. Each entry is a file that is replaced atomically and synced to
+// the disk; locks are kernel locks on files of their own, which the kernel
+// releases when a process dies. The directory must be on a file system with
+// working locks: a local disk, rather than a network share.
+//
+// A Dir does not keep secrets by itself, so a Cache needs keys for it.
+type Dir struct {
+	path  string // absolute
+	root  *os.Root
+	gates gates
+}
+
+// The directory holds these two. Lock files are apart because they stay for ever.
+const (
+	entriesDir = "entries"
+	locksDir   = "locks"
+)
+
+// OpenDir opens the store in the directory at path, and creates it with mode 0700
+// if it is not there. It refuses a directory that belongs to another user or that
+// others may write to. Errors wrap ErrUnavailable and name the path.
+func OpenDir(path string) (*Dir, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil || path == "" {
+		return nil, fmt.Errorf("%w: OpenDir: %q is not a path to a directory", ErrUnavailable, path)
+	}
+	if err := os.MkdirAll(abs, 0o700); err != nil {
+		return nil, ioError("create", abs, err)
+	}
+	root, err := os.OpenRoot(abs)
+	if err != nil {
+		return nil, ioError("open", abs, err)
+	}
+	d := &Dir{path: abs, root: root}
+	if err := d.prepare(); err != nil {
+		root.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *Dir) prepare() error {
+	for _, dir := range []string{".", entriesDir, locksDir} {
+		full := filepath.Join(d.path, dir)
+		if dir != "." {
+			if err := d.root.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+				return ioError("create", full, err)
+			}
+		}
+		info, err := d.root.Lstat(dir)
+		if err != nil {
+			return ioError("open", full, err)
+		}
+		if !info.IsDir() {
+			return fmt.Errorf("%w: %s is not a directory: move it away", ErrUnavailable, full)
+		}
+		if err := checkOwned(full, info, 0o022); err != nil {
+			return err
+		}
+	}
+	if err := removeLeftovers(d.root, entriesDir); err != nil {
+		return ioError("list", filepath.Join(d.path, entriesDir), err)
+	}
+	return nil
+}
+
+// Load implements Store.
+func (d *Dir) Load(ctx context.Context, name string) ([]byte, Version, error) {
+	if err := checkName(ctx, name); err != nil {
+		return nil, "", err
+	}
+	data, err := d.read(name)
+	if err != nil {
+		return nil, "", err
+	}
+	return data, contentVersion(data), nil
+}
+
+// Save implements Store.
+func (d *Dir) Save(ctx context.Context, name string, data []byte, old Version) (Version, error) {
+	unlock, err := d.at(ctx, name, old)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if err := replaceFile(d.root, entryFile(name), data); err != nil {
+		return "", ioError("write", d.full(entryFile(name)), err)
+	}
+	return contentVersion(data), nil
+}
+
+// Delete implements Store.
+func (d *Dir) Delete(ctx context.Context, name string, old Version) error {
+	unlock, err := d.at(ctx, name, old)
+	if errors.Is(err, errAbsent) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	file := entryFile(name)
+	err = d.root.Remove(file)
+	if err == nil {
+		err = syncDir(d.root, entriesDir)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return ioError("remove", d.full(file), err)
+	}
+	return nil
+}
+
+// errAbsent is the conflict of an entry that is not there.
+var errAbsent = fmt.Errorf("%w: it is absent", ErrConflict)
+
+// at takes the lock that makes compare-and-swap atomic across processes, and
+// compares. The lock is held for a write at most, and has nothing to do with Lock,
+// which is held while a refresh token is spent.
+func (d *Dir) at(ctx context.Context, name string, old Version) (unlock func() error, err error) {
+	if err := checkName(ctx, name); err != nil {
+		return nil, err
+	}
+	unlock, err = d.lock(ctx, name, ".write")
+	if err != nil {
+		return nil, err
+	}
+	data, err := d.read(name)
+	switch {
+	case errors.Is(err, ErrNotFound) && old == "":
+		return unlock, nil
+	case errors.Is(err, ErrNotFound):
+		err = fmt.Errorf("entry %q: %w", name, errAbsent)
+	case err == nil && contentVersion(data) == old:
+		return unlock, nil
+	case err == nil:
+		err = fmt.Errorf("entry %q: %w", name, ErrConflict)
+	}
+	unlock()
+	return nil, err
+}
+
+// Lock implements Store.
+func (d *Dir) Lock(ctx context.Context, name string) (unlock func() error, err error) {
+	if err := checkName(ctx, name); err != nil {
+		return nil, err
+	}
+	return d.lock(ctx, name, ".lock")
+}
+
+// lock takes the lock file of name with the given suffix. Goroutines of this
+// process queue in front of it, so that only one of them polls.
+func (d *Dir) lock(ctx context.Context, name, suffix string) (unlock func() error, err error) {
+	file := filepath.Join(d.path, locksDir, encodeName(name)+suffix)
+	leave, err := d.gates.enter(ctx, file)
+	if err != nil {
+		return nil, fmt.Errorf("waiting for the lock %s: %w", file, err)
+	}
+	release, err := lockFile(ctx, file)
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	var once sync.Once
+	return func() (err error) {
+		once.Do(func() { err = release(); leave() })
+		return err
+	}, nil
+}
+
+// Preflight implements Preflighter: it writes size bytes to a temporary file in
+// the directory and removes them again.
+func (d *Dir) Preflight(ctx context.Context, name string, size int) error {
+	if err := checkName(ctx, name); err != nil {
+		return err
+	}
+	data := make([]byte, size)
+	rand.Read(data) // some file systems need no space for zeros
+	temp, err := writeTemp(d.root, entriesDir, data)
+	if err == nil {
+		err = d.root.Remove(temp)
+	}
+	if err != nil {
+		return ioError("write to", filepath.Join(d.path, entriesDir), err)
+	}
+	return nil
+}
+
+// List implements Lister.
+func (d *Dir) List(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		if err := ctx.Err(); err != nil {
+			yield("", err)
+			return
+		}
+		files, err := fs.ReadDir(d.root.FS(), entriesDir)
+		if err != nil {
+			yield("", ioError("list", filepath.Join(d.path, entriesDir), err))
+			return
+		}
+		for _, f := range files {
+			if name, ok := decodeName(f.Name()); ok && !yield(name, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (d *Dir) read(name string) ([]byte, error) {
+	file := entryFile(name)
+	f, err := openFile(d.root, file)
+	if errors.Is(err, fs.ErrNotExist) {
+		// A directory that went away, with a removed disk for instance, is no logout.
+		if _, err := d.root.Lstat(entriesDir); err != nil {
+			return nil, ioError("open", filepath.Join(d.path, entriesDir), err)
+		}
+		return nil, fmt.Errorf("entry %q: %w", name, ErrNotFound)
+	}
+	if err != nil {
+		return nil, ioError("open", d.full(file), err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(f)
+	if err != nil {
+		return nil, ioError("read", d.full(file), err)
+	}
+	return data, nil
+}
+
+func (d *Dir) full(file string) string { return filepath.Join(d.path, filepath.FromSlash(file)) }
+
+// contentVersion makes the version out of the content: sealed entries never
+// repeat, and there is nothing beside the file that could be lost or out of step.
+func contentVersion(data []byte) Version {
+	sum := sha256.Sum256(data)
+	return Version(hex.EncodeToString(sum[:16]))
+}
+
+// entryFile returns the file of an entry, relative to the directory.
+func entryFile(name string) string { return entriesDir + "/" + encodeName(name) }
+
+// File systems disagree about case, length and which characters are special.
+// What all of them keep apart is a letter followed by base32: no longer than 206
+// bytes for 128, and never a reserved name such as COM1.
+var fileNames = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
+
+func encodeName(name string) string { return "e" + fileNames.EncodeToString([]byte(name)) }
+
+func decodeName(file string) (name string, ok bool) {
+	rest, ok := strings.CutPrefix(file, "e")
+	raw, err := fileNames.DecodeString(rest)
+	name = string(raw)
+	// Encoded again, because base32 reads some strings that it never writes.
+	return name, ok && err == nil && encodeName(name) == file && checkName(context.Background(), name) == nil
+}

@@ -1,0 +1,94 @@
+package tokencache
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// tempPrefix marks files that are being written. A name that a Dir or a key file
+// uses never begins with it.
+const tempPrefix = ".tmp-"
+
+// replaceFile puts data in the place of the file called name under root, so that
+// readers and crashes see the old or the new file, whole.
+func replaceFile(root *os.Root, name string, data []byte) error {
+	temp, err := writeTemp(root, path.Dir(name), data)
+	if err != nil {
+		return err
+	}
+	if err := rename(root, temp, name); err != nil {
+		root.Remove(temp)
+		return err
+	}
+	return syncDir(root, path.Dir(name))
+}
+
+// writeTemp writes data to a new file in dir, and to the disk.
+func writeTemp(root *os.Root, dir string, data []byte) (name string, err error) {
+	name = path.Join(dir, tempPrefix+strings.ToLower(rand.Text()))
+	f, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		root.Remove(name)
+		return "", err
+	}
+	return name, nil
+}
+
+// removeLeftovers removes what killed writers left in dir. An hour is far longer
+// than any write takes, and a writer that is slower still gets an error, because
+// it cannot rename its file.
+func removeLeftovers(root *os.Root, dir string) error {
+	entries, err := fs.ReadDir(root.FS(), dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), tempPrefix) {
+			continue
+		}
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > time.Hour {
+			root.Remove(path.Join(dir, e.Name()))
+		}
+	}
+	return nil
+}
+
+// ioError says what could not be done with which file, and what may help. No
+// failure of the file system means that an entry is absent or damaged.
+func ioError(doing, file string, err error) error {
+	// The file is named in full here; the error of the os package may hold a part.
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = e.Err
+	} else if e, ok := errors.AsType[*os.LinkError](err); ok {
+		err = e.Err
+	}
+	remedy := ""
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		remedy = ": free some space"
+	case errors.Is(err, syscall.EROFS):
+		remedy = ": make the file system writable, or use another directory"
+	case errors.Is(err, fs.ErrPermission):
+		remedy = ": check the owner and the mode of the file and its directory"
+	case errors.Is(err, fs.ErrNotExist):
+		remedy = ": the directory has been removed; restart the program to create it again"
+	}
+	return fmt.Errorf("%w: cannot %s %s: %w%s", ErrUnavailable, doing, file, err, remedy)
+}

@@ -1,0 +1,39 @@
+//go:build unix
+
+package tokencache
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+const openNoFollow = syscall.O_NOFOLLOW
+
+func rename(root *os.Root, from, to string) error { return root.Rename(from, to) }
+
+func openFile(root *os.Root, name string) (*os.File, error) { return root.Open(name) }
+
+// syncDir makes the renames and removals in dir survive a crash of the machine.
+func syncDir(root *os.Root, dir string) error {
+	d, err := root.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// checkOwned returns an error if file is not ours, or if others have one of the
+// permissions in denied.
+func checkOwned(file string, info fs.FileInfo, denied fs.FileMode) error {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
+		return fmt.Errorf("%w: %s belongs to user %d and this program runs as user %d: use a path of your own, or chown it",
+			ErrUnavailable, file, st.Uid, os.Geteuid())
+	}
+	if mode := info.Mode().Perm(); mode&denied != 0 {
+		return fmt.Errorf("%w: %s has mode %#o, which lets others in: chmod %#o %s", ErrUnavailable, file, mode, mode&^0o077, file)
+	}
+	return nil
+}

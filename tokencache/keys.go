@@ -1,0 +1,120 @@
+package tokencache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+)
+
+// A KeySource supplies the keys that entries are sealed with: 32 random bytes
+// each. The first key seals, and every one opens. A Cache asks once, and again
+// only when it meets an entry sealed with a key it does not know. Errors should
+// wrap ErrUnavailable (a locked keyring) or ErrCorrupt (a wrong passphrase).
+//
+// A source must not show a key when it is printed.
+type KeySource interface {
+	Keys(ctx context.Context) ([][]byte, error)
+}
+
+// A KeyRotator is a KeySource that can change its keys, for Cache.Rekey. Both
+// methods are atomic: after a crash the old keys or the new keys are there. A
+// source that rotates belongs to one store, because DropOldKeys makes what other
+// stores hold unreadable.
+type KeyRotator interface {
+	// AddKey puts a new key in front of the present ones.
+	AddKey(ctx context.Context) error
+	// DropOldKeys forgets every key but the first.
+	DropOldKeys(ctx context.Context) error
+}
+
+// keyFunc is a KeySource that prints as an address.
+type keyFunc func(ctx context.Context) ([][]byte, error)
+
+func (f keyFunc) Keys(ctx context.Context) ([][]byte, error) { return f(ctx) }
+
+// KeyBytes returns a source of the given keys, of exactly 32 bytes each: from a
+// systemd credential or a key management service, for instance. The first seals,
+// and every one opens, so a new key is put in front of the old ones. Not a
+// passphrase: see PassphraseFile.
+func KeyBytes(keys ...[]byte) KeySource {
+	own, err := cloneKeys(keys)
+	return keyFunc(func(context.Context) ([][]byte, error) {
+		if err != nil {
+			return nil, fmt.Errorf("KeyBytes: %w", err)
+		}
+		return cloneKeys(own)
+	})
+}
+
+func cloneKeys(keys [][]byte) ([][]byte, error) {
+	out := make([][]byte, len(keys))
+	for i, k := range keys {
+		if len(k) != keySize {
+			return nil, fmt.Errorf("key %d has %d bytes, want %d", i+1, len(k), keySize)
+		}
+		out[i] = bytes.Clone(k)
+	}
+	return out, nil
+}
+
+// A keySet is what a Cache knows of the keys of its source.
+type keySet struct {
+	source KeySource
+	gate   gates
+	known  atomic.Pointer[[]dataKey]
+}
+
+// get returns the keys, the sealing one first. It asks the source if nothing is
+// known yet, or if what is known is still stale, which was not good enough.
+func (s *keySet) get(ctx context.Context, stale *[]dataKey) (*[]dataKey, error) {
+	if known := s.known.Load(); known != stale {
+		return known, nil
+	}
+	return s.ask(ctx, func(known *[]dataKey) bool { return known != stale })
+}
+
+// fresh returns the keys as they are now. What was asked for before is not enough.
+func (s *keySet) fresh(ctx context.Context) (*[]dataKey, error) {
+	return s.ask(ctx, func(*[]dataKey) bool { return false })
+}
+
+// ask asks the source, one question at a time because it may be one to the user,
+// unless what has become known meanwhile is enough.
+func (s *keySet) ask(ctx context.Context, enough func(known *[]dataKey) bool) (*[]dataKey, error) {
+	leave, err := s.gate.enter(ctx, "")
+	if err != nil {
+		return nil, fmt.Errorf("waiting for the sealing key: %w", err)
+	}
+	defer leave()
+	if known := s.known.Load(); enough(known) {
+		return known, nil
+	}
+	secrets, err := s.source.Keys(ctx)
+	if err == nil && len(secrets) == 0 {
+		err = errors.New("the key source has no key")
+	}
+	if err != nil {
+		return nil, keyError(err)
+	}
+	keys := make([]dataKey, len(secrets))
+	for i, secret := range secrets {
+		if keys[i], err = newDataKey(secret); err != nil {
+			return nil, keyError(err)
+		}
+	}
+	s.known.Store(&keys)
+	return &keys, nil
+}
+
+// keyError makes sure that a missing key is never read as a missing login.
+func keyError(err error) error {
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return fmt.Errorf("%w: sealing key: %v", ErrUnavailable, err)
+	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrCorrupt):
+		return fmt.Errorf("sealing key: %w", err)
+	}
+	return fmt.Errorf("%w: sealing key: %w", ErrUnavailable, err)
+}

@@ -1,0 +1,127 @@
+package tokencache
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"iter"
+	"strconv"
+	"sync"
+)
+
+// Memory is a Store that lasts as long as the process: for tests, and for
+// programs that log in anew each time. The zero value is an empty store, ready to
+// use. It is Confidential, so a Cache needs no keys for it. A Memory must not be
+// copied.
+type Memory struct {
+	mu      sync.Mutex
+	entries map[string]*memoryEntry // fmt does not look behind pointers this deep
+	saves   uint64
+	locks   gates
+}
+
+type memoryEntry struct {
+	data    []byte
+	version Version
+}
+
+// Load implements Store.
+func (m *Memory) Load(ctx context.Context, name string) ([]byte, Version, error) {
+	if err := checkName(ctx, name); err != nil {
+		return nil, "", err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.entries[name]
+	if e == nil {
+		return nil, "", fmt.Errorf("entry %q: %w", name, ErrNotFound)
+	}
+	return bytes.Clone(e.data), e.version, nil
+}
+
+// Save implements Store.
+func (m *Memory) Save(ctx context.Context, name string, data []byte, old Version) (Version, error) {
+	if err := checkName(ctx, name); err != nil {
+		return "", err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.version(name) != old {
+		return "", fmt.Errorf("entry %q: %w", name, ErrConflict)
+	}
+	if m.entries == nil {
+		m.entries = make(map[string]*memoryEntry)
+	}
+	m.saves++ // never used twice, so a version of a deleted entry does not come back
+	v := Version(strconv.FormatUint(m.saves, 10))
+	m.entries[name] = &memoryEntry{data: bytes.Clone(data), version: v}
+	return v, nil
+}
+
+// Delete implements Store.
+func (m *Memory) Delete(ctx context.Context, name string, old Version) error {
+	if err := checkName(ctx, name); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if v := m.version(name); v != "" && v != old {
+		return fmt.Errorf("entry %q: %w", name, ErrConflict)
+	}
+	delete(m.entries, name)
+	return nil
+}
+
+func (m *Memory) version(name string) Version {
+	if e := m.entries[name]; e != nil {
+		return e.version
+	}
+	return ""
+}
+
+// Lock implements Store.
+func (m *Memory) Lock(ctx context.Context, name string) (unlock func() error, err error) {
+	if err := checkName(ctx, name); err != nil {
+		return nil, err
+	}
+	leave, err := m.locks.enter(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("waiting for the lock on entry %q: %w", name, err)
+	}
+	return func() error { leave(); return nil }, nil
+}
+
+// List implements Lister.
+func (m *Memory) List(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		if err := ctx.Err(); err != nil {
+			yield("", err)
+			return
+		}
+		m.mu.Lock()
+		names := make([]string, 0, len(m.entries))
+		for name := range m.entries {
+			names = append(names, name)
+		}
+		m.mu.Unlock()
+		for _, name := range names {
+			if !yield(name, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Confidential reports true: the memory of a process is its own.
+func (m *Memory) Confidential() bool { return true }
+
+// checkName returns an error if ctx is done or if name cannot be one of an entry.
+func checkName(ctx context.Context, name string) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("entry %q: %w", name, err)
+	}
+	if len(name) < 1 || len(name) > 128 {
+		return fmt.Errorf("the name of an entry has %d bytes, want 1 to 128", len(name))
+	}
+	return nil
+}

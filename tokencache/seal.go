@@ -1,0 +1,110 @@
+package tokencache
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+)
+
+// A sealed entry is
+//
+//	tag (19 bytes) | key id (8) | nonce (12) | ciphertext | AES-GCM tag (16)
+//
+// Each entry has an AES-256 key of its own, derived from the data key and the
+// entry's name. The tag, the key id and the name are authenticated too, so an
+// entry cannot be passed off as another one.
+const (
+	sealTag      = "stayauth sealed v1\n"
+	sealIDSize   = 8
+	sealOverhead = len(sealTag) + sealIDSize + 12 + 16
+	keySize      = 32
+)
+
+// errUnknownKey is the ErrCorrupt of an entry that names a key that is not at hand.
+var errUnknownKey = fmt.Errorf("%w", ErrCorrupt)
+
+// A dataKey is a key that seals entries, with the id that entries name it by.
+type dataKey struct {
+	id     string
+	secret []byte
+}
+
+func newDataKey(secret []byte) (dataKey, error) {
+	if len(secret) != keySize {
+		return dataKey{}, fmt.Errorf("a sealing key has %d bytes, want %d", len(secret), keySize)
+	}
+	// The id tells nothing about the key: it is derived as the entry keys are, and
+	// apart from them.
+	id, err := hkdf.Key(sha256.New, secret, nil, "stayauth key id v1", sealIDSize)
+	if err != nil {
+		return dataKey{}, err
+	}
+	return dataKey{id: string(id), secret: secret}, nil
+}
+
+func (k dataKey) entryCipher(name string) (cipher.AEAD, error) {
+	entryKey, err := hkdf.Key(sha256.New, k.secret, nil, "stayauth entry key v1\n"+name, keySize)
+	if err != nil {
+		return nil, err
+	}
+	return newGCM(entryKey)
+}
+
+func newGCM(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// seal encrypts the entry called name.
+func (k dataKey) seal(name string, plain []byte) ([]byte, error) {
+	aead, err := k.entryCipher(name)
+	if err != nil {
+		return nil, err
+	}
+	header := append([]byte(sealTag), k.id...)
+	sealed := append(make([]byte, 0, len(plain)+sealOverhead), header...)
+	return aead.Seal(sealed, nil, plain, append(header, name...)), nil
+}
+
+// sealedWith returns the id of the key that an entry was sealed with.
+func sealedWith(name string, sealed []byte) (id string, err error) {
+	if !bytes.HasPrefix(sealed, []byte(sealTag)) {
+		return "", fmt.Errorf("%w: entry %q is not sealed by this version of stayauth", ErrCorrupt, name)
+	}
+	if len(sealed) < sealOverhead {
+		return "", fmt.Errorf("%w: entry %q is cut short", ErrCorrupt, name)
+	}
+	return string(sealed[len(sealTag):][:sealIDSize]), nil
+}
+
+// unseal decrypts the entry called name with the key that it names.
+func unseal(keys []dataKey, name string, sealed []byte) ([]byte, error) {
+	id, err := sealedWith(name, sealed)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range keys {
+		if k.id != id {
+			continue
+		}
+		aead, err := k.entryCipher(name)
+		if err != nil {
+			return nil, err
+		}
+		header := len(sealTag) + sealIDSize
+		plain, err := aead.Open(nil, nil, sealed[header:], append(sealed[:header:header], name...))
+		if err != nil {
+			return nil, fmt.Errorf("%w: entry %q fails authentication: it was damaged or moved here from another name", ErrCorrupt, name)
+		}
+		return plain, nil
+	}
+	return nil, fmt.Errorf("%w: entry %q is sealed with another key (id %s): bring that key back, or log in again to replace the entry",
+		errUnknownKey, name, hex.EncodeToString([]byte(id)))
+}
