@@ -1,0 +1,69 @@
+package oauthtest
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Echo is what the API answers, as JSON: what it received and from whom. The
+// length and hash of the body show whether it came whole.
+type Echo struct {
+	Method  string `json:"method"`
+	Path    string `json:"path"`
+	Account string `json:"account"`
+	Length  int64  `json:"length"`
+	SHA256  string `json:"sha256"` // of the body, in hex
+}
+
+// serveAPI is a resource server of RFC 6750. It refuses before it reads the body,
+// as real ones do.
+func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
+	header := r.Header.Values("Authorization")
+	if r.URL.RawQuery != "" && r.URL.Query().Has("access_token") || len(header) > 1 {
+		// RFC 6750 section 2: one method; RFC 9700 section 4.3.2: never in the URI.
+		w.Header().Set("WWW-Authenticate", `Bearer realm="oauthtest", error="invalid_request"`)
+		writeJSON(w, http.StatusBadRequest, map[string]string{"error": "invalid_request"})
+		return
+	}
+	var scheme, token string
+	if len(header) == 1 {
+		scheme, token, _ = strings.Cut(header[0], " ")
+	}
+	if !strings.EqualFold(scheme, "Bearer") {
+		refuse(w, `Bearer realm="oauthtest"`)
+		return
+	}
+	account, ok := s.admit(token)
+	if !ok {
+		refuse(w, `Bearer realm="oauthtest", error="invalid_token", error_description="expired, revoked or unknown"`)
+		return
+	}
+	hash := sha256.New()
+	n, err := io.Copy(hash, r.Body)
+	if err != nil {
+		return // The client has gone.
+	}
+	writeJSON(w, http.StatusOK, Echo{
+		Method: r.Method, Path: r.URL.Path, Account: account,
+		Length: n, SHA256: hex.EncodeToString(hash.Sum(nil)),
+	})
+}
+
+func (s *Server) admit(token string) (account string, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.access[token]
+	if a == nil || a.revoked || !time.Now().Add(s.cfg.Skew).Before(a.expiry) {
+		return "", false
+	}
+	return a.login.account, true
+}
+
+func refuse(w http.ResponseWriter, challenge string) {
+	w.Header().Set("WWW-Authenticate", challenge)
+	writeJSON(w, http.StatusUnauthorized, map[string]string{"error": "invalid_token"})
+}

@@ -1,0 +1,136 @@
+package oauthtest
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// A code is an authorization code (RFC 6749 section 4.1).
+type code struct {
+	account, scope, nonce string
+	redirectURI           string
+	challenge             string
+	expiry                time.Time
+	issued                string // the refresh token it was redeemed for
+}
+
+// serveAuthorize is the authorization endpoint. The user it stands for consents
+// at once, to everything, as the account that login_hint names, or else "user".
+// PKCE with S256 is required (RFC 7636, RFC 9700 section 2.1.1).
+func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	back, err := url.Parse(q.Get("redirect_uri"))
+	if err != nil || !back.IsAbs() || back.Fragment != "" || q.Get("client_id") != s.cfg.ClientID {
+		// RFC 6749 section 4.1.2.1: never redirect then.
+		http.Error(w, "unknown client_id, or redirect_uri not absolute", http.StatusBadRequest)
+		return
+	}
+	answer := back.Query()
+	if q.Has("state") {
+		answer.Set("state", q.Get("state"))
+	}
+	answer.Set("iss", origin(r)) // RFC 9207
+	scope := q.Get("scope")
+	if scope == "" {
+		scope = s.cfg.Scope
+	}
+	switch {
+	case q.Get("response_type") != "code":
+		answer.Set("error", "unsupported_response_type")
+	case q.Get("code_challenge") == "" || q.Get("code_challenge_method") != "S256":
+		answer.Set("error", "invalid_request")
+		answer.Set("error_description", "PKCE with S256 is required")
+	case !covers(s.cfg.Scope, scope):
+		answer.Set("error", "invalid_scope")
+	default:
+		account := q.Get("login_hint")
+		if account == "" {
+			account = "user"
+		}
+		s.mu.Lock()
+		c := s.secret("code-")
+		s.codes[c] = &code{
+			account: account, scope: scope, nonce: q.Get("nonce"), redirectURI: q.Get("redirect_uri"),
+			challenge: q.Get("code_challenge"), expiry: time.Now().Add(time.Minute),
+		}
+		s.mu.Unlock()
+		answer.Set("code", c)
+	}
+	back.RawQuery = answer.Encode()
+	http.Redirect(w, r, back.String(), http.StatusFound)
+}
+
+// redeem exchanges a code (RFC 6749 section 4.1.3, RFC 7636 section 4.6). A code
+// that comes a second time ends what the first one got. s.mu is held.
+func (s *Server) redeem(f url.Values, issuer string) (Tokens, *oauthError) {
+	verifier := f.Get("code_verifier")
+	if verifier != "" {
+		s.secrets = append(s.secrets, verifier)
+	}
+	c := s.codes[f.Get("code")]
+	if c == nil || !time.Now().Before(c.expiry) {
+		return Tokens{}, s.invalidGrant("unknown or expired code")
+	}
+	if c.issued != "" {
+		s.counts.Reuses++
+		s.counts.FamiliesRevoked++
+		s.revoke(s.refresh[c.issued].login)
+		return Tokens{}, s.invalidGrant("code already used")
+	}
+	if f.Get("redirect_uri") != c.redirectURI {
+		return Tokens{}, s.invalidGrant("redirect_uri is not the one of the authorization request")
+	}
+	sum := sha256.Sum256([]byte(verifier))
+	got := base64.RawURLEncoding.EncodeToString(sum[:])
+	if len(verifier) < 43 || subtle.ConstantTimeCompare([]byte(got), []byte(c.challenge)) != 1 {
+		return Tokens{}, s.invalidGrant("code_verifier does not fit")
+	}
+	t := s.login(c.account, c.scope, c.nonce, issuer)
+	c.issued = t.RefreshToken
+	return t, nil
+}
+
+// serveRevoke is RFC 7009. A refresh token ends the login, an access token only
+// itself, and a token that is not known is as good as revoked.
+func (s *Server) serveRevoke(w http.ResponseWriter, r *http.Request) {
+	f, e := s.authenticate(r)
+	if e == nil && f.Get("token") == "" {
+		e = &oauthError{400, "invalid_request", "no token"}
+	}
+	if e != nil {
+		e.write(w)
+		return
+	}
+	s.mu.Lock()
+	token := f.Get("token")
+	if t := s.refresh[token]; t != nil {
+		s.revoke(t.login)
+	} else if t := s.access[token]; t != nil {
+		t.revoked = true
+	}
+	s.mu.Unlock()
+	w.WriteHeader(http.StatusOK)
+}
+
+// serveMetadata is RFC 8414.
+func (s *Server) serveMetadata(w http.ResponseWriter, r *http.Request) {
+	base := origin(r)
+	method := [...]string{AuthBasic: "client_secret_basic", AuthPost: "client_secret_post", AuthNone: "none"}[s.cfg.AuthStyle]
+	writeJSON(w, http.StatusOK, map[string]any{
+		"issuer":                                         base,
+		"authorization_endpoint":                         base + "/authorize",
+		"token_endpoint":                                 base + "/token",
+		"revocation_endpoint":                            base + "/revoke",
+		"device_authorization_endpoint":                  base + "/device_authorization",
+		"response_types_supported":                       []string{"code"},
+		"grant_types_supported":                          []string{"authorization_code", "refresh_token", "client_credentials", "urn:ietf:params:oauth:grant-type:device_code"},
+		"code_challenge_methods_supported":               []string{"S256"},
+		"token_endpoint_auth_methods_supported":          []string{method},
+		"revocation_endpoint_auth_methods_supported":     []string{method},
+		"authorization_response_iss_parameter_supported": true,
+	})
+}

@@ -1,0 +1,103 @@
+package oauthtest
+
+import "time"
+
+// A Policy is what an authorization server does with a refresh token that is
+// spent, and with one that is presented again.
+type Policy int
+
+// The policies of real providers.
+const (
+	// NoRotation: the answer has no refresh token, and the old one stays good.
+	// Google, Dropbox.
+	NoRotation Policy = iota
+
+	// KeepOld: every answer has a new refresh token, and the old ones stay good.
+	// Microsoft Entra.
+	KeepOld
+
+	// Strict: a refresh token can be spent once. Spending it also ends the access
+	// tokens issued before. Presenting it again is refused, and nothing else
+	// happens. GitHub, GitLab.
+	Strict
+
+	// StrictFamily: a refresh token can be spent once. Presenting it again revokes
+	// the login: every refresh and access token of its family. Salesforce, and
+	// Okta, Auth0 and Keycloak without a grace.
+	StrictFamily
+
+	// Grace: like StrictFamily, but a spent refresh token is accepted again for
+	// Config.GracePeriod after it was first spent. All its successors are good.
+	// Okta, Xero, Atlassian.
+	Grace
+
+	// SecondToLastKills: the server remembers two refresh tokens of a login, the
+	// current one and the one before. The one before is accepted again, and what it
+	// is answered replaces the current one: as after a crash that lost the answer.
+	// Any older or replaced one revokes the login. Config.GracePeriod limits this in
+	// time, as Auth0 does; zero means that there is no limit.
+	SecondToLastKills
+)
+
+// An AuthStyle is the one way in which the client must identify itself
+// (RFC 6749 section 2.3).
+type AuthStyle int
+
+// The ways of client authentication.
+const (
+	AuthBasic AuthStyle = iota // client_secret_basic: HTTP Basic, each part form-encoded first
+	AuthPost                   // client_secret_post: client_id and client_secret in the body
+	AuthNone                   // none: a public client, client_id in the body and no secret
+)
+
+// Config says how a Server behaves. The zero Config is a confidential client of
+// a provider that does not rotate.
+type Config struct {
+	Policy      Policy        // Default: NoRotation.
+	GracePeriod time.Duration // See Grace (default 30 s, as Okta) and SecondToLastKills.
+	GraceSame   bool          // A token accepted again gets the answer it got before, not a new one. Xero.
+	AccessDies  bool          // Spending a refresh token ends the access tokens issued before. Strict always does it.
+
+	AccessTTL   time.Duration // Life of an access token. Default: one hour.
+	RefreshTTL  time.Duration // Life of a login, which refreshing does not extend. Default: no end.
+	NoExpiresIn bool          // Answers do not say how long the access token lives. Salesforce.
+	Scope       string        // What a login is granted. With "openid" in it, there are ID tokens. Default: "api".
+
+	ClientID     string    // Default: "client".
+	ClientSecret string    // Default: a random one, see Server.ClientSecret.
+	AuthStyle    AuthStyle // Default: AuthBasic.
+
+	// Latency of the token endpoint. Half of it passes before a grant is spent and
+	// half after, so a client that gives up early may or may not have spent it.
+	Latency time.Duration
+
+	// Skew is how far the clock of the API is ahead of the clock that expires_in is
+	// counted by: access tokens are refused that much too early or, if it is
+	// negative, too late.
+	Skew time.Duration
+}
+
+// Tokens is what a login or a refresh issued.
+type Tokens struct {
+	AccessToken  string
+	RefreshToken string
+	IDToken      string
+	Scope        string
+	Expiry       time.Time // of the access token
+}
+
+// Counts is what a Server has seen so far. Requests are counted when they
+// arrive, also those that then meet a Fault.
+type Counts struct {
+	TokenRequests   int // requests to the token endpoint
+	Rotations       int // refresh grants that were answered with tokens, under any policy
+	Replays         int // refresh tokens that were spent already and accepted once more, by a grace
+	Reuses          int // spent refresh tokens or codes that were presented again and refused
+	FamiliesRevoked int // logins that were revoked because of a reuse
+	InvalidGrants   int // answers invalid_grant, for any reason
+	Revocations     int // requests to the revocation endpoint
+	APICalls        int // requests to the API
+	APIRefused      int // of these, answered 401 or 403
+	Connections     int // connections accepted, in memory and over TCP
+	Refused         int // connections, and requests of Direct, refused while the server was down
+}

@@ -1,0 +1,47 @@
+// Package oauthtest is an OAuth 2.0 authorization server, and an API that it
+// protects, for tests of clients.
+//
+// Most things that go wrong with refresh tokens go wrong with servers that
+// nobody can have in a test: one that rotates refresh tokens and revokes the
+// login when an old one comes back, one that commits and then loses the answer,
+// one that is down for two hours. A [Server] is each of these when told to, and
+// counts what a client did to it.
+//
+// # Reaching it
+//
+// [New] starts nothing. There are four ways in, which may be mixed:
+//
+//   - [Server.RoundTripper]: real HTTP over in-memory pipes, at https://auth.test and
+//     https://api.test. It works in a testing/synctest bubble, where days pass at
+//     once, if the Server is created and closed in the bubble.
+//   - [Server.Direct]: a function call, for hundreds of thousands of requests.
+//   - [Server.Start] and [Server.StartTLS]: TCP on 127.0.0.1, for other processes.
+//   - [Server.Handler]: for a listener of your own.
+//
+// [Server.Login] makes a login without any flow. /authorize consents by itself,
+// so that a login flow can be tested without a browser.
+//
+// # What the client did
+//
+// [Server.Counts] says how often the client came and what it did wrong. The count
+// that matters most is Reuses: a well-made client never presents a refresh token
+// that it has spent. [Server.Secrets] is for tests of leaks, and [Server.Strays]
+// for tests that tokens are not sent to strangers.
+//
+// # What goes wrong
+//
+// [Config] holds what a provider is like at all times: its [Policy], its clocks,
+// its latency. [Server.Fault] lets single requests go wrong, and [Server.Down] is
+// an outage. A [Fault] is a piece of middleware, and faults can be put together:
+//
+//	s.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Drop))         // spent, and no answer
+//	s.Fault("/token", 3, oauthtest.Status(503, time.Minute))            // not spent, Retry-After: 60
+//	s.Fault("/token", 0, oauthtest.ErrorStatus(200))                    // GitHub, until Heal
+//	s.Fault("/api", 0, oauthtest.Challenge(401))                        // an API that rejects everything
+//	s.Fault("/api", 1, oauthtest.Redirect(302, "https://other.test/"))  // then look at Strays
+//
+// # What it is not
+//
+// It is no provider to run: it consents to everything, keeps everything in
+// memory for ever, and tells its secrets to whoever asks.
+package oauthtest

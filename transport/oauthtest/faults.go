@@ -1,0 +1,269 @@
+package oauthtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Fault is something that goes wrong with one request. It stands in front of
+// the endpoint and may answer in its place, so that nothing is committed, or let
+// it do its work and spoil the answer. Any middleware will do; those below are
+// what real providers, proxies and networks have been seen to do.
+type Fault func(endpoint http.Handler) http.Handler
+
+// A queued fault waits for requests.
+type queued struct {
+	path  string
+	left  int // 0: for ever
+	fault Fault
+}
+
+// Fault lets the next requests whose path begins with path ("/token", "/api")
+// run into f: as many as times says, or if it is zero all until Heal. Faults for
+// the same path take effect one after the other.
+func (s *Server) Fault(path string, times int, f Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = append(s.faults, &queued{path, max(times, 0), f})
+}
+
+// Heal removes all faults and ends Down.
+func (s *Server) Heal() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = nil
+	s.down = false
+}
+
+// takeFault returns the fault that the next request to path meets, or nil.
+func (s *Server) takeFault(path string) Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, q := range s.faults {
+		if !strings.HasPrefix(path, q.path) {
+			continue
+		}
+		if q.left == 1 {
+			s.faults = append(s.faults[:i:i], s.faults[i+1:]...)
+		} else if q.left > 1 {
+			q.left--
+		}
+		return q.fault
+	}
+	return nil
+}
+
+// hasFault tells whether a request to path would meet a fault.
+func (s *Server) hasFault(path string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, q := range s.faults {
+		if strings.HasPrefix(path, q.path) {
+			return true
+		}
+	}
+	return false
+}
+
+// AfterCommit lets the endpoint do its work, throws the answer away, and then
+// runs into f: a refresh token is spent and its successor lost. AfterCommit(Drop)
+// is a network that fails at the wrong moment.
+func AfterCommit(f Fault) Fault {
+	return func(endpoint http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			a := genuine(endpoint, r)
+			done := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { a.send(w) })
+			f(done).ServeHTTP(w, r)
+		})
+	}
+}
+
+// Drop closes the connection without an answer.
+func Drop(http.Handler) http.Handler {
+	return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+}
+
+// Hang never answers. It ends when the client goes away or the server closes.
+func Hang(http.Handler) http.Handler {
+	return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		// The end of the connection is only noticed once the body was read.
+		io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler)
+	})
+}
+
+// Answer answers in place of the endpoint.
+func Answer(status int, contentType, body string) Fault {
+	return func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", contentType)
+			w.WriteHeader(status)
+			w.Write([]byte(body))
+		})
+	}
+}
+
+// Status answers with a status, such as 503 or 429, and a text that is not
+// OAuth's. If retryAfter is positive, there is a Retry-After in seconds.
+func Status(status int, retryAfter time.Duration) Fault {
+	return func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if retryAfter > 0 {
+				w.Header().Set("Retry-After", strconv.Itoa(int((retryAfter+time.Second-1)/time.Second)))
+			}
+			http.Error(w, http.StatusText(status), status)
+		})
+	}
+}
+
+// HTML answers 200 with a web page, like a captive portal or a proxy.
+func HTML(endpoint http.Handler) http.Handler {
+	const page = "<!DOCTYPE html><title>Sign in</title><p>Please sign in to the network."
+	return Answer(http.StatusOK, "text/html; charset=utf-8", page)(endpoint)
+}
+
+// Challenge answers with status 401 or 403 and these WWW-Authenticate headers,
+// one each. Without any there is no such header.
+func Challenge(status int, challenges ...string) Fault {
+	return func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			for _, c := range challenges {
+				w.Header().Add("WWW-Authenticate", c)
+			}
+			writeJSON(w, status, map[string]string{"error": "refused"})
+		})
+	}
+}
+
+// Redirect answers with a redirect to the URL.
+func Redirect(status int, url string) Fault {
+	return func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", url)
+			w.WriteHeader(status)
+		})
+	}
+}
+
+// Truncate lets the endpoint do its work, and closes the connection in the
+// middle of the answer.
+func Truncate(endpoint http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a := genuine(endpoint, r)
+		a.begin(w)
+		w.Write(a.body.Bytes()[:a.body.Len()/2])
+		http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	})
+}
+
+// Drip lets the endpoint do its work, and sends the answer one byte at a time,
+// with a pause after each.
+func Drip(pause time.Duration) Fault {
+	return func(endpoint http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			a := genuine(endpoint, r)
+			a.begin(w)
+			for _, b := range a.body.Bytes() {
+				w.Write([]byte{b})
+				http.NewResponseController(w).Flush()
+				if !sleep(r.Context(), pause) {
+					return
+				}
+			}
+		})
+	}
+}
+
+// Endless answers 200 with JSON that never ends, for as long as the client reads.
+func Endless(http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		chunk := bytes.Repeat([]byte("a"), 32<<10)
+		_, err := w.Write([]byte(`{"access_token":"`))
+		for err == nil && r.Context().Err() == nil {
+			_, err = w.Write(chunk)
+		}
+	})
+}
+
+// Edit lets the endpoint do its work, and changes the JSON of its answer:
+// expires_in as a string, token_type "mac", no access_token.
+func Edit(change func(answer map[string]any)) Fault {
+	return func(endpoint http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			a := genuine(endpoint, r)
+			fields := a.fields()
+			change(fields)
+			maps.Copy(w.Header(), a.header)
+			writeJSON(w, a.status, fields)
+		})
+	}
+}
+
+// PlainText lets the endpoint do its work, and labels its JSON text/plain.
+func PlainText(endpoint http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a := genuine(endpoint, r)
+		a.header.Set("Content-Type", "text/plain; charset=utf-8")
+		a.send(w)
+	})
+}
+
+// FormEncoded lets the endpoint do its work, and answers in form encoding, as
+// GitHub does unless it is asked for JSON, and Facebook once did.
+func FormEncoded(endpoint http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a := genuine(endpoint, r)
+		form := url.Values{}
+		for k, v := range a.fields() {
+			if s, ok := v.(string); ok {
+				form.Set(k, s)
+			} else {
+				b, _ := json.Marshal(v) // It came out of JSON.
+				form.Set(k, string(b))
+			}
+		}
+		a.header.Set("Content-Type", "application/x-www-form-urlencoded")
+		a.body.Reset()
+		a.body.WriteString(form.Encode())
+		a.send(w)
+	})
+}
+
+// ErrorStatus lets the endpoint do its work, and if its answer is an error gives
+// it another status: 200 as GitHub and Slack do, 403 as Auth0 and Atlassian do.
+func ErrorStatus(status int) Fault {
+	return func(endpoint http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			a := genuine(endpoint, r)
+			if a.status >= 400 {
+				a.status = status
+			}
+			a.send(w)
+		})
+	}
+}
+
+// ErrorObject lets the endpoint do its work, and if its answer is an error makes
+// "error" an object, as Facebook does: code 190 for invalid_grant, else 1.
+func ErrorObject(endpoint http.Handler) http.Handler {
+	return Edit(func(answer map[string]any) {
+		if code, failed := answer["error"]; failed {
+			number := 1
+			if code == "invalid_grant" {
+				number = 190
+			}
+			answer["error"] = map[string]any{"type": "OAuthException", "code": number, "message": answer["error_description"]}
+			delete(answer, "error_description")
+		}
+	})(endpoint)
+}

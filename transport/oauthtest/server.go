@@ -1,0 +1,228 @@
+package oauthtest
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/json"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A Server is an OAuth 2.0 authorization server and an API that it protects.
+// All state is in memory and survives Close. Its methods are safe for
+// concurrent use. Create it with New.
+type Server struct {
+	cfg Config
+	mux *http.ServeMux
+
+	// mu guards everything below. It is never held while something waits, so that
+	// a Server can be used in a testing/synctest bubble.
+	mu      sync.Mutex
+	counts  Counts
+	secrets []string
+	refresh map[string]*refresh
+	access  map[string]*access
+	codes   map[string]*code
+	devices map[string]*device
+	current map[string]Tokens // by account
+	faults  []*queued
+	strays  []Stray
+
+	down      bool
+	base      string // of the TCP listener, once there was one
+	conns     map[net.Conn]struct{}
+	memory    *pipeListener
+	running   []*running
+	listening bool // over TCP
+	cert      *tls.Certificate
+}
+
+// New returns a Server that can be logged in to at once, by Login. It opens
+// nothing and starts nothing: see RoundTripper, Direct, Start and Handler for
+// the ways to reach it.
+func New(cfg Config) *Server {
+	if cfg.AccessTTL == 0 {
+		cfg.AccessTTL = time.Hour
+	}
+	if cfg.GracePeriod == 0 && cfg.Policy == Grace {
+		cfg.GracePeriod = 30 * time.Second
+	}
+	if cfg.Scope == "" {
+		cfg.Scope = "api"
+	}
+	if cfg.ClientID == "" {
+		cfg.ClientID = "client"
+	}
+	if cfg.AuthStyle == AuthNone {
+		cfg.ClientSecret = ""
+	} else if cfg.ClientSecret == "" {
+		cfg.ClientSecret = "cs-" + rand.Text()
+	}
+	s := &Server{
+		cfg:     cfg,
+		mux:     http.NewServeMux(),
+		refresh: map[string]*refresh{},
+		access:  map[string]*access{},
+		codes:   map[string]*code{},
+		devices: map[string]*device{},
+		current: map[string]Tokens{},
+		conns:   map[net.Conn]struct{}{},
+	}
+	if cfg.ClientSecret != "" {
+		s.secrets = append(s.secrets, cfg.ClientSecret)
+	}
+	s.mux.HandleFunc("/token", s.serveToken)
+	s.mux.HandleFunc("/revoke", s.serveRevoke)
+	s.mux.HandleFunc("/authorize", s.serveAuthorize)
+	s.mux.HandleFunc("/device_authorization", s.serveDevice)
+	s.mux.HandleFunc("/.well-known/oauth-authorization-server", s.serveMetadata)
+	s.mux.HandleFunc("/.well-known/openid-configuration", s.serveMetadata)
+	s.mux.HandleFunc("/api", s.serveAPI)
+	s.mux.HandleFunc("/api/", s.serveAPI)
+	return s
+}
+
+// The origins of a Server that is reached in memory. There, any other origin
+// leads to Strays.
+const (
+	memoryURL = "https://auth.test"
+	memoryAPI = "https://api.test"
+)
+
+// URL is the issuer: https://auth.test, or the address of Start once that was
+// called.
+func (s *Server) URL() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.base != "" {
+		return s.base
+	}
+	return memoryURL
+}
+
+// TokenURL is the token endpoint.
+func (s *Server) TokenURL() string { return s.URL() + "/token" }
+
+// APIOrigin is the origin of the API: https://api.test, or the address of
+// Start, which serves both.
+func (s *Server) APIOrigin() string {
+	if u := s.URL(); u != memoryURL {
+		return u
+	}
+	return memoryAPI
+}
+
+// APIURL is where the API begins. It answers at this path and all paths below
+// it, see Echo.
+func (s *Server) APIURL() string { return s.APIOrigin() + "/api" }
+
+// ClientID is the only client the server knows.
+func (s *Server) ClientID() string { return s.cfg.ClientID }
+
+// ClientSecret is the secret of the client, empty for AuthNone.
+func (s *Server) ClientSecret() string { return s.cfg.ClientSecret }
+
+// Counts returns what has been counted so far.
+func (s *Server) Counts() Counts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.counts
+}
+
+// Secrets returns every secret the server ever issued or was told: access,
+// refresh and ID tokens, codes, PKCE verifiers, the client secret. A test of
+// leaks looks for each of them in everything that was printed.
+func (s *Server) Secrets() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.secrets)
+}
+
+// secret makes a new secret and remembers it. s.mu is held.
+func (s *Server) secret(prefix string) string {
+	t := prefix + rand.Text()
+	s.secrets = append(s.secrets, t)
+	return t
+}
+
+// Handler serves all endpoints, for a listener or a router of your own: /token,
+// /revoke, /authorize, /device_authorization, the metadata of RFC 8414, and the
+// API at /api.
+func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	if s.refuses() {
+		panic(http.ErrAbortHandler) // A connection slipped in while Down cut the others.
+	}
+	s.arrived(r.URL.Path)
+	sw := &statusWriter{ResponseWriter: w}
+	defer func() { s.answered(r.URL.Path, sw.status) }() // also if a fault panics to drop the connection
+	if f := s.takeFault(r.URL.Path); f != nil {
+		f(s.mux).ServeHTTP(sw, r)
+	} else {
+		s.mux.ServeHTTP(sw, r)
+	}
+}
+
+// A statusWriter remembers the status. http.ResponseController looks through it.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// origin is where a request came to: the scheme and host the client used.
+func origin(r *http.Request) string {
+	switch {
+	case r.URL.Scheme != "": // in memory
+		return r.URL.Scheme + "://" + r.Host
+	case r.TLS != nil:
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}
+
+// arrived counts a request.
+func (s *Server) arrived(path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case path == "/token":
+		s.counts.TokenRequests++
+	case path == "/revoke":
+		s.counts.Revocations++
+	case isAPI(path):
+		s.counts.APICalls++
+	}
+}
+
+// answered counts what the API refused.
+func (s *Server) answered(path string, status int) {
+	if isAPI(path) && (status == http.StatusUnauthorized || status == http.StatusForbidden) {
+		s.mu.Lock()
+		s.counts.APIRefused++
+		s.mu.Unlock()
+	}
+}
+
+func isAPI(path string) bool { return path == "/api" || strings.HasPrefix(path, "/api/") }
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // Only maps and structs of plain values come here.
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(b)
+}

@@ -1,0 +1,222 @@
+package oauthtest
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/json"
+	"mime"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// An oauthError is an error answer of RFC 6749 section 5.2.
+type oauthError struct {
+	status     int
+	code, desc string
+}
+
+func (e *oauthError) write(w http.ResponseWriter) {
+	if e.status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Basic realm="oauthtest"`)
+	}
+	noStore(w)
+	writeJSON(w, e.status, map[string]string{"error": e.code, "error_description": e.desc})
+}
+
+func noStore(w http.ResponseWriter) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Pragma", "no-cache")
+}
+
+// invalidGrant counts. s.mu is held.
+func (s *Server) invalidGrant(desc string) *oauthError {
+	s.counts.InvalidGrants++
+	return &oauthError{http.StatusBadRequest, "invalid_grant", desc}
+}
+
+// serveToken is the token endpoint (RFC 6749 section 3.2).
+func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
+	if !sleep(r.Context(), s.cfg.Latency/2) {
+		return
+	}
+	form, e := s.authenticate(r)
+	var answer map[string]any
+	if e == nil {
+		answer, e = s.grant(form, origin(r))
+	}
+	if !sleep(r.Context(), s.cfg.Latency-s.cfg.Latency/2) {
+		return
+	}
+	if e != nil {
+		e.write(w)
+		return
+	}
+	noStore(w)
+	writeJSON(w, http.StatusOK, answer)
+}
+
+// sleep waits like a busy server does. It is false if the client has gone.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// form reads the parameters of a request, as strictly as RFC 6749 section 3.2
+// lets a server be: POST, form-encoded, nothing in the URI, nothing repeated.
+func form(r *http.Request) (url.Values, *oauthError) {
+	if r.Method != http.MethodPost {
+		return nil, &oauthError{http.StatusMethodNotAllowed, "invalid_request", "POST is required"}
+	}
+	if t, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); t != "application/x-www-form-urlencoded" {
+		return nil, &oauthError{400, "invalid_request", "a form-encoded body is required"}
+	}
+	if r.URL.RawQuery != "" {
+		return nil, &oauthError{400, "invalid_request", "parameters in the URI"}
+	}
+	if err := r.ParseForm(); err != nil {
+		return nil, &oauthError{400, "invalid_request", "malformed form"}
+	}
+	for k, v := range r.PostForm {
+		if len(v) > 1 && k != "resource" { // RFC 8707 lets it repeat.
+			return nil, &oauthError{400, "invalid_request", "repeated parameter"}
+		}
+	}
+	return r.PostForm, nil
+}
+
+// authenticate reads the parameters and checks that the client identified itself
+// in the one way it is registered for (RFC 6749 section 2.3).
+func (s *Server) authenticate(r *http.Request) (url.Values, *oauthError) {
+	f, e := form(r)
+	if e != nil {
+		return nil, e
+	}
+	id, secret, basic := r.BasicAuth()
+	if basic && f.Has("client_secret") {
+		return nil, &oauthError{400, "invalid_request", "more than one way of client authentication"}
+	}
+	style := AuthNone
+	if basic {
+		style = AuthBasic
+		var err1, err2 error
+		id, err1 = url.QueryUnescape(id)
+		secret, err2 = url.QueryUnescape(secret)
+		if err1 != nil || err2 != nil {
+			return nil, &oauthError{401, "invalid_client", "client id and secret are to be form-encoded"}
+		}
+	} else {
+		id, secret = f.Get("client_id"), f.Get("client_secret")
+		if f.Has("client_secret") {
+			style = AuthPost
+		}
+	}
+	same := subtle.ConstantTimeCompare([]byte(secret), []byte(s.cfg.ClientSecret)) == 1
+	switch {
+	case style != s.cfg.AuthStyle:
+		return nil, &oauthError{401, "invalid_client", "the client is registered for another authentication method"}
+	case id != s.cfg.ClientID || !same:
+		return nil, &oauthError{401, "invalid_client", "unknown client or wrong secret"}
+	}
+	return f, nil
+}
+
+// grant commits: what was presented is spent when it returns, and all of it
+// happens at once.
+func (s *Server) grant(f url.Values, issuer string) (map[string]any, *oauthError) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var t Tokens
+	var e *oauthError
+	switch f.Get("grant_type") {
+	case "refresh_token":
+		t, e = s.spend(f.Get("refresh_token"), f.Get("scope"), issuer)
+	case "authorization_code":
+		t, e = s.redeem(f, issuer)
+	case "urn:ietf:params:oauth:grant-type:device_code":
+		t, e = s.poll(f.Get("device_code"), issuer)
+	case "client_credentials":
+		t, e = s.clientCredentials(f.Get("scope"), issuer)
+	case "":
+		e = &oauthError{400, "invalid_request", "no grant_type"}
+	default:
+		e = &oauthError{400, "unsupported_grant_type", "see grant_types_supported"}
+	}
+	if e != nil {
+		return nil, e
+	}
+	return s.answer(t), nil
+}
+
+// clientCredentials is RFC 6749 section 4.4: no user, no refresh token.
+func (s *Server) clientCredentials(scope, issuer string) (Tokens, *oauthError) {
+	if s.cfg.AuthStyle == AuthNone {
+		return Tokens{}, &oauthError{400, "unauthorized_client", "a public client has no credentials"}
+	}
+	if scope == "" {
+		scope = s.cfg.Scope
+	}
+	if !covers(s.cfg.Scope, scope) {
+		return Tokens{}, &oauthError{400, "invalid_scope", "more than the client may have"}
+	}
+	l := &login{account: s.cfg.ClientID, scope: scope, since: time.Now()}
+	t := s.issueAccess(l, scope, issuer)
+	s.current[l.account] = t
+	return t, nil
+}
+
+// answer is the body of RFC 6749 section 5.1. s.mu is held.
+func (s *Server) answer(t Tokens) map[string]any {
+	now := time.Now()
+	m := map[string]any{"access_token": t.AccessToken, "token_type": "Bearer", "scope": t.Scope}
+	if !s.cfg.NoExpiresIn {
+		m["expires_in"] = int64(t.Expiry.Sub(now) / time.Second)
+	}
+	if t.IDToken != "" {
+		m["id_token"] = t.IDToken
+	}
+	if t.RefreshToken != "" {
+		m["refresh_token"] = t.RefreshToken
+		if s.cfg.RefreshTTL > 0 {
+			ends := s.refresh[t.RefreshToken].login.since.Add(s.cfg.RefreshTTL)
+			m["refresh_token_expires_in"] = int64(ends.Sub(now) / time.Second)
+		}
+	}
+	return m
+}
+
+// idToken is signed with the client secret, HS256 (OpenID Connect Core section
+// 10.1). s.mu is held.
+func (s *Server) idToken(l *login, issuer string, expiry time.Time) string {
+	claims := map[string]any{
+		"iss": issuer, "sub": l.account, "aud": s.cfg.ClientID,
+		"iat": time.Now().Unix(), "exp": expiry.Unix(), "auth_time": l.since.Unix(),
+		"jti": s.secret("id-"), // so that no two ID tokens are the same
+	}
+	if l.nonce != "" {
+		claims["nonce"] = l.nonce
+	}
+	body, err := json.Marshal(claims)
+	if err != nil {
+		panic(err) // Strings and numbers only.
+	}
+	enc := base64.RawURLEncoding
+	token := enc.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + enc.EncodeToString(body)
+	mac := hmac.New(sha256.New, []byte(s.cfg.ClientSecret))
+	mac.Write([]byte(token))
+	token += "." + enc.EncodeToString(mac.Sum(nil))
+	s.secrets = append(s.secrets, token)
+	return token
+}
