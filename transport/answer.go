@@ -1,0 +1,124 @@
+package transport
+
+import (
+	"bytes"
+	"encoding/json"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+const (
+	formType = "application/x-www-form-urlencoded"
+	jsonType = "application/json"
+)
+
+// An answer is what came back from a token or revocation endpoint.
+type answer struct {
+	op         string
+	status     int
+	header     http.Header
+	redirect   string  // the host that a redirect points to
+	members    members // nil if the body was not understood
+	incomplete error   // why the body ends early, if it does
+	sentAt, at time.Time
+	sent       []string // the secrets of the request
+}
+
+// parse reads the body. Providers are not strict about types: GitHub sends forms
+// unless asked not to, others JSON as text/plain, and some a byte order mark.
+func (a *answer) parse(body []byte) {
+	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")))
+	if bytes.HasPrefix(body, []byte("{")) {
+		// What parses is complete, whatever became of the connection after it.
+		if json.Unmarshal(body, &a.members) != nil {
+			a.members = nil
+		}
+	} else if a.incomplete == nil {
+		a.members = parseForm(body)
+	}
+	// Slack: the tokens of the user, if the answer has none of the app.
+	if user := a.members.object("authed_user"); a.members.text("access_token") == "" && user.text("access_token") != "" {
+		for name, value := range user {
+			a.members[name] = value
+		}
+	}
+}
+
+// parseForm reads a form-encoded answer, and returns nil for anything else: a
+// page of HTML can look like a form with odd names.
+func parseForm(body []byte) members {
+	form, err := url.ParseQuery(string(body))
+	if err != nil || !form.Has("access_token") && !form.Has("refresh_token") && !form.Has("error") {
+		return nil
+	}
+	m := members{}
+	for name := range form {
+		m[name], _ = json.Marshal(form.Get(name)) // Strings can always be encoded.
+	}
+	return m
+}
+
+// mediaType returns the type that the answer claims to have.
+func (a *answer) mediaType() string {
+	t, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
+	return t
+}
+
+// members are the members of a JSON object whose types cannot be trusted.
+type members map[string]json.RawMessage
+
+// text returns a string as it is, and a number or boolean as it was written; the
+// empty string stands for anything else.
+func (m members) text(name string) string {
+	raw := bytes.TrimSpace(m[name])
+	if len(raw) == 0 {
+		return ""
+	}
+	switch raw[0] {
+	case '"':
+		var s string
+		json.Unmarshal(raw, &s) // It is a part of valid JSON.
+		return s
+	case '{', '[', 'n':
+		return ""
+	}
+	return string(raw)
+}
+
+// object returns a member that is an object, or nil.
+func (m members) object(name string) members {
+	var o members
+	if json.Unmarshal(m[name], &o) != nil {
+		return nil
+	}
+	return o
+}
+
+// list returns the elements of a member that is an array, as text.
+func (m members) list(name string) []string {
+	var elements []json.RawMessage
+	if json.Unmarshal(m[name], &elements) != nil {
+		return nil
+	}
+	texts := make([]string, len(elements))
+	for i, e := range elements {
+		texts[i] = members{"": e}.text("")
+	}
+	return texts
+}
+
+// scope returns the granted scopes, separated by spaces (RFC 6749 section 3.3).
+// GitHub and Slack separate them by commas, others send an array.
+func (m members) scope() string {
+	s := m.text("scope")
+	if s == "" {
+		s = strings.Join(m.list("scope"), " ")
+	}
+	if !strings.ContainsAny(s, " \t\n") {
+		s = strings.ReplaceAll(s, ",", " ")
+	}
+	return strings.Join(strings.Fields(s), " ")
+}

@@ -1,0 +1,162 @@
+package transport
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// A Challenge is one challenge of a WWW-Authenticate header (RFC 9110 section
+// 11.6.1): what an API wants from the client before it answers. It is an error, so
+// that a program can return it: a 403 with insufficient_scope needs a login with
+// more scopes (RFC 6750 section 3.1), a 401 with insufficient_user_authentication
+// one with the acr_values and max_age it names (RFC 9470), and one with
+// insufficient_claims the claims (Microsoft Entra). No refresh cures these.
+type Challenge struct {
+	Scheme string            // in lower case: "bearer", "dpop", "basic"
+	Params map[string]string // names in lower case; of a repeated one, the first
+}
+
+// Error says what is asked for, in one line.
+func (c Challenge) Error() string {
+	var b strings.Builder
+	b.WriteString("stayauth: " + c.Scheme + " challenge")
+	for _, name := range []string{"error", "error_description", "scope", "acr_values", "max_age"} {
+		if value := c.Params[name]; value != "" {
+			b.WriteString(", " + name + "=" + strconv.Quote((&answer{}).clean(value)))
+		}
+	}
+	return b.String()
+}
+
+// ParseChallenges returns the challenges in the WWW-Authenticate headers of h, in
+// their order. It makes the best of what is malformed, and leaves out the opaque
+// data that schemes such as Negotiate send in place of parameters.
+func ParseChallenges(h http.Header) []Challenge {
+	var all []Challenge
+	for _, value := range h.Values("WWW-Authenticate") {
+		all = appendChallenges(all, value)
+	}
+	return all
+}
+
+// appendChallenges parses one header. The comma separates both challenges and
+// parameters; a name belongs to a parameter if a "=" follows it, and is the scheme
+// of a new challenge if not.
+func appendChallenges(all []Challenge, s string) []Challenge {
+	open := false // whether a challenge of this header is there to take parameters
+	for {
+		s = strings.TrimLeft(s, " \t,")
+		if s == "" {
+			return all
+		}
+		name, rest := cutToken(s)
+		if name == "" {
+			s = skipJunk(s)
+			continue
+		}
+		if after := strings.TrimLeft(rest, " \t"); strings.HasPrefix(after, "=") {
+			var value string
+			value, s = cutValue(strings.TrimLeft(after[1:], " \t"))
+			if name = strings.ToLower(name); open {
+				if params := all[len(all)-1].Params; !has(params, name) {
+					params[name] = value
+				}
+			}
+			continue
+		}
+		all = append(all, Challenge{Scheme: strings.ToLower(name), Params: map[string]string{}})
+		open = true
+		s = skipToken68(rest)
+	}
+}
+
+func has(m map[string]string, name string) bool {
+	_, ok := m[name]
+	return ok
+}
+
+// cutToken cuts a token (RFC 9110 section 5.6.2) off the front of s.
+func cutToken(s string) (token, rest string) {
+	i := 0
+	for i < len(s) && isTokenByte(s[i]) {
+		i++
+	}
+	return s[:i], s[i:]
+}
+
+func isAlnum(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
+
+func isTokenByte(c byte) bool { return isAlnum(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0 }
+
+// cutValue cuts a token or quoted string off the front of s. Without a closing
+// quote, the value is all the rest.
+func cutValue(s string) (value, rest string) {
+	if !strings.HasPrefix(s, `"`) {
+		// More than a token may have: servers forget the quotes around URLs.
+		i := strings.IndexAny(s, ", \t\"")
+		if i < 0 {
+			i = len(s)
+		}
+		return s[:i], s[i:]
+	}
+	var b strings.Builder
+	for i := 1; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '"':
+			return b.String(), s[i+1:]
+		case c == '\\' && i+1 < len(s):
+			i++
+			b.WriteByte(s[i])
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String(), ""
+}
+
+// skipToken68 skips the opaque data that may follow a scheme (RFC 9110 section
+// 11.2): it stands alone between the scheme and the next comma.
+func skipToken68(s string) string {
+	data := strings.TrimLeft(s, " \t")
+	i := 0
+	for i < len(data) && (isAlnum(data[i]) || strings.IndexByte("-._~+/", data[i]) >= 0) {
+		i++
+	}
+	rest := strings.TrimLeft(data[i:], "=")
+	rest = strings.TrimLeft(rest, " \t")
+	if i > 0 && (rest == "" || rest[0] == ',') {
+		return rest
+	}
+	return s
+}
+
+// skipJunk skips what is neither a scheme nor a parameter: the bare quoted strings
+// that Facebook sends, or one byte.
+func skipJunk(s string) string {
+	if s[0] == '"' {
+		_, rest := cutValue(s)
+		return rest
+	}
+	return s[1:]
+}
+
+// refreshCures reports whether resp is a refusal that a new access token can
+// cure: a 401 whose Bearer or DPoP challenge, if there is one, complains of
+// nothing but the token (RFC 6750 section 3.1).
+func refreshCures(resp *http.Response) bool {
+	if resp.StatusCode != http.StatusUnauthorized {
+		return false
+	}
+	for _, c := range ParseChallenges(resp.Header) {
+		if c.Scheme != "bearer" && c.Scheme != "dpop" {
+			continue
+		}
+		if code := c.Params["error"]; code != "" && !strings.EqualFold(code, "invalid_token") {
+			return false
+		}
+	}
+	return true
+}

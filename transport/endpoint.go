@@ -1,0 +1,158 @@
+package transport
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// An Endpoint is a client of one token endpoint (RFC 6749 section 3.2). It sends
+// every request exactly once: it follows no redirect and tries no second way to
+// authenticate, because a refresh token or a code may be spent only once.
+//
+// The fields must not be changed after the first use. An Endpoint is safe for
+// concurrent use, and printing one does not show ClientSecret.
+type Endpoint struct {
+	// Issuer names the provider in the key of the cache. Default: TokenURL.
+	Issuer string
+
+	// TokenURL is where tokens come from: https, or http on a loopback address,
+	// without query and fragment. Required.
+	TokenURL string
+
+	// RevocationURL is where Revoke ends a login (RFC 7009). Default: none, and then
+	// Revoke does nothing.
+	RevocationURL string
+
+	// ClientID identifies the program at the provider. Required.
+	ClientID string
+
+	// ClientSecret is the program's password, if it has one. Without it the client
+	// is a public one, or authenticated by a certificate in Base (RFC 8705).
+	ClientSecret tokencache.Secret
+
+	// AuthStyle says how ClientSecret is sent: oauth2.AuthStyleInHeader, which is
+	// HTTP Basic and what RFC 6749 section 2.3.1 recommends, or
+	// oauth2.AuthStyleInParams. Required with ClientSecret; there is no default,
+	// because guessing would cost a refresh token.
+	AuthStyle oauth2.AuthStyle
+
+	// Scopes are asked for by ClientCredentials, and by the ways to log in. A refresh
+	// names no scope, which means: as granted. Default: the provider's choice.
+	Scopes []string
+
+	// Params are further parameters of every token request, such as "audience" or
+	// "resource", or the "redirect_uri" that GitLab wants to see at a refresh. They
+	// are not for secrets: they print. Default: none.
+	Params url.Values
+
+	// Base sends the requests. Default: http.DefaultTransport. If it does not report
+	// to net/http/httptrace, as http.Transport does, then every failure to get an
+	// answer counts as ErrAmbiguous.
+	Base http.RoundTripper
+
+	// Timeout bounds one request, from the name lookup to the last byte of the
+	// answer. Default: 15 s, which slow providers need when they are overloaded.
+	Timeout time.Duration
+}
+
+// Check reports, without any I/O, whether current can be refreshed here. Errors
+// are ErrMisconfigured if a field is wrong or if current came from another token
+// endpoint, which must never see its refresh token, and ErrLoginRequired if there
+// is no refresh token.
+func (e *Endpoint) Check(current *tokencache.Record) error {
+	if err := e.check(); err != nil {
+		return err
+	}
+	if err := e.checkOrigin(current); err != nil {
+		return err
+	}
+	if current == nil || current.RefreshToken == "" {
+		return &Error{Kind: ErrLoginRequired, Op: "refresh", Remedy: "log in first: there is no refresh token"}
+	}
+	return nil
+}
+
+// Refresh spends the refresh token of current (RFC 6749 section 6). It makes one
+// request, presents the token once, and returns what the provider answered: an
+// empty RefreshToken or Scope means that the old one stays, and a zero time that
+// the answer did not tell. All errors are *Error.
+func (e *Endpoint) Refresh(ctx context.Context, current *tokencache.Record) (*tokencache.Record, error) {
+	if err := e.Check(current); err != nil {
+		return nil, err
+	}
+	form := e.form("refresh_token")
+	form.Set("refresh_token", string(current.RefreshToken))
+	return e.obtain(ctx, "refresh", form)
+}
+
+// Exchange turns an authorization code into tokens (RFC 6749 section 4.1.3).
+// verifier is that of RFC 7636, or empty; redirectURI must be the one that the
+// authorization request had. The record that it returns is a new login.
+func (e *Endpoint) Exchange(ctx context.Context, code, verifier, redirectURI string) (*tokencache.Record, error) {
+	if err := e.check(); err != nil {
+		return nil, err
+	}
+	form := e.form("authorization_code")
+	set(form, "code", code)
+	set(form, "code_verifier", verifier)
+	set(form, "redirect_uri", redirectURI)
+	rec, err := e.obtain(ctx, "exchange", form)
+	if err != nil {
+		return nil, err
+	}
+	rec.AuthorizedAt = rec.ObtainedAt
+	if rec.Scope == "" {
+		rec.Scope = strings.Join(e.Scopes, " ")
+	}
+	return rec, nil
+}
+
+// ClientCredentials returns a Refresher that obtains tokens for the program
+// itself, not for a user (RFC 6749 section 4.4). It needs no login. In the cache
+// it has an entry of its own, apart from those of users of the same client.
+func (e *Endpoint) ClientCredentials() Refresher { return clientCredentials{e} }
+
+// clientCredentials is an Endpoint that uses another grant.
+type clientCredentials struct{ *Endpoint }
+
+func (c clientCredentials) Check(*tokencache.Record) error { return c.check() }
+
+func (c clientCredentials) Refresh(ctx context.Context, _ *tokencache.Record) (*tokencache.Record, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	form := c.form("client_credentials")
+	set(form, "scope", strings.Join(c.Scopes, " "))
+	rec, err := c.obtain(ctx, "client credentials", form)
+	if err, ok := err.(*Error); ok && err.Kind == ErrLoginRequired {
+		// There is no user who could log in: the provider refuses the client.
+		err.Kind, err.Remedy = ErrMisconfigured, "check what the provider grants to this client"
+	}
+	if err == nil && rec.Scope == "" {
+		rec.Scope = strings.Join(c.Scopes, " ")
+	}
+	return rec, err
+}
+
+// identity tells a Source which entry of the cache is its own, and which token
+// endpoint a new login belongs to.
+func (e *Endpoint) identity() (issuer, clientID, tokenURL string) {
+	if e.Issuer != "" {
+		return e.Issuer, e.ClientID, e.TokenURL
+	}
+	return e.TokenURL, e.ClientID, e.TokenURL
+}
+
+// identity differs from the Endpoint's, so that the program's own token never
+// takes the place of a user's login. No issuer has a fragment (RFC 8414 section 2).
+func (c clientCredentials) identity() (issuer, clientID, tokenURL string) {
+	issuer, clientID, tokenURL = c.Endpoint.identity()
+	return issuer + "#client_credentials", clientID, tokenURL
+}
