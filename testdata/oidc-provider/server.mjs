@@ -1,0 +1,174 @@
+// Starts the authorization server, a protected API and a few routes for tests, on a
+// loopback port that the kernel chooses. Prints one line of JSON when it is ready, and
+// exits when its standard input ends, so that a test that dies leaves no server behind.
+//
+//   --access-token-ttl=SECONDS   lifetime of access tokens (60)
+//   --login=auto|page            log in "alice" without asking, or show a page (auto)
+//   --dpop-nonce                 require a server-provided nonce in DPoP proofs
+
+import { createServer } from 'node:http';
+import { parseArgs } from 'node:util';
+
+// Standard output is for the ready line alone.
+console.info = console.warn = console.error;
+const { clients, newGrant, newProvider } = await import('./provider.mjs');
+const { loginPage } = await import('./pages.mjs');
+const { Store } = await import('./store.mjs');
+
+const { values: flags } = parseArgs({
+  options: {
+    'access-token-ttl': { type: 'string', default: '60' },
+    login: { type: 'string', default: 'auto' },
+    'dpop-nonce': { type: 'boolean', default: false },
+  },
+});
+const accessTokenTTL = Number(flags['access-token-ttl']);
+if (!Number.isInteger(accessTokenTTL) || accessTokenTTL < 1) throw new Error('--access-token-ttl: want a whole number of seconds');
+if (!['auto', 'page'].includes(flags.login)) throw new Error('--login: want auto or page');
+
+const server = createServer((req, res) => {
+  handle(req, res).catch((err) => {
+    console.error(err);
+    if (!res.headersSent) send(res, err.status ?? 500, { error: err.message });
+  });
+});
+await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
+
+const issuer = `http://127.0.0.1:${server.address().port}`;
+const store = new Store();
+const provider = newProvider(issuer, store, { accessTokenTTL, dpopNonce: flags['dpop-nonce'] });
+const authorizationServer = provider.callback();
+
+// What the server has seen. Every test that cares about reuse asks for these.
+const counts = { ok: {}, errors: {}, reuses: 0, revoked: 0, apiCalls: 0, apiRefused: 0 };
+const add = (map, key) => { map[key] = (map[key] ?? 0) + 1; };
+provider.on('grant.success', (ctx) => add(counts.ok, ctx.oidc.params.grant_type));
+provider.on('grant.revoked', () => { counts.revoked += 1; });
+provider.on('grant.error', (ctx, err) => {
+  add(counts.errors, `${err.error}: ${err.error_detail ?? err.error_description}`);
+  if (err.error_detail === 'refresh token already used') counts.reuses += 1;
+});
+provider.on('server_error', (ctx, err) => console.error(err));
+
+const routes = {
+  'GET /api/me': me,
+  'GET /test/counts': async () => ({ ...counts, reuses: counts.reuses + store.doubleSpends }),
+  'POST /test/mint': mint,
+  'POST /test/approve-device': approveDevice,
+  'POST /test/revoke': revoke,
+  'POST /test/revoke-access-token': revokeAccessToken,
+};
+
+async function handle(req, res) {
+  const { pathname } = new URL(req.url, issuer);
+  if (pathname.startsWith('/login/')) return login(req, res);
+  const route = routes[`${req.method} ${pathname}`];
+  if (!route) return authorizationServer(req, res);
+  const answer = await route(await form(req), req, res);
+  if (answer) send(res, 200, answer);
+}
+
+// The protected API: it accepts exactly the access tokens that the provider would.
+async function me(_, req, res) {
+  const [scheme, value = ''] = (req.headers.authorization ?? '').split(' ');
+  const token = await provider.AccessToken.find(value) ?? await provider.ClientCredentials.find(value);
+  if (scheme.toLowerCase() !== 'bearer' || !token?.isValid || token.tokenType !== 'Bearer') {
+    counts.apiRefused += 1;
+    const error = scheme ? ', error="invalid_token", error_description="the access token is not valid"' : '';
+    res.setHeader('WWW-Authenticate', `Bearer realm="api"${error}`);
+    return void send(res, 401, { error: 'invalid_token' });
+  }
+  counts.apiCalls += 1;
+  return { sub: token.accountId, client_id: token.clientId, scope: token.scope, aud: token.aud };
+}
+
+// A login without a browser: the tokens that an authorization would have ended with.
+async function mint({ client_id: clientId = 'native', account: accountId = 'alice', scope = 'openid offline_access', resource }) {
+  const client = await provider.Client.find(clientId);
+  if (!client) throw fail(400, `no client ${clientId}`);
+  const grant = await newGrant(provider, { clientId, accountId, scope, resources: resource ? [resource] : [] });
+  const login = { accountId, client, grantId: grant.jti, scope, gty: 'authorization_code' };
+  const refreshToken = new provider.RefreshToken({ ...login, authTime: Math.floor(Date.now() / 1000), resource });
+  const accessToken = new provider.AccessToken({ ...login, aud: resource });
+  return {
+    access_token: await accessToken.save(),
+    token_type: 'Bearer',
+    expires_in: accessTokenTTL,
+    refresh_token: await refreshToken.save(),
+    scope,
+  };
+}
+
+// The user enters the code on another device and agrees, or not (RFC 8628 section 3.3).
+async function approveDevice({ user_code: userCode = '', account: accountId = 'alice', deny }) {
+  const code = await provider.DeviceCode.findByUserCode(userCode.toUpperCase().replace(/\W/g, ''));
+  if (!code) throw fail(400, 'no such user code');
+  if (deny) {
+    Object.assign(code, { error: 'access_denied', errorDescription: 'the user said no' });
+  } else {
+    const { scope, resource } = code.params;
+    const resources = resource ? [resource].flat() : [];
+    const grant = await newGrant(provider, { clientId: code.clientId, accountId, scope, resources });
+    Object.assign(code, { accountId, grantId: grant.jti, scope, resource, authTime: Math.floor(Date.now() / 1000) });
+  }
+  await code.save();
+  return {};
+}
+
+// An access token dies early. (The revocation endpoint ends the whole login with it.)
+async function revokeAccessToken({ token = '' }) {
+  const found = await provider.AccessToken.find(token);
+  if (!found) throw fail(400, 'no such access token');
+  await found.destroy();
+  return {};
+}
+
+// Somebody ends the login elsewhere. Any token that ever belonged to it names it.
+async function revoke({ token = '' }) {
+  const options = { ignoreExpiration: true };
+  const found = await provider.RefreshToken.find(token, options) ?? await provider.AccessToken.find(token, options);
+  if (!found) throw fail(400, 'no such token');
+  for (const model of [provider.RefreshToken, provider.AccessToken]) await model.revokeByGrantId(found.grantId);
+  await (await provider.Grant.find(found.grantId))?.destroy();
+  return {};
+}
+
+// The interaction of an authorization request, with a person or without.
+async function login(req, res) {
+  const { params, session } = await provider.interactionDetails(req, res);
+  const account = params.login_hint ?? session?.accountId ?? 'alice';
+  if (flags.login === 'page' && req.method === 'GET') {
+    const client = await provider.Client.find(params.client_id);
+    res.setHeader('Content-Type', 'text/html; charset=utf-8');
+    return res.end(loginPage({ clientName: client.clientName, scope: params.scope, account }));
+  }
+  const answer = await form(req);
+  const result = answer.decision === 'deny'
+    ? { error: 'access_denied', error_description: 'the user said no' }
+    : { login: { accountId: answer.account || account }, consent: {} };
+  return provider.interactionFinished(req, res, result, { mergeWithLastSubmission: false });
+}
+
+async function form(req) {
+  if (req.method !== 'POST') return {};
+  let body = '';
+  for await (const chunk of req) body += chunk;
+  return Object.fromEntries(new URLSearchParams(body));
+}
+
+function send(res, status, body) {
+  res.writeHead(status, { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' });
+  res.end(JSON.stringify(body));
+}
+
+function fail(status, message) {
+  return Object.assign(new Error(message), { status });
+}
+
+process.stdin.on('close', () => process.exit(0)).resume();
+console.log(JSON.stringify({
+  issuer,
+  api: `${issuer}/api/me`,
+  public_client: { client_id: clients.native.client_id },
+  confidential_client: { client_id: clients.confidential.client_id, client_secret: clients.confidential.client_secret },
+}));

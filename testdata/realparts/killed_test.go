@@ -1,0 +1,64 @@
+package realparts_test
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stayauth/stayauth/testdata/realparts"
+)
+
+// A test process that is killed runs no cleanup. Its real parts end all the same.
+func TestKilledTestLeavesNothingBehind(t *testing.T) {
+	const child = "REALPARTS_TEST_CHILD"
+	if os.Getenv(child) != "" {
+		p, k := realparts.OIDCProvider(t), realparts.Keyring(t)
+		_, bus, _ := strings.Cut(strings.Join(k.Env, "\n"), "unix:path=")
+		bus, _, _ = strings.Cut(bus, "\n")
+		fmt.Println("ready", strings.TrimPrefix(p.Issuer, "http://"), bus)
+		select {}
+	}
+	// In this process they do skip, if need be.
+	realparts.OIDCProvider(t)
+	realparts.Keyring(t)
+
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), child+"=1", "TMPDIR="+t.TempDir())
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	var provider, bus string
+	for lines := bufio.NewScanner(stdout); provider == "" && lines.Scan(); {
+		fmt.Sscanf(lines.Text(), "ready %s %s", &provider, &bus)
+	}
+	answers := func(network, address string) bool {
+		conn, err := net.Dial(network, address)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	}
+	if !answers("tcp", provider) || !answers("unix", bus) {
+		t.Fatalf("the child's parts do not run: %q %q", provider, bus)
+	}
+
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); answers("tcp", provider) || answers("unix", bus); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("still there: provider %t, bus %t", answers("tcp", provider), answers("unix", bus))
+		}
+	}
+}

@@ -1,0 +1,185 @@
+package realparts
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	oidcprovider "github.com/stayauth/stayauth/testdata/oidc-provider"
+)
+
+// A Provider is a running authorization server, oidc-provider, which its authors have
+// certified. Each refresh token works once, and a second use ends the login. It also
+// serves the usual endpoints: authorization, device authorization, pushed
+// authorization requests, introspection, revocation and discovery.
+type Provider struct {
+	Issuer string `json:"issuer"`
+	API    string `json:"api"` // A protected URL; it answers who called as JSON.
+
+	// Public is a native client that may use any port of a loopback redirect, with
+	// the path "/", "/cb" or "/callback". Confidential also has a secret, for
+	// client_secret_basic, and may use client credentials.
+	Public       Client `json:"public_client"`
+	Confidential Client `json:"confidential_client"`
+
+	t testing.TB
+}
+
+// A Client is registered at a Provider.
+type Client struct {
+	ID     string `json:"client_id"`
+	Secret string `json:"client_secret"`
+}
+
+// A Login is what a provider hands out when a user logs in.
+type Login struct {
+	AccessToken  string `json:"access_token"`
+	RefreshToken string `json:"refresh_token"`
+	ExpiresIn    int    `json:"expires_in"` // Seconds.
+	Scope        string `json:"scope"`
+}
+
+// Counts is what a Provider has seen since it started.
+type Counts struct {
+	OK     map[string]int `json:"ok"`     // Successful token requests by grant type.
+	Errors map[string]int `json:"errors"` // Failed ones, by "code: reason".
+
+	Reuses  int `json:"reuses"`  // A refresh token was presented after it had been spent.
+	Revoked int `json:"revoked"` // Logins that the provider ended, for instance because of that.
+
+	APICalls   int `json:"apiCalls"`   // Calls to API that were answered.
+	APIRefused int `json:"apiRefused"` // Calls to API without a valid access token.
+}
+
+// OIDCProvider starts an authorization server that ends with the test. The flags are
+// those of testdata/oidc-provider/server.mjs, such as "--access-token-ttl=2".
+func OIDCProvider(t testing.TB, flags ...string) *Provider {
+	t.Helper()
+	const what = "a certified authorization server"
+	node, err := exec.LookPath("node")
+	Require(t, what, err)
+	modules, err := installed(oidcprovider.Files)
+	Require(t, what, err)
+
+	// The program itself runs from a copy, so that it is never older than its source.
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, oidcprovider.Files); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(modules, "node_modules"), filepath.Join(dir, "node_modules")); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(node, append([]string{filepath.Join(dir, "server.mjs")}, flags...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the authorization server said:\n%s", stderr.Bytes())
+		}
+	})
+	start(t, cmd)
+
+	// A server that cannot start exits, which ends this read.
+	ready, err := bufio.NewReader(stdout).ReadBytes('\n')
+	if err != nil {
+		t.Fatalf("the authorization server did not start: %v", err)
+	}
+	p := &Provider{t: t}
+	if err := json.Unmarshal(ready, p); err != nil {
+		t.Fatalf("the authorization server's first line is %q: %v", ready, err)
+	}
+	return p
+}
+
+// Mint logs account in at client without a browser. An empty scope means
+// "openid offline_access".
+func (p *Provider) Mint(client Client, account, scope string) Login {
+	p.t.Helper()
+	form := url.Values{"client_id": {client.ID}, "account": {account}}
+	if scope != "" {
+		form.Set("scope", scope)
+	}
+	var l Login
+	p.call(http.MethodPost, "/test/mint", form, &l)
+	return l
+}
+
+// ApproveDevice does what a user does who opens the verification page, enters
+// userCode and agrees.
+func (p *Provider) ApproveDevice(userCode, account string) {
+	p.t.Helper()
+	p.call(http.MethodPost, "/test/approve-device", url.Values{"user_code": {userCode}, "account": {account}}, nil)
+}
+
+// DenyDevice does what a user does who opens the verification page, enters userCode
+// and refuses.
+func (p *Provider) DenyDevice(userCode string) {
+	p.t.Helper()
+	p.call(http.MethodPost, "/test/approve-device", url.Values{"user_code": {userCode}, "deny": {"yes"}}, nil)
+}
+
+// Revoke ends the login that token was ever part of, as a user or an administrator
+// can do at the provider.
+func (p *Provider) Revoke(token string) {
+	p.t.Helper()
+	p.call(http.MethodPost, "/test/revoke", url.Values{"token": {token}}, nil)
+}
+
+// RevokeAccessToken makes API refuse accessToken from now on. The login goes on, which
+// is what the provider's revocation endpoint does not offer.
+func (p *Provider) RevokeAccessToken(accessToken string) {
+	p.t.Helper()
+	p.call(http.MethodPost, "/test/revoke-access-token", url.Values{"token": {accessToken}}, nil)
+}
+
+// Counts returns what the provider has seen so far.
+func (p *Provider) Counts() Counts {
+	p.t.Helper()
+	var c Counts
+	p.call(http.MethodGet, "/test/counts", nil, &c)
+	return c
+}
+
+// call uses one of the routes that exist for tests.
+func (p *Provider) call(method, path string, form url.Values, answer any) {
+	p.t.Helper()
+	err := func() error {
+		req, err := http.NewRequest(method, p.Issuer+path, bytes.NewBufferString(form.Encode()))
+		if err != nil {
+			return err
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}).Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return err
+		}
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("HTTP %d: %s", resp.StatusCode, body)
+		}
+		if answer == nil {
+			return nil
+		}
+		return json.Unmarshal(body, answer)
+	}()
+	if err != nil {
+		p.t.Fatalf("%s: %v", path, err)
+	}
+}
