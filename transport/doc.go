@@ -1,0 +1,59 @@
+// Package transport keeps an HTTP client logged in: it attaches an OAuth 2.0
+// access token to each request, renews the token before it expires or when an API
+// refuses it, and stores the renewed login so that it survives restarts, crashes,
+// outages and other processes.
+//
+//	endpoint := &transport.Endpoint{TokenURL: "https://auth.example.com/token", ClientID: "my-app"}
+//	source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: endpoint})
+//	rt, err := transport.New(transport.Config{Source: source, Origins: []string{"https://api.example.com"}})
+//	client := &http.Client{Transport: rt}
+//
+// # Parts
+//
+// An [Endpoint] is a client of a token endpoint. A [Source] keeps one login: it
+// decides when to renew the token, and does so in a critical section that all
+// processes which share the login respect. A [Transport] uses a Source to authorize
+// the requests of an http.Client. [Source.OAuth2] serves everything that takes an
+// oauth2.TokenSource instead.
+//
+// # Why a refresh is not just a request
+//
+// Providers rotate refresh tokens: each may be spent once, the answer brings its
+// successor, and whoever presents a spent one is taken for a thief, which ends the
+// login for everybody (RFC 9700 section 4.14.2). So to refresh is to read, spend and
+// write, once, across all processes. A Source takes the login's lock, reads the cache
+// again, makes sure that the answer can be stored, notes that a refresh is in flight,
+// sends the refresh token, stores its successor durably, and only then lets anybody
+// use the new access token. Nobody's context cancels that: the caller's bounds its
+// own wait.
+//
+// # Guarantees
+//
+//   - While an access token is good, callers get it without waiting, whatever happens
+//     to the provider or to the cache.
+//   - At most one process at a time spends the refresh token of a login, and never one
+//     whose successor is stored.
+//   - A stored login is replaced by a newer one, and removed by [Source.Logout] and
+//     [Source.Forget]; by nothing else, in particular not by an error.
+//   - A token goes only to the listed origins, and a refresh token or client secret
+//     only to the token and revocation endpoints it belongs to; no redirect carries
+//     either elsewhere.
+//   - No error, log line or printed value of this package contains a secret.
+//
+// # Not guaranteed
+//
+//   - If a process or machine dies, or the answer is lost, after the provider has
+//     rotated the refresh token and before its successor is stored, the login survives
+//     only if the provider accepts the spent token once more. Many do, for some seconds
+//     or minutes. The next process tries that first, and if it fails, its error says that
+//     a refresh was interrupted.
+//   - Processes that use the same refresh token through something else than a shared
+//     cache cannot be coordinated.
+//   - An access token works until its API no longer takes it. That a login was revoked
+//     is noticed at the next refresh, or when an API answers 401.
+//
+// # Errors
+//
+// Every function returns an *[Error], whose [Kind] says what to do: log in again,
+// fix the configuration, or wait until RetryAt.
+package transport

@@ -1,0 +1,180 @@
+package transport
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+// A world is a provider with an API, a store, and what is needed to log in.
+type world struct {
+	t     testing.TB
+	srv   *oauthtest.Server
+	store tokencache.Store
+	base  http.RoundTripper
+
+	mu     sync.Mutex
+	events []Event
+}
+
+func newWorld(t testing.TB, cfg oauthtest.Config) *world {
+	t.Helper()
+	w := &world{t: t, srv: oauthtest.New(cfg), store: new(tokencache.Memory)}
+	w.base = w.srv.RoundTripper()
+	t.Cleanup(func() { noteSecrets(w.srv.Secrets()) })
+	t.Cleanup(w.srv.Close)
+	return w
+}
+
+func (w *world) cache() *tokencache.Cache {
+	c, err := tokencache.New(w.store, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+func (w *world) endpoint() *Endpoint {
+	return &Endpoint{
+		TokenURL:     w.srv.TokenURL(),
+		ClientID:     w.srv.ClientID(),
+		ClientSecret: tokencache.Secret(w.srv.ClientSecret()),
+		AuthStyle:    oauth2.AuthStyleInHeader,
+		Base:         w.base,
+	}
+}
+
+// source returns a Source as another process would have it: it shares nothing
+// with others but the store.
+func (w *world) source(change ...func(*SourceConfig)) *Source {
+	w.t.Helper()
+	cfg := SourceConfig{
+		Cache:     w.cache(),
+		Refresher: w.endpoint(),
+		Logger:    slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
+		OnEvent: func(e Event) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.events = append(w.events, e)
+		},
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	s, err := NewSource(cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
+
+// login logs s in as the account.
+func (w *world) login(s *Source, account string) oauthtest.Tokens {
+	w.t.Helper()
+	tokens := w.srv.Login(account)
+	if err := s.Login(w.t.Context(), record(tokens)); err != nil {
+		w.t.Fatal(err)
+	}
+	return tokens
+}
+
+// record returns what Endpoint.Exchange would have returned.
+func record(tokens oauthtest.Tokens) *tokencache.Record {
+	return &tokencache.Record{
+		AccessToken:  tokencache.Secret(tokens.AccessToken),
+		RefreshToken: tokencache.Secret(tokens.RefreshToken),
+		TokenType:    "Bearer",
+		ObtainedAt:   wallNow(),
+		Expiry:       tokens.Expiry,
+	}
+}
+
+// client returns a client of the API that uses s.
+func (w *world) client(s *Source) *http.Client {
+	w.t.Helper()
+	rt, err := New(Config{Source: s, Origins: []string{w.srv.APIOrigin()}, Base: w.base})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return &http.Client{Transport: rt}
+}
+
+// stored returns the record in the store.
+func (w *world) stored(s *Source) *tokencache.Record {
+	w.t.Helper()
+	r, _, err := s.cfg.Cache.Load(context.Background(), s.cfg.Key)
+	if err != nil {
+		w.t.Fatalf("loading the stored record: %v", err)
+	}
+	return r
+}
+
+// seen returns how many events of the type there were.
+func (w *world) seen(want EventType) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.events {
+		if e.Type == want {
+			n++
+		}
+	}
+	return n
+}
+
+// get calls the API and returns the status and the body.
+func get(t testing.TB, c *http.Client, url string) (int, string) {
+	t.Helper()
+	resp, err := c.Get(url)
+	if err != nil {
+		t.Fatalf("GET: %v", err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatalf("reading the answer: %v", err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// wantCounts checks what matters most.
+func (w *world) wantCounts(tokenRequests, reuses int) {
+	w.t.Helper()
+	if c := w.srv.Counts(); c.TokenRequests != tokenRequests || c.Reuses != reuses {
+		w.t.Errorf("%d token requests and %d reuses, want %d and %d", c.TokenRequests, c.Reuses, tokenRequests, reuses)
+	}
+}
+
+// bubble runs f with simulated time.
+func bubble(t *testing.T, f func(t *testing.T)) { t.Helper(); synctest.Test(t, f) }
+
+// contains reports whether s holds any of the secrets.
+func contains(s string, secrets []string) bool {
+	for _, x := range secrets {
+		if x != "" && strings.Contains(s, x) {
+			return true
+		}
+	}
+	return false
+}
+
+const day = 24 * time.Hour
+
+func newRequest(t testing.TB, method, url string, body io.Reader) *http.Request {
+	t.Helper()
+	r, err := http.NewRequestWithContext(context.Background(), method, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}

@@ -1,0 +1,214 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// A flight is one attempt to get a token, from the cache or from the provider.
+// All who need a token meanwhile share it and its outcome. It is detached from
+// their contexts: to cancel a rotation that the provider has carried out would
+// lose the login.
+type flight struct {
+	done chan struct{} // closed when the fields below are set
+
+	snap    *snapshot
+	adopted bool // the token came from the cache
+	err     error
+}
+
+// wait returns the outcome of the flight, or an error when ctx is done first.
+func (f *flight) wait(ctx context.Context) (*snapshot, error) {
+	select {
+	case <-f.done:
+		return f.snap, f.err
+	default:
+	}
+	select {
+	case <-f.done:
+		return f.snap, f.err
+	case <-ctx.Done():
+		return nil, &Error{Kind: ErrUnavailable, Op: "token", Err: context.Cause(ctx),
+			Remedy: "the refresh goes on in the background"}
+	}
+}
+
+// lookInterval is the shortest time between two looks into the cache for the
+// token of another process while this one may not ask the provider.
+const lookInterval = time.Second
+
+// startInBackground starts a flight if there is none and one may start now.
+// s.mu is held.
+func (s *Source) startInBackground(ctx context.Context, now time.Time) *flight {
+	if s.flight != nil || s.closed || s.waiting(now) {
+		return nil
+	}
+	if s.dead != nil { // Only a look for somebody's new login; not at each request.
+		if within(now, s.lookAt, 10*lookInterval) {
+			return nil
+		}
+		s.lookAt = now.Add(10 * lookInterval)
+	}
+	return s.start(ctx, "", false)
+}
+
+// joinOrStart returns the flight that will bring a token, or an error if there
+// can be none now. refused is a token that an API has refused, or "".
+// s.mu is held.
+func (s *Source) joinOrStart(ctx context.Context, now time.Time, refused tokencache.Secret) (*flight, error) {
+	switch {
+	case s.flight != nil:
+		return s.flight, nil
+	case s.closed:
+		return nil, &Error{Kind: ErrMisconfigured, Op: "token", Remedy: "the Source was closed; use it no longer"}
+	case s.waiting(now):
+		// Another process may have had more luck: look, but not at every call.
+		if within(now, s.lookAt, lookInterval) {
+			return nil, s.outage
+		}
+		s.lookAt = now.Add(lookInterval)
+		return s.start(ctx, refused, true), nil
+	}
+	return s.start(ctx, refused, false), nil
+}
+
+// waiting reports whether the provider must be left alone. s.mu is held.
+func (s *Source) waiting(now time.Time) bool {
+	return s.outage != nil && within(now, s.outage.RetryAt, 2*maxRetryAfter)
+}
+
+// within reports whether now lies before t, and near it: if it is far before,
+// the clock was set back, and t says nothing.
+func within(now, t time.Time, near time.Duration) bool {
+	return now.Before(t) && t.Sub(now) <= near
+}
+
+// start starts a flight. If lookOnly, it only looks into the cache. s.mu is held.
+func (s *Source) start(ctx context.Context, refused tokencache.Secret, lookOnly bool) *flight {
+	f := &flight{done: make(chan struct{})}
+	s.flight = f
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeout)
+	s.work.Go(func() {
+		defer cancel()
+		s.fly(ctx, f, refused, lookOnly)
+	})
+	return f
+}
+
+func (s *Source) fly(ctx context.Context, f *flight, refused tokencache.Secret, lookOnly bool) {
+	begun := time.Now()
+	old := s.cur.Load()
+	f.snap, f.err = s.look(ctx, refused)
+	f.adopted = f.snap != nil
+	if f.snap == nil && f.err == nil && !lookOnly {
+		f.snap, f.adopted, f.err = s.refresh(ctx, refused)
+	}
+
+	s.mu.Lock()
+	s.flight = nil
+	var events []Event
+	switch {
+	case !lookOnly || f.snap != nil || errors.Is(f.err, ErrLoginRequired):
+		events = s.settle(f, old)
+	case s.outage != nil:
+		f.err = s.outage
+	default: // A login ended the outage meanwhile.
+		f.snap = s.cur.Load()
+		if f.snap == nil {
+			f.err = &Error{Kind: ErrLoginRequired, Op: "token", Remedy: "log in again"}
+		}
+	}
+	s.mu.Unlock()
+	close(f.done)
+	for _, e := range events {
+		e.Took = time.Since(begun)
+		s.emit(e)
+	}
+}
+
+// settle draws the consequences of a flight: the state that the next caller
+// meets, and the events. s.mu is held.
+func (s *Source) settle(f *flight, old *snapshot) (events []Event) {
+	if f.err == nil {
+		if s.outage != nil {
+			events = append(events, Event{Type: EventRecovered})
+		}
+		if f.adopted && old != nil && f.snap != old {
+			events = append(events, Event{Type: EventAdopted})
+		} else if !f.adopted {
+			events = append(events, Event{Type: EventRefreshed})
+		}
+		for i := range events {
+			events[i].Generation, events[i].Expiry = f.snap.rec.Generation, f.snap.rec.Expiry
+		}
+		s.calm()
+		return events
+	}
+
+	e := asError(f.err)
+	if e.Kind == ErrLoginRequired && e.RetryAt.IsZero() {
+		if s.dead == nil {
+			events = append(events, Event{Type: EventLoginRequired, Err: e})
+		}
+		refused := s.refused
+		s.calm()
+		s.dead, s.refused, f.err = e, refused, e
+		return events
+	}
+	// The error gets its time of the next attempt; it is shared, so on a copy.
+	first := s.outage == nil
+	wait := s.backoff.NextBackOff()
+	switch e.Kind {
+	case ErrMisconfigured, ErrLoginRequired:
+		wait = misconfiguredPause
+	case ErrStorage:
+		wait = min(wait, storagePause)
+	}
+	s.failed++
+	c := *e
+	c.RetryAt = wallNow().Add(max(wait, min(e.RetryAfter, maxRetryAfter), minPause))
+	s.outage, f.err = &c, &c
+	if first {
+		events = append(events, Event{Type: EventOutage, Err: &c, RetryAt: c.RetryAt})
+	}
+	return events
+}
+
+// calm forgets the troubles of the past. s.mu is held.
+func (s *Source) calm() {
+	s.outage, s.dead, s.refused, s.failed = nil, nil, nil, 0
+	s.lookAt = time.Time{}
+	s.backoff.Reset()
+}
+
+const (
+	maxRetryAfter      = 10 * time.Minute // the longest that a provider's Retry-After is obeyed
+	misconfiguredPause = 5 * time.Minute  // only a person can help, so there is no hurry
+	storagePause       = 5 * time.Second  // the cache is local and cheap to ask
+	minPause           = 100 * time.Millisecond
+)
+
+// newBackoff returns an exponential back-off with full jitter that never gives up.
+func newBackoff(initial, longest time.Duration) *backoff.ExponentialBackOff {
+	return backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(initial),
+		backoff.WithMultiplier(2),
+		backoff.WithRandomizationFactor(1),
+		backoff.WithMaxInterval(longest),
+		backoff.WithMaxElapsedTime(0), // The default gives up after 15 minutes.
+	)
+}
+
+// asError returns err as an *Error. A Refresher that returns anything else has
+// failed in a way that nothing is known about.
+func asError(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	return &Error{Kind: ErrAmbiguous, Op: "refresh", Err: err}
+}

@@ -1,0 +1,117 @@
+package transport
+
+import (
+	"context"
+	"errors"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// A Revoker is a Refresher that can tell the provider that a login has ended
+// (RFC 7009).
+type Revoker interface {
+	// Revoke returns nil only if the tokens of rec are dead at the provider, or if
+	// the provider has no way to be told.
+	Revoke(ctx context.Context, rec *tokencache.Record) error
+}
+
+// Login stores the tokens of a new login, from Endpoint.Exchange for instance, in
+// place of whatever login there was, and wakes all who share it: this process at
+// once, others when they next look. It waits for a refresh in flight.
+//
+// On an error nothing has changed, and rec can be used again. A stored record that
+// cannot be read (tokencache.ErrCorrupt) is not replaced: with the right key it may
+// be good. Forget removes it.
+func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
+	next := rec.Clone()
+	if next.AccessToken == "" && next.RefreshToken == "" {
+		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: "the record holds no token; pass what Endpoint.Exchange or FromOAuth2 returned"}
+	}
+	if id, ok := s.cfg.Refresher.(identifier); ok && next.TokenURL == "" {
+		_, _, next.TokenURL = id.identity()
+	}
+	if err := s.cfg.Refresher.Check(next); err != nil && !errors.Is(err, ErrLoginRequired) {
+		return err
+	}
+	now := wallNow()
+	next.Grant, next.Generation = newGrant(), 1
+	next.Attempt, next.Tombstone = nil, nil
+	if next.ObtainedAt.IsZero() {
+		next.ObtainedAt = now
+	}
+	next.AuthorizedAt = now
+
+	unlock, err := s.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for {
+		_, version, err := s.cfg.Cache.Load(ctx, s.cfg.Key)
+		if err != nil && !errors.Is(err, tokencache.ErrNotFound) {
+			return storageError("login", err)
+		}
+		_, err = s.cfg.Cache.Save(ctx, s.cfg.Key, next, version)
+		if errors.Is(err, tokencache.ErrConflict) && ctx.Err() == nil {
+			continue // A login goes before whatever came between.
+		}
+		if err != nil {
+			return storageError("login", err)
+		}
+		break
+	}
+	s.settled()
+	s.cur.Store(s.snapshot(next))
+	s.mu.Lock()
+	s.calm()
+	s.mu.Unlock()
+	s.emit(Event{Type: EventLogin, Generation: next.Generation, Expiry: next.Expiry})
+	return nil
+}
+
+// Logout ends the login: it revokes the tokens at the provider, if the Refresher
+// is a Revoker, and then removes them from the cache. It waits for a refresh in
+// flight, which therefore cannot bring the login back. To log out twice is no
+// error.
+//
+// If the provider could not be told, the error says so, and nothing is removed:
+// the tokens still live, and Logout can be tried again. Forget removes them
+// without telling anybody.
+func (s *Source) Logout(ctx context.Context) error { return s.end(ctx, true) }
+
+// Forget removes the login from the cache and leaves the tokens alive at the
+// provider. It also removes a record that cannot be read.
+func (s *Source) Forget(ctx context.Context) error { return s.end(ctx, false) }
+
+func (s *Source) end(ctx context.Context, revoke bool) error {
+	unlock, err := s.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	rec, version, err := s.cfg.Cache.Load(ctx, s.cfg.Key)
+	switch {
+	case errors.Is(err, tokencache.ErrNotFound):
+	case errors.Is(err, tokencache.ErrCorrupt) && !revoke:
+	case err != nil:
+		return storageError("logout", err)
+	}
+	if s.pending != nil {
+		rec = s.pending.rec // Newer than what is stored.
+	}
+	if r, ok := s.cfg.Refresher.(Revoker); ok && revoke && rec != nil && rec.Tombstone == nil {
+		if err := r.Revoke(ctx, rec); err != nil {
+			return err
+		}
+	}
+	if err := s.cfg.Cache.Delete(ctx, s.cfg.Key, version); err != nil {
+		return storageError("logout", err)
+	}
+	s.settled()
+	s.cur.Store(nil)
+	s.mu.Lock()
+	s.calm()
+	s.mu.Unlock()
+	s.emit(Event{Type: EventLogout})
+	return nil
+}

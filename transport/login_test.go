@@ -1,0 +1,183 @@
+package transport
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+func TestLogout(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		revoking := func(c *SourceConfig) { c.Refresher.(*Endpoint).RevocationURL = w.srv.URL() + "/revoke" }
+		s := w.source(revoking)
+		tokens := w.login(s, "ann")
+
+		w.srv.Fault("/revoke", 1, oauthtest.Status(503, time.Minute))
+		err := s.Logout(t.Context())
+		if err == nil || errors.Is(err, ErrLoginRequired) {
+			t.Fatalf("the provider could not be told, and Logout returned %v", err)
+		}
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Fatalf("after a Logout that failed: %v", err)
+		}
+		if err := s.Logout(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if w.srv.Valid(tokens.RefreshToken) || w.srv.Valid(tokens.AccessToken) {
+			t.Error("a token lives on at the provider")
+		}
+		if _, _, err := s.cfg.Cache.Load(t.Context(), s.cfg.Key); !errors.Is(err, tokencache.ErrNotFound) {
+			t.Errorf("the record is still stored: %v", err)
+		}
+		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+			t.Errorf("after Logout: %v", err)
+		}
+		if err := s.Logout(t.Context()); err != nil {
+			t.Errorf("the second Logout: %v", err)
+		}
+	})
+}
+
+// A logout, a forgetting or a new login while a refresh is in flight wins.
+func TestARefreshInFlightDoesNotUndoALogout(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		act  func(*testing.T, *world, *Source) error
+		dead bool
+	}{
+		{"Logout", func(t *testing.T, w *world, s *Source) error { return s.Logout(t.Context()) }, true},
+		{"Forget", func(t *testing.T, w *world, s *Source) error { return s.Forget(t.Context()) }, true},
+		{"Login", func(t *testing.T, w *world, s *Source) error { return s.Login(t.Context(), record(w.srv.Login("bob"))) }, false},
+		{"deleted without the lock", func(t *testing.T, w *world, s *Source) error {
+			_, v, err := s.cfg.Cache.Load(t.Context(), s.cfg.Key)
+			if err != nil {
+				return err
+			}
+			return s.cfg.Cache.Delete(t.Context(), s.cfg.Key, v)
+		}, true},
+		{"replaced without the lock", func(t *testing.T, w *world, s *Source) error {
+			_, v, err := s.cfg.Cache.Load(t.Context(), s.cfg.Key)
+			if err != nil {
+				return err
+			}
+			r := record(w.srv.Login("bob"))
+			r.Grant, r.AuthorizedAt, r.TokenURL = newGrant(), wallNow(), w.srv.TokenURL()
+			_, err = s.cfg.Cache.Save(t.Context(), s.cfg.Key, r, v)
+			return err
+		}, false},
+	} {
+		for _, same := range []bool{true, false} {
+			name := tt.name + " by another process"
+			if same {
+				name = tt.name + " by this process"
+			}
+			t.Run(name, func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: 10 * time.Second})
+					a := w.source()
+					b := a
+					if !same {
+						b = w.source()
+					}
+					w.login(a, "ann")
+					time.Sleep(2 * time.Hour)
+					done := make(chan error)
+					go func() {
+						_, err := a.Token(t.Context())
+						done <- err
+					}()
+					time.Sleep(time.Second)
+					if err := tt.act(t, w, b); err != nil {
+						t.Fatal(err)
+					}
+					<-done
+					synctest.Wait()
+					for _, s := range []*Source{a, b} {
+						_, err := s.Token(t.Context())
+						if tt.dead && s == b && !errors.Is(err, ErrLoginRequired) {
+							t.Errorf("after the end of the login: %v", err)
+						}
+						if !tt.dead {
+							if err != nil {
+								t.Fatal(err)
+							}
+							if r := w.stored(s); string(r.RefreshToken) != w.srv.Current("bob").RefreshToken {
+								t.Error("the new login was overwritten")
+							}
+						}
+					}
+					_, _, err := b.cfg.Cache.Load(t.Context(), b.cfg.Key)
+					if tt.dead != errors.Is(err, tokencache.ErrNotFound) {
+						t.Errorf("stored: %v", err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// The refresh token of a record goes only where it came from.
+func TestARecordOfAnotherTokenEndpoint(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{})
+		key := tokencache.Key{Issuer: "https://issuer.test", ClientID: w.srv.ClientID()}
+		s := w.source(func(c *SourceConfig) { c.Key = key })
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		moved := w.source(func(c *SourceConfig) {
+			c.Key = key
+			c.Refresher.(*Endpoint).TokenURL = "https://elsewhere.test/token"
+		})
+		_, err := moved.Token(t.Context())
+		if !errors.Is(err, ErrMisconfigured) {
+			t.Errorf("got %v", err)
+		}
+		if n := len(w.srv.Strays()); n != 0 {
+			t.Errorf("%d requests went elsewhere", n)
+		}
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Errorf("the login was damaged: %v", err)
+		}
+	})
+}
+
+// The first process to be refused is not the last to know: another has already
+// rotated, without a lock that both would respect.
+func TestInvalidGrantAfterAPeersRotation(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.Strict, Latency: 10 * time.Second})
+		s := w.source()
+		w.login(s, "ann")
+		old := w.stored(s)
+		time.Sleep(2 * time.Hour)
+		done := make(chan error)
+		go func() { _, err := s.Token(t.Context()); done <- err }()
+		time.Sleep(time.Second)
+		// The peer's rotation, as it looks from here: done and stored.
+		next, err := w.endpoint().Refresh(t.Context(), old)
+		if err != nil {
+			t.Log(err) // Whoever of the two is first wins.
+		}
+		if next != nil {
+			r := successor(old, next, "")
+			_, v, err := s.cfg.Cache.Load(t.Context(), s.cfg.Key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.cfg.Cache.Save(t.Context(), s.cfg.Key, r, v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := <-done; err != nil {
+			t.Errorf("got %v", err)
+		}
+		if r := w.stored(s); r.Tombstone != nil || string(r.RefreshToken) != w.srv.Current("ann").RefreshToken {
+			t.Errorf("stored: tombstone %v, or an old refresh token", r.Tombstone)
+		}
+	})
+}

@@ -1,0 +1,97 @@
+package transport
+
+import (
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// An origin is one that tokens may be sent to: scheme, host and port. With a
+// suffix it is every host below a domain, at any depth, but not the domain itself.
+type origin struct {
+	scheme string
+	host   string // lower case, with the port unless it is the scheme's default
+	suffix string // ".example.com:8443" for "https://*.example.com:8443"
+}
+
+// parseOrigin reads "https://api.example.com", "https://*.example.com:8443",
+// "http://127.0.0.1:8080".
+func parseOrigin(s string) (origin, error) {
+	bad := func(remedy string) (origin, error) {
+		return origin{}, &Error{Kind: ErrMisconfigured, Op: "config", Field: "Config.Origins", Remedy: remedy}
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return bad("one of the origins is not a URL; write them like https://api.example.com")
+	case u.Scheme == "" || u.Host == "":
+		return bad("an origin needs a scheme and a host, like https://api.example.com")
+	case u.User != nil, u.RawQuery != "", u.ForceQuery, u.Fragment != "", u.Path != "" && u.Path != "/":
+		return bad("an origin is a scheme, a host and a port, without user, path or query")
+	}
+	host := u.Hostname()
+	for _, c := range host {
+		if c > 0x7e || c <= ' ' {
+			return bad("write international host names in their ASCII form (xn--...)")
+		}
+	}
+	o := origin{scheme: strings.ToLower(u.Scheme)}
+	switch {
+	case o.scheme == "https":
+	case o.scheme == "http" && isLoopback(host):
+	case o.scheme == "http":
+		return bad("use https: over http anybody on the way reads the token (plain http is for loopback addresses only)")
+	default:
+		return bad("use an https origin")
+	}
+	if rest, ok := strings.CutPrefix(host, "*."); ok {
+		if strings.Contains(rest, "*") || !strings.Contains(strings.Trim(rest, "."), ".") || net.ParseIP(rest) != nil {
+			return bad("a wildcard stands for the first labels of a host below a domain of your own, like https://*.example.com")
+		}
+		o.suffix = normalizeHost(o.scheme, "."+rest, u.Port())
+		return o, nil
+	}
+	if strings.Contains(host, "*") {
+		return bad("a wildcard stands for the first labels of a host, like https://*.example.com")
+	}
+	o.host = normalizeHost(o.scheme, host, u.Port())
+	return o, nil
+}
+
+// matches reports whether u belongs to the origin. The first comparison is the
+// usual case; only unusual spellings cost more.
+func (o *origin) matches(u *url.URL) bool {
+	if u.Scheme != o.scheme {
+		return false
+	}
+	if o.suffix == "" && u.Host == o.host {
+		return true
+	}
+	host := normalizeHost(u.Scheme, u.Hostname(), u.Port())
+	if o.suffix == "" {
+		return host == o.host
+	}
+	return len(host) > len(o.suffix) && strings.HasSuffix(host, o.suffix)
+}
+
+// normalizeHost returns host and port in the one spelling that is compared.
+func normalizeHost(scheme, host, port string) string {
+	host = strings.ToLower(host)
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if port == "" || scheme == "https" && port == "443" || scheme == "http" && port == "80" {
+		return host
+	}
+	return host + ":" + port
+}
+
+// isLoopback reports whether host, without port or brackets, is this machine.
+func isLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}

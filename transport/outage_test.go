@@ -1,0 +1,176 @@
+package transport
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+// Two hours of outage, one call a second.
+func TestOutage(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		begin func(*oauthtest.Server)
+	}{
+		{"connections are refused", func(s *oauthtest.Server) { s.Fault("/token", 0, oauthtest.Drop) }},
+		{"503", func(s *oauthtest.Server) { s.Fault("/token", 0, oauthtest.Status(503, 0)) }},
+		{"503 with Retry-After", func(s *oauthtest.Server) { s.Fault("/token", 0, oauthtest.Status(503, time.Minute)) }},
+		{"429", func(s *oauthtest.Server) { s.Fault("/token", 0, oauthtest.Status(429, 2*time.Minute)) }},
+		{"a captive portal", func(s *oauthtest.Server) { s.Fault("/token", 0, oauthtest.HTML) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: time.Hour})
+				s := w.source()
+				w.login(s, "ann")
+				c := w.client(s)
+				expiry := w.stored(s).Expiry
+				time.Sleep(50 * time.Minute)
+
+				tt.begin(w.srv)
+				end := time.Now().Add(2 * time.Hour)
+				var last time.Time // when the next attempt was promised
+				for time.Now().Before(end) {
+					begun := time.Now()
+					resp, err := c.Get(w.srv.APIURL())
+					switch good := begun.Before(expiry.Add(-11 * time.Second)); {
+					case good && err != nil:
+						t.Fatalf("%v before the expiry: %v", expiry.Sub(begun), err)
+					case err == nil:
+						resp.Body.Close()
+					default:
+						e, ok := errors.AsType[*Error](err)
+						if !ok || errors.Is(err, ErrLoginRequired) || e.RetryAt.IsZero() {
+							t.Fatalf("%v: an error without a time: %v", begun, err)
+						}
+						// Only the call that makes the attempt may take a moment.
+						if took := time.Since(begun); begun.Before(last) && took > 0 {
+							t.Fatalf("waited for %v, although the next attempt is in %v", took, last.Sub(begun))
+						}
+						last = e.RetryAt
+					}
+					time.Sleep(time.Second)
+				}
+				if n := w.srv.Counts().TokenRequests; n >= 100 || n < 10 {
+					t.Errorf("%d token requests in two hours of outage", n)
+				}
+
+				w.srv.Heal()
+				for {
+					resp, err := c.Get(w.srv.APIURL())
+					if err == nil {
+						resp.Body.Close()
+						break
+					}
+					if time.Now().After(last.Add(time.Second)) {
+						t.Fatalf("%v after the promised attempt at %v: %v", time.Since(last), last, err)
+					}
+					time.Sleep(time.Second)
+				}
+				if n := w.seen(EventOutage); n != 1 {
+					t.Errorf("%d outages were reported", n)
+				}
+				if n := w.seen(EventRecovered); n != 1 {
+					t.Errorf("%d recoveries were reported", n)
+				}
+				if c := w.srv.Counts(); c.Reuses != 0 || c.Rotations != 1 {
+					t.Errorf("%d reuses, %d rotations", c.Reuses, c.Rotations)
+				}
+			})
+		})
+	}
+}
+
+// What the provider's answer means for the login: kept in every case.
+func TestAFailedRefreshKeepsTheLogin(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		fault oauthtest.Fault
+		kind  Kind
+	}{
+		{"dropped", oauthtest.Drop, ErrAmbiguous},
+		{"truncated", oauthtest.Truncate, ErrAmbiguous},
+		{"503", oauthtest.Status(503, 0), ErrAmbiguous},
+		{"429", oauthtest.Status(429, 0), ErrUnavailable},
+		{"HTML", oauthtest.HTML, ErrAmbiguous},
+		{"invalid_client", oauthtest.Answer(401, "application/json", `{"error":"invalid_client"}`), ErrMisconfigured},
+		{"redirect", oauthtest.Redirect(307, "https://elsewhere.test/token"), ErrMisconfigured},
+		{"not found", oauthtest.Answer(404, "text/plain", "no such page"), ErrMisconfigured},
+		{"endless", oauthtest.Endless, ErrAmbiguous},
+		{"hangs", oauthtest.Hang, ErrAmbiguous},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.KeepOld})
+				s := w.source()
+				tokens := w.login(s, "ann")
+				time.Sleep(2 * time.Hour)
+				w.srv.Fault("/token", 0, tt.fault)
+				_, err := s.Token(t.Context())
+				if !errors.Is(err, tt.kind) {
+					t.Fatalf("got %v, want kind %q", err, tt.kind)
+				}
+				if r := w.stored(s); string(r.RefreshToken) != tokens.RefreshToken && string(r.RefreshToken) != w.srv.Current("ann").RefreshToken || r.Tombstone != nil {
+					t.Errorf("the stored login was damaged: %+v", r)
+				}
+				w.srv.Heal()
+				time.Sleep(10 * time.Minute)
+				if _, err := s.Token(t.Context()); err != nil {
+					t.Errorf("afterwards: %v", err)
+				}
+				if strays := w.srv.Strays(); len(strays) != 0 {
+					t.Errorf("requests went elsewhere: %v", strays)
+				}
+			})
+		})
+	}
+}
+
+// An answer that was lost after the provider had rotated: the old refresh token
+// is presented again at once, while the provider still takes it.
+func TestALostAnswer(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		fault oauthtest.Fault
+	}{
+		{"dropped", oauthtest.AfterCommit(oauthtest.Drop)},
+		{"503", oauthtest.AfterCommit(oauthtest.Status(503, 0))},
+		{"truncated", oauthtest.Truncate},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.Grace, GracePeriod: 10 * time.Second})
+				s := w.source()
+				w.login(s, "ann")
+				time.Sleep(2 * time.Hour)
+				w.srv.Fault("/token", 2, tt.fault)
+				if _, err := s.Token(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				w.wantCounts(3, 0)
+			})
+		})
+	}
+}
+
+// The same without any grace: the login is lost, and the error says why.
+func TestALostAnswerWithoutGraceIsExplained(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		s := w.source()
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		w.srv.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Drop))
+		_, err := s.Token(t.Context())
+		if !errors.Is(err, ErrLoginRequired) || !strings.Contains(err.Error(), "interrupted") {
+			t.Errorf("got %v", err)
+		}
+		if tomb := w.stored(s).Tombstone; tomb == nil || !tomb.Interrupted {
+			t.Errorf("tombstone %+v", tomb)
+		}
+		w.wantCounts(2, 1)
+	})
+}

@@ -1,0 +1,74 @@
+package transport
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+)
+
+// A replayBody is the body of a request that may have to be sent twice.
+type replayBody struct {
+	first io.ReadCloser
+	again func() (io.ReadCloser, error) // nil if the body can be had only once
+}
+
+// replayable returns the body of req. A small one of known length is read into
+// memory; one of unknown length is not, since it may depend on the response, as
+// in a conversation in both directions.
+func (t *Transport) replayable(req *http.Request) (replayBody, error) {
+	switch {
+	case req.Body == nil || req.Body == http.NoBody:
+		return replayBody{req.Body, noBody}, nil
+	case req.GetBody != nil:
+		return replayBody{req.Body, req.GetBody}, nil
+	case req.ContentLength <= 0 || req.ContentLength > t.maxReplayBody:
+		return replayBody{req.Body, nil}, nil
+	}
+	defer req.Body.Close()
+	// One byte more than announced, so that the base transport still sees a body that
+	// is longer than its Content-Length, and refuses it.
+	data, err := io.ReadAll(io.LimitReader(req.Body, req.ContentLength+1))
+	if err != nil {
+		return replayBody{}, err
+	}
+	again := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
+	first, _ := again()
+	return replayBody{first, again}, nil
+}
+
+func noBody() (io.ReadCloser, error) { return http.NoBody, nil }
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		req.Body.Close()
+	}
+}
+
+// maxDetached is how much of a refused response is kept, in bytes. Real ones are
+// a few hundred.
+const maxDetached = 64 << 10
+
+// detach reads the body of resp into memory, so that its connection is free for
+// the repeated request, and the response whole if that fails. Of a body that is
+// larger than any sensible error message the rest stays on the wire.
+func detach(resp *http.Response) {
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxDetached+1))
+	if err == nil && len(data) <= maxDetached {
+		resp.Body.Close()
+		resp.Body = io.NopCloser(bytes.NewReader(data))
+		return
+	}
+	var rest io.Reader = resp.Body
+	if err != nil {
+		rest = failed{err}
+	}
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(data), rest), resp.Body}
+}
+
+// failed is the end of a body that could not be read.
+type failed struct{ err error }
+
+func (f failed) Read([]byte) (int, error) { return 0, f.err }

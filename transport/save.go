@@ -1,0 +1,161 @@
+package transport
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// pending is a rotation that the provider has carried out and that could not be
+// saved: the state unsaved. The lock of the login is kept, because whoever reads
+// the cache meanwhile would spend a token that is spent.
+type pending struct {
+	rec     *tokencache.Record
+	version tokencache.Version // what it is to replace
+	unlock  func() error
+}
+
+const (
+	saveTimeout    = 10 * time.Second // of one attempt to save
+	saveTries      = 3                // before callers get the token unsaved
+	saveRetryFirst = 100 * time.Millisecond
+	saveRetryMax   = 30 * time.Second
+)
+
+// save stores next in place of version, and returns the record that is the login
+// from now on: next, or a newer one that it found, or nil if the user has logged
+// out. If it cannot be stored, the Source goes into state unsaved, and next is
+// returned all the same: the client works on, and saving is tried until it
+// succeeds. The lock is held.
+func (s *Source) save(ctx context.Context, next *tokencache.Record, version tokencache.Version) *tokencache.Record {
+	pause := saveRetryFirst
+	for try := 1; ; try++ {
+		saved, err := s.trySave(ctx, next, version)
+		if err == nil {
+			s.settled()
+			return saved
+		}
+		if try == saveTries {
+			s.keep(next, version, err)
+			return next
+		}
+		time.Sleep(pause)
+		pause *= 2
+	}
+}
+
+// trySave makes one attempt. What it returns without an error is in the store.
+func (s *Source) trySave(ctx context.Context, next *tokencache.Record, version tokencache.Version) (*tokencache.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	defer cancel()
+	for range 3 {
+		_, err := s.cfg.Cache.Save(ctx, s.cfg.Key, next, version)
+		if err == nil {
+			return next, nil
+		}
+		if !errors.Is(err, tokencache.ErrConflict) {
+			return nil, err
+		}
+		// Either an earlier attempt succeeded although its answer was lost, or somebody
+		// wrote without the lock.
+		stored, v, err := s.cfg.Cache.Load(ctx, s.cfg.Key)
+		switch {
+		case errors.Is(err, tokencache.ErrNotFound):
+			return nil, nil // A logout wins over a refresh.
+		case err != nil:
+			return nil, err
+		case stored.Grant != next.Grant:
+			return stored, nil // A newer login wins.
+		case stored.Generation == next.Generation && stored.RefreshToken == next.RefreshToken && stored.AccessToken == next.AccessToken:
+			return stored, nil
+		case stored.Generation > next.Generation:
+			return stored, nil
+		}
+		version = v
+	}
+	return nil, tokencache.ErrConflict
+}
+
+// keep enters the state unsaved, or stays in it. The turn is held.
+func (s *Source) keep(next *tokencache.Record, version tokencache.Version, cause error) {
+	first := s.pending == nil
+	if first {
+		s.pending = &pending{}
+	}
+	s.pending.rec, s.pending.version = next, version
+	err := &Error{Kind: ErrStorage, Op: "save", Err: cause,
+		Remedy: "the new refresh token is only in memory; make the cache writable and keep this process running until it is saved"}
+	s.mu.Lock()
+	s.unsaved = err
+	s.mu.Unlock()
+	if first {
+		s.emit(Event{Type: EventUnsaved, Generation: next.Generation, Err: err})
+		s.work.Go(s.saver)
+	}
+}
+
+// saver retries the save until it succeeds or the Source is closed.
+func (s *Source) saver() {
+	retry := newBackoff(saveRetryFirst, saveRetryMax)
+	for {
+		timer := time.NewTimer(max(retry.NextBackOff(), saveRetryFirst/10))
+		select {
+		case <-timer.C:
+		case <-s.stop:
+			timer.Stop()
+			return
+		}
+		s.turn <- struct{}{}
+		err := s.savePending(context.Background())
+		<-s.turn
+		if err == nil {
+			return
+		}
+	}
+}
+
+// savePending tries to leave the state unsaved. The turn is held.
+func (s *Source) savePending(ctx context.Context) error {
+	p := s.pending
+	if p == nil {
+		return nil
+	}
+	saved, err := s.trySave(ctx, p.rec, p.version)
+	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.unsaved
+	}
+	switch {
+	case saved == nil:
+		s.cur.Store(nil)
+	case saved != p.rec:
+		s.cur.Store(s.snapshot(saved))
+	}
+	s.settled()
+	return nil
+}
+
+// settled leaves the state unsaved, if the Source is in it. The turn is held.
+func (s *Source) settled() {
+	p := s.pending
+	if p == nil {
+		return
+	}
+	s.pending = nil
+	s.mu.Lock()
+	s.unsaved = nil
+	s.mu.Unlock()
+	if p.unlock != nil {
+		if err := p.unlock(); err != nil {
+			s.cfg.Logger.Warn("stayauth: unlock failed", "err", err)
+		}
+	}
+	s.emit(Event{Type: EventSaved, Generation: p.rec.Generation})
+}
+
+// newGrant returns the name of a new login.
+func newGrant() string { return rand.Text() }

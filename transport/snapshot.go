@@ -1,0 +1,113 @@
+package transport
+
+import (
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// A snapshot is a record as the hot path needs it. It is never modified.
+type snapshot struct {
+	rec    *tokencache.Record
+	header []string // the value of the Authorization header
+
+	// Wall clock, in nanoseconds since 1970, so that a laptop's sleep counts: fresh
+	// from notBefore until refreshAt, usable until useBefore.
+	notBefore, refreshAt, useBefore int64
+}
+
+// clockTolerance is how far a token's birth may lie in the future before the
+// clock counts as having been set back.
+const clockTolerance = time.Minute
+
+// wallNow returns the time without its monotonic reading, which stands still
+// while a machine sleeps.
+func wallNow() time.Time { return time.Now().Round(0) }
+
+// newSnapshot decides when rec is to be refreshed.
+func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
+	s := &snapshot{
+		rec:       rec,
+		header:    []string{"Bearer " + string(rec.AccessToken)},
+		notBefore: math.MinInt64,
+		refreshAt: math.MaxInt64,
+		useBefore: math.MaxInt64,
+	}
+	if rec.AccessToken == "" {
+		return s.refuse()
+	}
+	if !rec.ObtainedAt.IsZero() {
+		s.notBefore = rec.ObtainedAt.Add(-clockTolerance).UnixNano()
+	}
+	if !rec.RefreshAt.IsZero() {
+		s.refreshAt = rec.RefreshAt.UnixNano()
+	}
+	if rec.Expiry.IsZero() {
+		return s // Unknown, not infinite: good until it is refused.
+	}
+	lifetime := 10 * time.Minute // a guess, for records that do not tell
+	if !rec.ObtainedAt.IsZero() {
+		lifetime = max(rec.Expiry.Sub(rec.ObtainedAt), 0)
+	}
+	if skew == 0 {
+		skew = min(lifetime/10, 10*time.Second)
+	}
+	s.useBefore = rec.Expiry.Add(-min(skew, lifetime/4)).UnixNano()
+	if rec.RefreshAt.IsZero() {
+		if lead == 0 {
+			lead = min(lifetime/3, 5*time.Minute)
+		}
+		lead = min(lead, lifetime/2)
+		lead -= time.Duration(rand.Int64N(int64(lead)/5 + 1))
+		s.refreshAt = rec.Expiry.Add(-lead).UnixNano()
+	}
+	s.refreshAt = min(s.refreshAt, s.useBefore)
+	return s
+}
+
+// snapshot returns rec as this Source uses it.
+func (s *Source) snapshot(rec *tokencache.Record) *snapshot {
+	return newSnapshot(rec, s.cfg.Lead, s.cfg.Skew)
+}
+
+// fresh reports whether the token can be used without further thought.
+func (s *snapshot) fresh(now time.Time) bool {
+	if s == nil {
+		return false
+	}
+	t := now.UnixNano()
+	return s.notBefore <= t && t < s.refreshAt
+}
+
+// usable reports whether the token can be used, if only until its refresh.
+func (s *snapshot) usable(now time.Time) bool {
+	return s != nil && now.UnixNano() < s.useBefore
+}
+
+// refuse returns a copy that is not to be used any more.
+func (s *snapshot) refuse() *snapshot {
+	c := *s
+	c.refreshAt, c.useBefore = math.MinInt64, math.MinInt64
+	return &c
+}
+
+// replaceableAt returns the time before which a refusal of the token is not
+// believed, so that an API that refuses everything causes no storm.
+func (s *snapshot) replaceableAt() time.Time {
+	at := s.rec.ObtainedAt.Add(minRefusedAge)
+	if !s.rec.ForcedAt.IsZero() {
+		if t := s.rec.ForcedAt.Add(forcedInterval); t.After(at) {
+			at = t
+		}
+	}
+	if at.After(wallNow().Add(forcedInterval)) {
+		return time.Time{} // the clock was set back
+	}
+	return at
+}
+
+func (s *snapshot) token() Token {
+	return Token{AccessToken: s.rec.AccessToken, Type: "Bearer", Expiry: s.rec.Expiry, Scope: s.rec.Scope}
+}

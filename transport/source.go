@@ -1,0 +1,256 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// A SourceConfig says whose tokens a Source keeps, where, and how it renews them.
+type SourceConfig struct {
+	// Cache keeps the login across restarts and shares it between processes.
+	// Required.
+	Cache *tokencache.Cache
+
+	// Refresher renews the tokens, usually an *Endpoint. Required.
+	Refresher Refresher
+
+	// Key says which login of the cache this is. Issuer and ClientID default to
+	// those of the Endpoint and are required with any other Refresher.
+	Key tokencache.Key
+
+	// Lead is how long before its expiry a token is refreshed in the background.
+	// Default: a third of the token's lifetime, at most 5 minutes, which survives a
+	// provider's restart without refreshing much more often than needed. It is
+	// shortened by up to 20 % at random, so that processes do not act at once, and
+	// never exceeds half the lifetime. A provider's refresh_in goes before it.
+	Lead time.Duration
+
+	// Skew is how long before its expiry a token is no longer used. Default: a tenth
+	// of the token's lifetime, at most 10 seconds: the time a request may spend in
+	// queues, plus the error of ordinary clocks.
+	Skew time.Duration
+
+	// Timeout bounds one refresh in all: waiting for other processes, and a few
+	// requests. Default: 1 minute. Callers wait no longer than their own contexts.
+	Timeout time.Duration
+
+	// Logger receives what OnEvent receives. Default: slog.Default(). Routine is
+	// logged at level Debug, what a person should know at Warn.
+	Logger *slog.Logger
+
+	// OnEvent, if set, is told of every change of state, from the goroutine that
+	// caused it. It must return soon and must not call the Source.
+	OnEvent func(Event)
+}
+
+// A Source keeps one login alive and hands out its access token. It is safe for
+// concurrent use; many Sources, in many processes, may share one login through
+// their cache. A Source needs no goroutine while it is idle.
+type Source struct {
+	cfg SourceConfig
+
+	// cur is the token in use, nil while none is known. Readers need nothing else.
+	cur atomic.Pointer[snapshot]
+
+	// keepers counts the calls of KeepFresh that are running.
+	keepers atomic.Int32
+
+	// turn is held (by a send) by whoever works on the stored login: a flight, Login,
+	// Logout, Flush or the saver. The fields below it belong to the holder.
+	turn    chan struct{}
+	pending *pending // a rotation that could not be saved yet
+
+	// mu guards what follows; it is never held during I/O.
+	mu      sync.Mutex
+	flight  *flight
+	closed  bool
+	outage  *Error // why the last flight failed, and when to try again
+	dead    *Error // why a login is required
+	refused *tokencache.Record // the record whose refresh token the provider refused
+	lookAt  time.Time
+	backoff *backoff.ExponentialBackOff
+	failed  int // consecutive flights that failed for a passing reason
+	unsaved error
+	stop    chan struct{}  // closed by Close
+	work    sync.WaitGroup // flights and the saver
+}
+
+// NewSource returns a Source. It does no I/O: the login is read from the cache
+// when a token is first needed.
+func NewSource(cfg SourceConfig) (*Source, error) {
+	bad := func(field, remedy string) error {
+		return &Error{Kind: ErrMisconfigured, Op: "config", Field: "SourceConfig." + field, Remedy: remedy}
+	}
+	if cfg.Cache == nil {
+		return nil, bad("Cache", "set it: without a cache a rotated refresh token is lost when the process ends")
+	}
+	if cfg.Refresher == nil {
+		return nil, bad("Refresher", "set it, to an *Endpoint for instance")
+	}
+	if err := cfg.Refresher.Check(nil); err != nil && !errors.Is(err, ErrLoginRequired) {
+		return nil, err
+	}
+	if id, ok := cfg.Refresher.(identifier); ok {
+		issuer, clientID, _ := id.identity()
+		if cfg.Key.Issuer == "" {
+			cfg.Key.Issuer = issuer
+		}
+		if cfg.Key.ClientID == "" {
+			cfg.Key.ClientID = clientID
+		}
+		if cfg.Key.ClientID != clientID {
+			return nil, bad("Key.ClientID", "leave it empty or make it equal to the endpoint's ClientID")
+		}
+	}
+	if cfg.Key.Issuer == "" || cfg.Key.ClientID == "" {
+		return nil, bad("Key", "set Issuer and ClientID: this Refresher does not tell them")
+	}
+	for _, d := range []struct {
+		field string
+		value time.Duration
+	}{{"Lead", cfg.Lead}, {"Skew", cfg.Skew}, {"Timeout", cfg.Timeout}} {
+		if d.value < 0 {
+			return nil, bad(d.field, "use a positive duration, or 0 for the default")
+		}
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = time.Minute
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	return &Source{
+		cfg:     cfg,
+		turn:    make(chan struct{}, 1),
+		stop:    make(chan struct{}),
+		backoff: newBackoff(time.Second, 2*time.Minute),
+	}, nil
+}
+
+// An identifier is a Refresher that knows which entry of the cache is its own,
+// and which token endpoint a new login is bound to.
+type identifier interface {
+	identity() (issuer, clientID, tokenURL string)
+}
+
+// A Token is an access token to use now. Its secret prints as "[redacted]".
+type Token struct {
+	AccessToken tokencache.Secret
+	Type        string    // "Bearer"
+	Expiry      time.Time // zero: unknown
+	Scope       string    // granted scopes, separated by spaces; empty: unknown
+}
+
+// Token returns an access token that is good now. Usually that is one look at
+// memory. If the token has expired, Token waits for its refresh, no longer than
+// until ctx is done; the refresh goes on in any case, so that its result is saved.
+//
+// Errors are *Error: ErrLoginRequired if only a login helps, ErrUnavailable or
+// ErrAmbiguous with RetryAt if the provider is down, ErrMisconfigured, ErrStorage.
+func (s *Source) Token(ctx context.Context) (Token, error) {
+	snap, _, err := s.token(ctx)
+	if err != nil {
+		return Token{}, err
+	}
+	return snap.token(), nil
+}
+
+// Reject reports that an API refused a token with a 401, and returns the token to
+// use instead. A newer token that is known already is returned at once; otherwise
+// one refresh serves all callers. A token that is only seconds old is not replaced,
+// nor is any within 30 seconds of the last one that was, whichever process did it:
+// an API that refuses everything must not cause a storm.
+func (s *Source) Reject(ctx context.Context, refused Token) (Token, error) {
+	snap, err := s.reject(ctx, refused.AccessToken)
+	if err != nil {
+		return Token{}, err
+	}
+	return snap.token(), nil
+}
+
+// token returns the token to use and, if this call started a refresh in the
+// background, that flight.
+func (s *Source) token(ctx context.Context) (*snapshot, *flight, error) {
+	if snap := s.cur.Load(); snap.fresh(time.Now()) {
+		return snap, nil, nil
+	}
+	s.mu.Lock()
+	now := wallNow()
+	snap := s.cur.Load()
+	switch {
+	case snap.fresh(now):
+		s.mu.Unlock()
+		return snap, nil, nil
+	case snap.usable(now):
+		f := s.startInBackground(ctx, now)
+		s.mu.Unlock()
+		return snap, f, nil
+	}
+	f, err := s.joinOrStart(ctx, now, "")
+	s.mu.Unlock()
+	if err != nil {
+		return nil, nil, err
+	}
+	if snap, err = f.wait(ctx); err != nil {
+		return nil, nil, err
+	}
+	// What came from the cache may be stale: a process that makes one request in its
+	// life renews it all the same.
+	if now = wallNow(); f.adopted && !snap.fresh(now) {
+		s.mu.Lock()
+		bg := s.startInBackground(ctx, now)
+		s.mu.Unlock()
+		return snap, bg, nil
+	}
+	return snap, nil, nil
+}
+
+// The shortest age at which a refused token is replaced, and the shortest time
+// between two such replacements.
+const (
+	minRefusedAge  = 3 * time.Second
+	forcedInterval = 30 * time.Second
+)
+
+func (s *Source) reject(ctx context.Context, refused tokencache.Secret) (*snapshot, error) {
+	for range 2 {
+		s.mu.Lock()
+		now := wallNow()
+		snap := s.cur.Load()
+		if snap != nil && snap.rec.AccessToken != refused && snap.usable(now) {
+			s.mu.Unlock()
+			return snap, nil
+		}
+		if snap != nil && snap.rec.AccessToken == refused {
+			if at := snap.replaceableAt(); s.flight == nil && now.Before(at) {
+				s.mu.Unlock()
+				return nil, &Error{Kind: ErrUnavailable, Op: "reject", RetryAt: at,
+					Remedy: "the token is too new to be replaced; the API may refuse it for another reason"}
+			}
+			snap = snap.refuse()
+			s.cur.Store(snap)
+		}
+		f, err := s.joinOrStart(ctx, now, refused)
+		s.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+		if snap, err = f.wait(ctx); err != nil {
+			return nil, err
+		}
+		if snap.rec.AccessToken != refused {
+			return snap, nil
+		}
+		// The flight that was joined had been started for another reason and found the
+		// token good. Now it is known to be refused: once more.
+	}
+	return nil, &Error{Kind: ErrUnavailable, Op: "reject", Remedy: "the provider keeps answering with the token that the API refuses"}
+}

@@ -1,0 +1,177 @@
+package transport
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+func TestALoginIsRefreshedInTheBackground(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: time.Hour, Latency: time.Second})
+		s := w.source()
+		first := w.login(s, "ann")
+		c := w.client(s)
+
+		get(t, c, w.srv.APIURL())
+		w.wantCounts(0, 0)
+
+		time.Sleep(58 * time.Minute) // stale: the call uses the old token, and starts a refresh
+		begun := time.Now()
+		tok, err := s.Token(t.Context())
+		if err != nil || string(tok.AccessToken) != first.AccessToken || time.Since(begun) != 0 {
+			t.Fatalf("a stale token was not returned at once: err %v after %v", err, time.Since(begun))
+		}
+		synctest.Wait()
+		if err := s.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.wantCounts(1, 0)
+		tok, err = s.Token(t.Context())
+		if err != nil || string(tok.AccessToken) == first.AccessToken {
+			t.Fatalf("the token was not renewed: %v", err)
+		}
+		if r := w.stored(s); r.Generation != 2 || string(r.RefreshToken) != w.srv.Current("ann").RefreshToken || r.Attempt != nil {
+			t.Errorf("stored: generation %d, journal %v, or an old refresh token", r.Generation, r.Attempt)
+		}
+		time.Sleep(2 * time.Hour) // expired: the call waits
+		if status, _ := get(t, c, w.srv.APIURL()); status != 200 {
+			t.Fatalf("status %d", status)
+		}
+		w.wantCounts(2, 0)
+	})
+}
+
+func TestARestartNeedsNoLogin(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		w.login(w.source(), "ann")
+		if status, _ := get(t, w.client(w.source()), w.srv.APIURL()); status != 200 {
+			t.Fatalf("status %d", status)
+		}
+		w.wantCounts(0, 0)
+		time.Sleep(2 * time.Hour)
+		if status, _ := get(t, w.client(w.source()), w.srv.APIURL()); status != 200 {
+			t.Fatalf("status %d", status)
+		}
+		w.wantCounts(1, 0)
+	})
+}
+
+func TestWithoutALoginNothingIsSent(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{})
+		s := w.source()
+		for range 3 {
+			_, err := w.client(s).Get(w.srv.APIURL())
+			if !errors.Is(err, ErrLoginRequired) {
+				t.Fatalf("got %v, want ErrLoginRequired", err)
+			}
+		}
+		if c := w.srv.Counts(); c.Connections != 0 {
+			t.Errorf("%d connections", c.Connections)
+		}
+		// A login by another process is noticed at the next use.
+		w.login(w.source(), "ann")
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestARefusedRefreshTokenIsNotPresentedAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		a, b := w.source(), w.source()
+		tokens := w.login(a, "ann")
+		w.srv.RevokeFamily(tokens.RefreshToken)
+		time.Sleep(2 * time.Hour)
+		for _, s := range []*Source{a, b, a, b} {
+			_, err := s.Token(t.Context())
+			if !errors.Is(err, ErrLoginRequired) {
+				t.Fatalf("got %v, want ErrLoginRequired", err)
+			}
+			if e, _ := errors.AsType[*Error](err); e.Code != "invalid_grant" {
+				t.Errorf("error %v", err)
+			}
+		}
+		w.wantCounts(1, 0)
+		if st, err := b.Status(t.Context()); err != nil || st.State != StateDead || st.Err == nil {
+			t.Errorf("status %+v, %v", st, err)
+		}
+		if r := w.stored(a); r.Tombstone == nil || r.Tombstone.Interrupted {
+			t.Errorf("tombstone %+v", r.Tombstone)
+		}
+		w.login(b, "ann")
+		if _, err := a.Token(t.Context()); err != nil {
+			t.Errorf("after another process's login: %v", err)
+		}
+	})
+}
+
+func TestUnknownExpiryIsFreshUntilRefused(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.Strict, NoExpiresIn: true, AccessTTL: time.Hour})
+		s := w.source()
+		r := record(w.srv.Login("ann"))
+		r.Expiry = time.Time{}
+		if err := s.Login(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		c := w.client(s)
+		time.Sleep(59 * time.Minute)
+		get(t, c, w.srv.APIURL())
+		w.wantCounts(0, 0)
+		time.Sleep(2 * time.Minute)
+		if status, _ := get(t, c, w.srv.APIURL()); status != 200 {
+			t.Errorf("status %d", status)
+		}
+		w.wantCounts(1, 0)
+	})
+}
+
+func TestTheClockIsSetBack(t *testing.T) {
+	now := wallNow()
+	r := &tokencache.Record{AccessToken: "x", ObtainedAt: now.Add(10 * time.Hour), Expiry: now.Add(11 * time.Hour)}
+	s := newSnapshot(r, 0, 0)
+	if s.fresh(now) || !s.usable(now) {
+		t.Errorf("fresh %v, usable %v: a token from the future is stale", s.fresh(now), s.usable(now))
+	}
+}
+
+func TestLead(t *testing.T) {
+	now := wallNow()
+	for _, tt := range []struct {
+		name                  string
+		lifetime              time.Duration
+		lead, skew            time.Duration
+		refreshIn             time.Duration
+		earliest, latest, end time.Duration // after now
+	}{
+		{"an hour", time.Hour, 0, 0, 0, 55 * time.Minute, 56 * time.Minute, time.Hour - 10*time.Second},
+		{"a minute", time.Minute, 0, 0, 0, 40 * time.Second, 44 * time.Second, 54 * time.Second},
+		{"lead beyond the lifetime", time.Minute, time.Hour, 0, 0, 30 * time.Second, 36 * time.Second, 54 * time.Second},
+		{"skew beyond the lifetime", time.Minute, 0, time.Hour, 0, 40 * time.Second, 45 * time.Second, 45 * time.Second},
+		{"the provider's wish", time.Hour, 0, 0, 10 * time.Minute, 10 * time.Minute, 10 * time.Minute, time.Hour - 10*time.Second},
+		{"the provider's wish beyond the end", time.Hour, 0, 0, 2 * time.Hour, time.Hour - 10*time.Second, time.Hour - 10*time.Second, time.Hour - 10*time.Second},
+		{"no lifetime at all", 0, 0, 0, 0, 0, 0, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := &tokencache.Record{AccessToken: "x", ObtainedAt: now, Expiry: now.Add(tt.lifetime)}
+			if tt.refreshIn != 0 {
+				r.RefreshAt = now.Add(tt.refreshIn)
+			}
+			for range 100 {
+				s := newSnapshot(r, tt.lead, tt.skew)
+				at := time.Duration(s.refreshAt - now.UnixNano())
+				if end := time.Duration(s.useBefore - now.UnixNano()); at < tt.earliest || at > tt.latest || end != tt.end {
+					t.Fatalf("refresh after %v, end after %v; want %v to %v, and %v", at, end, tt.earliest, tt.latest, tt.end)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,234 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+// A troubled store works until it is told to fail.
+type troubled struct {
+	*tokencache.Memory
+	fail func(op string, n int32) error // n counts the saves
+	n    atomic.Int32
+}
+
+func (s *troubled) Save(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
+	n := s.n.Add(1)
+	if s.fail != nil {
+		if err := s.fail("save", n); err != nil {
+			return "", err
+		}
+	}
+	return s.Memory.Save(ctx, name, data, old)
+}
+
+func (s *troubled) Load(ctx context.Context, name string) ([]byte, tokencache.Version, error) {
+	if s.fail != nil {
+		if err := s.fail("load", s.n.Load()); err != nil {
+			return nil, "", err
+		}
+	}
+	return s.Memory.Load(ctx, name)
+}
+
+// Rotated, but the disk is full: the client works on, says so, keeps others from
+// the spent token, saves as soon as it can, and Flush tells the truth.
+func TestUnsaved(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := &troubled{Memory: new(tokencache.Memory)}
+		w.store = store
+		s, peer := w.source(), w.source(func(c *SourceConfig) { c.Timeout = 5 * time.Second })
+		w.login(s, "ann")
+		c := w.client(s)
+		if _, err := peer.Token(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Hour)
+
+		full := fmt.Errorf("no space left: %w", tokencache.ErrUnavailable)
+		journal := store.n.Load() + 1 // is written, and what follows is not
+		store.fail = func(op string, n int32) error {
+			if op == "save" && n > journal {
+				return full
+			}
+			return nil
+		}
+		for range 3 { // also through further rotations
+			if status, _ := get(t, c, w.srv.APIURL()); status != 200 {
+				t.Fatalf("status %d", status)
+			}
+			err := s.Flush(t.Context())
+			if !errors.Is(err, ErrStorage) || !errors.Is(err, tokencache.ErrUnavailable) {
+				t.Fatalf("Flush: %v", err)
+			}
+			if st, _ := s.Status(t.Context()); st.State != StateUnsaved || st.Err == nil {
+				t.Fatalf("status %+v", st)
+			}
+			if _, err := peer.Token(t.Context()); !errors.Is(err, ErrUnavailable) {
+				t.Fatalf("another process, which could only spend a spent token: %v", err)
+			}
+			time.Sleep(2 * time.Hour)
+		}
+		w.wantCounts(3, 0)
+		if n := w.seen(EventUnsaved); n != 1 {
+			t.Errorf("said %d times that it is unsaved", n)
+		}
+
+		store.fail = nil
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := w.seen(EventSaved); n != 1 {
+			t.Errorf("said %d times that it is saved", n)
+		}
+		if err := s.Flush(t.Context()); err != nil {
+			t.Errorf("Flush: %v", err)
+		}
+		if r := w.stored(s); string(r.RefreshToken) != w.srv.Current("ann").RefreshToken {
+			t.Error("an old refresh token is stored")
+		}
+		if _, err := peer.Token(t.Context()); err != nil {
+			t.Errorf("the other process: %v", err)
+		}
+		w.wantCounts(4, 0)
+	})
+}
+
+// Close gives up when it is told to, says that the login may be lost, and leaves
+// neither a goroutine nor the lock behind.
+func TestCloseUnsaved(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.KeepOld})
+		store := &troubled{Memory: new(tokencache.Memory)}
+		w.store = store
+		s := w.source()
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		journal := store.n.Load() + 1
+		store.fail = func(op string, n int32) error {
+			if op == "save" && n > journal {
+				return tokencache.ErrUnavailable
+			}
+			return nil
+		}
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(t.Context()); !errors.Is(err, ErrStorage) {
+			t.Errorf("Close: %v", err)
+		}
+		store.fail = nil
+		if _, err := w.source().Token(t.Context()); err != nil {
+			t.Errorf("the next process: %v", err)
+		}
+		time.Sleep(2 * time.Hour)
+		if _, err := s.Token(t.Context()); !errors.Is(err, ErrMisconfigured) {
+			t.Errorf("a closed Source: %v", err)
+		}
+	})
+}
+
+// A store that is known to fail is noticed while the refresh token is unspent.
+func TestAnUnwritableStoreSpendsNothing(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		op   string
+		err  error
+	}{
+		{"unwritable", "save", tokencache.ErrUnavailable},
+		{"locked keyring", "load", tokencache.ErrUnavailable},
+		{"wrong key", "load", tokencache.ErrCorrupt},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: time.Hour})
+				store := &troubled{Memory: new(tokencache.Memory)}
+				w.store = store
+				s := w.source()
+				tokens := w.login(s, "ann")
+				store.fail = func(op string, n int32) error {
+					if op == tt.op {
+						return tt.err
+					}
+					return nil
+				}
+				time.Sleep(58 * time.Minute)
+				for range 100 { // the token is good, whatever the store does
+					if tok, err := s.Token(t.Context()); err != nil || string(tok.AccessToken) != tokens.AccessToken {
+						t.Fatal(err)
+					}
+					time.Sleep(time.Second)
+				}
+				time.Sleep(time.Hour)
+				_, err := s.Token(t.Context())
+				e, ok := errors.AsType[*Error](err)
+				if !ok || !errors.Is(err, ErrStorage) || !errors.Is(err, tt.err) || errors.Is(err, ErrLoginRequired) || e.RetryAt.IsZero() {
+					t.Errorf("got %v", err)
+				}
+				if tt.op == "load" {
+					if err := s.Login(t.Context(), record(w.srv.Login("bob"))); !errors.Is(err, tt.err) {
+						t.Errorf("Login replaced what it could not read: %v", err)
+					}
+				}
+				w.wantCounts(0, 0)
+				store.fail = nil
+				time.Sleep(10 * time.Second)
+				if _, err := s.Token(t.Context()); err != nil {
+					t.Errorf("afterwards: %v", err)
+				}
+				if r := w.stored(s); string(r.RefreshToken) != w.srv.Current("ann").RefreshToken {
+					t.Error("the stored login is not the one it was")
+				}
+			})
+		})
+	}
+}
+
+// A save whose success was not reported, as over a network: found out, not
+// repeated.
+func TestASaveWhoseAnswerWasLost(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := &forgetful{Memory: new(tokencache.Memory)}
+		w.store = store
+		s := w.source()
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		store.lose.Store(true)
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Flush(t.Context()); err != nil {
+			t.Errorf("Flush: %v", err)
+		}
+		if r := w.stored(s); r.Generation != 2 {
+			t.Errorf("generation %d", r.Generation)
+		}
+		if n := w.seen(EventUnsaved); n != 0 {
+			t.Error("said that it is unsaved")
+		}
+	})
+}
+
+// A forgetful store saves a record without an Attempt and says that it failed, once.
+type forgetful struct {
+	*tokencache.Memory
+	lose  atomic.Bool
+	saves int
+}
+
+func (s *forgetful) Save(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
+	v, err := s.Memory.Save(ctx, name, data, old)
+	if s.saves++; s.saves == 3 && s.lose.Load() { // login, journal, rotation
+		return "", tokencache.ErrUnavailable
+	}
+	return v, err
+}
