@@ -1,0 +1,59 @@
+package provider
+
+import (
+	"net/url"
+	"slices"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+)
+
+// A Provider is what a client needs to know about an authorization server. It is
+// plain data: take a preset or the result of Discover, and change any field, for a
+// sovereign cloud or a server of your own.
+type Provider struct {
+	Name   string // "Google"
+	Issuer string // RFC 8414 issuer identifier; part of the cache key
+
+	AuthURL       string // authorization endpoint
+	TokenURL      string // token endpoint
+	DeviceAuthURL string // device authorization endpoint (RFC 8628); "" if there is none
+	RevocationURL string // revocation endpoint (RFC 7009); "" if there is none
+	PARURL        string // pushed authorization request endpoint (RFC 9126); "" if there is none
+
+	RequirePAR bool // the server takes pushed authorization requests only
+	SendsIss   bool // authorization responses carry iss (RFC 9207), so that one without is refused
+
+	// AuthStyle is how a confidential client authenticates at the token endpoint.
+	AuthStyle oauth2.AuthStyle
+
+	// Scopes and AuthParams are what it takes to be given a refresh token.
+	Scopes     []string
+	AuthParams url.Values
+
+	Origins []string      // of its own APIs
+	Lead    time.Duration // for SourceConfig.Lead; 0 for the default
+}
+
+// Endpoint returns the token endpoint of p for a client. secret is empty for a
+// public client. scopes are asked for besides those that p needs.
+func (p *Provider) Endpoint(clientID string, secret tokencache.Secret, scopes ...string) *transport.Endpoint {
+	e := &transport.Endpoint{
+		Issuer:        p.Issuer,
+		TokenURL:      p.TokenURL,
+		RevocationURL: p.RevocationURL,
+		ClientID:      clientID,
+		ClientSecret:  secret,
+		AuthStyle:     p.AuthStyle,
+		Scopes:        slices.Clone(scopes),
+	}
+	for _, s := range p.Scopes {
+		if !slices.Contains(e.Scopes, s) {
+			e.Scopes = append(e.Scopes, s)
+		}
+	}
+	return e
+}
