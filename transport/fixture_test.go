@@ -178,3 +178,8 @@ func newRequest(t testing.TB, method, url string, body io.Reader) *http.Request 
 	}
 	return r
 }
+
+var (
+	defaultServer oauthtest.Config
+	noTokens      oauthtest.Tokens
+)

@@ -1,20 +1,110 @@
 package transport
 
 import (
+	"bytes"
+	"fmt"
+	"io"
 	"os"
+	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 )
 
-var secretLog struct {
-	sync.Mutex
-	secrets []string
+// The suite runs in a child process, so that everything it prints can be searched
+// for every secret that its test servers issued.
+const secretsFileEnv = "STAYAUTH_TEST_SECRETS"
+
+func TestMain(m *testing.M) {
+	if plan := os.Getenv(crashPlanEnv); plan != "" {
+		os.Exit(crashChild(plan))
+	}
+	fuzzing := func(arg string) bool { return strings.HasPrefix(arg, "-test.fuzz") && !strings.HasPrefix(arg, "-test.fuzzcachedir") }
+	for _, arg := range os.Args[1:] {
+		if fuzzing(arg) { // whose workers are started by a protocol of its own
+			os.Exit(m.Run())
+		}
+	}
+	if os.Getenv(secretsFileEnv) != "" {
+		os.Exit(m.Run())
+	}
+	os.Exit(runAndSearch())
 }
 
+func runAndSearch() int {
+	f, err := os.CreateTemp("", "stayauth-secrets-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	f.Close()
+	defer os.Remove(f.Name())
+	exe, err := os.Executable()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	var out bytes.Buffer
+	var mu sync.Mutex
+	tee := func(w io.Writer) io.Writer {
+		return writerFunc(func(p []byte) (int, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			out.Write(p)
+			return w.Write(p)
+		})
+	}
+	cmd := exec.Command(exe, os.Args[1:]...)
+	cmd.Env = append(os.Environ(), secretsFileEnv+"="+f.Name())
+	cmd.Stdout, cmd.Stderr = tee(os.Stdout), tee(os.Stderr)
+	runErr := cmd.Run()
+	secrets, err := os.ReadFile(f.Name())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	n := 0
+	for secret := range strings.Lines(string(secrets)) {
+		secret = strings.TrimSuffix(secret, "\n")
+		if i := strings.Index(out.String(), secret); secret != "" && i >= 0 {
+			n++
+			fmt.Printf("--- FAIL: a secret was printed after: %q\n", out.String()[max(0, i-200):i])
+		}
+	}
+	if n > 0 {
+		fmt.Printf("FAIL: %d secrets of the test servers were printed\n", n)
+		return 1
+	}
+	if runErr != nil {
+		if exit, ok := runErr.(*exec.ExitError); ok && exit.ExitCode() > 0 {
+			return exit.ExitCode()
+		}
+		fmt.Fprintln(os.Stderr, runErr)
+		return 1
+	}
+	return 0
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+var secretLog sync.Mutex
+
+// noteSecrets remembers secrets that nothing may print.
 func noteSecrets(secrets []string) {
+	path := os.Getenv(secretsFileEnv)
+	if path == "" {
+		return
+	}
 	secretLog.Lock()
 	defer secretLog.Unlock()
-	secretLog.secrets = append(secretLog.secrets, secrets...)
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		panic(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(strings.Join(secrets, "\n") + "\n"); err != nil {
+		panic(err)
+	}
 }
-
-func TestMain(m *testing.M) { os.Exit(m.Run()) }

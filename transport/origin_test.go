@@ -1,0 +1,136 @@
+package transport
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+func TestOrigins(t *testing.T) {
+	for _, tt := range []struct {
+		origin string
+		yes    []string
+		no     []string
+	}{
+		{"https://api.example.com",
+			[]string{"https://api.example.com", "https://api.example.com/x?y", "https://API.Example.com:443/"},
+			[]string{"http://api.example.com", "https://api.example.com:8443", "https://example.com", "https://x.api.example.com",
+				"https://api.example.com.evil.test", "https://api.example.com@evil.test", "https://evil.test/https://api.example.com", "wss://api.example.com"}},
+		{"https://*.example.com",
+			[]string{"https://a.example.com", "https://a.b.example.com", "https://A.EXAMPLE.com:443"},
+			[]string{"https://example.com", "https://.example.com", "https://aexample.com", "https://a.example.com:444", "http://a.example.com", "https://a.example.com.evil.test"}},
+		{"https://*.example.com:8443",
+			[]string{"https://a.example.com:8443"},
+			[]string{"https://a.example.com", "https://a.example.com:84430", "https://example.com:8443"}},
+		{"https://api.example.com:443/",
+			[]string{"https://api.example.com", "https://api.example.com:443"},
+			[]string{"https://api.example.com:80"}},
+		{"http://127.0.0.1:8080",
+			[]string{"http://127.0.0.1:8080/x"},
+			[]string{"http://127.0.0.1", "http://127.0.0.2:8080", "https://127.0.0.1:8080", "http://localhost:8080"}},
+		{"http://[::1]:8080",
+			[]string{"http://[::1]:8080/x"},
+			[]string{"http://[::1]", "http://[::2]:8080"}},
+		{"HTTP://LocalHost",
+			[]string{"http://localhost", "http://localhost:80/"},
+			[]string{"http://localhost:8080", "http://localhost.evil.test"}},
+	} {
+		o, err := parseOrigin(tt.origin)
+		if err != nil {
+			t.Errorf("%s: %v", tt.origin, err)
+			continue
+		}
+		for want, list := range map[bool][]string{true: tt.yes, false: tt.no} {
+			for _, s := range list {
+				u, err := url.Parse(s)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := o.matches(u); got != want {
+					t.Errorf("%s matches %s: %v", tt.origin, s, got)
+				}
+			}
+		}
+	}
+}
+
+func TestBadOrigins(t *testing.T) {
+	for _, s := range []string{
+		"", "api.example.com", "//api.example.com", "https://", "https:///x", "ftp://x.test", "http://api.example.com", "http://8.8.8.8",
+		"https://user@x.test", "https://x.test/path", "https://x.test?q", "https://x.test/?", "https://x.test#f", "https://x.test:x",
+		"*", "https://*", "https://*.com", "https://*.", "https://a.*.com", "https://*.*.com", "https://a*.example.com", "https://*.1.2.3.4", "https://exämple.com", "https://a b.com", "\x00",
+	} {
+		_, err := parseOrigin(s)
+		e, ok := errors.AsType[*Error](err)
+		if !ok || !errors.Is(err, ErrMisconfigured) || e.Field != "Config.Origins" || e.Remedy == "" {
+			t.Errorf("%q: got %v", s, err)
+		}
+	}
+}
+
+func FuzzOrigin(f *testing.F) {
+	for _, s := range []string{"https://api.example.com", "https://*.example.com:8443", "http://[::1]:1"} {
+		f.Add(s, s)
+	}
+	f.Fuzz(func(t *testing.T, pattern, target string) {
+		o, err := parseOrigin(pattern)
+		if err != nil {
+			return
+		}
+		u, err := url.Parse(target)
+		if err != nil || !o.matches(u) {
+			return
+		}
+		// Whatever matches is protected, and has the host that was listed.
+		if u.Scheme != "https" && !isLoopback(u.Hostname()) {
+			t.Errorf("%q lets a token go to %q", pattern, target)
+		}
+		p, err := url.Parse(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed, got := strings.ToLower(p.Hostname()), strings.ToLower(u.Hostname())
+		if rest, ok := strings.CutPrefix(listed, "*"); ok && strings.HasSuffix(got, rest) || listed == got {
+			return
+		}
+		t.Errorf("%q lets a token go to %q", pattern, target)
+	})
+}
+
+func TestBadConfig(t *testing.T) {
+	w := newWorld(t, defaultServer)
+	s := w.source()
+	for _, tt := range []struct {
+		field string
+		make  func() error
+	}{
+		{"Config.Source", func() error { _, err := New(Config{Origins: []string{"https://x.test"}}); return err }},
+		{"Config.Origins", func() error { _, err := New(Config{Source: s}); return err }},
+		{"Config.Origins", func() error { _, err := New(Config{Source: s, Origins: []string{"x.test"}}); return err }},
+		{"SourceConfig.Cache", func() error { _, err := NewSource(SourceConfig{Refresher: w.endpoint()}); return err }},
+		{"SourceConfig.Refresher", func() error { _, err := NewSource(SourceConfig{Cache: w.cache()}); return err }},
+		{"SourceConfig.Key", func() error {
+			_, err := NewSource(SourceConfig{Cache: w.cache(), Refresher: FromTokenSource(s.OAuth2())})
+			return err
+		}},
+		{"SourceConfig.Key.ClientID", func() error {
+			cfg := s.cfg
+			cfg.Key.ClientID = "another"
+			_, err := NewSource(cfg)
+			return err
+		}},
+		{"SourceConfig.Lead", func() error { cfg := s.cfg; cfg.Lead = -1; _, err := NewSource(cfg); return err }},
+		{"SourceConfig.Skew", func() error { cfg := s.cfg; cfg.Skew = -1; _, err := NewSource(cfg); return err }},
+		{"SourceConfig.Timeout", func() error { cfg := s.cfg; cfg.Timeout = -1; _, err := NewSource(cfg); return err }},
+	} {
+		err := tt.make()
+		e, ok := errors.AsType[*Error](err)
+		if !ok || !errors.Is(err, ErrMisconfigured) || e.Field != tt.field || e.Remedy == "" {
+			t.Errorf("%s: got %v", tt.field, err)
+		}
+	}
+	if err := s.Login(t.Context(), record(noTokens)); !errors.Is(err, ErrMisconfigured) {
+		t.Errorf("a login without tokens: %v", err)
+	}
+}
