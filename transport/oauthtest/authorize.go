@@ -77,8 +77,10 @@ func (s *Server) redeem(f url.Values, issuer string) (Tokens, *oauthError) {
 	}
 	if c.issued != "" {
 		s.counts.Reuses++
-		s.counts.FamiliesRevoked++
-		s.revoke(s.refresh[c.issued].login)
+		if l := s.refresh[c.issued].login; !l.revoked {
+			s.counts.FamiliesRevoked++
+			s.revoke(l)
+		}
 		return Tokens{}, s.invalidGrant("code already used")
 	}
 	if f.Get("redirect_uri") != c.redirectURI {

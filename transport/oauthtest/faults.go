@@ -166,18 +166,18 @@ func Truncate(endpoint http.Handler) http.Handler {
 }
 
 // Drip lets the endpoint do its work, and sends the answer one byte at a time,
-// with a pause after each.
+// with a pause before each.
 func Drip(pause time.Duration) Fault {
 	return func(endpoint http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			a := genuine(endpoint, r)
 			a.begin(w)
 			for _, b := range a.body.Bytes() {
-				w.Write([]byte{b})
 				http.NewResponseController(w).Flush()
 				if !sleep(r.Context(), pause) {
 					return
 				}
+				w.Write([]byte{b})
 			}
 		})
 	}
