@@ -58,7 +58,7 @@ type Config struct {
 	GraceSame   bool          // A token accepted again gets the answer it got before, not a new one. Xero.
 	AccessDies  bool          // Spending a refresh token ends the access tokens issued before. Strict always does it.
 
-	AccessTTL   time.Duration // Life of an access token. Default: one hour.
+	AccessTTL   time.Duration // Life of an access token. Default: one hour. Answers give it in whole seconds, at least one.
 	RefreshTTL  time.Duration // Life of a login, which refreshing does not extend. Default: no end.
 	NoExpiresIn bool          // Answers do not say how long the access token lives. Salesforce.
 	Scope       string        // What a login is granted. With "openid" in it, there are ID tokens. Default: "api".

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,47 +35,45 @@ func (s *Server) Fault(path string, times int, f Fault) {
 	s.faults = append(s.faults, &queued{path, max(times, 0), f})
 }
 
-// Heal removes all faults and ends Down.
+// Heal removes all faults.
 func (s *Server) Heal() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = nil
-	s.down = false
 }
 
-// takeFault returns the fault that the next request to path meets, or nil.
+// takeFault returns the fault that a request to path meets now, or nil.
 func (s *Server) takeFault(path string) Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, q := range s.faults {
-		if !strings.HasPrefix(path, q.path) {
-			continue
-		}
-		if q.left == 1 {
-			s.faults = append(s.faults[:i:i], s.faults[i+1:]...)
-		} else if q.left > 1 {
-			q.left--
-		}
-		return q.fault
+	i := s.nextFault(path)
+	if i < 0 {
+		return nil
 	}
-	return nil
+	q := s.faults[i]
+	if q.left == 1 {
+		s.faults = slices.Delete(s.faults, i, i+1)
+	} else if q.left > 1 {
+		q.left--
+	}
+	return q.fault
 }
 
 // hasFault tells whether a request to path would meet a fault.
 func (s *Server) hasFault(path string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, q := range s.faults {
-		if strings.HasPrefix(path, q.path) {
-			return true
-		}
-	}
-	return false
+	return s.nextFault(path) >= 0
+}
+
+func (s *Server) nextFault(path string) int {
+	return slices.IndexFunc(s.faults, func(q *queued) bool { return strings.HasPrefix(path, q.path) })
 }
 
 // AfterCommit lets the endpoint do its work, throws the answer away, and then
 // runs into f: a refresh token is spent and its successor lost. AfterCommit(Drop)
-// is a network that fails at the wrong moment.
+// is a network that fails at the wrong moment. Faults that let the endpoint do
+// its work themselves, such as Truncate, do not need it.
 func AfterCommit(f Fault) Fault {
 	return func(endpoint http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

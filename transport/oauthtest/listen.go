@@ -117,8 +117,8 @@ func (s *Server) Close() {
 	}
 }
 
-// Down is an outage: open connections are cut and new ones refused or reset,
-// until Up. The address stays taken, so that nobody else can get it.
+// Down is an outage: open connections are cut and new ones are refused, or over
+// TCP reset, until Up. The address stays taken, so that nobody else can get it.
 func (s *Server) Down() {
 	s.mu.Lock()
 	s.down = true

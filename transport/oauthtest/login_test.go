@@ -155,6 +155,14 @@ func TestDeviceGrant(t *testing.T) {
 		}
 		poll(d, "invalid_grant")
 
+		for want, try := range map[string]func() (answer, error){
+			"invalid_client": func() (answer, error) { return c.postPublic("/device_authorization") },
+			"invalid_scope":  func() (answer, error) { return c.post("/device_authorization", "scope", "admin") },
+		} {
+			if a, err := try(); err != nil || a.Error != want {
+				t.Errorf("%d %q, %v; want %q", a.Status, a.Error, err, want)
+			}
+		}
 		d = begin()
 		if !c.s.DenyDevice(d.UserCode) {
 			t.Error("DenyDevice")

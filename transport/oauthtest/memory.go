@@ -156,7 +156,8 @@ func (s *Server) serveStray(w http.ResponseWriter, r *http.Request) {
 
 // Direct returns a transport that calls the server as a function. It costs a few
 // microseconds a request, for simulations of days of traffic. A request that is
-// to meet a Fault goes through RoundTripper, where it can go wrong like a real one.
+// to meet a Fault goes through RoundTripper, where it can go wrong like a real one;
+// one that is under way is not cut by Down or Close.
 func (s *Server) Direct() http.RoundTripper { return &direct{s, s.RoundTripper()} }
 
 type direct struct {

@@ -1,6 +1,7 @@
 package oauthtest_test
 
 import (
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -105,5 +106,24 @@ func TestPolicies(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// However many present a token at once, one of them spends it.
+func TestSpendingIsAtomic(t *testing.T) {
+	const clients = 50
+	c := inMemory(t, Config{Policy: Strict})
+	token := c.s.Login("alice").RefreshToken
+	var wg sync.WaitGroup
+	for range clients {
+		wg.Go(func() {
+			if _, err := c.post("/token", "grant_type", "refresh_token", "refresh_token", token); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := c.s.Counts(); n.Rotations != 1 || n.Reuses != clients-1 {
+		t.Errorf("counts %+v", n)
 	}
 }

@@ -181,15 +181,14 @@ func (w *statusWriter) WriteHeader(status int) {
 
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// origin is where a request came to: the scheme and host the client used.
+// origin is where a request came to: the scheme, host and port that the client
+// used, in their usual form.
 func origin(r *http.Request) string {
-	switch {
-	case r.URL.Scheme != "": // in memory
-		return r.URL.Scheme + "://" + r.Host
-	case r.TLS != nil:
-		return "https://" + r.Host
+	host := strings.ToLower(r.Host)
+	if r.URL.Scheme == "https" || r.TLS != nil { // The URL only has a scheme in memory.
+		return "https://" + strings.TrimSuffix(host, ":443")
 	}
-	return "http://" + r.Host
+	return "http://" + strings.TrimSuffix(host, ":80")
 }
 
 // arrived counts a request.

@@ -182,7 +182,7 @@ func (s *Server) answer(t Tokens) map[string]any {
 	now := time.Now()
 	m := map[string]any{"access_token": t.AccessToken, "token_type": "Bearer", "scope": t.Scope}
 	if !s.cfg.NoExpiresIn {
-		m["expires_in"] = int64(t.Expiry.Sub(now) / time.Second)
+		m["expires_in"] = seconds(t.Expiry.Sub(now))
 	}
 	if t.IDToken != "" {
 		m["id_token"] = t.IDToken
@@ -191,11 +191,15 @@ func (s *Server) answer(t Tokens) map[string]any {
 		m["refresh_token"] = t.RefreshToken
 		if s.cfg.RefreshTTL > 0 {
 			ends := s.refresh[t.RefreshToken].login.since.Add(s.cfg.RefreshTTL)
-			m["refresh_token_expires_in"] = int64(ends.Sub(now) / time.Second)
+			m["refresh_token_expires_in"] = seconds(ends.Sub(now))
 		}
 	}
 	return m
 }
+
+// seconds rounds, because a moment has passed since the expiry was computed, and
+// never down to zero, which clients take to mean all sorts of things.
+func seconds(d time.Duration) int64 { return max(1, int64(d.Round(time.Second)/time.Second)) }
 
 // idToken is signed with the client secret, HS256 (OpenID Connect Core section
 // 10.1). s.mu is held.
