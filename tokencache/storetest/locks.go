@@ -1,0 +1,110 @@
+package storetest
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+func lockExcludes(t *testing.T, s tokencache.Store) {
+	const workers, rounds = 8, 25
+	var wg sync.WaitGroup
+	var holders, total int // guarded by the lock alone: the race detector watches too
+	for range workers {
+		wg.Go(func() {
+			for range rounds {
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				unlock, err := s.Lock(ctx, "a")
+				cancel()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if holders++; holders != 1 {
+					t.Errorf("%d hold the lock at the same time", holders)
+				}
+				time.Sleep(10 * time.Microsecond)
+				total++
+				holders--
+				if err := unlock(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if total != workers*rounds {
+		t.Errorf("%d turns were counted, want %d", total, workers*rounds)
+	}
+}
+
+func lockHonoursContext(t *testing.T, s tokencache.Store) {
+	unlock := mustLock(t, s, "a")
+	wantLocked(t, s, "a", 20*time.Millisecond)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	waiting := make(chan error)
+	go func() {
+		_, err := s.Lock(ctx, "a")
+		waiting <- err
+	}()
+	time.Sleep(20 * time.Millisecond) // it may be waiting by now, or not yet
+	cancel()
+	select {
+	case err := <-waiting:
+		wantErr(t, "Lock whose context was cancelled", err, context.Canceled)
+	case <-time.After(patience):
+		t.Fatal("Lock does not return when its context is cancelled")
+	}
+	mustUnlock(t, unlock)
+	// Those who gave up have left nothing behind.
+	mustUnlock(t, mustLock(t, s, "a"))
+}
+
+func lockOutlastsTime(t *testing.T, s tokencache.Store) {
+	ctx, cancel := context.WithCancel(t.Context())
+	unlock, err := s.Lock(ctx, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel() // the context bounds the wait, and not the lock
+	wantLocked(t, s, "a", time.Second)
+	mustUnlock(t, unlock)
+}
+
+func lockIsApart(t *testing.T, s tokencache.Store) {
+	unlock := mustLock(t, s, "a")
+	_, _, err := s.Load(t.Context(), "a")
+	wantErr(t, "Load of what is only locked", err, tokencache.ErrNotFound)
+
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	v, err := s.Save(ctx, "a", []byte("one"), "")
+	if err != nil {
+		t.Fatalf("Save while the entry is locked: %v", err)
+	}
+	if _, _, err := s.Load(ctx, "a"); err != nil {
+		t.Fatalf("Load while the entry is locked: %v", err)
+	}
+	if err := s.Delete(ctx, "a", v); err != nil {
+		t.Fatalf("Delete while the entry is locked: %v", err)
+	}
+	wantLocked(t, s, "a", 20*time.Millisecond) // still, whatever became of the entry
+	mustUnlock(t, mustLock(t, s, "b"))         // another entry is not locked
+	mustUnlock(t, mustLock(t, s, "A"))
+	mustUnlock(t, unlock)
+}
+
+func unlockTwice(t *testing.T, s tokencache.Store) {
+	first := mustLock(t, s, "a")
+	mustUnlock(t, first)
+	second := mustLock(t, s, "a")
+	if err := first(); err != nil {
+		t.Errorf("unlock called again: %v", err)
+	}
+	wantLocked(t, s, "a", 50*time.Millisecond) // it is the second's
+	mustUnlock(t, second)
+}
