@@ -95,7 +95,7 @@ func anyBytes(t *testing.T, s tokencache.Store) {
 // oddNames are hard for file systems, query languages and item names.
 func oddNames() []string {
 	names := []string{
-		"a", "A", "ab", "aB", ".", "..", "../a", "/", "/etc/x", `\`, `..\a`, "a/b", "a b", " a", "a ", "a.", "a:b", "a::b",
+		"a", "A", "ab", "aB", ".", "..", "../a", "./a", "a/", "/", "/etc/x", `\`, `..\a`, "a/b", "a b", " a", "a ", "a.", "a:b", "a::b",
 		"\x00", "a\x00", "\n", "\xff\xfe", "é", "e\u0301", "con", "CON", "nul.txt", "com1", "*?<>|\"'", "%2e", "%", "~", "$HOME", ".tmp-x", "{a}", "[a]",
 	}
 	all := make([]byte, 128)

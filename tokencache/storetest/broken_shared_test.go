@@ -1,0 +1,106 @@
+package storetest_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// brokenShared are stores that work as long as there is one process.
+var brokenShared = map[string]struct {
+	caughtBy string
+	open     func(dir *tokencache.Dir, path string) tokencache.Store
+}{
+	"writes in place": {"no torn entry when writers are killed", func(dir *tokencache.Dir, path string) tokencache.Store {
+		return &plainFiles{Dir: dir, path: path, write: func(file string, data []byte) error {
+			return os.WriteFile(file, data, 0o600)
+		}}
+	}},
+	"compares within the process only": {"processes increment", func(dir *tokencache.Dir, path string) tokencache.Store {
+		return &plainFiles{Dir: dir, path: path, write: func(file string, data []byte) error {
+			temp := fmt.Sprintf("%s.%d", file, os.Getpid())
+			if err := os.WriteFile(temp, data, 0o600); err != nil {
+				return err
+			}
+			return os.Rename(temp, file)
+		}}
+	}},
+	"lock within the process only": {"processes exclude each other", func(dir *tokencache.Dir, _ string) tokencache.Store {
+		return &localLock{Dir: dir}
+	}},
+	"lock file that outlives its process": {"lock is released by SIGKILL", func(dir *tokencache.Dir, path string) tokencache.Store {
+		return &lockFile{Dir: dir, path: filepath.Join(path, "locked")}
+	}},
+}
+
+// plainFiles keeps entries in files without the care that Dir takes.
+type plainFiles struct {
+	*tokencache.Dir
+	path  string
+	write func(file string, data []byte) error
+	mu    sync.Mutex
+}
+
+func (s *plainFiles) file(name string) string {
+	return filepath.Join(s.path, hex.EncodeToString([]byte(name)))
+}
+
+func (s *plainFiles) Load(_ context.Context, name string) ([]byte, tokencache.Version, error) {
+	data, err := os.ReadFile(s.file(name))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, "", tokencache.ErrNotFound
+	}
+	return data, tokencache.Version(fmt.Sprintf("%x", sha256.Sum256(data))), err
+}
+
+func (s *plainFiles) Save(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, v, err := s.Load(ctx, name); v != old {
+		return "", errors.Join(tokencache.ErrConflict, err)
+	}
+	if err := s.write(s.file(name), data); err != nil {
+		return "", err
+	}
+	_, v, err := s.Load(ctx, name)
+	return v, err
+}
+
+type localLock struct {
+	*tokencache.Dir
+	locks tokencache.Memory
+}
+
+func (s *localLock) Lock(ctx context.Context, name string) (func() error, error) {
+	return s.locks.Lock(ctx, name)
+}
+
+type lockFile struct {
+	*tokencache.Dir
+	path string
+}
+
+func (s *lockFile) Lock(ctx context.Context, _ string) (func() error, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second) // so that the test ends soon
+	defer cancel()
+	for {
+		f, err := os.OpenFile(s.path, os.O_CREATE|os.O_EXCL, 0o600)
+		if err == nil {
+			f.Close()
+			return func() error { return os.Remove(s.path) }, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
