@@ -57,7 +57,7 @@ func encodeRecord(r *Record) ([]byte, error) {
 	}
 	out["v"] = json.RawMessage(fmt.Sprint(recordVersion))
 	for _, m := range r.members() {
-		if reflect.ValueOf(m.value).Elem().IsZero() {
+		if isZero(m.value) {
 			continue
 		}
 		raw, err := json.Marshal(m.value)
@@ -67,6 +67,13 @@ func encodeRecord(r *Record) ([]byte, error) {
 		out[m.name] = raw
 	}
 	return json.Marshal(out) // in the order of the names
+}
+
+func isZero(pointer any) bool {
+	if i, ok := pointer.(*instant); ok {
+		return time.Time(*i).IsZero() // in any location
+	}
+	return reflect.ValueOf(pointer).Elem().IsZero()
 }
 
 // decodeRecord parses what encodeRecord wrote. Its errors wrap ErrCorrupt and
@@ -155,17 +162,18 @@ func (e *extra) UnmarshalJSON(data []byte) error {
 // instant is a time as it is stored: RFC 3339 in UTC, with nanoseconds.
 type instant time.Time
 
-// RFC 3339 has four digits for the year. A provider that promises more must not
-// make the record unwritable, because the refresh token would be lost with it.
-var endOfTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
-
+// MarshalJSON never fails: RFC 3339 has four digits for the year, and a provider
+// that promises more must not make the record unwritable, because the refresh
+// token would be lost with it.
 func (i instant) MarshalJSON() ([]byte, error) {
+	first := time.Time{}.Add(time.Second) // the zero Time means "not known"
+	last := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 	t := time.Time(i).UTC()
-	if t.After(endOfTime) {
-		t = endOfTime
+	if t.Before(first) {
+		t = first
 	}
-	if t.Before(time.Time{}) {
-		t = time.Time{}
+	if t.After(last) {
+		t = last
 	}
 	return t.MarshalJSON()
 }

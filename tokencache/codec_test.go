@@ -1,0 +1,266 @@
+package tokencache
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Records under testdata/records/v1 must load for ever, and lose nothing when they
+// are saved again. Files are only ever added.
+func TestGoldenRecords(t *testing.T) {
+	files, err := filepath.Glob("../testdata/records/v1/*.json")
+	if err != nil || len(files) < 6 {
+		t.Fatalf("found %d golden records, %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			golden, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := decodeRecord(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := encodeRecord(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var a, b any
+			if json.Unmarshal(golden, &a) != nil || json.Unmarshal(again, &b) != nil || !reflect.DeepEqual(a, b) {
+				t.Errorf("saved again as\n%s\nfrom\n%s", again, golden)
+			}
+		})
+	}
+}
+
+// The golden with every member also says what the members mean.
+func TestGoldenFullRecord(t *testing.T) {
+	golden, err := os.ReadFile("../testdata/records/v1/full.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := decodeRecord(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fullRecord(); !reflect.DeepEqual(got, want) {
+		t.Errorf("decoded %#v, want %#v", got, want)
+	}
+	// Every field is in the golden: a new one needs a new golden.
+	v := reflect.ValueOf(*got)
+	for i := range v.NumField() {
+		if v.Field(i).IsZero() && v.Type().Field(i).Name != "unknown" {
+			t.Errorf("full.json has no %s", v.Type().Field(i).Name)
+		}
+	}
+}
+
+func fullRecord() *Record {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
+	return &Record{
+		Key:           Key{Issuer: "https://issuer.example", ClientID: "client-1", Account: "ann@example.com", Audience: "https://api.example"},
+		TokenURL:      "https://issuer.example/token",
+		AccessToken:   "fake-access-token",
+		TokenType:     "Bearer",
+		RefreshToken:  "fake-refresh-token",
+		IDToken:       "fake-id-token",
+		Scope:         "openid offline_access",
+		AuthorizedAt:  at.Add(-24 * time.Hour),
+		ObtainedAt:    at,
+		Expiry:        at.Add(time.Hour),
+		RefreshAt:     at.Add(30 * time.Minute),
+		RefreshExpiry: at.Add(90 * 24 * time.Hour),
+		Grant:         "fake-grant",
+		Generation:    18446744073709551615,
+		Attempt:       &Attempt{At: at, PID: 4242},
+		ForcedAt:      at.Add(-time.Minute),
+		Tombstone:     &Tombstone{At: at, Code: "invalid_grant", Description: "Token has been revoked.", Interrupted: true},
+		Extra:         map[string]Secret{"instance_url": "https://instance.example", "nested": `{"a":[1,2]}`},
+	}
+}
+
+func goldenSealed(t testing.TB) (name string, key dataKey, sealed []byte) {
+	sealed, err := os.ReadFile("../testdata/records/v1/full.sealed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err = newDataKey([]byte("golden key: thirty-two bytes !!!"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fullRecord().Key.Name(), key, sealed
+}
+
+func TestGoldenSealedEntry(t *testing.T) {
+	name, key, sealed := goldenSealed(t)
+	plain, err := unseal([]dataKey{key}, name, sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := decodeRecord(plain); err != nil || !reflect.DeepEqual(r, fullRecord()) {
+		t.Errorf("opened %#v, %v", r, err)
+	}
+}
+
+func TestKeyNameIsForEver(t *testing.T) {
+	if got, want := fullRecord().Key.Name(), "9313611a3981754171e78054ac551296ca78c493"; got != want {
+		t.Errorf("Name() = %q, want %q", got, want)
+	}
+	seen := map[string]Key{}
+	for _, k := range []Key{{}, {Issuer: "a"}, {ClientID: "a"}, {Account: "a"}, {Audience: "a"}, {Issuer: "ab"}, {Issuer: "a", ClientID: "b"}, {Issuer: "A"}} {
+		if other, ok := seen[k.Name()]; ok {
+			t.Errorf("%+v and %+v have the same name", k, other)
+		}
+		seen[k.Name()] = k
+	}
+}
+
+func TestDecodeRecordErrors(t *testing.T) {
+	for name, tt := range map[string]struct{ in, want string }{
+		"empty":            {"", "not a JSON object"},
+		"null":             {"null", "not a JSON object"},
+		"array":            {"[]", "not a JSON object"},
+		"cut":              {`{"v":1,"access_token":"fake-secret`, "not a JSON object"},
+		"two objects":      {`{"v":1}{"v":1}`, "not a JSON object"},
+		"no version":       {`{"access_token":"fake-secret"}`, "no version"},
+		"version 0":        {`{"v":0}`, "no version"},
+		"version a string": {`{"v":"1"}`, "no version"},
+		"newer version":    {`{"v":2,"access_token":{"fake-secret":1}}`, "newer version of stayauth"},
+		"token a number":   {`{"v":1,"access_token":123456}`, `"access_token"`},
+		"bad base64":       {`{"v":1,"refresh_token":{"base64":"fake-secret!"}}`, `"refresh_token"`},
+		"bad time":         {`{"v":1,"expiry":"fake-secret"}`, `"expiry"`},
+		"negative":         {`{"v":1,"generation":-1}`, `"generation"`},
+		"bad attempt":      {`{"v":1,"attempt":"fake-secret"}`, `"attempt"`},
+		"bad extra":        {`{"v":1,"extra":["fake-secret"]}`, `"extra"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := decodeRecord([]byte(tt.in))
+			if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want ErrCorrupt that says %q", err, tt.want)
+			}
+			if err != nil && (strings.Contains(err.Error(), "fake-secret") || strings.Contains(err.Error(), "123456")) {
+				t.Errorf("the error quotes the record: %v", err)
+			}
+		})
+	}
+}
+
+// Whatever a provider sends, the refresh token beside it must be saved.
+func TestAnyRecordCanBeSaved(t *testing.T) {
+	for name, r := range map[string]*Record{
+		"zero":               {},
+		"far future":         {Expiry: time.Unix(1<<60, 0), RefreshToken: "r"},
+		"far past":           {Expiry: time.Unix(-1<<60, 0), RefreshToken: "r"},
+		"bytes, not text":    {RefreshToken: "r\xff\x00", AccessToken: "\xfe", Scope: "\x80", Extra: map[string]Secret{"x": "\xff"}},
+		"looks like base64":  {RefreshToken: `{"base64":"eA=="}`},
+		"HTML":               {RefreshToken: "<&>\u2028"},
+		"empty extra member": {Extra: map[string]Secret{"": ""}},
+		"account in Latin-1": {Key: Key{Account: "J\xf6rg"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			data, err := encodeRecord(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := decodeRecord(data)
+			if err != nil {
+				t.Fatalf("%v: %s", err, data)
+			}
+			if got.Key != r.Key || got.RefreshToken != r.RefreshToken || got.AccessToken != r.AccessToken || got.Scope != r.Scope || !reflect.DeepEqual(got.Extra, r.Extra) {
+				t.Errorf("got %s", data)
+			}
+			if got.Expiry.IsZero() != r.Expiry.IsZero() || got.Expiry.Before(time.Now()) != r.Expiry.Before(time.Now()) {
+				t.Errorf("expiry %v became %v", r.Expiry, got.Expiry)
+			}
+		})
+	}
+}
+
+func TestUnknownMembersSurvive(t *testing.T) {
+	in := `{"v":1,"access_token":"a","proof_key":{"kty":"EC","d":12345678901234567890.5},"Access_Token":"not ours"}`
+	r, err := decodeRecord([]byte(in))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := r.Clone()
+	c.AccessToken = "b"
+	out, err := encodeRecord(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"proof_key":{"kty":"EC","d":12345678901234567890.5}`, `"Access_Token":"not ours"`, `"access_token":"b"`} {
+		if !bytes.Contains(out, []byte(want)) {
+			t.Errorf("%s lacks %s", out, want)
+		}
+	}
+}
+
+func TestCloneSharesNothing(t *testing.T) {
+	r := fullRecord()
+	c := r.Clone()
+	if !reflect.DeepEqual(r, c) {
+		t.Fatalf("%#v is a clone of %#v", c, r)
+	}
+	c.Extra["instance_url"], c.Attempt.PID, c.Tombstone.Code, c.Scope = "x", 1, "x", "x"
+	if !reflect.DeepEqual(r, fullRecord()) {
+		t.Error("changing a clone changed the original")
+	}
+}
+
+func FuzzDecodeRecord(f *testing.F) {
+	files, _ := filepath.Glob("../testdata/records/v1/*.json")
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte(`{"v":1,"refresh_token":{"base64":"/w=="},"expiry":"0000-01-01T00:00:00Z","extra":{"a":{"base64":""}},"V":2}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := decodeRecord(data)
+		if err != nil {
+			if !errors.Is(err, ErrCorrupt) {
+				t.Fatal(err)
+			}
+			return
+		}
+		// What can be read can be saved, and from then on nothing changes.
+		once, err := encodeRecord(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err = decodeRecord(once)
+		if err != nil {
+			t.Fatalf("%v: %s", err, once)
+		}
+		twice, err := encodeRecord(r)
+		if err != nil || !bytes.Equal(once, twice) {
+			t.Fatalf("%v\n%s\n%s", err, once, twice)
+		}
+	})
+}
+
+func FuzzUnseal(f *testing.F) {
+	name, key, good := goldenSealed(f)
+	f.Add(name, good)
+	f.Add("", []byte(sealTag))
+	f.Add(name, good[:len(good)-1])
+	f.Fuzz(func(t *testing.T, as string, data []byte) {
+		plain, err := unseal([]dataKey{key}, as, data)
+		if err == nil && (as != name || !bytes.Equal(data, good)) {
+			t.Fatalf("opened a forgery: %q", plain)
+		}
+		if err != nil && !errors.Is(err, ErrCorrupt) {
+			t.Fatal(err)
+		}
+	})
+}
