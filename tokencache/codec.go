@@ -53,7 +53,7 @@ func (r *Record) members() []member {
 func encodeRecord(r *Record) ([]byte, error) {
 	out := make(map[string]json.RawMessage)
 	if r.unknown != nil {
-		maps.Copy(out, *r.unknown)
+		maps.Copy(out, r.unknown())
 	}
 	out["v"] = json.RawMessage(fmt.Sprint(recordVersion))
 	for _, m := range r.members() {
@@ -104,7 +104,7 @@ func decodeRecord(data []byte) (*Record, error) {
 		delete(in, m.name)
 	}
 	if len(in) > 0 {
-		r.unknown = &in
+		r.unknown = hide(in)
 	}
 	return r, nil
 }

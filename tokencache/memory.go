@@ -15,13 +15,13 @@ import (
 // copied.
 type Memory struct {
 	mu      sync.Mutex
-	entries map[string]*memoryEntry // fmt does not look behind pointers this deep
+	entries map[string]memoryEntry
 	saves   uint64
 	locks   gates
 }
 
 type memoryEntry struct {
-	data    []byte
+	data    hidden[[]byte]
 	version Version
 }
 
@@ -32,11 +32,11 @@ func (m *Memory) Load(ctx context.Context, name string) ([]byte, Version, error)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	e := m.entries[name]
-	if e == nil {
+	e, ok := m.entries[name]
+	if !ok {
 		return nil, "", fmt.Errorf("entry %q: %w", name, ErrNotFound)
 	}
-	return bytes.Clone(e.data), e.version, nil
+	return bytes.Clone(e.data()), e.version, nil
 }
 
 // Save implements Store.
@@ -46,15 +46,15 @@ func (m *Memory) Save(ctx context.Context, name string, data []byte, old Version
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.version(name) != old {
+	if m.entries[name].version != old {
 		return "", fmt.Errorf("entry %q: %w", name, ErrConflict)
 	}
 	if m.entries == nil {
-		m.entries = make(map[string]*memoryEntry)
+		m.entries = make(map[string]memoryEntry)
 	}
 	m.saves++ // never used twice, so a version of a deleted entry does not come back
 	v := Version(strconv.FormatUint(m.saves, 10))
-	m.entries[name] = &memoryEntry{data: bytes.Clone(data), version: v}
+	m.entries[name] = memoryEntry{data: hide(bytes.Clone(data)), version: v}
 	return v, nil
 }
 
@@ -65,18 +65,11 @@ func (m *Memory) Delete(ctx context.Context, name string, old Version) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if v := m.version(name); v != "" && v != old {
+	if v := m.entries[name].version; v != "" && v != old {
 		return fmt.Errorf("entry %q: %w", name, ErrConflict)
 	}
 	delete(m.entries, name)
 	return nil
-}
-
-func (m *Memory) version(name string) Version {
-	if e := m.entries[name]; e != nil {
-		return e.version
-	}
-	return ""
 }
 
 // Lock implements Store.

@@ -42,7 +42,7 @@ type passphraseKeys struct {
 type derivedKey struct {
 	iterations int
 	salt       []byte
-	key        []byte
+	key        hidden[[]byte]
 }
 
 func (p *passphraseKeys) encode(ctx context.Context, keys [][]byte) (*keyFileContent, error) {
@@ -59,7 +59,7 @@ func (p *passphraseKeys) encode(ctx context.Context, keys [][]byte) (*keyFileCon
 		}
 	}
 	d := p.derived
-	aead, err := newGCM(d.key)
+	aead, err := newGCM(d.key())
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (p *passphraseKeys) decode(ctx context.Context, c *keyFileContent) ([][]byt
 			return nil, err
 		}
 	}
-	aead, err := newGCM(d.key)
+	aead, err := newGCM(d.key())
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +118,7 @@ func (p *passphraseKeys) derive(ctx context.Context, iterations int, salt []byte
 	if err != nil {
 		return nil, err
 	}
-	return &derivedKey{iterations: iterations, salt: salt, key: key}, nil
+	return &derivedKey{iterations: iterations, salt: salt, key: hide(key)}, nil
 }
 
 func (d *derivedKey) aad() []byte {

@@ -52,9 +52,9 @@ type Record struct {
 	// "instance_url": strings as they are, anything else as JSON.
 	Extra map[string]Secret
 
-	// unknown holds the members that a newer version of this module wrote. They are
-	// not ours to print, and fmt does not look behind a pointer this deep.
-	unknown *map[string]json.RawMessage
+	// unknown holds the members that a newer version of this module wrote, which may
+	// be secrets. Nil if there are none; never modified.
+	unknown hidden[map[string]json.RawMessage]
 }
 
 // An Attempt says who was about to spend the record's refresh token, and when.

@@ -30,7 +30,7 @@ var errUnknownKey = fmt.Errorf("%w", ErrCorrupt)
 // A dataKey is a key that seals entries, with the id that entries name it by.
 type dataKey struct {
 	id     string
-	secret []byte
+	secret hidden[[]byte]
 }
 
 func newDataKey(secret []byte) (dataKey, error) {
@@ -43,11 +43,11 @@ func newDataKey(secret []byte) (dataKey, error) {
 	if err != nil {
 		return dataKey{}, err
 	}
-	return dataKey{id: string(id), secret: secret}, nil
+	return dataKey{id: string(id), secret: hide(secret)}, nil
 }
 
 func (k dataKey) entryCipher(name string) (cipher.AEAD, error) {
-	entryKey, err := hkdf.Key(sha256.New, k.secret, nil, "stayauth entry key v1\n"+name, keySize)
+	entryKey, err := hkdf.Key(sha256.New, k.secret(), nil, "stayauth entry key v1\n"+name, keySize)
 	if err != nil {
 		return nil, err
 	}

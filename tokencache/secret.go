@@ -13,6 +13,13 @@ import (
 // not for authenticating anybody.
 type Secret string
 
+// hidden is a value that does not print at all, not even in an unexported field
+// of another type, where fmt does not ask for methods: it is a function, and fmt
+// shows the address.
+type hidden[T any] func() T
+
+func hide[T any](v T) hidden[T] { return func() T { return v } }
+
 const redacted = "[redacted]"
 
 // String returns a placeholder.
