@@ -1,0 +1,27 @@
+package tokencache_test
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// fullDisk mounts a file system of 256 KiB.
+func fullDisk(t *testing.T) (path string) {
+	t.Helper()
+	path = t.TempDir()
+	out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs", path).CombinedOutput()
+	if err != nil {
+		const why = "needs the right to mount a small file system: %v %s"
+		if os.Getenv("STAYAUTH_REQUIRE") == "all" {
+			t.Fatalf(why, err, out)
+		}
+		t.Skipf(why, err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", "-l", path).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v %s", err, out)
+		}
+	})
+	return path
+}

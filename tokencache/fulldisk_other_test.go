@@ -1,0 +1,10 @@
+//go:build !linux
+
+package tokencache_test
+
+import "testing"
+
+func fullDisk(t *testing.T) string {
+	t.Skip("needs Linux, where a small file system can be mounted")
+	return ""
+}

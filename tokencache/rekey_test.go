@@ -1,0 +1,238 @@
+package tokencache_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// rekeyEnv names the directory in which a child process changes the keys for as
+// long as it lives.
+const rekeyEnv = "STAYAUTH_TEST_REKEY"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(rekeyEnv); dir != "" {
+		go func() {
+			io.Copy(io.Discard, os.Stdin)
+			os.Exit(3) // the parent is gone
+		}()
+		fmt.Println(rekeyForEver(dir))
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+func rekeyForEver(dir string) error {
+	c, err := openRekeyCache(dir)
+	for err == nil {
+		err = c.Rekey(context.Background())
+	}
+	return err
+}
+
+func openRekeyCache(dir string) (*tokencache.Cache, error) {
+	store, err := tokencache.OpenDir(filepath.Join(dir, "tokens"))
+	if err != nil {
+		return nil, err
+	}
+	return tokencache.New(store, tokencache.KeyFile(filepath.Join(dir, "key")))
+}
+
+func account(i int) tokencache.Key { return tokencache.Key{Account: strconv.Itoa(i)} }
+
+func countKeys(t *testing.T, dir string) int {
+	t.Helper()
+	return len(mustKeys(t, tokencache.KeyFile(filepath.Join(dir, "key"))))
+}
+
+func TestRekey(t *testing.T) {
+	dir := t.TempDir()
+	mustOpen := func() *tokencache.Cache {
+		c, err := openRekeyCache(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	ctx := t.Context()
+	c, other := mustOpen(), mustOpen()
+	versions := make([]tokencache.Version, 5)
+	for i := range versions {
+		var err error
+		if versions[i], err = other.Save(ctx, account(i), testRecord(), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	oldKeys := tokencache.KeyBytes(mustKeys(t, tokencache.KeyFile(filepath.Join(dir, "key")))...)
+	if err := c.Rekey(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if n := countKeys(t, dir); n != 1 {
+		t.Errorf("%d keys are left", n)
+	}
+	// The other process knows the old key alone. It must not seal with it any more.
+	if _, err := other.Save(ctx, account(0), testRecord(), versions[0]); !errors.Is(err, tokencache.ErrConflict) {
+		t.Errorf("Save at a version from before Rekey: %v", err)
+	}
+	if _, err := other.Save(ctx, account(99), testRecord(), ""); err != nil {
+		t.Error(err)
+	}
+	withOld := newCache(t, openDir(t, filepath.Join(dir, "tokens")), oldKeys)
+	for _, i := range []int{0, 1, 2, 3, 4, 99} {
+		for _, c := range []*tokencache.Cache{c, other, mustOpen()} {
+			if _, _, err := c.Load(ctx, account(i)); err != nil {
+				t.Errorf("record %d: %v", i, err)
+			}
+		}
+		_, _, err := withOld.Load(ctx, account(i))
+		wantErr(t, err, tokencache.ErrCorrupt, "another key")
+	}
+}
+
+func TestRekeyKeepsTheOldKeysIfARecordCannotBeOpened(t *testing.T) {
+	dir := t.TempDir()
+	c, err := openRekeyCache(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := openDir(t, filepath.Join(dir, "tokens"))
+	v, err := store.Save(t.Context(), "foreign", []byte("junk"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Save(t.Context(), testKey, testRecord(), ""); err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, c.Rekey(t.Context()), tokencache.ErrCorrupt, "foreign", "old keys are kept")
+	if n := countKeys(t, dir); n != 2 {
+		t.Errorf("%d keys are left, want the new and the old", n)
+	}
+	if err := store.Delete(t.Context(), "foreign", v); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Rekey(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n := countKeys(t, dir); n != 1 {
+		t.Errorf("%d keys are left", n)
+	}
+}
+
+func TestRekeyWantsARotatorAndALister(t *testing.T) {
+	for name, c := range map[string]*tokencache.Cache{
+		"no keys":   newCache(t, new(tokencache.Memory), nil),
+		"KeyBytes":  newCache(t, new(tokencache.Memory), tokencache.KeyBytes(bytesKey(1))),
+		"no lister": newCache(t, struct{ tokencache.Store }{new(tokencache.Memory)}, tokencache.KeyFile(filepath.Join(t.TempDir(), "key"))),
+	} {
+		if err := c.Rekey(t.Context()); !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Processes that change the keys are killed at any moment, while others, who know
+// older keys, go on saving: every record must be readable throughout.
+func TestRekeySurvivesSIGKILL(t *testing.T) {
+	const records = 4
+	dir := t.TempDir()
+	mustOpen := func() *tokencache.Cache {
+		c, err := openRekeyCache(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for i := range records {
+		if _, err := mustOpen().Save(t.Context(), account(i), testRecord(), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var wg sync.WaitGroup
+	for i := range records {
+		user := mustOpen()
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if err := refreshOrLogIn(t.Context(), user, account(i)); err != nil {
+					t.Error(err)
+					return
+				}
+				time.Sleep(rand.N(5 * time.Millisecond))
+			}
+		})
+	}
+	rotated := false
+	for range 25 {
+		cmd := exec.Command(os.Args[0], "-test.run=^$")
+		cmd.Env = append(os.Environ(), rekeyEnv+"="+dir)
+		cmd.Stderr = os.Stderr
+		if _, err := cmd.StdinPipe(); err != nil {
+			t.Fatal(err)
+		}
+		before := countKeys(t, dir)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10*time.Millisecond + rand.N(100*time.Millisecond))
+		cmd.Process.Kill()
+		cmd.Wait()
+		rotated = rotated || countKeys(t, dir) != before
+		fresh := mustOpen()
+		for i := range records {
+			_, _, err := fresh.Load(t.Context(), account(i))
+			if err != nil && !errors.Is(err, tokencache.ErrNotFound) {
+				t.Fatal(err)
+			}
+		}
+	}
+	stop()
+	wg.Wait()
+	if !rotated {
+		t.Error("no process was killed in the middle of a change of keys")
+	}
+	c := mustOpen()
+	if err := c.Rekey(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := countKeys(t, dir); n != 1 {
+		t.Errorf("%d keys are left", n)
+	}
+	for i := range records {
+		if _, _, err := c.Load(t.Context(), account(i)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// refreshOrLogIn replaces a record, or now and then deletes it and makes a new one.
+func refreshOrLogIn(ctx context.Context, c *tokencache.Cache, key tokencache.Key) error {
+	r, v, err := c.Load(ctx, key)
+	if err != nil {
+		return err
+	}
+	if rand.IntN(3) == 0 {
+		if err = c.Delete(ctx, key, v); err == nil {
+			v = ""
+		}
+	}
+	if err == nil {
+		r.Generation++
+		_, err = c.Save(ctx, key, r, v)
+	}
+	if errors.Is(err, tokencache.ErrConflict) {
+		return nil // Rekey was faster; the next round sees what it has saved
+	}
+	return err
+}
