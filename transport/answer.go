@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -41,9 +42,8 @@ func (a *answer) parse(body []byte) {
 	}
 	// Slack: the tokens of the user, if the answer has none of the app.
 	if user := a.members.object("authed_user"); a.members.text("access_token") == "" && user.text("access_token") != "" {
-		for name, value := range user {
-			a.members[name] = value
-		}
+		delete(a.members, "authed_user")
+		maps.Copy(a.members, user)
 	}
 }
 

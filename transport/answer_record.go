@@ -91,7 +91,8 @@ func (m members) extra() map[string]tokencache.Secret {
 	for name, raw := range m {
 		switch name {
 		case "access_token", "token_type", "refresh_token", "id_token", "scope",
-			"expires_in", "expires", "refresh_in", "refresh_token_expires_in", "refresh_expires_in":
+			"expires_in", "expires", "refresh_in", "refresh_token_expires_in", "refresh_expires_in",
+			"ok", "error":
 			continue
 		}
 		value := m.text(name)

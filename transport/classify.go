@@ -69,7 +69,7 @@ func classifyCode(code string) (kind Kind, field, remedy string) {
 		"oauthexception 102", "oauthexception 190": // Facebook
 		return ErrLoginRequired, "", "log in again"
 
-	case "slow_down", "temporarily_unavailable", "authorization_pending",
+	case "slow_down", "temporarily_unavailable",
 		"ratelimited", "rate_limited", // Slack
 		"oauthexception 4", "oauthexception 17": // Facebook
 		return ErrUnavailable, "", ""
@@ -119,14 +119,11 @@ func (m members) oauthError() (code, description string) {
 			code = ""
 		}
 	}
-	if code == "" && m.text("ok") == "false" {
-		code = "unknown_error" // Slack always has a code, but ok alone decides.
-	}
 	if code == "" && m.text("status") == "BAD_REFRESH_TOKEN" { // HubSpot
 		code, description = m.text("status"), m.text("message")
 	}
 	for _, name := range []string{"error_subtype", "suberror"} { // Google, Entra
-		if sub := m.text(name); sub != "" {
+		if sub := m.text(name); sub != "" && !strings.Contains(description, sub) {
 			description = strings.TrimSpace(description + " (" + sub + ")")
 		}
 	}

@@ -43,15 +43,13 @@ const maxDescription = 200
 // clean makes text from an answer fit to be shown: short, in one line, and empty
 // if it repeats a secret of the request or of the answer.
 func (a *answer) clean(text string) string {
-	text = strings.TrimSpace(strings.Map(func(c rune) rune {
-		switch {
-		case unicode.IsSpace(c):
-			return ' '
-		case !unicode.IsPrint(c) || c == utf8.RuneError:
+	text = strings.Join(strings.Fields(text), " ")
+	text = strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) || c == utf8.RuneError {
 			return -1
 		}
 		return c
-	}, text))
+	}, text)
 	m := a.members
 	for _, secret := range append([]string{m.text("access_token"), m.text("refresh_token"), m.text("id_token")}, a.sent...) {
 		if secret != "" && (strings.Contains(text, secret) || strings.Contains(text, url.QueryEscape(secret))) {

@@ -1,0 +1,116 @@
+package transport
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestChallenges parses the answers in testdata/challenges. meaning.txt says what
+// they are, and which of them a refresh cures.
+func TestChallenges(t *testing.T) {
+	checkMeanings(t, "../testdata/challenges", func(t *testing.T, wire []byte) string {
+		resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(wire)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []string
+		for _, c := range ParseChallenges(resp.Header) {
+			text := c.Scheme
+			for _, name := range slices.Sorted(maps.Keys(c.Params)) {
+				text += fmt.Sprintf(" %s=%q", name, c.Params[name])
+			}
+			all = append(all, text)
+		}
+		cure := "no refresh"
+		if refreshCures(resp) {
+			cure = "refresh"
+		}
+		return cure + " | " + cmp.Or(strings.Join(all, " | "), "no challenge")
+	})
+}
+
+// checkMeanings runs one test for each *.http file in dir, and compares what it
+// returns with the line of that name in meaning.txt.
+func checkMeanings(t *testing.T, dir string, meaning func(t *testing.T, wire []byte) string) {
+	text, err := os.ReadFile(filepath.Join(dir, "meaning.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		if name, meaning, ok := strings.Cut(strings.TrimSpace(line), ": "); ok && !strings.HasPrefix(name, "#") {
+			want[name] = meaning
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.http"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no answers in %s (%v)", dir, err)
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".http")
+		t.Run(name, func(t *testing.T) {
+			wire, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := meaning(t, wire); got != want[name] {
+				t.Errorf("\ngot  %s: %s\nwant %s: %s", name, got, name, want[name])
+			}
+		})
+		delete(want, name)
+	}
+	if len(want) > 0 {
+		t.Errorf("meaning.txt has lines without an answer: %v", slices.Collect(maps.Keys(want)))
+	}
+}
+
+// TestChallengeIsAnError: a program can return what an API asks for.
+func TestChallengeIsAnError(t *testing.T) {
+	h := http.Header{"Www-Authenticate": {"Bearer error=\"insufficient_scope\", scope=\"calendar.read\x01\", realm=\"r\""}}
+	var err error = ParseChallenges(h)[0]
+	if got, want := err.Error(), `stayauth: bearer challenge, error="insufficient_scope", scope="calendar.read"`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func FuzzParseChallenges(f *testing.F) {
+	f.Add(`Bearer realm="a, b", error="invalid_token", Basic`, "Negotiate YWJj==")
+	f.Add(`OAuth "Facebook Platform" "invalid_token"`, `a=b, c="\`)
+	f.Fuzz(func(t *testing.T, a, b string) {
+		h := http.Header{"Www-Authenticate": {a, b}}
+		all := ParseChallenges(h)
+		for _, c := range all {
+			if c.Scheme == "" || c.Scheme != strings.ToLower(c.Scheme) || c.Params == nil {
+				t.Errorf("odd challenge %#v", c)
+			}
+			if strings.ContainsAny(c.Error(), "\r\n\x00") {
+				t.Errorf("Error has control characters: %q", c.Error())
+			}
+		}
+		refreshCures(&http.Response{StatusCode: 401, Header: h})
+
+		// One header is parsed without regard to the others, and what was parsed can be
+		// written in good form and is then parsed as the same.
+		var good []string
+		for _, c := range ParseChallenges(http.Header{"Www-Authenticate": {a}}) {
+			s := c.Scheme
+			for i, name := range slices.Sorted(maps.Keys(c.Params)) {
+				s += []string{" ", ", "}[min(i, 1)] + name + `="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(c.Params[name]) + `"`
+			}
+			good = append(good, s)
+		}
+		again := ParseChallenges(http.Header{"Www-Authenticate": {strings.Join(good, ", "), b}})
+		if !slices.EqualFunc(all, again, func(x, y Challenge) bool { return x.Scheme == y.Scheme && maps.Equal(x.Params, y.Params) }) {
+			t.Errorf("%q, %q:\n%#v\n%#v", a, b, all, again)
+		}
+	})
+}
