@@ -155,10 +155,6 @@ func TestCloseIdleConnections(t *testing.T) {
 	})
 }
 
-type roundTripFunc func(*http.Request) (*http.Response, error)
-
-func (f roundTripFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
 // A token never follows a redirect to another origin, nor to plain http, and
 // comes back with the way home.
 func TestRedirects(t *testing.T) {
