@@ -41,8 +41,15 @@ func TestExportedAPI(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !bytes.Equal(got, bytes.ReplaceAll(want, []byte("\r\n"), []byte("\n"))) {
-				t.Errorf("the exported API has changed; if that is meant, run go test ./transport -run TestExportedAPI -update\ngot:\n%s", got)
+			wantLines := strings.Split(strings.ReplaceAll(string(want), "\r\n", "\n"), "\n")
+			gotLines := strings.Split(string(got), "\n")
+			for i, line := range gotLines {
+				if i >= len(wantLines) || line != wantLines[i] {
+					t.Fatalf("the exported API has changed, first at line %d of %s: %q; if that is meant, run go test ./transport -run TestExportedAPI -update", i+1, golden, line)
+				}
+			}
+			if len(wantLines) > len(gotLines) {
+				t.Fatalf("the exported API has lost what %s ends with; if that is meant, run go test ./transport -run TestExportedAPI -update", golden)
 			}
 		})
 	}

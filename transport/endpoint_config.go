@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"net"
 	"net/url"
 	"strings"
 
@@ -75,14 +74,8 @@ func checkURL(raw string) (remedy string) {
 		return "remove the user information; use ClientID and ClientSecret"
 	case strings.ContainsAny(raw, "?#"):
 		return "remove query and fragment; use Params"
-	case u.Scheme == "https", u.Scheme == "http" && loopbackHost(u.Hostname()):
+	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
 		return ""
 	}
 	return "use https; plain http is for loopback addresses only"
-}
-
-// loopbackHost reports whether host, without port, never leaves the machine.
-func loopbackHost(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

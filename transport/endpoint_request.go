@@ -74,7 +74,7 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 	if base == nil {
 		base = http.DefaultTransport
 	}
-	a := &answer{op: op, sentAt: time.Now().Round(0), sent: e.secrets(form)}
+	a := &answer{op: op, sentAt: wallNow(), sent: e.secrets(form)}
 	resp, err := base.RoundTrip(req) // Not http.Client, which follows redirects.
 	if err != nil {
 		kind := ErrAmbiguous
@@ -99,7 +99,7 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 	case len(body) > maxAnswer:
 		a.incomplete = errors.New("the answer is longer than 1 MiB")
 	}
-	a.at = time.Now().Round(0)
+	a.at = wallNow()
 	a.parse(body)
 	return a, nil
 }

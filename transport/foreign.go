@@ -24,7 +24,7 @@ func FromOAuth2(tok *oauth2.Token) *tokencache.Record {
 		RefreshToken: tokencache.Secret(tok.RefreshToken),
 		IDToken:      tokencache.Secret(idToken),
 		Scope:        scope,
-		ObtainedAt:   time.Now().Round(0),
+		ObtainedAt:   wallNow(),
 	}
 	if !tok.Expiry.IsZero() {
 		rec.Expiry = tok.Expiry.Round(0)
@@ -126,7 +126,7 @@ func foreignRecord(tok *oauth2.Token, current *tokencache.Record) (*tokencache.R
 		// again brings nothing; closer to the end it does.
 		rec.ObtainedAt = current.ObtainedAt
 		if !rec.Expiry.IsZero() {
-			now := time.Now().Round(0)
+			now := wallNow()
 			rec.RefreshAt = now.Add(rec.Expiry.Sub(now) / 2)
 		}
 	}

@@ -19,7 +19,9 @@ func TestMain(m *testing.M) {
 	if plan := os.Getenv(crashPlanEnv); plan != "" {
 		os.Exit(crashChild(plan))
 	}
-	fuzzing := func(arg string) bool { return strings.HasPrefix(arg, "-test.fuzz") && !strings.HasPrefix(arg, "-test.fuzzcachedir") }
+	fuzzing := func(arg string) bool {
+		return strings.HasPrefix(arg, "-test.fuzz") && !strings.HasPrefix(arg, "-test.fuzzcachedir")
+	}
 	for _, arg := range os.Args[1:] {
 		if fuzzing(arg) { // whose workers are started by a protocol of its own
 			os.Exit(m.Run())

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stayauth/stayauth/transport/oauthtest"
@@ -70,6 +71,7 @@ func TestOutage(t *testing.T) {
 					}
 					time.Sleep(time.Second)
 				}
+				synctest.Wait() // until the events are told
 				if n := w.seen(EventOutage); n != 1 {
 					t.Errorf("%d outages were reported", n)
 				}

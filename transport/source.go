@@ -72,8 +72,8 @@ type Source struct {
 	mu      sync.Mutex
 	flight  *flight
 	closed  bool
-	outage  *Error // why the last flight failed, and when to try again
-	dead    *Error // why a login is required
+	outage  *Error             // why the last flight failed, and when to try again
+	dead    *Error             // why a login is required
 	refused *tokencache.Record // the record whose refresh token the provider refused
 	lookAt  time.Time
 	backoff *backoff.ExponentialBackOff

@@ -16,25 +16,32 @@ import (
 // A troubled store works until it is told to fail.
 type troubled struct {
 	*tokencache.Memory
-	fail func(op string, n int32) error // n counts the saves
-	n    atomic.Int32
+	trouble atomic.Pointer[func(op string, n int32) error]
+	n       atomic.Int32 // saves
+}
+
+// fail sets what fails from now on; n is the number of the save.
+func (s *troubled) fail(f func(op string, n int32) error) { s.trouble.Store(&f) }
+
+func (s *troubled) heal() { s.trouble.Store(nil) }
+
+func (s *troubled) check(op string, n int32) error {
+	if f := s.trouble.Load(); f != nil {
+		return (*f)(op, n)
+	}
+	return nil
 }
 
 func (s *troubled) Save(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
-	n := s.n.Add(1)
-	if s.fail != nil {
-		if err := s.fail("save", n); err != nil {
-			return "", err
-		}
+	if err := s.check("save", s.n.Add(1)); err != nil {
+		return "", err
 	}
 	return s.Memory.Save(ctx, name, data, old)
 }
 
 func (s *troubled) Load(ctx context.Context, name string) ([]byte, tokencache.Version, error) {
-	if s.fail != nil {
-		if err := s.fail("load", s.n.Load()); err != nil {
-			return nil, "", err
-		}
+	if err := s.check("load", s.n.Load()); err != nil {
+		return nil, "", err
 	}
 	return s.Memory.Load(ctx, name)
 }
@@ -56,12 +63,12 @@ func TestUnsaved(t *testing.T) {
 
 		full := fmt.Errorf("no space left: %w", tokencache.ErrUnavailable)
 		journal := store.n.Load() + 1 // is written, and what follows is not
-		store.fail = func(op string, n int32) error {
+		store.fail(func(op string, n int32) error {
 			if op == "save" && n > journal {
 				return full
 			}
 			return nil
-		}
+		})
 		for range 3 { // also through further rotations
 			if status, _ := get(t, c, w.srv.APIURL()); status != 200 {
 				t.Fatalf("status %d", status)
@@ -83,7 +90,7 @@ func TestUnsaved(t *testing.T) {
 			t.Errorf("said %d times that it is unsaved", n)
 		}
 
-		store.fail = nil
+		store.heal()
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if n := w.seen(EventSaved); n != 1 {
@@ -113,19 +120,19 @@ func TestCloseUnsaved(t *testing.T) {
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
 		journal := store.n.Load() + 1
-		store.fail = func(op string, n int32) error {
+		store.fail(func(op string, n int32) error {
 			if op == "save" && n > journal {
 				return tokencache.ErrUnavailable
 			}
 			return nil
-		}
+		})
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Close(t.Context()); !errors.Is(err, ErrStorage) {
 			t.Errorf("Close: %v", err)
 		}
-		store.fail = nil
+		store.heal()
 		if _, err := w.source().Token(t.Context()); err != nil {
 			t.Errorf("the next process: %v", err)
 		}
@@ -154,12 +161,12 @@ func TestAnUnwritableStoreSpendsNothing(t *testing.T) {
 				w.store = store
 				s := w.source()
 				tokens := w.login(s, "ann")
-				store.fail = func(op string, n int32) error {
+				store.fail(func(op string, n int32) error {
 					if op == tt.op {
 						return tt.err
 					}
 					return nil
-				}
+				})
 				time.Sleep(58 * time.Minute)
 				for range 100 { // the token is good, whatever the store does
 					if tok, err := s.Token(t.Context()); err != nil || string(tok.AccessToken) != tokens.AccessToken {
@@ -179,7 +186,7 @@ func TestAnUnwritableStoreSpendsNothing(t *testing.T) {
 					}
 				}
 				w.wantCounts(0, 0)
-				store.fail = nil
+				store.heal()
 				time.Sleep(10 * time.Second)
 				if _, err := s.Token(t.Context()); err != nil {
 					t.Errorf("afterwards: %v", err)
