@@ -87,8 +87,9 @@ func connectionError(err error) error {
 			return known
 		}
 	}
-	for errors.Unwrap(err) != nil {
-		err = errors.Unwrap(err)
+	types := fmt.Sprintf("%T", err)
+	for err = errors.Unwrap(err); err != nil; err = errors.Unwrap(err) {
+		types += fmt.Sprintf(" of %T", err)
 	}
-	return fmt.Errorf("an error of type %T", err)
+	return errors.New("an error of type " + types)
 }

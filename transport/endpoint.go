@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -139,6 +140,13 @@ func (c clientCredentials) Refresh(ctx context.Context, _ *tokencache.Record) (*
 		rec.Scope = strings.Join(c.Scopes, " ")
 	}
 	return rec, err
+}
+
+// Format writes which endpoint and client this is, whatever the verb. Without it,
+// a wrong verb for a struct that points to an Endpoint would print ClientSecret:
+// fmt asks no Secret how to print itself when it reports an error.
+func (e *Endpoint) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "Endpoint{TokenURL: %q, ClientID: %q}", e.TokenURL, e.ClientID)
 }
 
 // identity tells a Source which entry of the cache is its own, and which token

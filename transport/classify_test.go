@@ -1,0 +1,192 @@
+package transport
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestExpiresIn: whatever expires_in is, the tokens beside it are kept (C03).
+func TestExpiresIn(t *testing.T) {
+	for in, want := range map[string]time.Duration{ // 0: unknown
+		`"expires_in":3600`:                      time.Hour,
+		`"expires_in":3600.0`:                    time.Hour,
+		`"expires_in":0.5`:                       time.Second / 2,
+		`"expires_in":"3600"`:                    time.Hour,
+		`"expires_in":" 3600.0 "`:                time.Hour,
+		`"expires_in":3.6e3`:                     time.Hour,
+		`"expires_in":""`:                        0,
+		`"expires_in":null`:                      0,
+		`"expires_in":0`:                         0,
+		`"expires_in":-1`:                        0,
+		`"expires_in":"never"`:                   0,
+		`"expires_in":"NaN"`:                     0,
+		`"expires_in":true`:                      0,
+		`"expires_in":[3600]`:                    0,
+		`"expires_in":{"seconds":3600}`:          0,
+		`"x":0`:                                  0,
+		`"created_at":1,"issued_at":"2"`:         0,
+		`"expires_in":9e9`:                       longestLife,
+		`"expires_in":1e400`:                     0,
+		`"expires_in":99999999999999999999`:      longestLife,
+		`"expires":3600`:                         time.Hour,
+		`"expires":"3600","expires_in":""`:       time.Hour,
+		`"expires":7200,"expires_in":3600`:       time.Hour,
+		`"expires_in":2147483648,"refresh_in":0`: longestLife,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			body := `{"access_token":"new-access","refresh_token":"new-refresh",` + in + `}`
+			rec, err := testEndpoint(respond(200, body)).Refresh(t.Context(), testRecord())
+			if err != nil || rec.AccessToken != "new-access" || rec.RefreshToken != "new-refresh" {
+				t.Fatalf("%s: %s", in, meaning(rec, err))
+			}
+			var got time.Duration
+			if !rec.Expiry.IsZero() {
+				got = rec.Expiry.Sub(rec.ObtainedAt)
+			}
+			if got != want {
+				t.Errorf("%s: the token lives for %v, want %v", in, got, want)
+			}
+		})
+	}
+}
+
+// TestExtra: what has no field of its own is kept, except what is too long for
+// the stores.
+func TestExtra(t *testing.T) {
+	long := strings.Repeat("x", maxExtra+1)
+	rec, err := testEndpoint(respond(200, `{"access_token":"a","s":"text","n":1.50,"o":{"a": [1, 2]},"nil":null,"empty":"","ok":true,"long":"`+long+`"}`)).
+		Refresh(t.Context(), testRecord())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := meaning(rec, nil), `access=a type=Bearer n=1.50 o={"a":[1,2]} s=text`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for value, want := range map[string]time.Duration{
+		"":                               0,
+		"0":                              0,
+		"-5":                             0,
+		"60":                             time.Minute,
+		" 1.5 ":                          1500 * time.Millisecond,
+		"86400":                          longestRetryAfter,
+		"1e300":                          longestRetryAfter,
+		"NaN":                            0,
+		"soon":                           0,
+		"Fri, 02 Jan 2026 03:05:05 GMT":  time.Minute,
+		"Fri, 02 Jan 2026 03:03:05 GMT":  0,
+		"Fri, 02 Jan 2099 03:03:05 GMT":  longestRetryAfter,
+		"Friday, 02-Jan-26 03:05:05 GMT": time.Minute,
+	} {
+		if got := retryAfter(value, now); got != want {
+			t.Errorf("%q: got %v, want %v", value, got, want)
+		}
+	}
+}
+
+// TestEchoedSecrets: providers repeat what they were sent, and errors must not.
+func TestEchoedSecrets(t *testing.T) {
+	for _, body := range []string{
+		`{"error":"invalid_grant","error_description":"SECRET"}`,
+		`{"error":"invalid_grant","error_description":"the token SE\u0000CRET is unknown"}`,
+		`{"error":"SECRET"}`,
+		`{"error":{"message":"SECRET","type":"SECRET","code":1}}`,
+		`{"error":"invalid_grant","error_subtype":"SECRET"}`,
+		`{"access_token":"a","token_type":"SECRET"}`,
+		`{"access_token":"NEWSECRET","token_type":"NEWSECRET"}`,
+		`{"access_token":"NEWSECRET","refresh_token":"NEWSECRET\n","error":"NEWSECRET"}`,
+		`{"refresh_token":"NEWSECRET","error":"NEWSECRET","error_description":"NEWSECRET"}`,
+		`SECRET`,
+	} {
+		for _, status := range []int{200, 307, 400, 401, 503} {
+			rec := testRecord()
+			rec.RefreshToken = "SECRET"
+			_, err := testEndpoint(respond(status, body)).Refresh(t.Context(), rec)
+			if err != nil {
+				mustNotShow(t, err, "SECRET")
+			}
+		}
+	}
+}
+
+// mustNotShow fails if an error shows the secret in any of the usual ways.
+func mustNotShow(t *testing.T, err error, secret string) {
+	t.Helper()
+	var out strings.Builder
+	fmt.Fprintf(&out, "%v %+v %#v %q", err, err, err, err)
+	json.NewEncoder(&out).Encode(err)
+	slog.New(slog.NewTextHandler(&out, nil)).Info("", "err", err)
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("", "err", err)
+	if strings.Contains(out.String(), secret) {
+		t.Errorf("%q is in %s", secret, out.String())
+	}
+}
+
+func FuzzRetryAfter(f *testing.F) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, seed := range []string{"", "60", "1e300", "Inf", "Fri, 02 Jan 2026 03:05:05 GMT"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		if d := retryAfter(value, now); d < 0 || d > longestRetryAfter {
+			t.Errorf("%q: %v", value, d)
+		}
+	})
+}
+
+// FuzzAnswer: no answer makes the parser panic, none gets a secret printed, and
+// none comes back as neither tokens nor error.
+func FuzzAnswer(f *testing.F) {
+	f.Add(200, `{"access_token":"a","expires_in":"x"}`, "application/json", "1")
+	f.Add(400, `{"error":{"code":190,"type":"OAuthException"}}`, "text/plain", "")
+	f.Add(200, `access_token=a&refresh_token=b`, "application/x-www-form-urlencoded", "")
+	f.Add(302, `<html>`, "text/html", "-1")
+	f.Add(200, `{"authed_user":{"access_token":"a"},"scope":[1,"b",null]}`, "", "")
+	f.Fuzz(func(t *testing.T, status int, body, contentType, retry string) {
+		const secret = "sent-secret"
+		now := time.Now().Round(0)
+		a := &answer{op: "refresh", status: status, sentAt: now, at: now, sent: []string{secret}, redirect: body}
+		a.header = map[string][]string{"Content-Type": {contentType}, "Retry-After": {retry}}
+		a.parse([]byte(body))
+		rec, err := a.record()
+		e, ok := errors.AsType[*Error](err)
+		if err != nil && (!ok || e.Kind == "" || strings.Contains(err.Error(), secret) || len(e.Description) > maxDescription) {
+			t.Errorf("error %#v", err)
+		}
+		if err == nil && (rec == nil || rec.AccessToken == "") || err != nil && rec != nil && (rec.AccessToken != "" || rec.RefreshToken == "") {
+			t.Errorf("record %#v with error %v", rec, err)
+		}
+	})
+}
+
+// FuzzRefreshTokenSurvives: a refresh token in an answer that is JSON is never
+// lost, whatever the other members are.
+func FuzzRefreshTokenSurvives(f *testing.F) {
+	f.Add("new-refresh", `3600`, `"Bearer"`, `"a b"`, `{}`)
+	f.Add("new-refresh", `"soon"`, `"DPoP"`, `["a"]`, `null`)
+	f.Add("new-refresh", `1e999`, `7`, `{}`, `[]`)
+	f.Fuzz(func(t *testing.T, token, expiresIn, tokenType, scope, other string) {
+		body := fmt.Sprintf(`{"other":%s,"expires_in":%s,"refresh_in":%s,"refresh_expires_in":%s,"token_type":%s,"scope":%s,"access_token":"new-access","refresh_token":%q}`,
+			other, expiresIn, expiresIn, expiresIn, tokenType, scope, token)
+		var valid struct {
+			RefreshToken string `json:"refresh_token"`
+			AccessToken  string `json:"access_token"`
+		}
+		if json.Unmarshal([]byte(body), &valid) != nil || valid.RefreshToken == "" || valid.AccessToken != "new-access" {
+			return
+		}
+		rec, err := testEndpoint(respond(200, body)).Refresh(t.Context(), testRecord())
+		if rec == nil || string(rec.RefreshToken) != valid.RefreshToken {
+			t.Errorf("%s\ngot %+v, %v", body, rec, err)
+		}
+	})
+}

@@ -1,0 +1,223 @@
+package transport
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// onLoopback returns an Endpoint for the server at the address, with connections
+// of its own.
+func onLoopback(t *testing.T, address string) *Endpoint {
+	base := &http.Transport{}
+	t.Cleanup(base.CloseIdleConnections)
+	e := testEndpoint(base)
+	e.TokenURL = address + "/token"
+	return e
+}
+
+// listen serves raw connections on loopback.
+func listen(t *testing.T, serve func(n int, c net.Conn)) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	t.Cleanup(func() { l.Close(); <-done })
+	go func() {
+		defer close(done)
+		for n := 0; ; n++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serve(n, c)
+			c.Close()
+		}
+	}()
+	return "http://" + l.Addr().String()
+}
+
+// TestSentOrNot: whether the refresh token may have been spent depends on whether
+// anything was written, and the error says so.
+func TestSentOrNot(t *testing.T) {
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	plain := listen(t, func(_ int, c net.Conn) { io.WriteString(c, "220 mail.example.com ESMTP\r\n") })
+	untrusted := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("a request was sent to a server that nobody trusts")
+	}))
+	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0) // It complains of the failed handshake.
+	untrusted.StartTLS()
+	defer untrusted.Close()
+	silent := listen(t, func(_ int, c net.Conn) { http.ReadRequest(bufio.NewReader(c)) })
+	garbage := listen(t, func(_ int, c net.Conn) {
+		http.ReadRequest(bufio.NewReader(c))
+		io.WriteString(c, `{"access_token":"new-access"}`+"\r\n\r\n")
+	})
+
+	for _, c := range []struct {
+		name, address string
+		want          Kind
+		says          string
+	}{
+		{"no such name", "https://login.invalid", ErrUnavailable, "login.invalid"},
+		{"connection refused", closed.URL, ErrUnavailable, "refused"},
+		{"not TLS", strings.Replace(plain, "http:", "https:", 1), ErrUnavailable, "tls"},
+		{"unknown authority", untrusted.URL, ErrUnavailable, "certificate"},
+		{"closed without an answer", silent, ErrAmbiguous, "EOF"},
+		{"not HTTP", garbage, ErrAmbiguous, "type"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := onLoopback(t, c.address)
+			if c.name == "no such name" { // without asking a name server
+				e.Base = &http.Transport{DialContext: func(_ context.Context, network, address string) (net.Conn, error) {
+					host, _, _ := net.SplitHostPort(address)
+					return nil, &net.OpError{Op: "dial", Net: network, Err: &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}}
+				}}
+			}
+			rec := testRecord()
+			rec.TokenURL = e.TokenURL
+			_, err := e.Refresh(t.Context(), rec)
+			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("got %v, want %v with %q", err, c.want, c.says)
+			}
+			if _, ok := errors.AsType[*url.Error](err); ok || strings.Contains(err.Error(), "new-access") {
+				t.Errorf("says too much: %v", err)
+			}
+		})
+	}
+}
+
+// TestCancelled: a caller who leaves before anything was written has lost
+// nothing, after that he does not know.
+func TestCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	arrived := listen(t, func(_ int, c net.Conn) {
+		http.ReadRequest(bufio.NewReader(c))
+		cancel()
+		io.Copy(io.Discard, c)
+	})
+	e := onLoopback(t, arrived)
+	rec := testRecord()
+	rec.TokenURL = e.TokenURL
+	if _, err := e.Refresh(ctx, rec); !errors.Is(err, ErrAmbiguous) || !errors.Is(err, context.Canceled) {
+		t.Errorf("after the request: %v", err)
+	}
+	if _, err := e.Refresh(ctx, rec); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.Canceled) {
+		t.Errorf("before the request: %v", err)
+	}
+	e.Timeout = 10 * time.Millisecond
+	e.Base = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	if _, err := e.Refresh(t.Context(), rec); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while connecting: %v", err)
+	}
+}
+
+// TestIdleConnectionClosed: an idle connection that the server has closed is
+// replaced, but a request that was read is never sent again.
+func TestIdleConnectionClosed(t *testing.T) {
+	var read atomic.Int32
+	address := listen(t, func(n int, c net.Conn) {
+		r := bufio.NewReader(c)
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			io.Copy(io.Discard, req.Body)
+			if read.Add(1) == 2 {
+				return // The second request is read, and the connection closed.
+			}
+			const body = `{"access_token":"new-access"}`
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		}
+	})
+	e := onLoopback(t, address)
+	rec := testRecord()
+	rec.TokenURL = e.TokenURL
+	if _, err := e.Refresh(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Refresh(t.Context(), rec); !errors.Is(err, ErrAmbiguous) {
+		t.Errorf("got %v", err)
+	}
+	if n := read.Load(); n != 2 {
+		t.Errorf("the server read %d requests, want 2", n)
+	}
+}
+
+// TestProgress: only a connection that could not be had proves that nothing was
+// sent, also after a first one turned out to be dead.
+func TestProgress(t *testing.T) {
+	for events, want := range map[string]bool{"": false, "C": true, "CW": false, "CWC": true, "CWCW": false} {
+		var p progress
+		trace := p.trace()
+		for _, e := range events {
+			if e == 'C' {
+				trace.GetConn("")
+			} else {
+				trace.WroteHeaderField("Host", nil)
+			}
+		}
+		if got := p.notSent(); got != want {
+			t.Errorf("%q: got %v", events, got)
+		}
+	}
+}
+
+// TestRedirectIsNotFollowed: neither the refresh token nor the client secret goes
+// where a token endpoint points to.
+func TestRedirectIsNotFollowed(t *testing.T) {
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the redirect was followed") }))
+	defer other.Close()
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Add("Set-Cookie", "a=b")
+			http.Redirect(w, r, other.URL+"/token?hint=hunter2", status)
+		}))
+		e := onLoopback(t, server.URL)
+		rec := testRecord()
+		rec.TokenURL = e.TokenURL
+		_, err := e.Refresh(t.Context(), rec)
+		got, _ := errors.AsType[*Error](err)
+		if got == nil || got.Kind != ErrMisconfigured || got.Status != status || !strings.Contains(got.Remedy, strings.TrimPrefix(other.URL, "http://")) {
+			t.Errorf("%d: got %v", status, err)
+		}
+		if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%d: the error has the query: %v", status, err)
+		}
+		server.Close()
+	}
+}
+
+// TestTLS: an Endpoint works with what Base trusts.
+func TestTLS(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, `{"access_token":"new-access"}`)
+	}))
+	defer server.Close()
+	e := onLoopback(t, server.URL)
+	e.Base = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}}
+	defer e.Base.(*http.Transport).CloseIdleConnections()
+	rec := testRecord()
+	rec.TokenURL = e.TokenURL
+	if rec, err := e.Refresh(t.Context(), rec); err != nil || rec.AccessToken != "new-access" {
+		t.Errorf("got %v, %v", rec, err)
+	}
+}
