@@ -3,6 +3,7 @@ package transport
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -23,9 +24,10 @@ func (a *answer) failure() *Error {
 		if host := a.clean(a.redirect); host != "" {
 			e.Remedy = "the endpoint redirects to host " + host + ", and redirects are not followed: use the final address"
 		}
-	case throttled(a.members):
-		e.Kind = ErrUnavailable
-		e.RetryAfter = time.Minute // Any request sooner prolongs it.
+	case slices.Contains(a.members.list("error_codes"), "50196"):
+		// Entra says invalid_grant to a client that asks in a loop (AADSTS50196), but the
+		// refresh token is good.
+		e.Kind, e.RetryAfter = ErrUnavailable, time.Minute
 	case code != "":
 		e.Kind, e.Field, e.Remedy = classifyCode(code)
 	case a.status == http.StatusNotFound, a.status == http.StatusMethodNotAllowed:
@@ -94,17 +96,6 @@ func classifyCode(code string) (kind Kind, field, remedy string) {
 	}
 	// The provider has refused, in so many words, but not the refresh token.
 	return ErrMisconfigured, "", "look the error code up in the provider's documentation"
-}
-
-// throttled recognises Entra's answer to a client that asks in a loop. It comes as
-// invalid_grant, but the refresh token is good (AADSTS50196).
-func throttled(m members) bool {
-	for _, code := range m.list("error_codes") {
-		if code == "50196" {
-			return true
-		}
-	}
-	return false
 }
 
 // oauthError returns the error code and description of an answer (RFC 6749

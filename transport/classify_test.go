@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -54,6 +55,26 @@ func TestExpiresIn(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSlowAnswer: a token's life is counted from the request, the safe side.
+func TestSlowAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now().Round(0)
+		rec, err := testEndpoint(roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			time.Sleep(10 * time.Second)
+			return respond(200, `{"access_token":"new-access","expires_in":60}`).RoundTrip(req)
+		})).Refresh(t.Context(), testRecord())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := start.Add(10 * time.Second); rec.ObtainedAt != want {
+			t.Errorf("obtained at %v, want %v", rec.ObtainedAt, want)
+		}
+		if want := start.Add(time.Minute); rec.Expiry != want {
+			t.Errorf("expires at %v, want %v", rec.Expiry, want)
+		}
+	})
 }
 
 // TestExtra: what has no field of its own is kept, except what is too long for

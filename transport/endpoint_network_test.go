@@ -3,7 +3,6 @@ package transport
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -206,18 +205,31 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 	}
 }
 
-// TestTLS: an Endpoint works with what Base trusts.
-func TestTLS(t *testing.T) {
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// TestHTTP2: an Endpoint works with what Base trusts, over HTTP/2 too, where an
+// answer can be lost without its connection.
+func TestHTTP2(t *testing.T) {
+	var abort atomic.Bool
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 {
+			t.Errorf("the request came by %s", r.Proto)
+		}
+		if abort.Load() {
+			panic(http.ErrAbortHandler)
+		}
 		io.WriteString(w, `{"access_token":"new-access"}`)
 	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
 	defer server.Close()
 	e := onLoopback(t, server.URL)
-	e.Base = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}}
-	defer e.Base.(*http.Transport).CloseIdleConnections()
+	e.Base = server.Client().Transport
 	rec := testRecord()
 	rec.TokenURL = e.TokenURL
-	if rec, err := e.Refresh(t.Context(), rec); err != nil || rec.AccessToken != "new-access" {
-		t.Errorf("got %v, %v", rec, err)
+	if got, err := e.Refresh(t.Context(), rec); err != nil || got.AccessToken != "new-access" {
+		t.Errorf("got %s", meaning(got, err))
+	}
+	abort.Store(true)
+	if _, err := e.Refresh(t.Context(), rec); !errors.Is(err, ErrAmbiguous) {
+		t.Errorf("got %v", err)
 	}
 }
