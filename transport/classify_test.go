@@ -117,23 +117,24 @@ func TestRetryAfter(t *testing.T) {
 // TestEchoedSecrets: providers repeat what they were sent, and errors must not.
 func TestEchoedSecrets(t *testing.T) {
 	for _, body := range []string{
-		`{"error":"invalid_grant","error_description":"SECRET"}`,
-		`{"error":"invalid_grant","error_description":"the token SE\u0000CRET is unknown"}`,
-		`{"error":"SECRET"}`,
-		`{"error":{"message":"SECRET","type":"SECRET","code":1}}`,
-		`{"error":"invalid_grant","error_subtype":"SECRET"}`,
-		`{"access_token":"a","token_type":"SECRET"}`,
+		`{"error":"invalid_grant","error_description":"S/ECRET"}`,
+		`{"error":"invalid_grant","error_description":"the token S/E\u0000CRET is unknown"}`,
+		`{"error":"invalid_grant","error_description":"you sent token=S%2FECRET"}`,
+		`{"error":"S/ECRET"}`,
+		`{"error":{"message":"S/ECRET","type":"S/ECRET","code":1}}`,
+		`{"error":"invalid_grant","error_subtype":"S/ECRET"}`,
+		`{"access_token":"a","token_type":"S/ECRET"}`,
 		`{"access_token":"NEWSECRET","token_type":"NEWSECRET"}`,
 		`{"access_token":"NEWSECRET","refresh_token":"NEWSECRET\n","error":"NEWSECRET"}`,
 		`{"refresh_token":"NEWSECRET","error":"NEWSECRET","error_description":"NEWSECRET"}`,
-		`SECRET`,
+		`S/ECRET`,
 	} {
 		for _, status := range []int{200, 307, 400, 401, 503} {
 			rec := testRecord()
-			rec.RefreshToken = "SECRET"
+			rec.RefreshToken = "S/ECRET"
 			_, err := testEndpoint(respond(status, body)).Refresh(t.Context(), rec)
 			if err != nil {
-				mustNotShow(t, err, "SECRET")
+				mustNotShow(t, err, "ECRET")
 			}
 		}
 	}

@@ -136,10 +136,14 @@ func (c clientCredentials) Refresh(ctx context.Context, _ *tokencache.Record) (*
 		// There is no user who could log in: the provider refuses the client.
 		err.Kind, err.Remedy = ErrMisconfigured, "check what the provider grants to this client"
 	}
-	if err == nil && rec.Scope == "" {
+	if err != nil {
+		return nil, err
+	}
+	rec.RefreshToken = "" // RFC 6749 section 4.4.3: there should be none, and none is needed.
+	if rec.Scope == "" {
 		rec.Scope = strings.Join(c.Scopes, " ")
 	}
-	return rec, err
+	return rec, nil
 }
 
 // Format writes which endpoint and client this is, whatever the verb. Without it,

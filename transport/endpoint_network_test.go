@@ -103,10 +103,10 @@ func TestSentOrNot(t *testing.T) {
 // TestCancelled: a caller who leaves before anything was written has lost
 // nothing, after that he does not know.
 func TestCancelled(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancelCause(t.Context())
 	arrived := listen(t, func(_ int, c net.Conn) {
 		http.ReadRequest(bufio.NewReader(c))
-		cancel()
+		cancel(errors.New("the user left"))
 		io.Copy(io.Discard, c)
 	})
 	e := onLoopback(t, arrived)

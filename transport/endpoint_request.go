@@ -141,7 +141,6 @@ func (p *progress) trace() *httptrace.ClientTrace {
 		// seen anything of the request on the first: an idle one that had been closed.
 		GetConn:          func(string) { p.started.Store(true); p.wrote.Store(false) },
 		WroteHeaderField: func(string, []string) { p.wrote.Store(true) },
-		WroteHeaders:     func() { p.wrote.Store(true) },
 	}
 }
 

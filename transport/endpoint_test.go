@@ -191,6 +191,10 @@ func TestNothingToRefresh(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	e.Base = respond(200, `{"access_token":"new-access","refresh_token":"useless"}`)
+	if rec, err := e.ClientCredentials().Refresh(t.Context(), nil); err != nil || rec.RefreshToken != "" {
+		t.Errorf("got %s", meaning(rec, err))
+	}
 	e.Base = respond(400, `{"error":"invalid_grant"}`)
 	if _, err := e.ClientCredentials().Refresh(t.Context(), nil); !errors.Is(err, ErrMisconfigured) {
 		t.Errorf("no user can log in for client credentials, but got: %v", err)
