@@ -54,7 +54,7 @@ func TestKeyBytes(t *testing.T) {
 // passphrase returns a source on the file at path, and counts how often it asks.
 func passphrase(path string, secret tokencache.Secret) (tokencache.KeySource, *int) {
 	asked := new(int)
-	return tokencache.PassphraseFile(path, func(context.Context) (tokencache.Secret, error) {
+	return tokencache.QuickPassphraseFile(path, func(context.Context) (tokencache.Secret, error) {
 		*asked++
 		return secret, nil
 	}), asked
@@ -204,6 +204,20 @@ func TestKeyFileOfTheOtherKind(t *testing.T) {
 	}
 }
 
+func TestPassphraseFileHas600000Iterations(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	ask := func(context.Context) (tokencache.Secret, error) { return "correct horse", nil }
+	keys := mustKeys(t, tokencache.PassphraseFile(path, ask))
+	content, err := os.ReadFile(path)
+	if err != nil || !bytes.Contains(content, []byte(`"kdf":"pbkdf2-sha-256","iterations":600000,`)) {
+		t.Errorf("%s, %v", content, err)
+	}
+	// The file says how many, so a later version may ask for more.
+	if !sameKeys(keys, mustKeys(t, tokencache.QuickPassphraseFile(path, ask))) {
+		t.Error("other keys")
+	}
+}
+
 func TestPassphraseIsAskedForOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key")
 	s, asked := passphrase(path, "correct horse")
@@ -234,7 +248,7 @@ func TestWrongPassphraseChangesNothing(t *testing.T) {
 
 	answers := []tokencache.Secret{"wrong", "", "correct horse"}
 	asked := 0
-	s = tokencache.PassphraseFile(path, func(context.Context) (tokencache.Secret, error) {
+	s = tokencache.QuickPassphraseFile(path, func(context.Context) (tokencache.Secret, error) {
 		asked++
 		if asked > len(answers) {
 			t.Error("asked again")

@@ -4,7 +4,7 @@ package tokencache_test
 
 import "testing"
 
-func fullDisk(t *testing.T) string {
+func smallDisk(t *testing.T) string {
 	t.Skip("needs Linux, where a small file system can be mounted")
 	return ""
 }

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// fullDisk mounts a file system of 256 KiB.
-func fullDisk(t *testing.T) (path string) {
+// smallDisk mounts a file system of 256 KiB.
+func smallDisk(t *testing.T) (path string) {
 	t.Helper()
 	path = t.TempDir()
 	out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs", path).CombinedOutput()
