@@ -92,21 +92,23 @@ func within(now, t time.Time, near time.Duration) bool {
 func (s *Source) start(ctx context.Context, refused tokencache.Secret, lookOnly bool) *flight {
 	f := &flight{done: make(chan struct{})}
 	s.flight = f
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeout)
-	s.work.Go(func() {
-		defer cancel()
-		s.fly(ctx, f, refused, lookOnly)
-	})
+	if cur := s.cur.Load(); cur != nil && cur.refused {
+		refused = cur.rec.AccessToken // also if an earlier flight has failed to replace it
+	}
+	ctx = context.WithoutCancel(ctx)
+	s.work.Go(func() { s.fly(ctx, f, refused, lookOnly) })
 	return f
 }
 
 func (s *Source) fly(ctx context.Context, f *flight, refused tokencache.Secret, lookOnly bool) {
 	begun := time.Now()
 	old := s.cur.Load()
-	f.snap, f.err = s.look(ctx, refused)
+	waiting, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	f.snap, f.err = s.look(waiting, refused)
 	f.adopted = f.snap != nil
 	if f.snap == nil && f.err == nil && !lookOnly {
-		f.snap, f.adopted, f.err = s.refresh(ctx, refused)
+		f.snap, f.adopted, f.err = s.refresh(waiting, ctx, refused)
 	}
 
 	s.mu.Lock()

@@ -63,16 +63,21 @@ func newer(a, b *tokencache.Record) bool {
 // refresh is the critical section. Refresh tokens may be spent once, so the order
 // of its steps is what keeps a login alive: lock, read again, be sure that the
 // answer can be stored, leave a note, spend, store, and only then publish.
-func (s *Source) refresh(ctx context.Context, refused tokencache.Secret) (snap *snapshot, adopted bool, err error) {
+//
+// waiting bounds the wait for the lock. The rest has a time of its own: a request
+// must not be cut short because others were slow.
+func (s *Source) refresh(waiting, ctx context.Context, refused tokencache.Secret) (snap *snapshot, adopted bool, err error) {
 	// 1: one process at a time, and in it one goroutine.
-	unlock, err := s.lock(ctx)
+	unlock, err := s.lock(waiting)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
 	if err != nil {
 		if snap, lookErr := s.look(ctx, refused); lookErr == nil && snap != nil {
 			return snap, true, nil
 		}
 		return nil, false, err // Never refresh without the lock.
 	}
-	defer func() { unlock() }()
+	defer unlock()
 
 	for range 3 {
 		// 2: somebody may have done the work while we waited.

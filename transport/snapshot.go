@@ -16,6 +16,8 @@ type snapshot struct {
 	// Wall clock, in nanoseconds since 1970, so that a laptop's sleep counts: fresh
 	// from notBefore until refreshAt, usable until useBefore.
 	notBefore, refreshAt, useBefore int64
+
+	refused bool // by an API
 }
 
 // clockTolerance is how far a token's birth may lie in the future before the
@@ -36,7 +38,8 @@ func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 		useBefore: math.MaxInt64,
 	}
 	if rec.AccessToken == "" {
-		return s.refuse()
+		s.refreshAt, s.useBefore = math.MinInt64, math.MinInt64
+		return s
 	}
 	if !rec.ObtainedAt.IsZero() {
 		s.notBefore = rec.ObtainedAt.Add(-clockTolerance).UnixNano()
@@ -89,7 +92,7 @@ func (s *snapshot) usable(now time.Time) bool {
 // refuse returns a copy that is not to be used any more.
 func (s *snapshot) refuse() *snapshot {
 	c := *s
-	c.refreshAt, c.useBefore = math.MinInt64, math.MinInt64
+	c.refreshAt, c.useBefore, c.refused = math.MinInt64, math.MinInt64, true
 	return &c
 }
 

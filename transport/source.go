@@ -38,8 +38,9 @@ type SourceConfig struct {
 	// queues, plus the error of ordinary clocks.
 	Skew time.Duration
 
-	// Timeout bounds one refresh in all: waiting for other processes, and a few
-	// requests. Default: 1 minute. Callers wait no longer than their own contexts.
+	// Timeout bounds the wait for another process that works on the login, and then
+	// the refresh itself, a few requests. Default: 1 minute. Callers wait no longer
+	// than their own contexts.
 	Timeout time.Duration
 
 	// Logger receives what OnEvent receives. Default: slog.Default(). Routine is
