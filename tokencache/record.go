@@ -2,6 +2,7 @@ package tokencache
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"time"
 )
@@ -72,6 +73,15 @@ type Tombstone struct {
 	// Interrupted says that an earlier refresh with this token had no known outcome:
 	// the token may be dead because that refresh succeeded and its answer was lost.
 	Interrupted bool `json:"interrupted,omitempty"`
+}
+
+// Format prints the record without its secrets, whatever the verb. The methods of
+// Secret are not enough: fmt does not call them under a verb that does not fit a
+// struct behind a pointer.
+func (r Record) Format(f fmt.State, _ rune) {
+	type bare Record
+	r.unknown = nil // It may hold the secrets of a newer version.
+	fmt.Fprintf(f, "%+v", bare(r))
 }
 
 // Clone returns a deep copy.

@@ -45,11 +45,11 @@ func TestExportedAPI(t *testing.T) {
 			gotLines := strings.Split(string(got), "\n")
 			for i, line := range gotLines {
 				if i >= len(wantLines) || line != wantLines[i] {
-					t.Fatalf("the exported API has changed, first at line %d of %s: %q; if that is meant, run go test ./transport -run TestExportedAPI -update", i+1, golden, line)
+					t.Fatalf("the exported API has changed, first at line %d of %s: %q; if that is meant, run: go test ./transport -run TestExportedAPI -update", i+1, golden, line)
 				}
 			}
 			if len(wantLines) > len(gotLines) {
-				t.Fatalf("the exported API has lost what %s ends with; if that is meant, run go test ./transport -run TestExportedAPI -update", golden)
+				t.Fatalf("the exported API has lost what %s ends with; if that is meant, run: go test ./transport -run TestExportedAPI -update", golden)
 			}
 		})
 	}

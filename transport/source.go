@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -140,6 +141,11 @@ func NewSource(cfg SourceConfig) (*Source, error) {
 // and which token endpoint a new login is bound to.
 type identifier interface {
 	identity() (issuer, clientID, tokenURL string)
+}
+
+// Format prints which login this is, whatever the verb, and nothing secret.
+func (s *Source) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "Source{Issuer: %q, ClientID: %q, Account: %q}", s.cfg.Key.Issuer, s.cfg.Key.ClientID, s.cfg.Key.Account)
 }
 
 // A Token is an access token to use now. Its secret prints as "[redacted]".

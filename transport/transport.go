@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -76,6 +77,9 @@ func New(cfg Config) (*Transport, error) {
 	}
 	return t, nil
 }
+
+// Format prints whose tokens are sent, whatever the verb, and nothing secret.
+func (t *Transport) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "Transport{%v}", t.src) }
 
 // RoundTrip sends req with a token. If the API answers 401 because of the token,
 // the token is renewed and the request is sent once more, provided that its body
