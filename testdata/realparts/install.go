@@ -33,7 +33,7 @@ func installed(files fs.FS) (string, error) {
 		return dir, nil
 	}
 	if !required() {
-		return "", errors.New("its npm packages are not in the cache; to download them: STAYAUTH_REQUIRE=all go test ./...")
+		return "", errors.New("its npm packages are not in the cache (with STAYAUTH_REQUIRE=all the tests download them)")
 	}
 
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
