@@ -27,7 +27,9 @@ import (
 type crashPlan struct {
 	Dir, TokenURL, APIURL, APIOrigin string
 	ClientID, ClientSecret           string
+	Lead                             time.Duration
 	NoLock                           bool
+	UntilEOF                         bool // end in an orderly way when stdin ends
 }
 
 const crashPlanEnv = "STAYAUTH_TEST_CRASH_PLAN"
@@ -54,6 +56,7 @@ func (p crashPlan) source() (*Source, error) {
 	}
 	return NewSource(SourceConfig{
 		Cache:  cache,
+		Lead:   p.Lead,
 		Logger: slog.New(slog.DiscardHandler),
 		Refresher: &Endpoint{TokenURL: p.TokenURL, ClientID: p.ClientID,
 			ClientSecret: tokencache.Secret(p.ClientSecret), AuthStyle: oauth2.AuthStyleInHeader},
@@ -80,7 +83,8 @@ func (p crashPlan) call(s *Source) error {
 	return nil
 }
 
-// crashChild calls the API until it is killed. What it prints fails the test.
+// crashChild calls the API until it is killed, or told to end. What it prints
+// fails the test.
 func crashChild(plan string) int {
 	var p crashPlan
 	if err := json.Unmarshal([]byte(plan), &p); err != nil {
@@ -92,12 +96,27 @@ func crashChild(plan string) int {
 		fmt.Println(err)
 		return 2
 	}
+	end := make(chan struct{})
+	if p.UntilEOF {
+		go func() {
+			io.Copy(io.Discard, os.Stdin)
+			close(end)
+		}()
+	}
 	for {
-		if err := p.call(s); errors.Is(err, ErrLoginRequired) {
+		if err := p.call(s); errors.Is(err, ErrLoginRequired) || err != nil && p.UntilEOF {
 			fmt.Println(err)
 			return 1
 		}
-		time.Sleep(5 * time.Millisecond)
+		select {
+		case <-end:
+			if err := s.Close(context.Background()); err != nil {
+				fmt.Println(err)
+				return 1
+			}
+			return 0
+		case <-time.After(5 * time.Millisecond):
+		}
 	}
 }
 
