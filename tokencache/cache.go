@@ -30,20 +30,21 @@ func New(store Store, keys KeySource) (*Cache, error) {
 	return &Cache{store: store}, nil
 }
 
-// Load returns the record of key. If there is none, the error wraps ErrNotFound;
-// a record that is there and cannot be read gives ErrCorrupt.
+// Load returns the record of key. If there is none, the error wraps ErrNotFound. A
+// record that is there and cannot be read gives ErrCorrupt, and its Version all
+// the same, so that it can be deleted by somebody who knows what they do.
 func (c *Cache) Load(ctx context.Context, key Key) (*Record, Version, error) {
 	name := key.Name()
 	plain, v, _, err := c.load(ctx, name)
 	if err != nil {
-		return nil, "", err
+		return nil, v, err
 	}
 	r, err := decodeRecord(plain)
 	if err != nil {
-		return nil, "", fmt.Errorf("entry %q: %w", name, err)
+		return nil, v, fmt.Errorf("entry %q: %w", name, err)
 	}
 	if r.Key != key {
-		return nil, "", fmt.Errorf("entry %q: %w: it holds the record of another key", name, ErrCorrupt)
+		return nil, v, fmt.Errorf("entry %q: %w: it holds the record of another key", name, ErrCorrupt)
 	}
 	return r, v, nil
 }
@@ -158,7 +159,7 @@ func (c *Cache) load(ctx context.Context, name string) (plain []byte, v Version,
 	}
 	if c.keys == nil {
 		if _, err := sealedWith(name, data); err == nil {
-			return nil, "", nil, fmt.Errorf("%w: entry %q is sealed and this cache has no keys", ErrCorrupt, name)
+			return nil, v, nil, fmt.Errorf("%w: entry %q is sealed and this cache has no keys", ErrCorrupt, name)
 		}
 		return data, v, nil, nil
 	}

@@ -3,6 +3,8 @@ package tokencache_test
 import (
 	"os"
 	"os/exec"
+	"runtime"
+	"syscall"
 	"testing"
 )
 
@@ -24,4 +26,15 @@ func smallDisk(t *testing.T) (path string) {
 		}
 	})
 	return path
+}
+
+// notAsRoot gives the calling goroutine the rights of nobody to files, until the
+// test ends: root may do everything.
+func notAsRoot(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread()
+	if err := syscall.Setfsuid(65534); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Setfsuid(0) }) // and the thread ends with the goroutine
 }

@@ -148,7 +148,7 @@ func (k *keyFile) read(ctx context.Context) ([][]byte, error) {
 	}
 	content := new(keyFileContent)
 	if json.Unmarshal(data, content) != nil || content.V < 1 {
-		return nil, k.wrap(fmt.Errorf("%w: it is not a key file: bring back the right file; or move it away, and log in again to replace what it sealed", ErrCorrupt))
+		return nil, k.wrap(fmt.Errorf("%w: it is not a key file: bring back the right file; or move it away, delete what it sealed, and log in again", ErrCorrupt))
 	}
 	if content.V > keyFileVersion {
 		return nil, k.wrap(fmt.Errorf("%w: it was written by a newer version of stayauth: update the program", ErrCorrupt))

@@ -105,6 +105,6 @@ func unseal(keys []dataKey, name string, sealed []byte) ([]byte, error) {
 		}
 		return plain, nil
 	}
-	return nil, fmt.Errorf("%w: entry %q is sealed with another key (id %s): bring that key back, or log in again to replace the entry",
+	return nil, fmt.Errorf("%w: entry %q is sealed with another key (id %s): bring that key back, or delete the entry and log in again",
 		errUnknownKey, name, hex.EncodeToString([]byte(id)))
 }

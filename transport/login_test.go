@@ -181,3 +181,43 @@ func TestInvalidGrantAfterAPeersRotation(t *testing.T) {
 		}
 	})
 }
+
+// What cannot be read is kept until somebody says that it may go.
+func TestForgetRemovesWhatCannotBeRead(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{})
+		key := make([]byte, 32)
+		sealed := func(key []byte) func(*SourceConfig) {
+			return func(c *SourceConfig) {
+				cache, err := tokencache.New(w.store, tokencache.KeyBytes(key))
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.Cache = cache
+			}
+		}
+		w.login(w.source(sealed(key)), "ann")
+		s := w.source(sealed(append(make([]byte, 31), 1)))
+		for name, f := range map[string]func() error{
+			"Token":  func() error { _, err := s.Token(t.Context()); return err },
+			"Login":  func() error { return s.Login(t.Context(), record(w.srv.Login("bob"))) },
+			"Logout": func() error { return s.Logout(t.Context()) },
+			"Status": func() error { _, err := s.Status(t.Context()); return err },
+		} {
+			if err := f(); !errors.Is(err, ErrStorage) || !errors.Is(err, tokencache.ErrCorrupt) || errors.Is(err, ErrLoginRequired) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if _, err := w.source(sealed(key)).Token(t.Context()); err != nil {
+			t.Fatalf("with the right key: %v", err)
+		}
+		if err := s.Forget(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+			t.Errorf("after Forget: %v", err)
+		}
+		w.login(s, "ann")
+	})
+}
