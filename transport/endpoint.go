@@ -49,9 +49,19 @@ type Endpoint struct {
 	Scopes []string
 
 	// Params are further parameters of every token request, such as "audience" or
-	// "resource", or the "redirect_uri" that GitLab wants to see at a refresh. They
-	// are not for secrets: they print. Default: none.
+	// "resource". They are not for secrets: they print. Default: none.
 	Params url.Values
+
+	// RepeatRedirectURI makes a refresh repeat the redirect_uri of the login, as GitLab
+	// demands. Exchange keeps it in Record.Extra. Default: a refresh has none (RFC 6749
+	// section 6).
+	RepeatRedirectURI bool
+
+	// ExchangeGrant is for providers without refresh tokens: the grant type with which
+	// an access token is exchanged for its successor while it is still good, such as
+	// Facebook's "fb_exchange_token". The access token is sent in a parameter of that
+	// name, and records have it as their RefreshToken too. Default: refresh tokens.
+	ExchangeGrant string
 
 	// Base sends the requests. Default: http.DefaultTransport. If it does not report
 	// to net/http/httptrace, as http.Transport does, then every failure to get an
@@ -74,7 +84,7 @@ func (e *Endpoint) Check(current *tokencache.Record) error {
 	if err := e.checkOrigin(current); err != nil {
 		return err
 	}
-	if current == nil || current.RefreshToken == "" {
+	if current == nil || e.spends(current) == "" {
 		return &Error{Kind: ErrLoginRequired, Op: "refresh", Remedy: "log in first: there is no refresh token"}
 	}
 	return nil
@@ -88,14 +98,16 @@ func (e *Endpoint) Refresh(ctx context.Context, current *tokencache.Record) (*to
 	if err := e.Check(current); err != nil {
 		return nil, err
 	}
-	form := e.form("refresh_token")
-	form.Set("refresh_token", string(current.RefreshToken))
-	return e.obtain(ctx, "refresh", form)
+	rec, err := e.obtain(ctx, "refresh", e.refreshForm(current))
+	e.replaceRefreshToken(rec)
+	return rec, err
 }
 
 // Exchange turns an authorization code into tokens (RFC 6749 section 4.1.3).
 // verifier is that of RFC 7636, or empty; redirectURI must be the one that the
-// authorization request had. The record that it returns is a new login.
+// authorization request had. The record that it returns is a new login. With
+// ExchangeGrant, Exchange also exchanges the token at once, because what a code
+// brings may live for an hour only.
 func (e *Endpoint) Exchange(ctx context.Context, code, verifier, redirectURI string) (*tokencache.Record, error) {
 	if err := e.check(); err != nil {
 		return nil, err
@@ -112,7 +124,9 @@ func (e *Endpoint) Exchange(ctx context.Context, code, verifier, redirectURI str
 	if rec.Scope == "" {
 		rec.Scope = strings.Join(e.Scopes, " ")
 	}
-	return rec, nil
+	e.keepRedirectURI(rec, redirectURI)
+	e.replaceRefreshToken(rec)
+	return e.prolong(ctx, rec), nil
 }
 
 // ClientCredentials returns a Refresher that obtains tokens for the program

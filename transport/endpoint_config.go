@@ -41,6 +41,9 @@ func (e *Endpoint) check() error {
 		if e.Params.Has(name) {
 			return endpointError("Params", "remove "+name+": Endpoint sets it itself where it belongs")
 		}
+		if e.ExchangeGrant == name {
+			return endpointError("ExchangeGrant", "leave it empty unless the provider has no refresh tokens")
+		}
 	}
 	if e.Timeout < 0 {
 		return endpointError("Timeout", "use a positive duration, or 0 for 15 s")

@@ -128,6 +128,7 @@ func (e *Endpoint) request(ctx context.Context, target string, form url.Values) 
 func (e *Endpoint) secrets(form url.Values) []string {
 	return []string{
 		string(e.ClientSecret), form.Get("refresh_token"), form.Get("code"), form.Get("code_verifier"), form.Get("token"),
+		form.Get(e.ExchangeGrant),
 	}
 }
 
