@@ -1,3 +1,23 @@
+// Package provider knows what is particular about authorization servers: where
+// their endpoints are, how a program authenticates to them, and what it takes to be
+// given a refresh token.
+//
+// A [Provider] comes from a preset, such as [Google] or [Keycloak], or from the
+// server's own metadata. It is plain data, made anew for each call, so that every
+// address and every habit can be changed before it is used:
+//
+//	p := provider.Microsoft("contoso.onmicrosoft.com")
+//	p.Origins = []string{"https://api.contoso.com"}
+//	endpoint := p.Endpoint(clientID, "", "api://contoso/read")
+//
+// Names in the cache are made from Issuer and the client's identifier, and a login
+// is bound to the TokenURL that it came from. Changing Issuer hides a stored login,
+// and changing TokenURL makes its refresh an error of kind
+// [transport.ErrMisconfigured]: both call for a new login.
+//
+// The comment of each preset names what its author did not find in the provider's
+// own documentation. The address of such a thing may be wrong for you; everything
+// else about the login still works.
 package provider
 
 import (
@@ -30,12 +50,18 @@ type Provider struct {
 	// AuthStyle is how a confidential client authenticates at the token endpoint.
 	AuthStyle oauth2.AuthStyle
 
-	// Scopes and AuthParams are what it takes to be given a refresh token.
+	// Scopes and AuthParams are what it takes to be given a refresh token: scopes, and
+	// parameters of the authorization request.
 	Scopes     []string
 	AuthParams url.Values
 
-	Origins []string      // of its own APIs
-	Lead    time.Duration // for SourceConfig.Lead; 0 for the default
+	// RepeatRedirectURI and ExchangeGrant are those of transport.Endpoint, for
+	// providers that do not refresh quite as RFC 6749 section 6 has it.
+	RepeatRedirectURI bool
+	ExchangeGrant     string
+
+	Origins []string      // of its own APIs, for transport.Config
+	Lead    time.Duration // for transport.SourceConfig; 0 for the default
 }
 
 // Endpoint returns the token endpoint of p for a client. secret is empty for a
@@ -49,6 +75,9 @@ func (p *Provider) Endpoint(clientID string, secret tokencache.Secret, scopes ..
 		ClientSecret:  secret,
 		AuthStyle:     p.AuthStyle,
 		Scopes:        slices.Clone(scopes),
+
+		RepeatRedirectURI: p.RepeatRedirectURI,
+		ExchangeGrant:     p.ExchangeGrant,
 	}
 	for _, s := range p.Scopes {
 		if !slices.Contains(e.Scopes, s) {

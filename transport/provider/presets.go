@@ -1,0 +1,285 @@
+package provider
+
+import (
+	"net/url"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+// Google is for Google accounts and Workspace.
+//
+// It asks for offline access and for consent: without consent Google gives a
+// refresh token only the first time a user allows the program. Refresh tokens are
+// not rotated. They end after six months without use, when the user changes the
+// password and the scopes include Gmail, when the same user logs in to the same
+// client for the 101st time, and after seven days as long as the project's consent
+// screen is external and in testing. A desktop client has a secret too, which is
+// none: pass it all the same.
+//
+// The device flow allows few scopes, and no API of Google beyond them.
+//
+// Not confirmed in Google's documentation: that the token endpoint wants the secret
+// in the body; Google's metadata lists both ways.
+func Google() *Provider {
+	return &Provider{
+		Name:          "Google",
+		Issuer:        "https://accounts.google.com",
+		AuthURL:       "https://accounts.google.com/o/oauth2/v2/auth",
+		TokenURL:      "https://oauth2.googleapis.com/token",
+		DeviceAuthURL: "https://oauth2.googleapis.com/device/code",
+		RevocationURL: "https://oauth2.googleapis.com/revoke",
+		AuthStyle:     oauth2.AuthStyleInParams,
+		AuthParams:    url.Values{"access_type": {"offline"}, "prompt": {"consent"}},
+		Origins:       []string{"https://*.googleapis.com"},
+	}
+}
+
+// Microsoft is for Microsoft Entra ID, formerly Azure AD, and Microsoft accounts.
+// tenant is a domain or an identifier of the tenant, or "organizations",
+// "consumers" or "common"; empty means "common". For a sovereign cloud change the
+// host of every address, and Origins.
+//
+// It asks for the scope offline_access, which is not enough alone: name at least
+// one scope of an API, such as "User.Read". Every refresh returns another refresh
+// token, good for 90 days, and the old one stays good too; of a single-page
+// application they end after 24 hours. Tokens are for one API each.
+//
+// Microsoft has no endpoint to revoke a token: Logout forgets the login here, and
+// tokens live until they expire or the user ends the session in the account's
+// settings.
+//
+// Not confirmed in Microsoft's documentation: that there is no such endpoint; none
+// is mentioned.
+func Microsoft(tenant string) *Provider {
+	if tenant == "" {
+		tenant = "common"
+	}
+	base := "https://login.microsoftonline.com/" + url.PathEscape(tenant)
+	return &Provider{
+		Name:          "Microsoft",
+		Issuer:        base + "/v2.0",
+		AuthURL:       base + "/oauth2/v2.0/authorize",
+		TokenURL:      base + "/oauth2/v2.0/token",
+		DeviceAuthURL: base + "/oauth2/v2.0/devicecode",
+		AuthStyle:     oauth2.AuthStyleInParams,
+		Scopes:        []string{"offline_access"},
+		AuthParams:    url.Values{},
+		Origins:       []string{"https://graph.microsoft.com"},
+	}
+}
+
+// Auth0 is for a tenant of Auth0. domain is the tenant's, such as
+// "example.eu.auth0.com", or a custom domain of it.
+//
+// It asks for the scope offline_access; the API must allow offline access as well.
+// To get a token for your own API name it, once per login, and list its origin:
+//
+//	p.AuthParams.Set("audience", "https://api.example.com")
+//	p.Origins = append(p.Origins, "https://api.example.com")
+//
+// With rotation, which is a setting of the application, a refresh token can be used
+// once; give it an overlap period of some seconds there, so that a lost answer is
+// not a lost login. Rotation does not extend the login beyond the absolute lifetime
+// of its refresh token, 30 days unless set otherwise. Revoking may end all logins
+// of the user with this application, if the tenant says so.
+//
+// Not confirmed in Auth0's documentation: that the application authenticates with
+// the secret in the body, which is a setting of the application.
+func Auth0(domain string) *Provider {
+	base := server(domain)
+	return &Provider{
+		Name:          "Auth0",
+		Issuer:        base + "/", // Auth0 ends it with a slash.
+		AuthURL:       base + "/authorize",
+		TokenURL:      base + "/oauth/token",
+		DeviceAuthURL: base + "/oauth/device/code",
+		RevocationURL: base + "/oauth/revoke",
+		PARURL:        base + "/oauth/par",
+		AuthStyle:     oauth2.AuthStyleInParams,
+		Scopes:        []string{"offline_access"},
+		AuthParams:    url.Values{},
+		Origins:       []string{origin(base)},
+	}
+}
+
+// Keycloak is for a realm of a Keycloak server, such as "https://sso.example.com"
+// and "staff". Servers before Keycloak 17, and some since, have "/auth" at the end
+// of the base address.
+//
+// It asks for the scope offline_access, for a login that outlives the browser's
+// session; the client and the user must be allowed to have it. Clear Scopes for one
+// that ends with the session. Where "Revoke Refresh Token" is on, a refresh token
+// is good for one use, and using it twice ends the login.
+//
+// Tokens are usually for APIs of your own: list their origins.
+//
+// Not confirmed in Keycloak's documentation: HTTP Basic as the way for clients to
+// authenticate, of which the server accepts several.
+func Keycloak(baseURL, realm string) *Provider {
+	base := server(baseURL)
+	issuer := base + "/realms/" + url.PathEscape(realm)
+	oidc := issuer + "/protocol/openid-connect"
+	return &Provider{
+		Name:          "Keycloak",
+		Issuer:        issuer,
+		AuthURL:       oidc + "/auth",
+		TokenURL:      oidc + "/token",
+		DeviceAuthURL: oidc + "/auth/device",
+		RevocationURL: oidc + "/revoke",
+		PARURL:        oidc + "/ext/par/request",
+		AuthStyle:     oauth2.AuthStyleInHeader,
+		Scopes:        []string{"offline_access"},
+		AuthParams:    url.Values{},
+		Origins:       []string{origin(base)},
+	}
+}
+
+// Okta is for an Okta organization. domain is the organization's, such as
+// "example.okta.com". authServer is the identifier of a custom authorization
+// server, often "default"; empty means the organization's own, whose tokens are for
+// Okta's API only.
+//
+// It asks for the scope offline_access; the application must have the grant type
+// "Refresh Token". Rotation is a setting of the application: a spent refresh token
+// is accepted for a grace period, 30 seconds unless set otherwise, and after that
+// its use ends the login and every access token of it. Refresh tokens end after
+// seven days without use, unless the authorization server's policy says otherwise.
+//
+// Not confirmed in Okta's documentation: the addresses for the device flow and for
+// pushed authorization requests, which are in the metadata of its servers; that an
+// answer of status 429 says in X-Rate-Limit-Reset when to come back. That header is
+// not read: a Source waits as its back-off says.
+func Okta(domain, authServer string) *Provider {
+	base := server(domain)
+	issuer, endpoints := base, base+"/oauth2/v1"
+	if authServer != "" {
+		issuer = base + "/oauth2/" + url.PathEscape(authServer)
+		endpoints = issuer + "/v1"
+	}
+	return &Provider{
+		Name:          "Okta",
+		Issuer:        issuer,
+		AuthURL:       endpoints + "/authorize",
+		TokenURL:      endpoints + "/token",
+		DeviceAuthURL: endpoints + "/device/authorize",
+		RevocationURL: endpoints + "/revoke",
+		PARURL:        endpoints + "/par",
+		AuthStyle:     oauth2.AuthStyleInHeader,
+		Scopes:        []string{"offline_access"},
+		AuthParams:    url.Values{},
+		Origins:       []string{origin(base)},
+	}
+}
+
+// GitHub is for GitHub Apps that act for a user. The app must expire its user
+// tokens, which is an option of the app and the default of new ones; without it,
+// and for OAuth apps, there is no refresh token, and access tokens do not expire.
+// What a GitHub App may do is set in the app: it needs no scopes.
+//
+// A refresh kills the old access token at once, together with the old refresh
+// token, and there is no grace. A client that logged in by the device flow needs no
+// secret to refresh. For GitHub Enterprise Server change the host of every address.
+//
+// GitHub cannot be told of a logout by RFC 7009: Logout forgets the login here, and
+// the user can revoke the app in GitHub's settings. GitHub's own call for it,
+// DELETE /applications/{client_id}/token, is documented for the access token, not
+// for the refresh token, and takes a client secret.
+//
+// Not confirmed in GitHub's documentation: how long after its use a refresh token
+// is accepted again, if at all.
+func GitHub() *Provider {
+	return &Provider{
+		Name:          "GitHub",
+		Issuer:        "https://github.com/login/oauth",
+		AuthURL:       "https://github.com/login/oauth/authorize",
+		TokenURL:      "https://github.com/login/oauth/access_token",
+		DeviceAuthURL: "https://github.com/login/device/code",
+		AuthStyle:     oauth2.AuthStyleInParams,
+		AuthParams:    url.Values{},
+		Origins:       []string{"https://api.github.com", "https://uploads.github.com"},
+	}
+}
+
+// GitLab is for gitlab.com, or for a GitLab server of your own at baseURL. Empty
+// means gitlab.com.
+//
+// Every login by authorization code brings a refresh token. A refresh kills the old
+// access token and the old refresh token at once, and must repeat the redirect_uri
+// of the login, which therefore is stored with it. Name the scopes that the program
+// needs, such as "read_api", or GitLab decides.
+//
+// Not confirmed in GitLab's documentation: the lifetime of refresh tokens, and that
+// the device flow (GitLab 17.2 or later) brings one: the documented answer has none.
+func GitLab(baseURL string) *Provider {
+	if baseURL == "" {
+		baseURL = "https://gitlab.com"
+	}
+	base := server(baseURL)
+	return &Provider{
+		Name:              "GitLab",
+		Issuer:            base,
+		AuthURL:           base + "/oauth/authorize",
+		TokenURL:          base + "/oauth/token",
+		DeviceAuthURL:     base + "/oauth/authorize_device",
+		RevocationURL:     base + "/oauth/revoke",
+		AuthStyle:         oauth2.AuthStyleInParams,
+		AuthParams:        url.Values{},
+		RepeatRedirectURI: true,
+		Origins:           []string{origin(base)},
+	}
+}
+
+// Facebook is for Facebook Login and the Graph API. It needs the app secret, so it
+// is for programs on servers.
+//
+// Facebook has no refresh tokens. A login brings an access token for an hour or
+// two, which Endpoint.Exchange exchanges at once for one that lives about 60 days.
+// A Source with the Lead of this Provider asks for the next one 20 days before the
+// end, when the token is used or in KeepFresh, and again at half of what is left.
+// An expired token cannot be exchanged, so the login then is over.
+//
+// There are reports that Facebook answers such a request with the same token and
+// leaves its end where it was. If it does, users have to log in every 60 days, and
+// Status.RefreshExpiry tells when.
+//
+// The addresses name no version of the Graph API, which means the oldest one that
+// the app may use. If you put one in, keep it: a login is bound to its TokenURL.
+// Logout forgets the login here; the user can remove the app in Facebook's settings.
+//
+// Not confirmed in Facebook's documentation: that a token of 60 days can be
+// exchanged at all; the exchange by POST instead of GET, which keeps tokens out of
+// logs; the addresses without a version; DELETE /{user-id}/permissions as a way to
+// log out, which therefore is not used.
+func Facebook() *Provider {
+	return &Provider{
+		Name:          "Facebook",
+		Issuer:        "https://www.facebook.com",
+		AuthURL:       "https://www.facebook.com/dialog/oauth",
+		TokenURL:      "https://graph.facebook.com/oauth/access_token",
+		AuthStyle:     oauth2.AuthStyleInParams,
+		AuthParams:    url.Values{},
+		ExchangeGrant: "fb_exchange_token",
+		Origins:       []string{"https://graph.facebook.com"},
+		Lead:          20 * 24 * time.Hour,
+	}
+}
+
+// server returns the base address of a server that is given by its address or,
+// for https, by its host alone.
+func server(s string) string {
+	if !strings.Contains(s, "://") {
+		s = "https://" + s
+	}
+	return strings.TrimRight(s, "/")
+}
+
+// origin returns the origin of a base address, as transport.Config wants it.
+func origin(base string) string {
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" {
+		return base // transport.New says what is wrong with it.
+	}
+	return u.Scheme + "://" + u.Host
+}
