@@ -47,16 +47,18 @@ func testRecord() *tokencache.Record {
 	}
 }
 
-// TestResponses reads the answers in testdata/responses, which have the shape of
-// those of real providers, as answers to a refresh. meaning.txt says, one line for
-// each, what must come of them.
+// TestResponses reads the answers in testdata/responses and those of the presets in
+// testdata/providers, which have the shape of those of real providers, as answers to
+// a refresh. meaning.txt says, one line for each, what must come of them.
 func TestResponses(t *testing.T) {
-	checkMeanings(t, "../testdata/responses", func(t *testing.T, wire []byte) (got string) {
-		synctest.Test(t, func(t *testing.T) { // for its clock, which stands still
-			got = meaning(testEndpoint(replay(wire)).Refresh(t.Context(), testRecord()))
+	for _, dir := range []string{"../testdata/responses", "../testdata/providers"} {
+		checkMeanings(t, dir, func(t *testing.T, wire []byte) (got string) {
+			synctest.Test(t, func(t *testing.T) { // for its clock, which stands still
+				got = meaning(testEndpoint(replay(wire)).Refresh(t.Context(), testRecord()))
+			})
+			return got
 		})
-		return got
-	})
+	}
 }
 
 // meaning tells all about the outcome of a refresh in one line.

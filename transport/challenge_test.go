@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/http"
 	"os"
@@ -38,8 +39,8 @@ func TestChallenges(t *testing.T) {
 	})
 }
 
-// checkMeanings runs one test for each *.http file in dir, and compares what it
-// returns with the line of that name in meaning.txt.
+// checkMeanings runs one test for each *.http file in dir or right below it, and
+// compares what it returns with the line of that name in meaning.txt.
 func checkMeanings(t *testing.T, dir string, meaning func(t *testing.T, wire []byte) string) {
 	text, err := os.ReadFile(filepath.Join(dir, "meaning.txt"))
 	if err != nil {
@@ -51,14 +52,22 @@ func checkMeanings(t *testing.T, dir string, meaning func(t *testing.T, wire []b
 			want[name] = meaning
 		}
 	}
-	files, err := filepath.Glob(filepath.Join(dir, "*.http"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no answers in %s (%v)", dir, err)
+	answers := os.DirFS(dir)
+	var files []string
+	for _, pattern := range []string{"*.http", "*/*.http"} {
+		found, err := fs.Glob(answers, pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
+	}
+	if len(files) == 0 {
+		t.Fatalf("no answers in %s", dir)
 	}
 	for _, file := range files {
-		name := strings.TrimSuffix(filepath.Base(file), ".http")
+		name := strings.TrimSuffix(file, ".http")
 		t.Run(name, func(t *testing.T) {
-			wire, err := os.ReadFile(file)
+			wire, err := fs.ReadFile(answers, file)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -176,7 +176,9 @@ func TestEveryPresetHasARow(t *testing.T) {
 	}
 	var have []string
 	for _, e := range entries {
-		have = append(have, e.Name())
+		if e.IsDir() {
+			have = append(have, e.Name())
+		}
 	}
 	if !slices.Equal(dirs, have) {
 		t.Errorf("there are answers of %v, and the table has rows for %v", have, dirs)
