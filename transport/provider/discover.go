@@ -1,0 +1,215 @@
+package provider
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/stayauth/stayauth/transport"
+)
+
+// Discover returns the provider at issuer, from the metadata that it publishes
+// (RFC 8414, or else OpenID Connect Discovery). issuer is an https URL, exactly as
+// the provider writes it: a slash at the end makes a difference. Plain http is for
+// loopback addresses only.
+//
+// Errors are *transport.Error: ErrUnavailable if the provider could not be
+// reached, and ErrMisconfigured if there is no metadata that can be trusted.
+func Discover(ctx context.Context, issuer string) (*Provider, error) {
+	return Discovery{}.Provider(ctx, issuer)
+}
+
+// A Discovery is a way to Discover providers. The zero value asks each time, which
+// is right for a program that starts once and runs. A program that starts often
+// keeps the answers in a directory, so that it is quick and works while the
+// provider is down.
+type Discovery struct {
+	// Base sends the requests. Default: http.DefaultTransport.
+	Base http.RoundTripper
+
+	// Dir is a directory that only this user can write to, where answers are kept. It
+	// is created when it is needed. What is in it is public, and checked like an
+	// answer. Default: nothing is kept.
+	Dir string
+
+	// MaxAge is how long a kept answer is used without asking again. An older one is
+	// used only while the provider cannot be reached. Default: 24 hours, in which
+	// providers do not move their endpoints.
+	MaxAge time.Duration
+}
+
+const (
+	metadataTimeout = 15 * time.Second
+	maxMetadata     = 1 << 20 // bytes; documents of a few KiB are usual
+)
+
+// Provider returns the provider at issuer, as Discover does.
+func (d Discovery) Provider(ctx context.Context, issuer string) (*Provider, error) {
+	if err := checkURL(issuer, true); err != nil || strings.ContainsAny(issuer, "?#") {
+		return nil, refused("use the issuer's identifier: an https URL without query and fragment", err)
+	}
+	kept, age := d.load(issuer)
+	maxAge := d.MaxAge
+	if maxAge == 0 {
+		maxAge = 24 * time.Hour
+	}
+	if kept != nil && age >= 0 && age < maxAge {
+		return kept, nil
+	}
+	p, doc, err := d.fetch(ctx, issuer)
+	switch {
+	case err == nil:
+		d.save(issuer, doc)
+	case kept != nil && errors.Is(err, transport.ErrUnavailable) && ctx.Err() == nil:
+		return kept, nil
+	}
+	return p, err
+}
+
+// wellKnown returns the places where the metadata of an issuer can be: that of RFC
+// 8414 section 3.1 goes between host and path, that of OpenID after the path.
+func wellKnown(issuer string) [2]string {
+	issuer = strings.TrimSuffix(issuer, "/")
+	scheme, rest, _ := strings.Cut(issuer, "://")
+	host, path, _ := strings.Cut(rest, "/")
+	if path != "" {
+		path = "/" + path
+	}
+	return [...]string{
+		scheme + "://" + host + "/.well-known/oauth-authorization-server" + path,
+		issuer + "/.well-known/openid-configuration",
+	}
+}
+
+// fetch asks for the metadata, and returns the document too.
+func (d Discovery) fetch(ctx context.Context, issuer string) (*Provider, []byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
+	defer cancel()
+	var worst error
+	for _, place := range wellKnown(issuer) {
+		doc, err := d.get(ctx, place)
+		if err == nil {
+			var p *Provider
+			if p, err = parse(issuer, doc); err == nil {
+				return p, doc, nil
+			}
+		}
+		// The error that tells most: a server that is down, a document that was refused,
+		// and only then one that is missing.
+		if worst == nil || errors.Is(err, transport.ErrUnavailable) || errors.Is(worst, errMissing) && !errors.Is(err, errMissing) {
+			worst = err
+		}
+	}
+	return nil, nil, worst
+}
+
+var errMissing = errors.New("there is no metadata")
+
+// get fetches one document.
+func (d Discovery) get(ctx context.Context, place string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, place, nil)
+	if err != nil {
+		return nil, refused("use the issuer's identifier: an https URL without query and fragment", nil)
+	}
+	req.Header.Set("Accept", "application/json")
+	base := d.Base
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	resp, err := base.RoundTrip(req) // Not http.Client: a redirect could lead to anybody's metadata.
+	if err != nil {
+		return nil, &transport.Error{Kind: transport.ErrUnavailable, Op: "discover", Err: err}
+	}
+	defer resp.Body.Close()
+	doc, err := io.ReadAll(io.LimitReader(resp.Body, maxMetadata+1))
+	switch {
+	case err != nil:
+		return nil, &transport.Error{Kind: transport.ErrUnavailable, Op: "discover", Status: resp.StatusCode, Err: err}
+	case resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode >= 500:
+		return nil, &transport.Error{Kind: transport.ErrUnavailable, Op: "discover", Status: resp.StatusCode}
+	case resp.StatusCode != http.StatusOK:
+		e := refused("check the issuer, or set the endpoints by hand", errMissing)
+		e.Status = resp.StatusCode
+		return nil, e
+	case len(doc) > maxMetadata:
+		return nil, refused("set the endpoints by hand", errors.New("the metadata is longer than 1 MiB"))
+	}
+	return doc, nil
+}
+
+// load returns the provider that was kept for issuer, and how old that is.
+func (d Discovery) load(issuer string) (*Provider, time.Duration) {
+	if d.Dir == "" {
+		return nil, 0
+	}
+	info, err := os.Stat(d.file(issuer))
+	if err != nil {
+		return nil, 0
+	}
+	doc, err := os.ReadFile(d.file(issuer))
+	if err != nil {
+		return nil, 0
+	}
+	p, err := parse(issuer, doc)
+	if err != nil {
+		return nil, 0
+	}
+	return p, time.Since(info.ModTime())
+}
+
+// save keeps a document. If that fails, it will be asked for again.
+func (d Discovery) save(issuer string, doc []byte) {
+	if d.Dir == "" || os.MkdirAll(d.Dir, 0o700) != nil {
+		return
+	}
+	f, err := os.CreateTemp(d.Dir, "discovery-*.tmp") // mode 0600
+	if err != nil {
+		return
+	}
+	_, err = f.Write(doc)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), d.file(issuer)) // Other processes see all of it or nothing.
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+}
+
+func (d Discovery) file(issuer string) string {
+	sum := sha256.Sum256([]byte(issuer))
+	return filepath.Join(d.Dir, "discovery-"+hex.EncodeToString(sum[:16])+".json")
+}
+
+// checkURL refuses a URL that no secret may be sent to: anything but https and,
+// where allowed, http on a loopback address.
+func checkURL(raw string, plain bool) error {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return errors.New("it is not a URL")
+	case u.Hostname() == "" || u.User != nil || strings.Contains(raw, "#"):
+		return errors.New("it is not an absolute URL, or has user information or a fragment")
+	case u.Scheme == "https", plain && u.Scheme == "http" && loopback(u.Hostname()):
+		return nil
+	}
+	return errors.New("it is not an https URL")
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// refused is the error for metadata that is missing or cannot be trusted.
+func refused(remedy string, cause error) *transport.Error {
+	return &transport.Error{Kind: transport.ErrMisconfigured, Op: "discover", Remedy: remedy, Err: cause}
+}

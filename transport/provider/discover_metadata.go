@@ -1,0 +1,92 @@
+package provider
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"golang.org/x/oauth2"
+)
+
+// metadata is what is of use here in the metadata of an authorization server (RFC
+// 8414 section 2 and the RFCs that add to it).
+type metadata struct {
+	Issuer        string   `json:"issuer"`
+	AuthURL       string   `json:"authorization_endpoint"`
+	TokenURL      string   `json:"token_endpoint"`
+	DeviceAuthURL string   `json:"device_authorization_endpoint"`
+	RevocationURL string   `json:"revocation_endpoint"`
+	PARURL        string   `json:"pushed_authorization_request_endpoint"`
+	RequirePAR    bool     `json:"require_pushed_authorization_requests"`
+	SendsIss      bool     `json:"authorization_response_iss_parameter_supported"`
+	AuthMethods   []string `json:"token_endpoint_auth_methods_supported"`
+	Scopes        []string `json:"scopes_supported"`
+}
+
+// parse returns the provider that doc describes, if doc is by issuer.
+func parse(issuer string, doc []byte) (*Provider, error) {
+	var m metadata
+	if err := json.Unmarshal(doc, &m); err != nil {
+		return nil, refused("check the issuer, or set the endpoints by hand", errors.New("the answer is not metadata"))
+	}
+	// RFC 8414 sections 3.3 and 6.2: whoever may publish under some path of a host
+	// must not speak for another issuer of that host.
+	if m.Issuer != issuer {
+		return nil, refused("if that is the one you mean, use exactly its identifier",
+			fmt.Errorf("the metadata is that of the issuer %.200q", m.Issuer))
+	}
+	if m.TokenURL == "" {
+		return nil, refused("set the endpoints by hand", errors.New("the metadata names no token endpoint"))
+	}
+	plain := strings.HasPrefix(issuer, "http:")
+	for _, e := range []struct{ name, url string }{
+		{"authorization_endpoint", m.AuthURL}, {"token_endpoint", m.TokenURL},
+		{"device_authorization_endpoint", m.DeviceAuthURL}, {"revocation_endpoint", m.RevocationURL},
+		{"pushed_authorization_request_endpoint", m.PARURL},
+	} {
+		if e.url == "" {
+			continue
+		}
+		if err := checkURL(e.url, plain); err != nil {
+			return nil, refused("set the endpoints by hand, if you trust them", fmt.Errorf("%s: %w", e.name, err))
+		}
+	}
+	u, err := url.Parse(issuer)
+	if err != nil {
+		return nil, refused("use the issuer's identifier: an https URL", nil)
+	}
+	p := &Provider{
+		Name:          u.Host,
+		Issuer:        m.Issuer,
+		AuthURL:       m.AuthURL,
+		TokenURL:      m.TokenURL,
+		DeviceAuthURL: m.DeviceAuthURL,
+		RevocationURL: m.RevocationURL,
+		PARURL:        m.PARURL,
+		RequirePAR:    m.RequirePAR,
+		SendsIss:      m.SendsIss,
+		AuthStyle:     authStyle(m.AuthMethods),
+	}
+	if slices.Contains(m.Scopes, "offline_access") {
+		// OpenID Connect Core section 11: without the prompt the scope may be ignored.
+		p.Scopes = []string{"offline_access"}
+		p.AuthParams = url.Values{"prompt": {"consent"}}
+	}
+	return p, nil
+}
+
+// authStyle returns the way in which a client sends its secret. None are listed
+// means client_secret_basic (RFC 8414 section 2). If it can be sent in neither way,
+// there is no style, and an Endpoint with a secret says so.
+func authStyle(methods []string) oauth2.AuthStyle {
+	switch {
+	case methods == nil, slices.Contains(methods, "client_secret_basic"):
+		return oauth2.AuthStyleInHeader
+	case slices.Contains(methods, "client_secret_post"):
+		return oauth2.AuthStyleInParams
+	}
+	return oauth2.AuthStyleAutoDetect
+}

@@ -1,0 +1,279 @@
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+// A site answers requests for metadata, by URL. What it does not have is 404.
+type site struct {
+	docs  map[string]string
+	asked []string
+	err   error
+	code  int
+}
+
+func (s *site) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.asked = append(s.asked, r.URL.String())
+	if s.err != nil {
+		return nil, s.err
+	}
+	doc, ok := s.docs[r.URL.String()]
+	resp := &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(doc)), Request: r}
+	if strings.HasPrefix(doc, "https://") {
+		resp.StatusCode = http.StatusFound
+		resp.Header.Set("Location", doc)
+	} else if !ok {
+		resp.StatusCode = http.StatusNotFound
+	}
+	if s.code != 0 {
+		resp.StatusCode = s.code
+	}
+	return resp, nil
+}
+
+// document returns metadata of the issuer; pairs of names and values replace members.
+func document(issuer string, change ...any) string {
+	m := map[string]any{
+		"issuer":                 issuer,
+		"authorization_endpoint": "https://as.test/auth?tenant=1",
+		"token_endpoint":         "https://as.test/token",
+	}
+	for i := 0; i < len(change); i += 2 {
+		m[change[i].(string)] = change[i+1]
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+// C27: where the document may be, and in which order that is tried.
+func TestDiscoverPlaces(t *testing.T) {
+	tests := []struct {
+		issuer string
+		places []string
+	}{
+		{"https://as.test", []string{
+			"https://as.test/.well-known/oauth-authorization-server", "https://as.test/.well-known/openid-configuration"}},
+		{"https://as.test/", []string{
+			"https://as.test/.well-known/oauth-authorization-server", "https://as.test/.well-known/openid-configuration"}},
+		{"https://as.test:8443/realms/one", []string{
+			"https://as.test:8443/.well-known/oauth-authorization-server/realms/one",
+			"https://as.test:8443/realms/one/.well-known/openid-configuration"}},
+		{"https://as.test/tenant/", []string{
+			"https://as.test/.well-known/oauth-authorization-server/tenant", "https://as.test/tenant/.well-known/openid-configuration"}},
+	}
+	for _, tt := range tests {
+		for i, place := range tt.places {
+			s := &site{docs: map[string]string{place: document(tt.issuer)}}
+			p, err := Discovery{Base: s}.Provider(t.Context(), tt.issuer)
+			if err != nil {
+				t.Fatalf("%s at %s: %v", tt.issuer, place, err)
+			}
+			if p.Issuer != tt.issuer || !slices.Equal(s.asked, tt.places[:i+1]) {
+				t.Errorf("%s: asked for %q, want %q", p.Issuer, s.asked, tt.places[:i+1])
+			}
+		}
+	}
+}
+
+func TestDiscoverRefuses(t *testing.T) {
+	const issuer, place = "https://as.test", "https://as.test/.well-known/oauth-authorization-server"
+	tests := []struct {
+		name string
+		site *site
+		kind transport.Kind
+		says string
+	}{
+		{"nothing there", &site{}, transport.ErrMisconfigured, "no metadata"},
+		{"other issuer", &site{docs: map[string]string{place: document("https://evil.test")}}, transport.ErrMisconfigured, `"https://evil.test"`},
+		{"slash", &site{docs: map[string]string{place: document(issuer + "/")}}, transport.ErrMisconfigured, `"https://as.test/"`},
+		{"case", &site{docs: map[string]string{place: document("https://AS.test")}}, transport.ErrMisconfigured, "use exactly its identifier"},
+		{"no issuer", &site{docs: map[string]string{place: `{"token_endpoint":"https://as.test/token"}`}}, transport.ErrMisconfigured, `""`},
+		{"http token endpoint", &site{docs: map[string]string{place: document(issuer, "token_endpoint", "http://as.test/token")}}, transport.ErrMisconfigured, "token_endpoint: it is not an https URL"},
+		{"http on loopback for an https issuer", &site{docs: map[string]string{place: document(issuer, "token_endpoint", "http://127.0.0.1/token")}}, transport.ErrMisconfigured, "not an https URL"},
+		{"user information", &site{docs: map[string]string{place: document(issuer, "revocation_endpoint", "https://a:b@as.test/")}}, transport.ErrMisconfigured, "revocation_endpoint"},
+		{"script", &site{docs: map[string]string{place: document(issuer, "authorization_endpoint", "javascript:alert(1)")}}, transport.ErrMisconfigured, "authorization_endpoint"},
+		{"no token endpoint", &site{docs: map[string]string{place: document(issuer, "token_endpoint", "")}}, transport.ErrMisconfigured, "no token endpoint"},
+		{"web page", &site{docs: map[string]string{place: "<html>"}}, transport.ErrMisconfigured, "not metadata"},
+		{"redirect", &site{docs: map[string]string{place: "https://evil.test/"}}, transport.ErrMisconfigured, "HTTP 302"},
+		{"endless", &site{docs: map[string]string{place: strings.Repeat(" ", maxMetadata+1)}}, transport.ErrMisconfigured, "longer than 1 MiB"},
+		{"down", &site{code: 503}, transport.ErrUnavailable, "HTTP 503"},
+		{"throttled", &site{code: 429}, transport.ErrUnavailable, "HTTP 429"},
+		{"unreachable", &site{err: errors.New("no route")}, transport.ErrUnavailable, "no route"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p, err := Discovery{Base: tt.site}.Provider(t.Context(), issuer)
+			if e, ok := err.(*transport.Error); !ok || e.Kind != tt.kind || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("got %v, %v; want an error of kind %q that says %q", p, err, tt.kind, tt.says)
+			}
+			for _, asked := range tt.site.asked {
+				if !strings.HasPrefix(asked, "https://as.test/") {
+					t.Errorf("asked %s", asked)
+				}
+			}
+		})
+	}
+	for _, bad := range []string{"", "as.test", "http://as.test", "https://as.test?x", "https://as.test/#f", "https://a:b@as.test", "ftp://as.test", "https://"} {
+		s := &site{}
+		_, err := Discovery{Base: s}.Provider(t.Context(), bad)
+		if e, ok := err.(*transport.Error); !ok || e.Kind != transport.ErrMisconfigured || len(s.asked) != 0 {
+			t.Errorf("issuer %q: %v, asked %q", bad, err, s.asked)
+		}
+	}
+}
+
+// C29: what is missing is off, or has the default of the RFC.
+func TestDiscoverMetadata(t *testing.T) {
+	const issuer = "https://as.test"
+	parsed := func(change ...any) *Provider {
+		t.Helper()
+		p, err := parse(issuer, []byte(document(issuer, change...)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	p := parsed()
+	if p.AuthStyle != oauth2.AuthStyleInHeader || p.DeviceAuthURL+p.RevocationURL+p.PARURL != "" || p.RequirePAR || p.SendsIss || p.Scopes != nil || p.AuthParams != nil {
+		t.Errorf("from little came %+v", p)
+	}
+	for _, tt := range []struct {
+		methods []string
+		want    oauth2.AuthStyle
+	}{
+		{[]string{"private_key_jwt", "client_secret_post", "client_secret_basic"}, oauth2.AuthStyleInHeader},
+		{[]string{"none", "client_secret_post"}, oauth2.AuthStyleInParams},
+		{[]string{"none"}, oauth2.AuthStyleAutoDetect},
+	} {
+		if p := parsed("token_endpoint_auth_methods_supported", tt.methods); p.AuthStyle != tt.want {
+			t.Errorf("%q: style %v, want %v", tt.methods, p.AuthStyle, tt.want)
+		}
+	}
+	p = parsed("device_authorization_endpoint", "https://as.test/d", "revocation_endpoint", "https://as.test/r",
+		"pushed_authorization_request_endpoint", "https://as.test/p", "require_pushed_authorization_requests", true,
+		"authorization_response_iss_parameter_supported", true, "scopes_supported", []string{"openid", "offline_access"})
+	if p.DeviceAuthURL != "https://as.test/d" || p.RevocationURL != "https://as.test/r" || p.PARURL != "https://as.test/p" || !p.RequirePAR || !p.SendsIss {
+		t.Errorf("endpoints are missing: %+v", p)
+	}
+	if !slices.Equal(p.Scopes, []string{"offline_access"}) || p.AuthParams.Get("prompt") != "consent" {
+		t.Errorf("a refresh token is not asked for: %+v", p)
+	}
+}
+
+func TestDiscoverServer(t *testing.T) {
+	s := oauthtest.New(oauthtest.Config{AuthStyle: oauthtest.AuthPost})
+	defer s.Close()
+	p, err := Discovery{Base: s.RoundTripper()}.Provider(t.Context(), s.URL())
+	if err != nil || p.TokenURL != s.TokenURL() || p.AuthStyle != oauth2.AuthStyleInParams || !p.SendsIss || p.DeviceAuthURL == "" {
+		t.Errorf("got %+v, %v", p, err)
+	}
+}
+
+// An answer is kept, so that a program starts while its provider is down.
+func TestDiscoveryKeeps(t *testing.T) {
+	const issuer, place = "https://as.test", "https://as.test/.well-known/oauth-authorization-server"
+	s := &site{docs: map[string]string{place: document(issuer)}}
+	d := Discovery{Base: s, Dir: filepath.Join(t.TempDir(), "cache")}
+	ask := func(want int) (*Provider, error) {
+		t.Helper()
+		s.asked = nil
+		p, err := d.Provider(t.Context(), issuer)
+		if len(s.asked) != want {
+			t.Errorf("asked for %q, want %d", s.asked, want)
+		}
+		return p, err
+	}
+	age := func(by time.Duration) {
+		t.Helper()
+		at := time.Now().Add(-by)
+		if err := os.Chtimes(d.file(issuer), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(p *Provider, err error) {
+		t.Helper()
+		if err != nil || p.TokenURL != "https://as.test/token" {
+			t.Errorf("got %+v, %v", p, err)
+		}
+	}
+	want(ask(1)) // not there yet
+	want(ask(0))
+	if info, err := os.Stat(d.file(issuer)); err != nil || info.Mode().Perm()&0o077 != 0 {
+		t.Errorf("the file: %v, %v", info, err)
+	}
+	age(25 * time.Hour)
+	want(ask(1)) // too old, and then new again
+	want(ask(0))
+
+	age(25 * time.Hour)
+	s.code = 503
+	want(ask(2)) // too old, but better than nothing
+	s.code, s.docs = 0, nil
+	if p, err := ask(2); !errors.Is(err, transport.ErrMisconfigured) {
+		t.Errorf("the provider took its metadata back, and yet: %v, %v", p, err)
+	}
+	age(-25 * time.Hour) // from the future: a clock was wrong
+	s.docs = map[string]string{place: document(issuer)}
+	want(ask(1))
+
+	if err := os.WriteFile(d.file(issuer), []byte(document("https://evil.test")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want(ask(1)) // not believed more than an answer
+	if _, err := d.Provider(t.Context(), "https://other.test"); err == nil {
+		t.Error("another issuer gets what was kept")
+	}
+	entries, err := os.ReadDir(d.Dir)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("left in the directory: %v, %v", entries, err)
+	}
+
+	d.Dir = filepath.Join(d.file(issuer), "not a directory")
+	want(ask(1))
+}
+
+func TestDiscoverCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Discover(ctx, "https://127.0.0.1:1"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(document("https://as.test")))
+	f.Add([]byte(document("https://as.test", "scopes_supported", []string{"offline_access"}, "token_endpoint_auth_methods_supported", []string{})))
+	f.Add([]byte(`{"issuer":"https://as.test","token_endpoint":"https://as.test:x/"}`))
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		p, err := parse("https://as.test", doc)
+		if err != nil {
+			return
+		}
+		if p.Issuer != "https://as.test" {
+			t.Errorf("the issuer is %q", p.Issuer)
+		}
+		for _, u := range []string{p.AuthURL, p.TokenURL, p.DeviceAuthURL, p.RevocationURL, p.PARURL} {
+			if u != "" && !strings.HasPrefix(strings.ToLower(u), "https://") {
+				t.Errorf("an endpoint is %q", u)
+			}
+		}
+	})
+}
