@@ -1,0 +1,82 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// openBrowser opens url in the browser of the desktop. It returns when the browser
+// was asked to, which is not yet when it has a window.
+func openBrowser(ctx context.Context, url string) error {
+	name, args := opener()
+	if name == "" {
+		return errors.New("no program is installed that opens one")
+	}
+	// Not CommandContext: the browser must not end with the login.
+	cmd := exec.Command(name, append(args, url)...)
+	cmd.Env = browserEnv(os.Environ())
+	detach(cmd)
+	if err := cmd.Start(); err != nil {
+		return errors.New("the program that opens one could not be started")
+	}
+	// Openers end at once, or live as long as the browser that they have started.
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(time.Second):
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// opener returns the program that opens URLs on this system, or "".
+func opener() (name string, args []string) {
+	switch runtime.GOOS {
+	case "darwin":
+		return "/usr/bin/open", nil
+	case "windows":
+		return "rundll32.exe", []string{"url.dll,FileProtocolHandler"}
+	}
+	for _, name := range []string{"xdg-open", "wslview", "sensible-browser", "x-www-browser", "www-browser"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", nil
+}
+
+// browserEnv returns the variables that openers, desktops and browsers need. What
+// else this program was given, such as keys and passwords, is none of their business,
+// and would be inherited by everything that the browser starts.
+func browserEnv(env []string) []string {
+	var out []string
+	for _, kv := range env {
+		name, _, _ := strings.Cut(kv, "=")
+		if runtime.GOOS == "windows" {
+			name = strings.ToUpper(name)
+		}
+		for _, want := range browserVars {
+			if prefix, ok := strings.CutSuffix(want, "*"); name == want || ok && strings.HasPrefix(name, prefix) {
+				out = append(out, kv)
+				break
+			}
+		}
+	}
+	return out
+}
+
+var browserVars = [...]string{
+	"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR",
+	"DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_*", "DBUS_SESSION_BUS_ADDRESS", "DESKTOP_SESSION", "SESSION_MANAGER",
+	"GNOME_DESKTOP_SESSION_ID", "KDE_FULL_SESSION", "KDE_SESSION_VERSION", "GTK_MODULES", "QT_*", "BROWSER",
+	"WSL_DISTRO_NAME", "WSL_INTEROP", "__CF_USER_TEXT_ENCODING",
+	"SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "TEMP", "TMP", "USERNAME", "USERPROFILE", "USERDOMAIN",
+	"HOMEDRIVE", "HOMEPATH", "APPDATA", "LOCALAPPDATA", "PROGRAMDATA", "PROGRAMFILES*", "COMMONPROGRAMFILES*", "ALLUSERSPROFILE",
+}

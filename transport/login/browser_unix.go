@@ -1,0 +1,12 @@
+//go:build unix
+
+package login
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+// detach keeps Ctrl-C in the terminal from ending the browser that the login has
+// opened, and with it the user's other pages.
+func detach(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }

@@ -1,0 +1,170 @@
+package login
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/provider"
+)
+
+// A Config says who logs in where.
+type Config struct {
+	// Provider has the endpoints that a login goes through. Required.
+	Provider *provider.Provider
+
+	// Endpoint is the client's token endpoint, from Provider.Endpoint for instance.
+	// Its Scopes are what the user is asked for, and if its Params have a "resource"
+	// (RFC 8707) or an "audience", the user is asked for those too. Required.
+	Endpoint *transport.Endpoint
+
+	// Cache, if set, is probed before anything else happens: a login that cannot be
+	// stored is not worth the user's time.
+	Cache *tokencache.Cache
+
+	// AuthParams are further parameters of the authorization request, such as
+	// "login_hint", "prompt" or "acr_values". They replace those of Provider.
+	AuthParams url.Values
+
+	// RedirectURL is where the provider sends the user's browser back to, if the
+	// provider wants it to be one of those that are registered there: with a fixed
+	// port, or with the host localhost, which Microsoft Entra prefers. Without a port,
+	// a free one is chosen. Default: the "redirect_uri" of Endpoint.Params, if it has
+	// one, or else http://127.0.0.1/callback.
+	RedirectURL string
+
+	// PAR sends the parameters of the authorization request to the provider directly,
+	// and not through the browser (RFC 9126). Default: if Provider.RequirePAR.
+	PAR bool
+
+	// Timeout is how long the user has. Default: 10 minutes.
+	Timeout time.Duration
+
+	// Open shows a URL to the user in a browser. It must not wait for the browser to
+	// end. Default: the browser of the desktop, in an environment without the
+	// variables of this program that it does not need.
+	Open func(ctx context.Context, url string) error
+
+	// In is where Paste reads what the user pastes. Default: os.Stdin.
+	In io.Reader
+
+	// Out is where the user is told what to do. Default: os.Stderr.
+	Out io.Writer
+
+	// OnPrompt, if set, is told what the user has to do, for programs that have a
+	// window and set Out to io.Discard.
+	OnPrompt func(Prompt)
+}
+
+// A Prompt is what the user has to do to log in: visit URL and, if there is a
+// UserCode, enter it there.
+type Prompt struct {
+	URL      string
+	UserCode string
+
+	// CompleteURL is like URL and has the UserCode in it; empty if the provider does
+	// not offer that. The user still has to be shown the UserCode, and to compare it
+	// (RFC 8628 section 3.3.1).
+	CompleteURL string
+
+	Expiry time.Time // zero: unknown
+}
+
+// A flow is one attempt to log in.
+type flow struct {
+	Config
+	name string // the provider, as the user knows it
+
+	mu sync.Mutex // guards Out
+}
+
+const loginTimeout = 10 * time.Minute
+
+// outOfTime is why a flow ends that the user did not finish.
+type outOfTime struct{}
+
+func (outOfTime) Error() string { return "the login was not completed in time" }
+func (outOfTime) Unwrap() error { return context.DeadlineExceeded }
+
+// newFlow checks and completes the configuration, and probes the cache.
+func newFlow(ctx context.Context, cfg Config) (*flow, error) {
+	f := &flow{Config: cfg}
+	switch p, e := cfg.Provider, cfg.Endpoint; {
+	case p == nil:
+		return nil, misconfigured("Provider", "set it, to a preset or the result of provider.Discover", nil)
+	case e == nil:
+		return nil, misconfigured("Endpoint", "set it, to Provider.Endpoint(clientID, secret) for instance", nil)
+	case p.TokenURL != e.TokenURL:
+		return nil, misconfigured("Endpoint", "use the TokenURL of Provider: a code must not be sent to another provider", nil)
+	case cfg.Timeout < 0:
+		return nil, misconfigured("Timeout", "use a positive duration, or 0 for 10 minutes", nil)
+	}
+	if err := cfg.Endpoint.Check(nil); err != nil && !errors.Is(err, transport.ErrLoginRequired) {
+		return nil, err
+	}
+	for _, name := range protocolParams {
+		if cfg.AuthParams.Has(name) {
+			return nil, misconfigured("AuthParams", "remove "+name+": it has a meaning in the flow itself", nil)
+		}
+	}
+	for _, r := range cfg.Endpoint.Params["resource"] {
+		if u, err := url.Parse(r); err != nil || !u.IsAbs() || strings.Contains(r, "#") { // RFC 8707 section 2
+			return nil, misconfigured("Endpoint", "use an absolute URL without fragment as the resource", nil)
+		}
+	}
+	f.name = cmp.Or(cfg.Provider.Name, "the provider")
+	f.RedirectURL = cmp.Or(cfg.RedirectURL, cfg.Endpoint.Params.Get("redirect_uri"))
+	f.Timeout = cmp.Or(cfg.Timeout, loginTimeout)
+	if f.Open == nil {
+		f.Open = openBrowser
+	}
+	if f.In == nil {
+		f.In = os.Stdin
+	}
+	if f.Out == nil {
+		f.Out = os.Stderr
+	}
+	if cfg.Cache != nil {
+		key := tokencache.Key{Issuer: cmp.Or(cfg.Endpoint.Issuer, cfg.Endpoint.TokenURL), ClientID: cfg.Endpoint.ClientID}
+		if err := cfg.Cache.Preflight(ctx, key, &tokencache.Record{}); err != nil {
+			return nil, &transport.Error{Kind: transport.ErrStorage, Op: "login", Err: err}
+		}
+	}
+	return f, nil
+}
+
+// withTimeout returns a context that ends when the user's time is over.
+func (f *flow) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, f.Timeout, outOfTime{})
+}
+
+// say tells the user something.
+func (f *flow) say(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fmt.Fprintf(f.Out, format, args...)
+}
+
+func (f *flow) prompt(p Prompt) {
+	if f.OnPrompt != nil {
+		f.OnPrompt(p)
+	}
+}
+
+// ended returns the error for a flow that ctx has ended.
+func ended(ctx context.Context) error {
+	return &transport.Error{Kind: transport.ErrLoginRequired, Op: "login", Remedy: "log in again", Err: context.Cause(ctx)}
+}
+
+func misconfigured(field, remedy string, cause error) error {
+	return &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Field: "Config." + field, Remedy: remedy, Err: cause}
+}

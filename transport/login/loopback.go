@@ -1,0 +1,141 @@
+package login
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"net/url"
+	"strconv"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// Loopback logs in with the browser on this machine (RFC 8252): it opens the
+// provider's page in the browser, and the provider leads the browser back to a
+// listener on a loopback address that lives as long as this call and takes one
+// answer. If no browser can be opened, the user opens the page by hand.
+//
+// The login that it returns is for Source.Login. When ctx ends, so does the
+// attempt, and nothing is left of it. Errors are *transport.Error: ErrLoginRequired
+// if the user refused or did not answer in time, ErrMisconfigured, ErrUnavailable,
+// or ErrStorage if the Cache would not take the login.
+func Loopback(ctx context.Context, cfg Config) (*tokencache.Record, error) {
+	f, err := newFlow(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := f.withTimeout(ctx)
+	defer cancel()
+	listeners, redirectURI, err := f.listen(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r, err := f.newRequest(ctx, redirectURI)
+	if err != nil {
+		for _, l := range listeners {
+			l.Close()
+		}
+		return nil, err
+	}
+	cb := newCallback(r)
+	stop := cb.serve(listeners)
+	defer stop()
+
+	f.say("To log in with %s, use the page that opens in your browser.\nIf none does, open this address:\n\n%s\n\n", f.name, r.url)
+	if !r.expiry.IsZero() {
+		f.say("It must be opened before %s.\n\n", r.expiry.Format("15:04:05"))
+	}
+	f.prompt(Prompt{URL: r.url, Expiry: r.expiry})
+	if err := f.Open(ctx, r.url); err != nil {
+		f.say("No browser could be opened here: %v.\n", err)
+	}
+
+	select {
+	case answer := <-cb.answer:
+		rec, err := (*tokencache.Record)(nil), answer.err
+		if err == nil {
+			rec, err = r.exchange(ctx, answer.code)
+		}
+		cb.settle(ctx, err)
+		return rec, err
+	case <-ctx.Done():
+		return nil, ended(ctx)
+	}
+}
+
+// listen returns listeners for the answer, and the redirect URI that leads there.
+func (f *flow) listen(ctx context.Context) ([]net.Listener, string, error) {
+	if f.RedirectURL == "" {
+		// RFC 8252 section 7.3: a machine may have only one of the two families.
+		ls, uri, err := listenAt(ctx, &url.URL{Scheme: "http", Host: "127.0.0.1", Path: "/callback"})
+		if err != nil {
+			ls, uri, err = listenAt(ctx, &url.URL{Scheme: "http", Host: "[::1]", Path: "/callback"})
+		}
+		if err != nil {
+			return nil, "", misconfigured("RedirectURL", "this machine does not let the program listen on a loopback address; use Device or Paste", err)
+		}
+		return ls, uri, nil
+	}
+	u, err := url.Parse(f.RedirectURL)
+	if err != nil || u.Scheme != "http" || u.RawQuery != "" || u.Fragment != "" || !loopback(u.Hostname()) {
+		return nil, "", misconfigured("RedirectURL", "use http, the host 127.0.0.1, [::1] or localhost, and no query", nil)
+	}
+	ls, uri, err := listenAt(ctx, u)
+	if err != nil {
+		return nil, "", misconfigured("RedirectURL", "another program may be using its port: end that, or use another port", err)
+	}
+	return ls, uri, nil
+}
+
+func loopback(host string) bool { return host == "127.0.0.1" || host == "::1" || host == "localhost" }
+
+// listenAt listens at the host and port of u, at a free port if it has none. If the
+// host is localhost, a browser may mean either family, so nobody else may get the
+// same port of the other one.
+func listenAt(ctx context.Context, u *url.URL) (ls []net.Listener, redirectURI string, err error) {
+	ips := []string{u.Hostname()}
+	if ips[0] == "localhost" {
+		ips = []string{"127.0.0.1", "::1"}
+	}
+	var lc net.ListenConfig
+	for range 10 {
+		port := u.Port()
+		for i, ip := range ips {
+			var l net.Listener
+			l, err = lc.Listen(ctx, "tcp", net.JoinHostPort(ip, cmp.Or(port, "0")))
+			if err != nil && i > 0 && !available(ctx, ip) {
+				err = nil // This machine does not have the other family.
+				break
+			}
+			if err != nil {
+				break
+			}
+			ls = append(ls, l)
+			port = strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+		}
+		if err == nil {
+			at := *u
+			at.Host = net.JoinHostPort(u.Hostname(), port)
+			return ls, at.String(), nil
+		}
+		for _, l := range ls {
+			l.Close()
+		}
+		ls = nil
+		if u.Port() != "" {
+			break
+		}
+	}
+	return nil, "", err
+}
+
+// available reports whether the machine has the address at all.
+func available(ctx context.Context, ip string) bool {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(ip, "0"))
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
+}

@@ -1,0 +1,162 @@
+package login
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"golang.org/x/oauth2"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+)
+
+// protocolParams are the parameters of an authorization request that belong to the
+// flow: changing one would break it, or make it unsafe.
+var protocolParams = [...]string{
+	"response_type", "response_mode", "client_id", "client_secret", "redirect_uri", "scope", "state",
+	"code_challenge", "code_challenge_method", "request", "request_uri",
+}
+
+// A request is an authorization request (RFC 6749 section 4.1.1) that waits for its
+// answer. Whatever makes the answer belong to it is new for each.
+type request struct {
+	*flow
+	redirectURI string
+	state       string
+	verifier    string // RFC 7636
+	url         string // for the browser
+	expiry      time.Time
+}
+
+// newRequest returns a request whose answer comes to redirectURI.
+func (f *flow) newRequest(ctx context.Context, redirectURI string) (*request, error) {
+	u, err := url.Parse(f.Provider.AuthURL)
+	if err != nil || u.Host == "" || u.Fragment != "" {
+		return nil, misconfigured("Provider", "set AuthURL, or use a flow that does not need it", nil)
+	}
+	r := &request{flow: f, redirectURI: redirectURI, state: rand.Text(), verifier: oauth2.GenerateVerifier()}
+	params := r.params()
+	if f.PAR || f.Provider.RequirePAR {
+		if params, err = r.push(ctx, params); err != nil {
+			return nil, err
+		}
+	}
+	query := u.Query() // RFC 6749 section 3.1: what it has is retained.
+	for name, values := range params {
+		query[name] = values
+	}
+	u.RawQuery = query.Encode()
+	r.url = u.String()
+	return r, nil
+}
+
+// params returns the parameters of the request.
+func (r *request) params() url.Values {
+	params := url.Values{}
+	add := func(more url.Values) {
+		for name, values := range more {
+			params[name] = slices.Clone(values)
+		}
+	}
+	for _, name := range []string{"resource", "audience"} {
+		if values := r.Endpoint.Params[name]; len(values) > 0 {
+			add(url.Values{name: values})
+		}
+	}
+	add(r.Provider.AuthParams)
+	add(r.AuthParams)
+	params.Set("response_type", "code")
+	params.Set("client_id", r.Endpoint.ClientID)
+	params.Set("redirect_uri", r.redirectURI)
+	params.Set("state", r.state)
+	params.Set("code_challenge", oauth2.S256ChallengeFromVerifier(r.verifier))
+	params.Set("code_challenge_method", "S256")
+	if len(r.Endpoint.Scopes) > 0 {
+		params.Set("scope", strings.Join(r.Endpoint.Scopes, " "))
+	}
+	return params
+}
+
+// errForeign says that an answer does not belong to the request: it was forged, or
+// is that of another attempt. It says nothing about this one.
+var errForeign = errors.New("the answer does not belong to this login")
+
+// code returns the code in an answer (RFC 6749 section 4.1.2). An answer without
+// the right state gives errForeign. Any other error ends the attempt.
+func (r *request) code(answer url.Values) (string, error) {
+	if subtle.ConstantTimeCompare([]byte(answer.Get("state")), []byte(r.state)) != 1 {
+		return "", errForeign
+	}
+	for _, name := range []string{"state", "code", "iss", "error"} {
+		if len(answer[name]) > 1 { // RFC 6749 section 3.1
+			return "", r.failure("", "", errors.New("the answer has the parameter "+name+" twice"))
+		}
+	}
+	// RFC 9207 section 2.4: before anything in the answer is believed, an error included.
+	switch iss, sent := answer.Get("iss"), answer.Has("iss"); {
+	case sent && iss != r.Provider.Issuer:
+		return "", r.failure("", "", errors.New("the answer came from another issuer than the one that was asked"))
+	case !sent && r.Provider.SendsIss:
+		return "", r.failure("", "", errors.New("the answer does not say which issuer it came from, as this provider's always do"))
+	}
+	if code := answer.Get("error"); code != "" {
+		return "", r.failure(code, answer.Get("error_description"), nil)
+	}
+	code := answer.Get("code")
+	if code == "" {
+		return "", r.failure("", "", errors.New("the answer has neither a code nor an error"))
+	}
+	return code, nil
+}
+
+// failure is the error of an answer that ends the attempt.
+func (r *request) failure(code, description string, cause error) *transport.Error {
+	e := &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Code: clean(code), Description: clean(description), Err: cause}
+	switch code { // RFC 6749 section 4.1.2.1, OpenID Connect Core section 3.1.2.6
+	case "access_denied", "interaction_required", "login_required", "account_selection_required", "consent_required":
+		e.Kind, e.Remedy = transport.ErrLoginRequired, "log in again, and allow what is asked for"
+	case "server_error", "temporarily_unavailable":
+		e.Kind, e.Remedy = transport.ErrUnavailable, "log in again later"
+	case "invalid_scope":
+		e.Field, e.Remedy = "Endpoint.Scopes", "ask only for scopes that the provider grants to this client"
+	case "invalid_target":
+		e.Field, e.Remedy = "Endpoint.Params", "check resource and audience"
+	case "unauthorized_client", "unsupported_response_type":
+		e.Field, e.Remedy = "Endpoint.ClientID", "allow this client to use authorization codes, at the provider"
+	case "":
+		e.Field, e.Remedy = "Config.Provider", "make sure that Issuer and AuthURL are those of one provider, and log in again"
+	default:
+		e.Remedy = "look the error code up in the provider's documentation"
+	}
+	return e
+}
+
+// exchange turns the code into a login.
+func (r *request) exchange(ctx context.Context, code string) (*tokencache.Record, error) {
+	return r.Endpoint.Exchange(ctx, code, r.verifier, r.redirectURI)
+}
+
+// clean makes text from an answer fit to be shown: in one line, and short.
+func clean(text string) string {
+	text = strings.Join(strings.Fields(strings.Map(func(c rune) rune {
+		if unicode.IsSpace(c) {
+			return ' '
+		}
+		if !unicode.IsPrint(c) || c == unicode.ReplacementChar {
+			return -1
+		}
+		return c
+	}, text)), " ")
+	const longest = 200
+	if len(text) > longest {
+		text = strings.ToValidUTF8(text[:longest], "")
+	}
+	return text
+}
