@@ -1,0 +1,15 @@
+package oskeyring
+
+import "context"
+
+// macOS has no question that could be asked first: the security program shows a
+// prompt when it needs one, and fails where it cannot.
+func (goKeyring) inspect(context.Context) error { return nil }
+
+func (goKeyring) hidesPrompts() bool { return true }
+
+func (goKeyring) unlock(context.Context, func()) error { return &Error{Locked, nil} }
+
+func (goKeyring) problem(err error) Problem { return securityProblem(err) }
+
+func (goKeyring) limit(service, user string) int { return macLimit(service, user) }

@@ -1,0 +1,166 @@
+package oskeyring
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// A KeyChoice is a place for the sealing key that the caller accepts; see
+// Config.Accept. Make one with Keyring, KeyFile, Passphrase, PassphraseEnv,
+// Credential or KeyFunc.
+type KeyChoice struct {
+	kind string
+	open func(c *Config, d *dirs) keeper
+}
+
+// Keyring keeps the key in the OS keyring.
+func Keyring() KeyChoice {
+	return KeyChoice{"OS keyring", func(c *Config, d *dirs) keeper {
+		user := "sealing-key" + d.suffix
+		return &keyringKeys{
+			keyring: c.keyring(),
+			user:    user,
+			lock:    func(ctx context.Context) (func() error, error) { return d.about.Lock(ctx, user) },
+		}
+	}}
+}
+
+// KeyFile keeps the key in a file, in the clear, as tokencache.KeyFile does. If
+// path is "", the file is called sealing-key, beside the records: that protects
+// against little more than a glance.
+func KeyFile(path string) KeyChoice {
+	return KeyChoice{"key file", func(_ *Config, d *dirs) keeper {
+		path := path
+		if path == "" {
+			path = filepath.Join(d.path, "sealing-key")
+		}
+		return newFileKeys(path, tokencache.KeyFile(path))
+	}}
+}
+
+// Passphrase keeps the key in a file called sealed-key beside the records, sealed
+// with a passphrase, as tokencache.PassphraseFile does. The function is called when
+// the passphrase is needed: once in Open, if nothing better was found before.
+func Passphrase(ask func(ctx context.Context) (tokencache.Secret, error)) KeyChoice {
+	return KeyChoice{"passphrase", func(_ *Config, d *dirs) keeper {
+		path := filepath.Join(d.path, "sealed-key")
+		return newFileKeys(path, tokencache.PassphraseFile(path, ask))
+	}}
+}
+
+// PassphraseEnv is Passphrase with the value of an environment variable, for where
+// there is nobody to ask. Child processes inherit the variable.
+func PassphraseEnv(variable string) KeyChoice {
+	return Passphrase(func(context.Context) (tokencache.Secret, error) {
+		value := os.Getenv(variable)
+		if value == "" {
+			return "", fmt.Errorf("the environment variable %s is not set", variable)
+		}
+		return tokencache.Secret(value), nil
+	})
+}
+
+// Credential reads the key from a credential that systemd hands to a service
+// (LoadCredentialEncrypted=, $CREDENTIALS_DIRECTORY): 32 random bytes, or one or
+// more lines with a key in base64 each, the newest first.
+func Credential(name string) KeyChoice {
+	c := KeyFunc("systemd credential", func(context.Context) ([][]byte, error) { return readCredential(name) })
+	return c
+}
+
+// KeyFunc gets the key from a function: from a key management service, for
+// instance. It returns keys of 32 bytes, the newest first. The place is what Info
+// calls it, and what is remembered of the choice.
+func KeyFunc(place string, keys func(ctx context.Context) ([][]byte, error)) KeyChoice {
+	return KeyChoice{place, func(*Config, *dirs) keeper { return givenKeys(keys) }}
+}
+
+// fileKeys are kept by a key source of package tokencache, which makes a new key
+// whenever it finds no file.
+type fileKeys struct {
+	path   string
+	source tokencache.KeySource
+	tokencache.KeyRotator
+}
+
+func newFileKeys(path string, source tokencache.KeySource) keeper {
+	return fileKeys{path, source, source.(tokencache.KeyRotator)}
+}
+
+func (f fileKeys) keys(ctx context.Context, create bool) ([][]byte, error) {
+	if _, err := os.Lstat(f.path); errors.Is(err, fs.ErrNotExist) && !create {
+		return nil, fmt.Errorf("%s: %w", f.path, errNoKey)
+	}
+	return f.source.Keys(ctx)
+}
+
+// givenKeys come from outside. Whoever gives them rotates them.
+type givenKeys func(ctx context.Context) ([][]byte, error)
+
+func (f givenKeys) keys(ctx context.Context, _ bool) ([][]byte, error) { return f(ctx) }
+
+func (givenKeys) AddKey(context.Context) error {
+	return fmt.Errorf("%w: put a new key in front where this one comes from", errors.ErrUnsupported)
+}
+
+func (g givenKeys) DropOldKeys(ctx context.Context) error { return g.AddKey(ctx) }
+
+const maxCredential = 64 << 10
+
+func readCredential(name string) ([][]byte, error) {
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	if dir == "" {
+		return nil, errors.New("$CREDENTIALS_DIRECTORY is not set: this is no service with credentials")
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, err := root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxCredential+1))
+	if err != nil {
+		return nil, err
+	}
+	keys, err := parseKeys(data)
+	if err != nil {
+		return nil, fmt.Errorf("credential %q: %w", name, err)
+	}
+	return keys, nil
+}
+
+// parseKeys reads one raw key, or lines of base64.
+func parseKeys(data []byte) ([][]byte, error) {
+	if len(data) == keySize {
+		return [][]byte{data}, nil
+	}
+	var keys [][]byte
+	for line := range bytes.Lines(data) {
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 {
+			continue
+		}
+		key, err := base64.StdEncoding.AppendDecode(nil, line)
+		if err != nil || len(key) != keySize || len(data) > maxCredential {
+			return nil, fmt.Errorf("want %d bytes, or lines of %d bytes in base64", keySize, keySize)
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("it is empty")
+	}
+	return keys, nil
+}

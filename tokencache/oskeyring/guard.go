@@ -1,0 +1,181 @@
+package oskeyring
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+)
+
+// A guard stands between this process and its OS keyring, whose calls have no
+// context, wait for prompts that nobody sees, and may panic. It lets one call in
+// at a time and stops waiting when a call is overdue. Until such a call has
+// returned, others fail at once, so at most one goroutine is ever left behind.
+type guard struct {
+	mu     sync.Mutex
+	flight *flight // the call that is in there
+	prompt *prompt // the one prompt that this process may show
+}
+
+// system guards the keyring of the operating system. It is the only variable of
+// this package: go-keyring has one connection for the process and blocks as a
+// whole, and a person should see one prompt, however many caches are opened.
+var system guard
+
+// A flight is a call to the keyring.
+type flight struct {
+	done    chan struct{} // closed when it has returned
+	overdue chan struct{} // closed when it should have
+}
+
+// A prompt is the question to a person to unlock the keyring.
+type prompt struct {
+	done chan struct{}
+	err  error
+}
+
+// Limits say how long a call may take.
+type limits struct {
+	call   time.Duration
+	prompt time.Duration
+	// hidden is called if the limit has passed and the system may be showing a prompt
+	// by itself. It is nil where that cannot be, or if no prompt is wanted.
+	hidden func()
+}
+
+// do runs f. The context of f ends when the caller's does or when f is overdue; an
+// f that has been given up must not begin to write. finally is called once f has
+// returned, however late, or when it is clear that f will not run.
+func (g *guard) do(ctx context.Context, l limits, f func(context.Context) (item, error), finally func()) (item, error) {
+	fl, err := g.enter(ctx)
+	if err != nil {
+		finally()
+		return item{}, err
+	}
+	type result struct {
+		item item
+		err  error
+	}
+	results := make(chan result, 1)
+	fctx, cancel := context.WithCancel(ctx)
+	timer := time.AfterFunc(l.call, func() {
+		if l.hidden != nil && g.mayPrompt() {
+			l.hidden()
+			select {
+			case <-fl.done:
+				return
+			case <-time.After(l.prompt):
+			}
+		}
+		close(fl.overdue)
+		cancel()
+	})
+	go func() {
+		it, err := safely(fctx, f)
+		timer.Stop()
+		cancel()
+		finally()
+		g.leave(fl)
+		results <- result{it, err}
+	}()
+	select {
+	case r := <-results:
+		if ctx.Err() != nil && errors.Is(r.err, context.Canceled) {
+			return item{}, interrupted(ctx)
+		}
+		return r.item, r.err
+	case <-fl.overdue:
+		return item{}, &Error{NoAnswer, errors.New("a call takes longer than its limit")}
+	case <-ctx.Done():
+		return item{}, interrupted(ctx)
+	}
+}
+
+// enter waits until no call is in there.
+func (g *guard) enter(ctx context.Context) (*flight, error) {
+	for {
+		if ctx.Err() != nil {
+			return nil, interrupted(ctx)
+		}
+		g.mu.Lock()
+		present := g.flight
+		if present == nil {
+			g.flight = &flight{done: make(chan struct{}), overdue: make(chan struct{})}
+			defer g.mu.Unlock()
+			return g.flight, nil
+		}
+		g.mu.Unlock()
+		select {
+		case <-present.done:
+		case <-ctx.Done():
+		case <-present.overdue:
+			select {
+			case <-present.done: // after all
+			default:
+				return nil, &Error{NoAnswer, errors.New("an earlier call has not returned")}
+			}
+		}
+	}
+}
+
+func (g *guard) leave(fl *flight) {
+	g.mu.Lock()
+	g.flight = nil
+	g.mu.Unlock()
+	close(fl.done)
+}
+
+// mayPrompt reports whether this process has not asked a person yet, and notes
+// that it has now.
+func (g *guard) mayPrompt() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.prompt != nil {
+		return false
+	}
+	g.prompt = &prompt{done: make(chan struct{})}
+	close(g.prompt.done)
+	return true
+}
+
+// unlock has ask ask a person to unlock the keyring, once in the life of the
+// process. All who call it meanwhile wait for the same answer, and get it later
+// too. The prompt stays if a caller gives up, because others may still wait.
+func (g *guard) unlock(ctx context.Context, limit time.Duration, ask func(context.Context) error) error {
+	g.mu.Lock()
+	p := g.prompt
+	if p == nil {
+		p = &prompt{done: make(chan struct{})}
+		g.prompt = p
+		go func() {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+			defer cancel()
+			_, p.err = safely(ctx, func(ctx context.Context) (item, error) { return item{}, ask(ctx) })
+			close(p.done)
+		}()
+	}
+	g.mu.Unlock()
+	select {
+	case <-p.done:
+		return p.err
+	case <-ctx.Done():
+		return interrupted(ctx)
+	}
+}
+
+// safely turns a panic of f into an error. What was panicked with is shown only if
+// it comes from the runtime: anything else might hold a secret.
+func safely(ctx context.Context, f func(context.Context) (item, error)) (it item, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			cause := errors.New("the call panicked")
+			if re, ok := r.(runtime.Error); ok {
+				cause = fmt.Errorf("the call panicked: %w", re)
+			}
+			it, err = item{}, &Error{Failed, cause}
+		}
+	}()
+	return f(ctx)
+}

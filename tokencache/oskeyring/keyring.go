@@ -1,0 +1,202 @@
+package oskeyring
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	gokeyring "github.com/zalando/go-keyring"
+)
+
+// A backend is the keyring of an operating system. Its first three methods are
+// go-keyring's: they may take for ever, and are called by a guard only.
+type backend interface {
+	Get(service, user string) (string, error) // gokeyring.ErrNotFound if there is no such item
+	Set(service, user, value string) error
+	Delete(service, user string) error
+
+	// inspect returns an *Error if the keyring cannot be used now, as far as that can
+	// be told without a prompt. It heeds ctx.
+	inspect(ctx context.Context) error
+	// unlock asks the user to unlock the keyring and waits for the answer. It calls
+	// waiting when the prompt is about to be shown. It heeds ctx.
+	unlock(ctx context.Context, waiting func()) error
+	// hidesPrompts reports whether a call may show a prompt that inspect cannot foresee.
+	hidesPrompts() bool
+	// problem says what an error of the first three methods means.
+	problem(err error) Problem
+	// limit is the size in bytes of the largest value that an item can hold.
+	limit(service, user string) int
+}
+
+// A keyring is the part of a backend that belongs to one application.
+type keyring struct {
+	backend backend
+	guard   *guard
+	service string
+
+	timeout       time.Duration
+	promptTimeout time.Duration
+	onPrompt      func() // nil: never show a prompt
+}
+
+// An item is what the keyring holds under a name: nothing if it is not ok.
+type item struct {
+	value string
+	ok    bool
+}
+
+// lockFunc waits for a lock that other processes know too.
+type lockFunc func(ctx context.Context) (unlock func() error, err error)
+
+// get reads an item.
+func (k *keyring) get(ctx context.Context, user string) (item, error) {
+	return k.run(ctx, nil, func(context.Context) (item, error) { return k.read(user) })
+}
+
+// change replaces an item by what f makes of it, under the lock. The lock is kept
+// until the last call has returned, however late: a write that was given up cannot
+// overwrite what somebody else has written since. If change fails, the old or the
+// new item is there.
+func (k *keyring) change(ctx context.Context, user string, lock lockFunc, f func(item) (item, error)) (item, error) {
+	return k.run(ctx, lock, func(ctx context.Context) (item, error) {
+		old, err := k.read(user)
+		if err != nil {
+			return item{}, err
+		}
+		next, err := f(old)
+		if err != nil || next == old {
+			return next, err
+		}
+		return next, k.replace(ctx, user, old, next)
+	})
+}
+
+// run runs f in the guard, when the keyring has been found to be usable. If it is
+// locked and a prompt is wanted, the user is asked first, without the lock.
+func (k *keyring) run(ctx context.Context, lock lockFunc, f func(context.Context) (item, error)) (item, error) {
+	l := limits{call: k.timeout, prompt: k.promptTimeout}
+	if k.backend.hidesPrompts() {
+		l.hidden = k.onPrompt
+	}
+	for asked := false; ; asked = true {
+		finally := func() {}
+		if lock != nil {
+			unlock, err := lock(ctx)
+			if err != nil {
+				return item{}, err
+			}
+			finally = func() { unlock() }
+		}
+		it, err := k.guard.do(ctx, l, func(ctx context.Context) (item, error) {
+			if err := k.backend.inspect(ctx); err != nil {
+				return item{}, err
+			}
+			if ctx.Err() != nil {
+				return item{}, ctx.Err()
+			}
+			return f(ctx)
+		}, finally)
+		if asked || k.onPrompt == nil || !isProblem(err, Locked) {
+			return it, err
+		}
+		err = k.guard.unlock(ctx, k.promptTimeout, func(ctx context.Context) error {
+			return k.backend.unlock(ctx, k.onPrompt)
+		})
+		if err != nil {
+			return item{}, err
+		}
+	}
+}
+
+// read reads an item. It is called in the guard, as are all that follow.
+func (k *keyring) read(user string) (item, error) {
+	value, err := k.backend.Get(k.service, user)
+	switch {
+	case errors.Is(err, gokeyring.ErrNotFound):
+		return item{}, nil
+	case err != nil:
+		return item{}, k.failed(err)
+	}
+	return item{value, true}, nil
+}
+
+// replace writes an item and reads it back: some keyrings report a success that
+// was none, and some a failure. What has not changed the item is tried again.
+func (k *keyring) replace(ctx context.Context, user string, old, next item) error {
+	const tries = 3
+	if next.ok && len(next.value) > k.backend.limit(k.service, user) {
+		return k.tooBig(user, len(next.value))
+	}
+	for try := 1; ; try++ {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var err error
+		if next.ok {
+			err = k.backend.Set(k.service, user, next.value)
+		} else if err = k.backend.Delete(k.service, user); errors.Is(err, gokeyring.ErrNotFound) {
+			err = nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		got, readErr := k.read(user)
+		switch {
+		case readErr != nil && err != nil:
+			return k.failed(err)
+		case readErr != nil:
+			return readErr
+		case got == next:
+			return nil
+		case got != old:
+			return &Error{NotKept, errors.New("the item has become something else")}
+		case try == tries && err != nil:
+			return k.failed(err)
+		case try == tries:
+			return &Error{NotKept, errors.New("the item has not changed")}
+		case errors.Is(err, gokeyring.ErrSetDataTooBig):
+			return k.tooBig(user, len(next.value))
+		}
+		select {
+		case <-time.After(time.Duration(try) * 50 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (k *keyring) tooBig(user string, size int) error {
+	return &Error{TooBig, fmt.Errorf("%d bytes, and one item takes up to %d", size, k.backend.limit(k.service, user))}
+}
+
+func (k *keyring) failed(err error) error {
+	if errors.Is(err, gokeyring.ErrSetDataTooBig) {
+		return &Error{TooBig, err}
+	}
+	return &Error{k.backend.problem(err), err}
+}
+
+// probe writes a random item, reads it back and removes it. The name is random
+// too, so that processes do not disturb each other.
+func (k *keyring) probe(ctx context.Context) error {
+	user := "probe-" + rand.Text()
+	_, err := k.run(ctx, nil, func(ctx context.Context) (item, error) {
+		probe := item{rand.Text(), true}
+		err := k.replace(ctx, user, item{}, probe)
+		if err == nil {
+			err = k.replace(ctx, user, probe, item{})
+		}
+		return item{}, err
+	})
+	return err
+}
+
+// Probe reports whether the OS keyring works for this process: nil if a random
+// item could be written, read back and removed. It never shows a prompt, and
+// returns within 5 seconds. Its errors are of type *Error.
+func Probe(ctx context.Context) error {
+	k := &keyring{backend: goKeyring{}, guard: &system, service: "stayauth-probe", timeout: defaultTimeout}
+	return k.probe(ctx)
+}

@@ -1,0 +1,107 @@
+package oskeyring
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+const keySize = 32
+
+// errNoKey means that there is no key yet, or no longer.
+var errNoKey = errors.New("it holds no sealing key")
+
+// A keeper keeps the sealing keys of one directory, the newest first.
+type keeper interface {
+	// keys returns the keys. If there is none it makes one, or returns errNoKey if it
+	// must not. One call with create is made at a time, over all processes.
+	keys(ctx context.Context, create bool) ([][]byte, error)
+	tokencache.KeyRotator
+}
+
+// keyringKeys keeps keys in an item of the OS keyring.
+type keyringKeys struct {
+	keyring *keyring
+	user    string
+	lock    lockFunc
+}
+
+// keyItem is the stored form of the keys.
+type keyItem struct {
+	V    int      `json:"v"`
+	Keys [][]byte `json:"keys"`
+}
+
+const keyItemVersion = 1
+
+func (k *keyringKeys) keys(ctx context.Context, create bool) ([][]byte, error) {
+	it, err := k.keyring.get(ctx, k.user)
+	if err == nil && !it.ok && create {
+		it, err = k.keyring.change(ctx, k.user, k.lock, func(present item) (item, error) {
+			if present.ok { // another process was faster
+				return present, nil
+			}
+			return encodeKeys([][]byte{newKey()})
+		})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return decodeKeys(it)
+}
+
+// AddKey implements tokencache.KeyRotator.
+func (k *keyringKeys) AddKey(ctx context.Context) error {
+	return k.rotate(ctx, func(keys [][]byte) [][]byte { return append([][]byte{newKey()}, keys...) })
+}
+
+// DropOldKeys implements tokencache.KeyRotator.
+func (k *keyringKeys) DropOldKeys(ctx context.Context) error {
+	return k.rotate(ctx, func(keys [][]byte) [][]byte { return keys[:1] })
+}
+
+// rotate replaces the item, which the keyring does in one step.
+func (k *keyringKeys) rotate(ctx context.Context, f func([][]byte) [][]byte) error {
+	_, err := k.keyring.change(ctx, k.user, k.lock, func(present item) (item, error) {
+		keys, err := decodeKeys(present)
+		if err != nil {
+			return item{}, err
+		}
+		return encodeKeys(f(keys))
+	})
+	return err
+}
+
+func newKey() []byte {
+	key := make([]byte, keySize)
+	rand.Read(key)
+	return key
+}
+
+func encodeKeys(keys [][]byte) (item, error) {
+	data, err := json.Marshal(keyItem{V: keyItemVersion, Keys: keys})
+	return item{string(data), true}, err
+}
+
+func decodeKeys(it item) ([][]byte, error) {
+	if !it.ok {
+		return nil, errNoKey
+	}
+	var content keyItem
+	if json.Unmarshal([]byte(it.value), &content) != nil || content.V < 1 || content.V == keyItemVersion && len(content.Keys) == 0 {
+		return nil, fmt.Errorf("%w: the item in the OS keyring holds no keys of stayauth: restore it, or remove it and log in again", tokencache.ErrCorrupt)
+	}
+	if content.V > keyItemVersion {
+		return nil, fmt.Errorf("%w: the keys in the OS keyring were written by a newer version of stayauth: update the program", tokencache.ErrCorrupt)
+	}
+	for _, key := range content.Keys {
+		if len(key) != keySize {
+			return nil, fmt.Errorf("%w: a key in the OS keyring has %d bytes, want %d", tokencache.ErrCorrupt, len(key), keySize)
+		}
+	}
+	return content.Keys, nil
+}

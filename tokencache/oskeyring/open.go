@@ -1,0 +1,256 @@
+package oskeyring
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// Config says how an application keeps its logins. It is copied by the methods
+// that use it.
+type Config struct {
+	// App is the name of the application, in lower case: it becomes part of the names
+	// of a directory and of keyring items, so it must never change. Required.
+	App string
+
+	// Dir is the directory of the application's records and locks. The default is
+	// ~/.local/state/APP/stayauth, or ~/Library/Application Support/APP/stayauth on
+	// macOS, or AppData\Local\APP\stayauth in the user's profile on Windows, where ~
+	// is the home directory in the user database whatever the environment says: all
+	// processes that share a login must agree. A directory on a network share is not
+	// one that can be locked.
+	Dir string
+
+	// Accept lists the places for the sealing key, the best first. The first that
+	// works is used, and is then the only one until the last record has been deleted.
+	// The default is the OS keyring and nothing else: nothing weaker is ever used
+	// unless it is named here.
+	Accept []KeyChoice
+
+	// Timeout limits one operation on the keyring while nobody is asked anything. The
+	// default is 5 seconds: a keyring answers in milliseconds, but may have to be
+	// started first.
+	Timeout time.Duration
+
+	// OnPrompt is called when the user is about to be asked to unlock the keyring, so
+	// that the program can say why nothing happens. The user is asked at most once in
+	// the life of a process. The default, nil, is never to ask: a locked keyring is
+	// then an error at once. OnPrompt must not block.
+	OnPrompt func()
+
+	// PromptTimeout limits how long the user has to answer. The default is 2 minutes.
+	PromptTimeout time.Duration
+
+	// Logger gets a line that says where the sealing key is. The default is
+	// slog.Default().
+	Logger *slog.Logger
+
+	backend backend // for tests
+	guard   *guard  // for tests
+}
+
+const (
+	defaultTimeout       = 5 * time.Second
+	defaultPromptTimeout = 2 * time.Minute
+)
+
+func (c *Config) keyring() *keyring {
+	return &keyring{
+		backend:       c.backend,
+		guard:         c.guard,
+		service:       "stayauth-" + c.App,
+		timeout:       c.Timeout,
+		promptTimeout: c.PromptTimeout,
+		onPrompt:      c.OnPrompt,
+	}
+}
+
+// prepare checks c, sets the defaults, and opens the directory.
+func (c *Config) prepare() (*dirs, error) {
+	if err := checkApp(c.App); err != nil {
+		return nil, err
+	}
+	if c.Timeout <= 0 {
+		c.Timeout = defaultTimeout
+	}
+	if c.PromptTimeout <= 0 {
+		c.PromptTimeout = defaultPromptTimeout
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.backend == nil {
+		c.backend, c.guard = goKeyring{}, &system
+	}
+	return openDirs(c.App, c.Dir)
+}
+
+// An Info tells what Open has chosen.
+type Info struct {
+	Key     string   // The place of the sealing key, such as "OS keyring" or "key file".
+	Dir     string   // The directory of the records.
+	Skipped []string // Why each better choice was not taken.
+}
+
+// String returns a sentence for a person.
+func (i Info) String() string {
+	s := fmt.Sprintf("logins are kept sealed in %s, and the key to them in the %s", i.Dir, i.Key)
+	for _, why := range i.Skipped {
+		s += "; not in the " + why
+	}
+	return s
+}
+
+// Open opens the logins of an application with the key in the OS keyring. It is
+// Config{App: app}.Open.
+func Open(ctx context.Context, app string) (*tokencache.Cache, Info, error) {
+	return Config{App: app}.Open(ctx)
+}
+
+// Records must not be saved with one key while another is being chosen. This is
+// the lock under which a Cache saves new entries.
+const newEntriesLock = "stayauth keys"
+
+// Open opens the logins of the application, and makes the sealing key if there are
+// no records and no key yet. It has the key when it returns, and has written to
+// the directory, so a login can be stored: call it before a login is started. The
+// OS keyring is asked once, and not again for a refresh.
+//
+// Errors wrap tokencache.ErrUnavailable or ErrCorrupt, and an *Error if the OS
+// keyring is the reason. If records exist and their key does not, they are kept and
+// no new key is made.
+func (c Config) Open(ctx context.Context) (*tokencache.Cache, Info, error) {
+	d, err := c.prepare()
+	if err != nil {
+		return nil, Info{}, err
+	}
+	if len(c.Accept) == 0 {
+		c.Accept = []KeyChoice{Keyring()}
+	}
+	sealed, err := d.hasRecords(ctx)
+	if err == nil && !sealed {
+		// Processes that start for the first time choose one after the other.
+		unlock, lockErr := d.records.Lock(ctx, newEntriesLock)
+		if lockErr != nil {
+			return nil, Info{}, lockErr
+		}
+		defer unlock()
+		sealed, err = d.hasRecords(ctx)
+	}
+	place := ""
+	if err == nil && sealed {
+		place, err = d.place(ctx)
+	}
+	if err != nil {
+		return nil, Info{}, err
+	}
+
+	info := Info{Dir: d.path}
+	var failed []error
+	for _, choice := range c.Accept {
+		cache, err := c.try(ctx, d, choice, sealed, place)
+		if err == nil {
+			info.Key = choice.kind
+			c.Logger.LogAttrs(ctx, slog.LevelInfo, "stayauth: sealing key",
+				slog.String("app", c.App), slog.String("key", info.Key), slog.String("dir", info.Dir), slog.Any("skipped", info.Skipped))
+			return cache, info, nil
+		}
+		failed = append(failed, fmt.Errorf("%s: %w", choice.kind, err))
+		info.Skipped = append(info.Skipped, failed[len(failed)-1].Error())
+		if ctx.Err() != nil || errors.Is(err, tokencache.ErrCorrupt) && !errors.Is(err, errNoKey) {
+			break // the next choice would not make it better
+		}
+	}
+	return nil, info, fmt.Errorf("oskeyring: no sealing key: %w", errors.Join(failed...))
+}
+
+// try opens the cache with one choice.
+func (c *Config) try(ctx context.Context, d *dirs, choice KeyChoice, sealed bool, place string) (*tokencache.Cache, error) {
+	if place != "" && choice.kind != place {
+		return nil, fmt.Errorf("%w: not tried, because the records are sealed with the key in the %s: accept that, or delete the records and log in again",
+			tokencache.ErrUnavailable, place)
+	}
+	keys := &chosenKeys{keeper: choice.open(c, d), kind: choice.kind, dirs: d, choosing: true, create: !sealed}
+	cache, err := tokencache.New(d.records, keys)
+	if err != nil {
+		return nil, err
+	}
+	// This asks for the key and tries whether the directory can be written.
+	if err := cache.Preflight(ctx, tokencache.Key{}, new(tokencache.Record)); err != nil {
+		return nil, err
+	}
+	if place == "" {
+		if err := d.setPlace(ctx, choice.kind); err != nil {
+			return nil, err
+		}
+	}
+	keys.choosing, keys.create = false, false
+	return cache, nil
+}
+
+// chosenKeys is the key source of a Cache that Open returns.
+type chosenKeys struct {
+	keeper
+	kind string
+	dirs *dirs
+
+	choosing bool // Open is at work
+	create   bool // there are no records, and this process alone makes a key now
+}
+
+// Keys implements tokencache.KeySource.
+func (k *chosenKeys) Keys(ctx context.Context) ([][]byte, error) {
+	if !k.choosing {
+		// Before there were records, another process may have made another choice.
+		place, err := k.dirs.place(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if place != k.kind {
+			return nil, fmt.Errorf("%w: another process has chosen the %s since: open the cache again", tokencache.ErrUnavailable, place)
+		}
+	}
+	keys, err := k.keeper.keys(ctx, k.create)
+	if errors.Is(err, errNoKey) {
+		return nil, fmt.Errorf("%w: the key that seals the records is gone (%w): bring it back from a backup of the %s; or delete %s, which ends these logins, and log in again",
+			tokencache.ErrCorrupt, err, k.kind, k.dirs.path)
+	}
+	return keys, err
+}
+
+// hasRecords reports whether any record is stored.
+func (d *dirs) hasRecords(ctx context.Context) (bool, error) {
+	for _, err := range d.records.List(ctx) {
+		return err == nil, err
+	}
+	return false, nil
+}
+
+// The entry of dirs.about.
+const placeEntry = "place"
+
+// place returns where the sealing key is, or "" if that has never been noted.
+func (d *dirs) place(ctx context.Context) (string, error) {
+	data, _, err := d.about.Load(ctx, placeEntry)
+	if errors.Is(err, tokencache.ErrNotFound) {
+		return "", nil
+	}
+	return string(data), err
+}
+
+// setPlace notes where the sealing key is, before it seals anything.
+func (d *dirs) setPlace(ctx context.Context, place string) error {
+	for {
+		data, v, err := d.about.Load(ctx, placeEntry)
+		if err != nil && !errors.Is(err, tokencache.ErrNotFound) || string(data) == place {
+			return err
+		}
+		if _, err = d.about.Save(ctx, placeEntry, []byte(place), v); !errors.Is(err, tokencache.ErrConflict) {
+			return err
+		}
+	}
+}

@@ -1,0 +1,212 @@
+//go:build (dragonfly && cgo) || (freebsd && cgo) || linux || netbsd || openbsd
+
+package oskeyring
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// Here the keyring is the Secret Service on the user's session bus. go-keyring
+// would wait for a prompt without end, start a bus where there is none, and its
+// errors have no types. So the bus is asked first, over a connection of its own
+// that can be closed at any time, and prompts are shown from here.
+
+const (
+	secretsName      = "org.freedesktop.secrets"
+	secretsPath      = dbus.ObjectPath("/org/freedesktop/secrets")
+	secretsInterface = "org.freedesktop.Secret.Service"
+	loginCollection  = dbus.ObjectPath("/org/freedesktop/secrets/collection/login")
+	noObject         = dbus.ObjectPath("/")
+)
+
+func (goKeyring) hidesPrompts() bool { return false }
+
+func (goKeyring) limit(string, string) int { return noLimit }
+
+// inspect asks whether the keyring that go-keyring uses is there and unlocked.
+func (b goKeyring) inspect(ctx context.Context) error {
+	conn, err := b.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	path, err := b.collection(ctx, conn)
+	if err != nil {
+		return err
+	}
+	locked, err := b.locked(ctx, conn, path)
+	if err == nil && locked {
+		err = &Error{Locked, nil}
+	}
+	return err
+}
+
+// connect returns a new connection to the session bus, which ends with ctx. It does
+// not start a bus.
+func (b goKeyring) connect(ctx context.Context) (*dbus.Conn, error) {
+	conn, err := dbus.SessionBusPrivateNoAutoStartup(dbus.WithContext(ctx))
+	if err != nil {
+		return nil, b.fail(ctx, NoBus, err)
+	}
+	if err = conn.Auth(nil); err == nil {
+		err = conn.Hello()
+	}
+	if err != nil {
+		conn.Close()
+		return nil, b.fail(ctx, NoBus, err)
+	}
+	return conn, nil
+}
+
+// collection returns the keyring that go-keyring uses: the one called login, else
+// the default one.
+func (b goKeyring) collection(ctx context.Context, conn *dbus.Conn) (dbus.ObjectPath, error) {
+	var paths []dbus.ObjectPath
+	if err := b.property(ctx, conn, secretsPath, secretsInterface, "Collections", &paths); err != nil {
+		return "", err
+	}
+	if slices.Contains(paths, loginCollection) {
+		return loginCollection, nil
+	}
+	var path dbus.ObjectPath
+	service := conn.Object(secretsName, secretsPath)
+	err := service.CallWithContext(ctx, secretsInterface+".ReadAlias", 0, "default").Store(&path)
+	if err != nil {
+		return "", b.fail(ctx, Failed, err)
+	}
+	if path == noObject {
+		return "", &Error{NoCollection, nil}
+	}
+	return path, nil
+}
+
+func (b goKeyring) locked(ctx context.Context, conn *dbus.Conn, collection dbus.ObjectPath) (locked bool, err error) {
+	err = b.property(ctx, conn, collection, "org.freedesktop.Secret.Collection", "Locked", &locked)
+	return locked, err
+}
+
+func (b goKeyring) property(ctx context.Context, conn *dbus.Conn, path dbus.ObjectPath, iface, name string, value any) error {
+	var v dbus.Variant
+	err := conn.Object(secretsName, path).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, iface, name).Store(&v)
+	if err == nil {
+		err = v.Store(value)
+	}
+	if err != nil {
+		return b.fail(ctx, Failed, err)
+	}
+	return nil
+}
+
+// unlock shows the prompt of the Secret Service. If nobody answers in time, it is
+// taken away again.
+func (b goKeyring) unlock(ctx context.Context, waiting func()) error {
+	conn, err := b.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	path, err := b.collection(ctx, conn)
+	if err != nil {
+		return err
+	}
+	var unlocked []dbus.ObjectPath
+	var prompt dbus.ObjectPath
+	service := conn.Object(secretsName, secretsPath)
+	err = service.CallWithContext(ctx, secretsInterface+".Unlock", 0, []dbus.ObjectPath{path}).Store(&unlocked, &prompt)
+	if err != nil {
+		return b.fail(ctx, Failed, err)
+	}
+	if prompt != noObject {
+		waiting()
+		if err := b.show(ctx, conn, prompt); err != nil {
+			return err
+		}
+	}
+	locked, err := b.locked(ctx, conn, path)
+	if err == nil && locked {
+		err = &Error{Locked, errors.New("the prompt was dismissed or could not be shown")}
+	}
+	return err
+}
+
+// show shows a prompt and waits until it has been answered or dismissed.
+func (b goKeyring) show(ctx context.Context, conn *dbus.Conn, prompt dbus.ObjectPath) error {
+	const (
+		iface     = "org.freedesktop.Secret.Prompt"
+		bus       = "org.freedesktop.DBus"
+		completed = iface + ".Completed"
+	)
+	signals := make(chan *dbus.Signal, 8)
+	conn.Signal(signals)
+	// The service may die while the prompt is up, and its answer would never come.
+	for _, match := range [][]dbus.MatchOption{
+		{dbus.WithMatchObjectPath(prompt), dbus.WithMatchInterface(iface)},
+		{dbus.WithMatchInterface(bus), dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, secretsName)},
+	} {
+		if err := conn.AddMatchSignalContext(ctx, match...); err != nil {
+			return b.fail(ctx, Failed, err)
+		}
+	}
+	object := conn.Object(secretsName, prompt)
+	if err := object.CallWithContext(ctx, iface+".Prompt", 0, "").Err; err != nil {
+		return b.fail(ctx, Failed, err)
+	}
+	for {
+		select {
+		case s, ok := <-signals:
+			switch {
+			case !ok:
+				return b.fail(ctx, NoBus, dbus.ErrClosed)
+			case s.Name == completed && s.Path == prompt:
+				return nil
+			case s.Name == bus+".NameOwnerChanged":
+				return &Error{NoService, errors.New("the keyring service ended while its prompt was up")}
+			}
+		case <-ctx.Done():
+			return &Error{Locked, errors.New("nobody answered the prompt in time")}
+		}
+	}
+}
+
+// fail returns the error for what the bus or the service has answered. The context
+// closes connections, so that is looked at first.
+func (b goKeyring) fail(ctx context.Context, otherwise Problem, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if p := b.problem(err); p != Failed {
+		otherwise = p
+	}
+	return &Error{otherwise, err}
+}
+
+func (goKeyring) problem(err error) Problem {
+	if errors.Is(err, dbus.ErrClosed) {
+		return NoBus
+	}
+	e, ok := errors.AsType[dbus.Error](err)
+	if !ok {
+		if p, isPointer := errors.AsType[*dbus.Error](err); isPointer {
+			e = *p
+		}
+	}
+	const bus = "org.freedesktop.DBus.Error."
+	switch name := e.Name; {
+	case name == bus+"ServiceUnknown", name == bus+"NameHasNoOwner", strings.HasPrefix(name, bus+"Spawn."):
+		return NoService
+	case name == bus+"AccessDenied", name == bus+"AuthFailed":
+		return Denied
+	case name == bus+"NoReply", name == bus+"Timeout", name == bus+"TimedOut":
+		return NoAnswer
+	case name == "org.freedesktop.Secret.Error.IsLocked":
+		return Locked
+	case name == "org.freedesktop.Secret.Error.NoSuchObject":
+		return NoCollection
+	}
+	return Failed
+}

@@ -1,0 +1,98 @@
+package oskeyring
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"runtime"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// An application is named in directories, in keyring items and, on macOS, on a
+// command line. Windows ignores the case of both, and of a colon would make
+// another item.
+var appName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}[a-z0-9]$`)
+
+func checkApp(app string) error {
+	if !appName.MatchString(app) {
+		return fmt.Errorf("oskeyring: the application is called %q; its name has 2 to 64 characters out of a-z, 0-9, '.', '_' and '-', and begins and ends with a letter or a digit", app)
+	}
+	return nil
+}
+
+// stateDir returns the directory of app in the user's home directory.
+//
+// The home directory is the one in the user database. Variables such as HOME and
+// XDG_STATE_HOME differ between a terminal, a service and sudo, and two processes
+// with two directories would have two locks for one login.
+func stateDir(app string) (string, error) {
+	home := ""
+	if u, err := user.Current(); err == nil {
+		home = u.HomeDir
+	}
+	if home == "" {
+		home, _ = os.UserHomeDir() // of a user who is not in the database, as in some containers
+	}
+	if !filepath.IsAbs(home) {
+		return "", fmt.Errorf("%w: this user has no home directory: set Config.Dir", tokencache.ErrUnavailable)
+	}
+	return stateDirIn(home, runtime.GOOS, app), nil
+}
+
+// stateDirIn follows the conventions of the platform.
+func stateDirIn(home, goos, app string) string {
+	switch goos {
+	case "windows":
+		return filepath.Join(home, "AppData", "Local", app, "stayauth")
+	case "darwin":
+		return filepath.Join(home, "Library", "Application Support", app, "stayauth")
+	}
+	return filepath.Join(home, ".local", "state", app, "stayauth")
+}
+
+// dirs is where an application keeps its records and what belongs to them.
+type dirs struct {
+	path    string
+	records *tokencache.Dir
+	// about says in its only entry where the sealing key is. Its locks are those of
+	// the keyring's items.
+	about *tokencache.Dir
+	// suffix is appended to the name of the key's item: two directories of one
+	// application have two keys.
+	suffix string
+}
+
+// openDirs opens the directory at path, or the usual one of app.
+func openDirs(app, path string) (*dirs, error) {
+	d := &dirs{path: path}
+	var err error
+	if path == "" {
+		if d.path, err = stateDir(app); err != nil {
+			return nil, err
+		}
+	}
+	if d.records, err = tokencache.OpenDir(d.path); err != nil {
+		return nil, err
+	}
+	if d.about, err = tokencache.OpenDir(filepath.Join(d.path, "key")); err != nil {
+		return nil, err
+	}
+	if path != "" {
+		real, err := filepath.EvalSymlinks(d.path)
+		if err == nil {
+			real, err = filepath.Abs(real)
+		}
+		if err != nil {
+			return nil, errors.Join(tokencache.ErrUnavailable, err)
+		}
+		sum := sha256.Sum256([]byte(real))
+		d.suffix = "-" + hex.EncodeToString(sum[:8])
+	}
+	return d, nil
+}
