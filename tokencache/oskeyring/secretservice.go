@@ -203,7 +203,9 @@ func (goKeyring) problem(err error) Problem {
 		return Denied
 	case name == bus+"NoReply", name == bus+"Timeout", name == bus+"TimedOut":
 		return NoAnswer
-	case name == "org.freedesktop.Secret.Error.IsLocked":
+	case name == "org.freedesktop.Secret.Error.IsLocked",
+		// go-keyring's words when the keyring was locked after it had been inspected.
+		err != nil && strings.HasPrefix(err.Error(), "failed to unlock"):
 		return Locked
 	case name == "org.freedesktop.Secret.Error.NoSuchObject":
 		return NoCollection
