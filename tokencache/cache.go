@@ -89,16 +89,17 @@ func (c *Cache) Lock(ctx context.Context, key Key) (unlock func() error, err err
 	return c.store.Lock(ctx, key.Name())
 }
 
-// Preflight reports whether r, or a record up to 4 KiB longer, could be saved now
-// as the record of key, as far as the store can tell: nil from a store that is no
-// Preflighter says only that the sealing key is at hand.
+// Preflight reports whether r, or a record up to a quarter longer, could be saved
+// now as the record of key, as far as the store can tell: nil from a store that is
+// no Preflighter says only that the sealing key is at hand.
 func (c *Cache) Preflight(ctx context.Context, key Key, r *Record) error {
-	const margin = 4 << 10 // a provider's next answer may be longer than its last
 	plain, err := encode(key, r)
 	if err != nil {
 		return err
 	}
-	size := len(plain) + margin
+	// A provider's next answer may be longer than its last, but not by a constant:
+	// some keyrings take no more than 2 560 bytes in all.
+	size := len(plain) + len(plain)/4
 	if c.keys != nil {
 		if _, err := c.keys.get(ctx, nil); err != nil {
 			return err
