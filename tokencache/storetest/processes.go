@@ -33,6 +33,7 @@ func RunShared(t *testing.T, prepare func(t *testing.T) (arg string), open func(
 		}
 		return s
 	}
+	c := newConfig(opts)
 	Run(t, func(t *testing.T) tokencache.Store { return mustOpen(t, prepare(t)) }, opts...)
 
 	for _, check := range []struct {
@@ -40,7 +41,7 @@ func RunShared(t *testing.T, prepare func(t *testing.T) (arg string), open func(
 		f    func(t *testing.T, arg string, s tokencache.Store)
 	}{
 		{"processes exclude each other", processesExclude},
-		{"processes increment", processesIncrement},
+		{"processes increment", func(t *testing.T, arg string, s tokencache.Store) { processesIncrement(t, arg, s, c.increments) }},
 		{"lock is released by SIGKILL", lockReleasedByKill},
 		{"no torn entry when writers are killed", noTornEntry},
 		{"processes see each other", func(t *testing.T, arg string, s tokencache.Store) { seeEachOther(t, s, mustOpen(t, arg)) }},
@@ -79,8 +80,9 @@ func processesExclude(t *testing.T, arg string, s tokencache.Store) {
 	}
 }
 
-func processesIncrement(t *testing.T, arg string, s tokencache.Store) {
-	const processes, each = 4, 100
+func processesIncrement(t *testing.T, arg string, s tokencache.Store, most int) {
+	const processes = 4
+	each := min(100, most/processes)
 	for _, c := range startChildren(t, processes, job{Arg: arg, Do: "increment", Count: each}) {
 		c.wait()
 	}
