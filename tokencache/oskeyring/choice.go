@@ -25,11 +25,9 @@ type KeyChoice struct {
 // Keyring keeps the key in the OS keyring.
 func Keyring() KeyChoice {
 	return KeyChoice{"OS keyring", func(c *Config, d *dirs) keeper {
-		user := "sealing-key" + d.suffix
 		return &keyringKeys{
-			keyring: c.keyring(),
-			user:    user,
-			lock:    func(ctx context.Context) (func() error, error) { return d.about.Lock(ctx, user) },
+			keyring: c.keyring(d),
+			lock:    func(ctx context.Context) (func() error, error) { return d.about.Lock(ctx, keyUser) },
 		}
 	}}
 }
@@ -73,8 +71,7 @@ func PassphraseEnv(variable string) KeyChoice {
 // (LoadCredentialEncrypted=, $CREDENTIALS_DIRECTORY): 32 random bytes, or one or
 // more lines with a key in base64 each, the newest first.
 func Credential(name string) KeyChoice {
-	c := KeyFunc("systemd credential", func(context.Context) ([][]byte, error) { return readCredential(name) })
-	return c
+	return KeyFunc("systemd credential", func(context.Context) ([][]byte, error) { return readCredential(name) })
 }
 
 // KeyFunc gets the key from a function: from a key management service, for

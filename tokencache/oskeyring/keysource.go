@@ -23,10 +23,12 @@ type keeper interface {
 	tokencache.KeyRotator
 }
 
+// keyUser is the user name of the item of the keys.
+const keyUser = "sealing-key"
+
 // keyringKeys keeps keys in an item of the OS keyring.
 type keyringKeys struct {
 	keyring *keyring
-	user    string
 	lock    lockFunc
 }
 
@@ -39,9 +41,9 @@ type keyItem struct {
 const keyItemVersion = 1
 
 func (k *keyringKeys) keys(ctx context.Context, create bool) ([][]byte, error) {
-	it, err := k.keyring.get(ctx, k.user)
+	it, err := k.keyring.get(ctx, keyUser)
 	if err == nil && !it.ok && create {
-		it, err = k.keyring.change(ctx, k.user, k.lock, func(present item) (item, error) {
+		it, err = k.keyring.change(ctx, keyUser, k.lock, func(present item) (item, error) {
 			if present.ok { // another process was faster
 				return present, nil
 			}
@@ -66,7 +68,7 @@ func (k *keyringKeys) DropOldKeys(ctx context.Context) error {
 
 // rotate replaces the item, which the keyring does in one step.
 func (k *keyringKeys) rotate(ctx context.Context, f func([][]byte) [][]byte) error {
-	_, err := k.keyring.change(ctx, k.user, k.lock, func(present item) (item, error) {
+	_, err := k.keyring.change(ctx, keyUser, k.lock, func(present item) (item, error) {
 		keys, err := decodeKeys(present)
 		if err != nil {
 			return item{}, err

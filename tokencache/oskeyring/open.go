@@ -58,11 +58,12 @@ const (
 	defaultPromptTimeout = 2 * time.Minute
 )
 
-func (c *Config) keyring() *keyring {
+// keyring returns the part of the OS keyring that belongs to the application.
+func (c *Config) keyring(d *dirs) *keyring {
 	return &keyring{
 		backend:       c.backend,
 		guard:         c.guard,
-		service:       "stayauth-" + c.App,
+		service:       "stayauth-" + c.App + d.suffix,
 		timeout:       c.Timeout,
 		promptTimeout: c.PromptTimeout,
 		onPrompt:      c.OnPrompt,

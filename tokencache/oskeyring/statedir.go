@@ -63,8 +63,8 @@ type dirs struct {
 	// about says in its only entry where the sealing key is. Its locks are those of
 	// the keyring's items.
 	about *tokencache.Dir
-	// suffix is appended to the name of the key's item: two directories of one
-	// application have two keys.
+	// suffix is appended to the name of the application in the keyring, so that two
+	// directories have nothing in common: the lock is part of what an item is.
 	suffix string
 }
 
