@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+)
+
+// openLogin returns the login at a provider that is kept in a directory. Whoever
+// opens the same directory, provider and client ID shares the login, at the same
+// time or later.
+func openLogin(dir string, endpoint *transport.Endpoint, tell func(report)) (*transport.Source, error) {
+	store, err := tokencache.OpenDir(filepath.Join(dir, "logins"))
+	if err != nil {
+		return nil, err
+	}
+	cache, err := tokencache.New(store, tokencache.KeyFile(filepath.Join(dir, "key")))
+	if err != nil {
+		return nil, err
+	}
+	return transport.NewSource(transport.SourceConfig{
+		Cache:     cache,
+		Refresher: endpoint,
+		Logger:    slog.New(slog.DiscardHandler), // The timeline shows the events instead.
+		OnEvent: func(e transport.Event) {
+			tell(report{Event: e.Type, Generation: e.Generation, Expiry: e.Expiry, RetryAt: e.RetryAt, Err: text(e.Err)})
+		},
+	})
+}
+
+// A client is an http.Client that stays logged in, with one API to call.
+type client struct {
+	*http.Client
+	source *transport.Source
+	url    string
+	tell   func(report)
+}
+
+// newClient returns a client of the API at apiURL, which gets the access token.
+func newClient(source *transport.Source, apiURL string, tell func(report)) (*client, error) {
+	u, err := url.Parse(apiURL)
+	if err != nil {
+		return nil, err
+	}
+	rt, err := transport.New(transport.Config{Source: source, Origins: []string{u.Scheme + "://" + u.Host}})
+	if err != nil {
+		return nil, err
+	}
+	return &client{Client: &http.Client{Transport: rt, Timeout: 30 * time.Second}, source: source, url: apiURL, tell: tell}, nil
+}
+
+// closeLogin finishes what must not be interrupted, such as a refresh in flight.
+func closeLogin(ctx context.Context, source *transport.Source) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer cancel()
+	return source.Close(ctx)
+}
+
+// A report is something that happened to a client: an event of its login, or a
+// call.
+type report struct {
+	Event      transport.EventType `json:",omitempty"` // empty: a call
+	Generation uint64              `json:",omitempty"`
+	Expiry     time.Time           `json:",omitzero"`
+	RetryAt    time.Time           `json:",omitzero"`
+
+	Status string        `json:",omitempty"` // what the API answered
+	Err    string        `json:",omitempty"` // why the call failed
+	Took   time.Duration `json:",omitempty"`
+}
+
+// keepCalling calls the API about once per interval until ctx is done, and reports
+// each call.
+func (c *client) keepCalling(ctx context.Context, interval time.Duration) error {
+	for ctx.Err() == nil {
+		begun := time.Now()
+		status, err := c.call(ctx)
+		if err != nil && ctx.Err() != nil {
+			break // We broke this call off ourselves.
+		}
+		c.tell(report{Status: status, Err: text(err), Took: time.Since(begun)})
+		if errors.Is(err, transport.ErrLoginRequired) {
+			return err // No call can succeed any more.
+		}
+		pause := time.Duration((0.8 + 0.4*rand.Float64()) * float64(interval))
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+func (c *client) call(ctx context.Context) (status string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20)); err != nil {
+		return resp.Status, err
+	}
+	if resp.StatusCode >= 400 {
+		return resp.Status, fmt.Errorf("the API answered %s", resp.Status)
+	}
+	return resp.Status, nil
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// loopback reports whether host never leaves the machine.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

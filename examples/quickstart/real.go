@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stayauth/stayauth/transport"
+)
+
+// stayLoggedIn is the program with a real provider. It logs in, unless that was
+// done before, and then calls until ctx is done.
+func stayLoggedIn(ctx context.Context, o options, tl *timeline, stdin io.Reader) error {
+	config, err := os.UserConfigDir()
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(config, "stayauth-quickstart")
+	p, err := discover(ctx, o.issuer)
+	if err != nil {
+		return err
+	}
+	endpoint := p.Endpoint(o.clientID, o.secret, o.scopes...)
+	watch := &watch{tl: tl}
+	source, err := openLogin(dir, endpoint, watch.tell)
+	if err != nil {
+		return err
+	}
+	if o.logout {
+		if err := source.Logout(ctx); err != nil {
+			return err
+		}
+		tl.text("The login is ended.")
+		return nil
+	}
+	c, err := newClient(source, o.url, watch.tell)
+	if err != nil {
+		return err
+	}
+	status, err := source.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if status.State == transport.StateEmpty || status.State == transport.StateDead {
+		rec, err := logIn(ctx, p, endpoint, "http://127.0.0.1/callback", pasted(tl, stdin))
+		if err != nil {
+			return err
+		}
+		if err := source.Login(ctx, rec); err != nil {
+			return err
+		}
+		tl.text("Logged in. The login is stored, sealed, below %s: the next run needs none.", dir)
+	} else {
+		tl.text("Logged in since %s, renewed %d times: no login needed.",
+			status.AuthorizedAt.Local().Format(time.DateTime), status.Generation-1)
+	}
+	tl.text("Calling %s every %v, until Ctrl-C.", o.url, o.every)
+	tl.print(legend)
+	err = errors.Join(c.keepCalling(ctx, o.every), closeLogin(ctx, source))
+	tl.finish()
+	return errors.Join(err, watch.summary())
+}
+
+// pasted is a visit by somebody who copies the URLs between here and a browser.
+func pasted(tl *timeline, stdin io.Reader) visit {
+	return func(ctx context.Context, authURL string) (string, error) {
+		tl.text("Open this address in a browser, and log in:")
+		tl.print("\n" + authURL + "\n")
+		tl.text("In the end the browser shows an error, because nothing listens where it is sent to. " +
+			"Copy the address that it shows then, and paste it here:")
+		line := make(chan string, 1)
+		go func() {
+			s, _ := bufio.NewReader(stdin).ReadString('\n')
+			line <- strings.TrimSpace(s)
+		}()
+		select {
+		case s := <-line:
+			return s, nil
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		}
+	}
+}
+
+// A watch shows and counts what happens to a client.
+type watch struct {
+	tl *timeline
+
+	mu                     sync.Mutex
+	calls, failed, renewed int
+	problem                string
+}
+
+func (w *watch) tell(r report) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch r.Event {
+	case "":
+		w.calls++
+		if r.Err == "" {
+			w.tl.mark("", markCall)
+			w.problem = ""
+			return
+		}
+		w.failed++
+		w.tl.mark("", markFailed)
+		if r.Err != w.problem { // Once is enough.
+			w.tl.note(markFailed, "%s", r.Err)
+		}
+		w.problem = r.Err
+	case transport.EventRefreshed:
+		w.renewed++
+		w.tl.mark("", markRenewed)
+		w.tl.note(markRenewed, "renewed, generation %d%s", r.Generation, goodUntil(r.Expiry))
+	case transport.EventAdopted:
+		w.tl.mark("", markAdopted)
+		w.tl.note(markAdopted, "renewed by another process, generation %d%s", r.Generation, goodUntil(r.Expiry))
+	case transport.EventOutage, transport.EventLoginRequired, transport.EventUnsaved:
+		w.tl.mark("", markRefused)
+		w.tl.note(markRefused, "%s", r.Err)
+	case transport.EventRecovered:
+		w.tl.note(' ', "the provider is back")
+	case transport.EventSaved:
+		w.tl.note(' ', "the login is stored again")
+	}
+}
+
+func goodUntil(expiry time.Time) string {
+	if expiry.IsZero() {
+		return ""
+	}
+	return ", good until " + expiry.Local().Format(time.TimeOnly)
+}
+
+func (w *watch) summary() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tl.text("%d calls, %d failed, %d renewals by this process.", w.calls, w.failed, w.renewed)
+	if w.failed > 0 {
+		return fmt.Errorf("%d of %d calls failed", w.failed, w.calls)
+	}
+	return nil
+}

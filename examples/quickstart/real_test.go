@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+// use runs the program once against srv. The user opens the address that is shown,
+// pastes what follow makes of it, and presses Ctrl-C after some calls.
+func use(t *testing.T, srv *oauthtest.Server, o options, follow func(authURL string) string) (screen string, asked bool, err error) {
+	t.Helper()
+	ctx, ctrlC := context.WithTimeout(t.Context(), time.Minute)
+	defer ctrlC()
+	stdin, typing := io.Pipe()
+	defer stdin.Close()
+	var out bytes.Buffer
+	tl := plainTimeline(writerFunc(func(p []byte) (int, error) {
+		for line := range strings.Lines(string(p)) {
+			if strings.Contains(line, "/authorize?") {
+				asked = true
+				go io.WriteString(typing, follow(strings.TrimSpace(line))+"\n")
+			}
+		}
+		return out.Write(p)
+	}))
+
+	enough := srv.Counts().APICalls + 15
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil && srv.Counts().APICalls < enough {
+			time.Sleep(time.Millisecond)
+		}
+		ctrlC()
+	}()
+	err = stayLoggedIn(ctx, o, tl, stdin)
+	ctrlC()
+	<-done
+	t.Logf("screen:\n%s", &out)
+	wantNoSecret(t, strings.ReplaceAll(out.String(), o.clientID, ""), srv.Secrets())
+	return out.String(), asked, err
+}
+
+// realProvider is a provider that the program knows only the issuer of, and a user
+// who has never used the program.
+func realProvider(t *testing.T) (*oauthtest.Server, options) {
+	t.Helper()
+	home := t.TempDir()
+	for _, name := range []string{"HOME", "XDG_CONFIG_HOME", "AppData"} {
+		t.Setenv(name, home)
+	}
+	srv := oauthtest.New(oauthtest.Config{Policy: oauthtest.StrictFamily, Scope: "api offline_access"})
+	if err := srv.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(srv.Close)
+	return srv, options{
+		issuer: srv.URL(), clientID: srv.ClientID(), secret: tokencache.Secret(srv.ClientSecret()),
+		scopes: []string{"api", "offline_access"}, url: srv.APIURL() + "/me", every: time.Millisecond,
+	}
+}
+
+func approve(t *testing.T) func(string) string {
+	return func(authURL string) string {
+		back, err := visitAlone(t.Context(), authURL)
+		if err != nil {
+			t.Error(err)
+		}
+		return back
+	}
+}
+
+func TestRealProvider(t *testing.T) {
+	srv, o := realProvider(t)
+	screen, asked, err := use(t, srv, o, approve(t))
+	if err != nil || !asked || !strings.Contains(screen, " 0 failed") {
+		t.Fatalf("first run: asked to log in: %v, error: %v", asked, err)
+	}
+	if _, asked, err := use(t, srv, o, approve(t)); err != nil || asked {
+		t.Fatalf("second run: asked to log in: %v, error: %v", asked, err)
+	}
+
+	o.logout, o.url = true, ""
+	tokens := srv.Current(account)
+	if _, _, err := use(t, srv, o, approve(t)); err != nil {
+		t.Fatal(err)
+	}
+	if srv.Valid(tokens.AccessToken) || srv.Valid(tokens.RefreshToken) {
+		t.Error("the tokens outlive the logout")
+	}
+	o.logout, o.url = false, srv.APIURL()
+	if _, asked, err := use(t, srv, o, approve(t)); err != nil || !asked {
+		t.Errorf("after the logout: asked to log in: %v, error: %v", asked, err)
+	}
+	if c := srv.Counts(); c.Reuses != 0 {
+		t.Errorf("the provider counted %+v", c)
+	}
+}
+
+// The calls go on while the API fails, and the exit status tells.
+func TestRealProviderWithBadAPI(t *testing.T) {
+	srv, o := realProvider(t)
+	srv.Fault("/api", 2, oauthtest.Status(http.StatusBadGateway, 0))
+	screen, _, err := use(t, srv, o, approve(t))
+	if err == nil || exitStatus(t.Context(), io.Discard, err) != 1 {
+		t.Errorf("error %v, want exit status 1", err)
+	}
+	if n := strings.Count(screen, "the API answered 502"); n != 1 {
+		t.Errorf("the failure was told %d times, want 1", n)
+	}
+}
+
+func TestLoginRefusesForgedAnswers(t *testing.T) {
+	for name, c := range map[string]struct{ old, new, want string }{
+		"state":        {"state=", "state=x", "belongs to another login"},
+		"issuer":       {"iss=http", "iss=https", "not from this provider"},
+		"no issuer":    {"iss=", "is=", "not from this provider"},
+		"other place":  {"http://127.0.0.1/", "http://example.com/", "not the URL"},
+		"no agreement": {"code=", "error=access_denied&c=", `"access_denied"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv, o := realProvider(t)
+			_, _, err := use(t, srv, o, func(authURL string) string {
+				return strings.Replace(approve(t)(authURL), c.old, c.new, 1)
+			})
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+			if n := srv.Counts().TokenRequests; n != 0 {
+				t.Errorf("%d codes were exchanged", n)
+			}
+		})
+	}
+}
+
+func TestDiscoveryRefusesAnotherIssuer(t *testing.T) {
+	srv, o := realProvider(t)
+	o.issuer += "/" // Equal means equal: RFC 8414 section 3.3.
+	_, _, err := use(t, srv, o, approve(t))
+	if err == nil || !strings.Contains(err.Error(), srv.URL()) {
+		t.Errorf("got %v, want an error with the provider's own name", err)
+	}
+}
