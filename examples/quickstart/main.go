@@ -124,7 +124,7 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (options
 	fs.SetOutput(io.Discard) // Errors are reported once, by exitStatus.
 	fs.StringVar(&o.issuer, "issuer", "", "issuer `URL` of the provider; its endpoints are discovered")
 	fs.StringVar(&o.clientID, "client-id", "", "`ID` of this program at the provider")
-	fs.StringVar(&secret, "client-secret", "", "secret of this program, if it has one. Better set\n"+
+	fs.StringVar(&secret, "client-secret", "", "`secret` of this program, if it has one. Better set\n"+
 		secretVar+": others can see the arguments of a process")
 	fs.StringVar(&scope, "scope", "", "`scopes` to ask for, separated by spaces. Many providers issue a\nrefresh token only for offline_access")
 	fs.StringVar(&o.url, "url", "", "`URL` to call; the token goes to its scheme, host and port only")

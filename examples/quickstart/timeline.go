@@ -149,6 +149,9 @@ func (t *timeline) printRow(r *row) {
 // erase removes the rows from the screen, and draw puts them back below whatever
 // was written meanwhile. t.mu is held.
 func (t *timeline) erase() {
+	if t.drawn > 0 {
+		io.WriteString(t.out, "\r\x1b[2K") // A terminal shows Ctrl-C as ^C.
+	}
 	for ; t.drawn > 0; t.drawn-- {
 		io.WriteString(t.out, "\x1b[1A\x1b[2K")
 	}
