@@ -266,6 +266,9 @@ func successor(cur, answer *tokencache.Record, refused tokencache.Secret) *token
 	// An answer without a refresh token, scope or identity leaves those as they are
 	// (RFC 6749 sections 5.1 and 6, OpenID Connect Core section 12.2).
 	if answer.RefreshToken != "" {
+		if answer.RefreshToken != next.RefreshToken {
+			next.RefreshExpiry = time.Time{} // that of the old one
+		}
 		next.RefreshToken = answer.RefreshToken
 	}
 	if !answer.RefreshExpiry.IsZero() {
