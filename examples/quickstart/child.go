@@ -12,6 +12,8 @@ import (
 	"os/signal"
 	"sync"
 	"time"
+
+	"github.com/stayauth/stayauth/transport/provider"
 )
 
 // childVar holds a childConfig when the program is to be the second process.
@@ -42,7 +44,7 @@ func childMain(conf string, in io.Reader, out io.Writer) error {
 		io.Copy(io.Discard, in)
 		cancel()
 	}()
-	p, err := discover(ctx, cfg.Issuer)
+	p, err := provider.Discover(ctx, cfg.Issuer)
 	if err != nil {
 		return err
 	}

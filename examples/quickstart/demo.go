@@ -10,6 +10,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/provider"
 )
 
 // account is who logs in when nobody says who: see oauthtest.
@@ -85,7 +86,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		title, text string
 		run         func(context.Context) error
 	}{
-		{"Log in", "With an authorization code and PKCE, as a browser would. This happens once.", d.logIn},
+		{"Log in", "With an authorization code and PKCE; the program is its own browser. This happens once.", d.logIn},
 		{"Tokens are renewed in the background", fmt.Sprintf("The provider asks for a new token every %v. "+
 			"The calls go on with the old one meanwhile.", d.at(renewInterval)), d.renewals},
 		{"The provider is down", "No token can be had. The one at hand is good for a while, so the calls go on.", d.outage},
@@ -105,13 +106,13 @@ func (d *demo) run(ctx context.Context) (err error) {
 }
 
 func (d *demo) logIn(ctx context.Context) error {
-	p, err := discover(ctx, d.provider.URL())
+	p, err := provider.Discover(ctx, d.provider.URL())
 	if err != nil {
 		return err
 	}
 	d.endpoint = p.Endpoint(d.provider.ClientID(), tokencache.Secret(d.provider.ClientSecret()))
 	d.provider.askToRefreshIn(d.at(renewInterval))
-	rec, err := logIn(ctx, p, d.endpoint, "http://127.0.0.1/callback", visitAlone)
+	rec, err := logInAlone(ctx, p, d.endpoint)
 	if err != nil {
 		return err
 	}

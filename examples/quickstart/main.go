@@ -88,7 +88,7 @@ func run(args []string, getenv func(string) string, stdout *os.File, stderr io.W
 	if o.issuer == "" {
 		err = newDemo(tl, 1).run(ctx)
 	} else {
-		err = stayLoggedIn(ctx, o, tl, os.Stdin)
+		err = stayLoggedIn(ctx, o, tl, nil)
 	}
 	return exitStatus(ctx, stderr, err)
 }

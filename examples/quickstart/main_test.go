@@ -13,6 +13,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/provider"
 )
 
 // TestMain lets the test binary be the second process of the demonstration.
@@ -104,12 +105,12 @@ func TestSummaryTellsFailures(t *testing.T) {
 
 func logInAgain(t *testing.T, d *demo) *tokencache.Record {
 	t.Helper()
-	p, err := discover(t.Context(), d.provider.URL())
+	p, err := provider.Discover(t.Context(), d.provider.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.endpoint = p.Endpoint(d.provider.ClientID(), "")
-	rec, err := logIn(t.Context(), p, d.endpoint, "http://127.0.0.1/callback", visitAlone)
+	rec, err := logInAlone(t.Context(), p, d.endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +148,7 @@ type writerFunc func([]byte) (int, error)
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestFlags(t *testing.T) {
-	provider := []string{"-issuer", "https://login.example.com", "-client-id", "app"}
+	known := []string{"-issuer", "https://login.example.com", "-client-id", "app"}
 	for _, c := range []struct {
 		name   string
 		args   []string
@@ -156,20 +157,20 @@ func TestFlags(t *testing.T) {
 	}{
 		{"nothing", nil, "", ""},
 		{"nothing, with a secret in the environment", nil, "s3cret", ""},
-		{"all", append(provider, "-client-secret", "s3cret", "-scope", "a b", "-url", "https://api.example.com/me"), "", ""},
+		{"all", append(known, "-client-secret", "s3cret", "-scope", "a b", "-url", "https://api.example.com/me"), "", ""},
 		{"loopback", []string{"-issuer", "http://127.0.0.1:80", "-client-id", "app", "-url", "http://[::1]:81/"}, "s3cret", ""},
-		{"logout", append(provider, "-logout"), "", ""},
+		{"logout", append(known, "-logout"), "", ""},
 		{"unknown", []string{"-verbose"}, "", "-verbose"},
 		{"not a flag", []string{"demo"}, "", `"demo" is not a flag`},
 		{"no issuer", []string{"-url", "https://api.example.com"}, "", "-issuer is missing"},
 		{"logout without issuer", []string{"-logout"}, "", "-issuer is missing"},
-		{"no client", provider[:2], "", "-client-id is missing"},
-		{"no url", provider, "", "-url is missing"},
-		{"logout and url", append(provider, "-logout", "-url", "https://api.example.com"), "", "remove -url"},
-		{"two secrets", append(provider, "-client-secret", "s3cret", "-url", "https://api.example.com"), "s3cret", "both set"},
+		{"no client", known[:2], "", "-client-id is missing"},
+		{"no url", known, "", "-url is missing"},
+		{"logout and url", append(known, "-logout", "-url", "https://api.example.com"), "", "remove -url"},
+		{"two secrets", append(known, "-client-secret", "s3cret", "-url", "https://api.example.com"), "s3cret", "both set"},
 		{"issuer without scheme", []string{"-issuer", "login.example.com", "-client-id", "app", "-url", "https://api.example.com"}, "", "-issuer must be a complete URL"},
-		{"http", append(provider, "-url", "http://api.example.com"), "", "-url must be https"},
-		{"password", append(provider, "-url", "https://me:s3cret@api.example.com"), "", "-url must not hold"},
+		{"http", append(known, "-url", "http://api.example.com"), "", "-url must be https"},
+		{"password", append(known, "-url", "https://me:s3cret@api.example.com"), "", "-url must not hold"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			getenv := func(string) string { return c.secret }

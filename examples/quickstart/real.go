@@ -1,29 +1,30 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/login"
+	"github.com/stayauth/stayauth/transport/provider"
 )
 
 // stayLoggedIn is the program with a real provider. It logs in, unless that was
-// done before, and then calls until ctx is done.
-func stayLoggedIn(ctx context.Context, o options, tl *timeline, stdin io.Reader) error {
+// done before, and then calls until ctx is done. open is nil for the browser of the
+// desktop.
+func stayLoggedIn(ctx context.Context, o options, tl *timeline, open func(ctx context.Context, url string) error) error {
 	config, err := os.UserConfigDir()
 	if err != nil {
 		return err
 	}
 	dir := filepath.Join(config, "stayauth-quickstart")
-	p, err := discover(ctx, o.issuer)
+	metadata := provider.Discovery{Dir: filepath.Join(dir, "providers")} // The program also starts while the provider is down.
+	p, err := metadata.Provider(ctx, o.issuer)
 	if err != nil {
 		return err
 	}
@@ -49,7 +50,7 @@ func stayLoggedIn(ctx context.Context, o options, tl *timeline, stdin io.Reader)
 		return err
 	}
 	if status.State == transport.StateEmpty || status.State == transport.StateDead {
-		rec, err := logIn(ctx, p, endpoint, "http://127.0.0.1/callback", pasted(tl, stdin))
+		rec, err := login.Loopback(ctx, login.Config{Provider: p, Endpoint: endpoint, Open: open, Out: tl.out})
 		if err != nil {
 			return err
 		}
@@ -66,27 +67,6 @@ func stayLoggedIn(ctx context.Context, o options, tl *timeline, stdin io.Reader)
 	err = errors.Join(c.keepCalling(ctx, o.every), closeLogin(ctx, source))
 	tl.finish()
 	return errors.Join(err, watch.summary())
-}
-
-// pasted is a visit by somebody who copies the URLs between here and a browser.
-func pasted(tl *timeline, stdin io.Reader) visit {
-	return func(ctx context.Context, authURL string) (string, error) {
-		tl.text("Open this address in a browser, and log in:")
-		tl.print("\n" + authURL + "\n")
-		tl.text("In the end the browser shows an error, because nothing listens where it is sent to. " +
-			"Copy the address that it shows then, and paste it here:")
-		line := make(chan string, 1)
-		go func() {
-			s, _ := bufio.NewReader(stdin).ReadString('\n')
-			line <- strings.TrimSpace(s)
-		}()
-		select {
-		case s := <-line:
-			return s, nil
-		case <-ctx.Done():
-			return "", context.Cause(ctx)
-		}
-	}
 }
 
 // A watch shows and counts what happens to a client.
