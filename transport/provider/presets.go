@@ -74,7 +74,7 @@ func Microsoft(tenant string) *Provider {
 // "example.eu.auth0.com", or a custom domain of it.
 //
 // It asks for the scope offline_access; the API must allow offline access as well.
-// To get a token for your own API name it, once per login, and list its origin:
+// To get a token for an API of your own, name it and list its origin:
 //
 //	p.AuthParams.Set("audience", "https://api.example.com")
 //	p.Origins = append(p.Origins, "https://api.example.com")
