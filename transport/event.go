@@ -38,7 +38,7 @@ type Event struct {
 
 // emit tells the log and OnEvent. s.mu is not held.
 func (s *Source) emit(e Event) {
-	e.Key = s.cfg.Key
+	e.Key = s.key()
 	level := slog.LevelDebug
 	switch e.Type {
 	case EventLoginRequired, EventOutage, EventRecovered, EventUnsaved, EventSaved:

@@ -164,6 +164,9 @@ func (s *Source) settle(f *flight, old *snapshot) (events []Event) {
 	}
 	// The error gets its time of the next attempt; it is shared, so on a copy.
 	first := s.outage == nil
+	if s.backoff == nil {
+		s.backoff = newBackoff(time.Second, 2*time.Minute)
+	}
 	wait := s.backoff.NextBackOff()
 	switch e.Kind {
 	case ErrMisconfigured, ErrLoginRequired:
@@ -184,8 +187,7 @@ func (s *Source) settle(f *flight, old *snapshot) (events []Event) {
 // calm forgets the troubles of the past. s.mu is held.
 func (s *Source) calm() {
 	s.outage, s.dead, s.refused, s.failed = nil, nil, nil, 0
-	s.lookAt = time.Time{}
-	s.backoff.Reset()
+	s.lookAt, s.backoff = time.Time{}, nil
 }
 
 const (

@@ -82,7 +82,9 @@ func (s *Source) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.closed {
 		s.closed = true
-		close(s.stop)
+		if s.stop != nil {
+			close(s.stop)
+		}
 	}
 	s.mu.Unlock()
 	if err := s.Flush(ctx); err != nil {

@@ -47,11 +47,11 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 	}
 	defer unlock()
 	for {
-		_, version, err := s.cfg.Cache.Load(ctx, s.cfg.Key)
+		_, version, err := s.cfg.Cache.Load(ctx, s.key())
 		if err != nil && !errors.Is(err, tokencache.ErrNotFound) {
 			return storageError("login", err)
 		}
-		_, err = s.cfg.Cache.Save(ctx, s.cfg.Key, next, version)
+		_, err = s.cfg.Cache.Save(ctx, s.key(), next, version)
 		if errors.Is(err, tokencache.ErrConflict) && ctx.Err() == nil {
 			continue // A login goes before whatever came between.
 		}
@@ -89,7 +89,7 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 		return err
 	}
 	defer unlock()
-	rec, version, err := s.cfg.Cache.Load(ctx, s.cfg.Key)
+	rec, version, err := s.cfg.Cache.Load(ctx, s.key())
 	switch {
 	case errors.Is(err, tokencache.ErrNotFound):
 	case errors.Is(err, tokencache.ErrCorrupt) && !revoke:
@@ -104,7 +104,7 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 			return err
 		}
 	}
-	if err := s.cfg.Cache.Delete(ctx, s.cfg.Key, version); err != nil {
+	if err := s.cfg.Cache.Delete(ctx, s.key(), version); err != nil {
 		return storageError("logout", err)
 	}
 	s.settled()

@@ -115,14 +115,14 @@ func TestBadConfig(t *testing.T) {
 			return err
 		}},
 		{"SourceConfig.Key.ClientID", func() error {
-			cfg := s.cfg
+			cfg := *s.cfg
 			cfg.Key.ClientID = "another"
 			_, err := NewSource(cfg)
 			return err
 		}},
-		{"SourceConfig.Lead", func() error { cfg := s.cfg; cfg.Lead = -1; _, err := NewSource(cfg); return err }},
-		{"SourceConfig.Skew", func() error { cfg := s.cfg; cfg.Skew = -1; _, err := NewSource(cfg); return err }},
-		{"SourceConfig.Timeout", func() error { cfg := s.cfg; cfg.Timeout = -1; _, err := NewSource(cfg); return err }},
+		{"SourceConfig.Lead", func() error { cfg := *s.cfg; cfg.Lead = -1; _, err := NewSource(cfg); return err }},
+		{"SourceConfig.Skew", func() error { cfg := *s.cfg; cfg.Skew = -1; _, err := NewSource(cfg); return err }},
+		{"SourceConfig.Timeout", func() error { cfg := *s.cfg; cfg.Timeout = -1; _, err := NewSource(cfg); return err }},
 	} {
 		err := tt.make()
 		e, ok := errors.AsType[*Error](err)

@@ -16,7 +16,7 @@ import (
 // critical section can tell.
 func (s *Source) look(ctx context.Context, refused tokencache.Secret) (*snapshot, error) {
 	cur := s.cur.Load()
-	rec, _, err := s.cfg.Cache.Load(ctx, s.cfg.Key)
+	rec, _, err := s.cfg.Cache.Load(ctx, s.key())
 	switch {
 	case errors.Is(err, tokencache.ErrNotFound):
 		if err := s.cfg.Refresher.Check(nil); cur == nil && err != nil {
@@ -141,7 +141,7 @@ func (s *Source) lock(ctx context.Context) (unlock func(), err error) {
 	if s.pending != nil && s.pending.unlock != nil {
 		return func() { <-s.turn }, nil
 	}
-	release, err := s.cfg.Cache.Lock(ctx, s.cfg.Key)
+	release, err := s.cfg.Cache.Lock(ctx, s.key())
 	if err != nil {
 		<-s.turn
 		if ctx.Err() != nil {
@@ -165,7 +165,7 @@ func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Versi
 	if s.pending != nil {
 		return s.pending.rec, s.pending.version, nil
 	}
-	rec, version, err := s.cfg.Cache.Load(ctx, s.cfg.Key)
+	rec, version, err := s.cfg.Cache.Load(ctx, s.key())
 	if errors.Is(err, tokencache.ErrNotFound) {
 		s.cur.Store(nil) // Logged out, by whichever process.
 		return nil, "", nil
@@ -198,7 +198,7 @@ func (s *Source) spendable(cur *tokencache.Record) error {
 // prepare makes sure that an answer can be stored, and leaves the note that a
 // refresh is in flight.
 func (s *Source) prepare(ctx context.Context, cur *tokencache.Record, version tokencache.Version) (tokencache.Version, error) {
-	if err := s.cfg.Cache.Preflight(ctx, s.cfg.Key, cur); err != nil {
+	if err := s.cfg.Cache.Preflight(ctx, s.key(), cur); err != nil {
 		return "", storageError("preflight", err)
 	}
 	if cur.Attempt != nil {
@@ -206,7 +206,7 @@ func (s *Source) prepare(ctx context.Context, cur *tokencache.Record, version to
 	}
 	note := cur.Clone()
 	note.Attempt = &tokencache.Attempt{At: wallNow(), PID: os.Getpid()}
-	version, err := s.cfg.Cache.Save(ctx, s.cfg.Key, note, version)
+	version, err := s.cfg.Cache.Save(ctx, s.key(), note, version)
 	if err != nil {
 		return "", storageError("journal", err)
 	}
@@ -323,7 +323,7 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 		}
 		next.Tombstone = &tokencache.Tombstone{At: wallNow(), Code: cause.Code, Description: cause.Description, Interrupted: unknown}
 		if err == nil {
-			_, err = s.cfg.Cache.Save(ctx, s.cfg.Key, next, v)
+			_, err = s.cfg.Cache.Save(ctx, s.key(), next, v)
 		}
 		if errors.Is(err, tokencache.ErrConflict) {
 			return true, nil
@@ -341,7 +341,7 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 			break
 		}
 		// Not spent for certain, so the note would mislead whoever reads it later.
-		_, err := s.cfg.Cache.Save(ctx, s.cfg.Key, next, version)
+		_, err := s.cfg.Cache.Save(ctx, s.key(), next, version)
 		if err != nil && !errors.Is(err, tokencache.ErrConflict) {
 			s.cfg.Logger.Warn("stayauth: the journal could not be cleared", "err", err)
 		}

@@ -52,7 +52,7 @@ func (s *Source) trySave(ctx context.Context, next *tokencache.Record, version t
 	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
 	for range 3 {
-		_, err := s.cfg.Cache.Save(ctx, s.cfg.Key, next, version)
+		_, err := s.cfg.Cache.Save(ctx, s.key(), next, version)
 		if err == nil {
 			return next, nil
 		}
@@ -61,7 +61,7 @@ func (s *Source) trySave(ctx context.Context, next *tokencache.Record, version t
 		}
 		// Either an earlier attempt succeeded although its answer was lost, or somebody
 		// wrote without the lock.
-		stored, v, err := s.cfg.Cache.Load(ctx, s.cfg.Key)
+		stored, v, err := s.cfg.Cache.Load(ctx, s.key())
 		switch {
 		case errors.Is(err, tokencache.ErrNotFound):
 			return nil, nil // A logout wins over a refresh.
@@ -90,21 +90,27 @@ func (s *Source) keep(next *tokencache.Record, version tokencache.Version, cause
 		Remedy: "the new refresh token is only in memory; make the cache writable and keep this process running until it is saved"}
 	s.mu.Lock()
 	s.unsaved = err
+	if s.stop == nil {
+		s.stop = make(chan struct{})
+	}
+	stop, closed := s.stop, s.closed
 	s.mu.Unlock()
 	if first {
 		s.emit(Event{Type: EventUnsaved, Generation: next.Generation, Err: err})
-		s.work.Go(s.saver)
+		if !closed { // Else Close makes the last attempt.
+			s.work.Go(func() { s.saver(stop) })
+		}
 	}
 }
 
 // saver retries the save until it succeeds or the Source is closed.
-func (s *Source) saver() {
+func (s *Source) saver(stop <-chan struct{}) {
 	retry := newBackoff(saveRetryFirst, saveRetryMax)
 	for {
 		timer := time.NewTimer(max(retry.NextBackOff(), saveRetryFirst/10))
 		select {
 		case <-timer.C:
-		case <-s.stop:
+		case <-stop:
 			timer.Stop()
 			return
 		}

@@ -57,7 +57,9 @@ type SourceConfig struct {
 // concurrent use; many Sources, in many processes, may share one login through
 // their cache. A Source needs no goroutine while it is idle.
 type Source struct {
-	cfg SourceConfig
+	// cfg is shared by the Sources of a Pool, and account is which of them this is.
+	cfg     *SourceConfig
+	account string
 
 	// cur is the token in use, nil while none is known. Readers need nothing else.
 	cur atomic.Pointer[snapshot]
@@ -78,27 +80,48 @@ type Source struct {
 	dead    *Error             // why a login is required
 	refused *tokencache.Record // the record whose refresh token the provider refused
 	lookAt  time.Time
-	backoff *backoff.ExponentialBackOff
-	failed  int // consecutive flights that failed for a passing reason
+	backoff *backoff.ExponentialBackOff // nil while there is no outage
+	failed  int                         // consecutive flights that failed for a passing reason
 	unsaved error
-	stop    chan struct{}  // closed by Close
+	stop    chan struct{}  // made for the saver, closed by Close
 	work    sync.WaitGroup // flights and the saver
 }
 
 // NewSource returns a Source. It does no I/O: the login is read from the cache
 // when a token is first needed.
 func NewSource(cfg SourceConfig) (*Source, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	return newSource(&cfg, cfg.Key.Account), nil
+}
+
+// newSource returns the Source of an account. A Pool has very many of them, so it
+// makes nothing that an idle login can do without.
+func newSource(cfg *SourceConfig, account string) *Source {
+	return &Source{cfg: cfg, account: account, turn: make(chan struct{}, 1)}
+}
+
+// key returns the key of the login.
+func (s *Source) key() tokencache.Key {
+	k := s.cfg.Key
+	k.Account = s.account
+	return k
+}
+
+// complete checks cfg and fills in the defaults.
+func (cfg *SourceConfig) complete() error {
 	bad := func(field, remedy string) error {
 		return &Error{Kind: ErrMisconfigured, Op: "config", Field: "SourceConfig." + field, Remedy: remedy}
 	}
 	if cfg.Cache == nil {
-		return nil, bad("Cache", "set it: without a cache a rotated refresh token is lost when the process ends")
+		return bad("Cache", "set it: without a cache a rotated refresh token is lost when the process ends")
 	}
 	if cfg.Refresher == nil {
-		return nil, bad("Refresher", "set it, to an *Endpoint for instance")
+		return bad("Refresher", "set it, to an *Endpoint for instance")
 	}
 	if err := cfg.Refresher.Check(nil); err != nil && !errors.Is(err, ErrLoginRequired) {
-		return nil, err
+		return err
 	}
 	if id, ok := cfg.Refresher.(identifier); ok {
 		issuer, clientID, _ := id.identity()
@@ -109,18 +132,18 @@ func NewSource(cfg SourceConfig) (*Source, error) {
 			cfg.Key.ClientID = clientID
 		}
 		if cfg.Key.ClientID != clientID {
-			return nil, bad("Key.ClientID", "leave it empty or make it equal to the endpoint's ClientID")
+			return bad("Key.ClientID", "leave it empty or make it equal to the endpoint's ClientID")
 		}
 	}
 	if cfg.Key.Issuer == "" || cfg.Key.ClientID == "" {
-		return nil, bad("Key", "set Issuer and ClientID: this Refresher does not tell them")
+		return bad("Key", "set Issuer and ClientID: this Refresher does not tell them")
 	}
 	for _, d := range []struct {
 		field string
 		value time.Duration
 	}{{"Lead", cfg.Lead}, {"Skew", cfg.Skew}, {"Timeout", cfg.Timeout}} {
 		if d.value < 0 {
-			return nil, bad(d.field, "use a positive duration, or 0 for the default")
+			return bad(d.field, "use a positive duration, or 0 for the default")
 		}
 	}
 	if cfg.Timeout == 0 {
@@ -129,12 +152,7 @@ func NewSource(cfg SourceConfig) (*Source, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	return &Source{
-		cfg:     cfg,
-		turn:    make(chan struct{}, 1),
-		stop:    make(chan struct{}),
-		backoff: newBackoff(time.Second, 2*time.Minute),
-	}, nil
+	return nil
 }
 
 // An identifier is a Refresher that knows which entry of the cache is its own,
@@ -145,7 +163,7 @@ type identifier interface {
 
 // Format prints which login this is, whatever the verb, and nothing secret.
 func (s *Source) Format(f fmt.State, _ rune) {
-	fmt.Fprintf(f, "Source{Issuer: %q, ClientID: %q, Account: %q}", s.cfg.Key.Issuer, s.cfg.Key.ClientID, s.cfg.Key.Account)
+	fmt.Fprintf(f, "Source{Issuer: %q, ClientID: %q, Account: %q}", s.cfg.Key.Issuer, s.cfg.Key.ClientID, s.account)
 }
 
 // A Token is an access token to use now. Its secret prints as "[redacted]".

@@ -42,9 +42,9 @@ type Status struct {
 // Status returns the state of the login. It asks the cache, never the provider.
 // In the states outage and dead the access token may still be good.
 func (s *Source) Status(ctx context.Context) (Status, error) {
-	st := Status{State: StateEmpty, Key: s.cfg.Key}
+	st := Status{State: StateEmpty, Key: s.key()}
 	snap := s.cur.Load()
-	rec, _, err := s.cfg.Cache.Load(ctx, s.cfg.Key)
+	rec, _, err := s.cfg.Cache.Load(ctx, s.key())
 	switch {
 	case err == nil && (snap == nil || newer(rec, snap.rec)):
 		snap = s.snapshot(rec)
