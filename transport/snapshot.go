@@ -30,9 +30,13 @@ func wallNow() time.Time { return time.Now().Round(0) }
 
 // newSnapshot decides when rec is to be refreshed.
 func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
+	const scheme = "Bearer "
+	header := scheme + string(rec.AccessToken)
+	shared := *rec // An access token may be kilobytes long: one copy in memory is enough.
+	shared.AccessToken = tokencache.Secret(header[len(scheme):])
 	s := &snapshot{
-		rec:       rec,
-		header:    []string{"Bearer " + string(rec.AccessToken)},
+		rec:       &shared,
+		header:    []string{header},
 		notBefore: math.MinInt64,
 		refreshAt: math.MaxInt64,
 		useBefore: math.MaxInt64,
