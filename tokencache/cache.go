@@ -46,6 +46,7 @@ func (c *Cache) Load(ctx context.Context, key Key) (*Record, Version, error) {
 	if r.Key != key {
 		return nil, v, fmt.Errorf("entry %q: %w: it holds the record of another key", name, ErrCorrupt)
 	}
+	r.Key = key // equal, but its strings are in memory already
 	return r, v, nil
 }
 
