@@ -5,6 +5,33 @@
 //	endpoint := p.Endpoint("my-app", "", "read", "write")
 //	source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: endpoint})
 //
-//	tokens, err := login.Loopback(ctx, login.Config{Provider: p, Endpoint: endpoint, Cache: cache})
+//	tokens, err := login.Auto(ctx, login.Config{Provider: p, Endpoint: endpoint, Cache: cache})
 //	err = source.Login(ctx, tokens)
+//
+// # Which way
+//
+//   - [Loopback] is for programs on the user's own machine: the browser opens, the
+//     user agrees, and the program goes on.
+//   - [Device] is for machines without a browser: the user enters a short code on
+//     another device. Not every provider has it, and it is the one way that can be
+//     abused for phishing: somebody starts a login and sends the code to a victim.
+//   - [Paste] is for machines without a browser too, with any provider: the user opens
+//     a page elsewhere, and copies the address that it ends at.
+//   - [Auto] looks at where the program runs, chooses, and says what it chose.
+//
+// In all of them the user logs in at the provider, in a browser that the program has
+// no part in: it never sees a password (RFC 8252 section 8.12). There is no password
+// grant and no implicit grant here (RFC 9700 sections 2.1.2 and 2.4).
+//
+// # What protects a login
+//
+// An authorization code is useless to whoever sees it, because only this attempt has
+// the verifier that belongs to it (PKCE with S256, RFC 7636). An answer is believed
+// only if it has the state of this attempt, and if it comes from the issuer that was
+// asked (RFC 9207). The listener of Loopback is bound to a loopback address, takes
+// one answer, and closes. The page that the browser ends on has neither a token nor a
+// code in it, in its address, or in the history.
+//
+// The address that is opened is not a secret, but other users of the machine may see
+// it in the list of processes, and with it the state. Config.PAR keeps it from them.
 package login

@@ -46,7 +46,8 @@ type Config struct {
 	// and not through the browser (RFC 9126). Default: if Provider.RequirePAR.
 	PAR bool
 
-	// Timeout is how long the user has. Default: 10 minutes.
+	// Timeout is how long the user has. Default: 10 minutes, or in Device as long as
+	// the provider accepts the code.
 	Timeout time.Duration
 
 	// Open shows a URL to the user in a browser. It must not wait for the browser to
@@ -106,13 +107,13 @@ func newFlow(ctx context.Context, cfg Config) (*flow, error) {
 	case p.TokenURL != e.TokenURL:
 		return nil, misconfigured("Endpoint", "use the TokenURL of Provider: a code must not be sent to another provider", nil)
 	case cfg.Timeout < 0:
-		return nil, misconfigured("Timeout", "use a positive duration, or 0 for 10 minutes", nil)
+		return nil, misconfigured("Timeout", "use a positive duration, or 0 for the default", nil)
 	}
 	if err := cfg.Endpoint.Check(nil); err != nil && !errors.Is(err, transport.ErrLoginRequired) {
 		return nil, err
 	}
 	for _, name := range protocolParams {
-		if cfg.AuthParams.Has(name) {
+		if cfg.AuthParams.Has(name) || cfg.Provider.AuthParams.Has(name) {
 			return nil, misconfigured("AuthParams", "remove "+name+": it has a meaning in the flow itself", nil)
 		}
 	}
@@ -123,7 +124,6 @@ func newFlow(ctx context.Context, cfg Config) (*flow, error) {
 	}
 	f.name = cmp.Or(cfg.Provider.Name, "the provider")
 	f.RedirectURL = cmp.Or(cfg.RedirectURL, cfg.Endpoint.Params.Get("redirect_uri"))
-	f.Timeout = cmp.Or(cfg.Timeout, loginTimeout)
 	if f.Open == nil {
 		f.Open = openBrowser
 	}
@@ -142,9 +142,9 @@ func newFlow(ctx context.Context, cfg Config) (*flow, error) {
 	return f, nil
 }
 
-// withTimeout returns a context that ends when the user's time is over.
-func (f *flow) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, f.Timeout, outOfTime{})
+// limit returns a context that ends when the user's time is over.
+func (f *flow) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, cmp.Or(f.Timeout, loginTimeout), outOfTime{})
 }
 
 // say tells the user something.

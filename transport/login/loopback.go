@@ -24,7 +24,7 @@ func Loopback(ctx context.Context, cfg Config) (*tokencache.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := f.withTimeout(ctx)
+	ctx, cancel := f.limit(ctx)
 	defer cancel()
 	listeners, redirectURI, err := f.listen(ctx)
 	if err != nil {

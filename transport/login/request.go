@@ -41,6 +41,9 @@ func (f *flow) newRequest(ctx context.Context, redirectURI string) (*request, er
 	if err != nil || u.Host == "" || u.Fragment != "" {
 		return nil, misconfigured("Provider", "set AuthURL, or use a flow that does not need it", nil)
 	}
+	if u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())) {
+		return nil, misconfigured("Provider", "use an https URL as AuthURL; plain http is for loopback addresses only", nil)
+	}
 	r := &request{flow: f, redirectURI: redirectURI, state: rand.Text(), verifier: oauth2.GenerateVerifier()}
 	params := r.params()
 	if f.PAR || f.Provider.RequirePAR {
@@ -57,30 +60,34 @@ func (f *flow) newRequest(ctx context.Context, redirectURI string) (*request, er
 	return r, nil
 }
 
-// params returns the parameters of the request.
-func (r *request) params() url.Values {
+// requested returns the parameters that say what the user is asked for.
+func (f *flow) requested() url.Values {
 	params := url.Values{}
-	add := func(more url.Values) {
+	for _, name := range []string{"resource", "audience"} {
+		if values := f.Endpoint.Params[name]; len(values) > 0 {
+			params[name] = slices.Clone(values)
+		}
+	}
+	for _, more := range []url.Values{f.Provider.AuthParams, f.AuthParams} {
 		for name, values := range more {
 			params[name] = slices.Clone(values)
 		}
 	}
-	for _, name := range []string{"resource", "audience"} {
-		if values := r.Endpoint.Params[name]; len(values) > 0 {
-			add(url.Values{name: values})
-		}
+	if len(f.Endpoint.Scopes) > 0 {
+		params.Set("scope", strings.Join(f.Endpoint.Scopes, " "))
 	}
-	add(r.Provider.AuthParams)
-	add(r.AuthParams)
+	return params
+}
+
+// params returns the parameters of the request.
+func (r *request) params() url.Values {
+	params := r.requested()
 	params.Set("response_type", "code")
 	params.Set("client_id", r.Endpoint.ClientID)
 	params.Set("redirect_uri", r.redirectURI)
 	params.Set("state", r.state)
 	params.Set("code_challenge", oauth2.S256ChallengeFromVerifier(r.verifier))
 	params.Set("code_challenge_method", "S256")
-	if len(r.Endpoint.Scopes) > 0 {
-		params.Set("scope", strings.Join(r.Endpoint.Scopes, " "))
-	}
 	return params
 }
 

@@ -1,0 +1,55 @@
+package login
+
+import (
+	"context"
+	"io"
+	"os"
+	"runtime"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// Auto logs in by the way that fits where the program runs, and says which that is:
+// Loopback if there is a desktop, else Device if the provider has it, else Paste.
+// Errors are those of the way that it takes.
+func Auto(ctx context.Context, cfg Config) (*tokencache.Record, error) {
+	out := cfg.Out
+	if out == nil {
+		out = os.Stderr
+	}
+	why := noBrowser(os.Getenv, runtime.GOOS)
+	if why == "" && cfg.Open == nil {
+		if name, _ := opener(); name == "" {
+			why = "There is no browser here"
+		}
+	}
+	switch {
+	case cfg.Provider != nil && cfg.Provider.AuthURL == "":
+		return Device(ctx, cfg) // There is no other way.
+	case why == "":
+		io.WriteString(out, "Logging in with the browser on this machine.\n")
+		return Loopback(ctx, cfg)
+	case cfg.Provider != nil && cfg.Provider.DeviceAuthURL != "":
+		io.WriteString(out, why+", so logging in with a code that you enter on another device.\n")
+		return Device(ctx, cfg)
+	}
+	io.WriteString(out, why+", so logging in with a browser on another machine.\n")
+	return Paste(ctx, cfg)
+}
+
+// noBrowser says why the user cannot see a browser that opens on this machine, or ""
+// if there is no reason why not.
+func noBrowser(env func(string) string, goos string) string {
+	if env("SSH_CONNECTION") != "" || env("SSH_CLIENT") != "" || env("SSH_TTY") != "" {
+		return "This is a session over SSH"
+	}
+	switch goos {
+	case "windows", "darwin":
+		return ""
+	}
+	// WSL shows the browser of Windows, which reaches listeners in here.
+	if env("DISPLAY") == "" && env("WAYLAND_DISPLAY") == "" && env("WSL_DISTRO_NAME") == "" {
+		return "There is no display here"
+	}
+	return ""
+}

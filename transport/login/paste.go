@@ -1,0 +1,114 @@
+package login
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"net/url"
+	"strings"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+)
+
+// Paste logs in with a browser on another machine, as when this program runs over
+// SSH: it shows an address, which the user opens there, and the user pastes the
+// address that the browser ends at. That page cannot be reached, and need not be. A
+// RedirectURL, if it is set, may be any that is registered at the provider.
+//
+// The login that it returns is for Source.Login. Errors are those of Loopback. When
+// ctx ends, Paste returns, but a Read from Config.In that waits for the user goes on
+// until there is something to read.
+func Paste(ctx context.Context, cfg Config) (*tokencache.Record, error) {
+	f, err := newFlow(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := f.limit(ctx)
+	defer cancel()
+	redirectURI := cmp.Or(f.RedirectURL, nowhere)
+	if u, err := url.Parse(redirectURI); err != nil || !u.IsAbs() || strings.Contains(redirectURI, "#") {
+		return nil, misconfigured("RedirectURL", "use an absolute URL without fragment, as it is registered at the provider", nil)
+	}
+	r, err := f.newRequest(ctx, redirectURI)
+	if err != nil {
+		return nil, err
+	}
+	f.say("To log in with %s, open this address in a browser on any machine:\n\n%s\n\n", f.name, r.url)
+	if !r.expiry.IsZero() {
+		f.say("It must be opened before %s.\n\n", r.expiry.Format("15:04:05"))
+	}
+	f.say("When you have logged in, the browser ends at a page whose address begins with\n%s\n", redirectURI)
+	if redirectURI == nowhere {
+		f.say("and which it cannot open. That is as it should be.\n")
+	}
+	f.say("Copy the address, paste it here, and press Enter:\n")
+	f.prompt(Prompt{URL: r.url, Expiry: r.expiry})
+
+	lines := f.lines(ctx)
+	for {
+		select {
+		case line, ok := <-lines:
+			if !ok {
+				return nil, &transport.Error{Kind: transport.ErrLoginRequired, Op: "login",
+					Remedy: "log in again, and paste the address", Err: errors.New("the input ended")}
+			}
+			if line == "" {
+				continue
+			}
+			code, err := r.code(pasted(line))
+			if errors.Is(err, errForeign) {
+				f.say("That is not the address that this login ends at. Copy all of it, and paste it here:\n")
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			return r.exchange(ctx, code)
+		case <-ctx.Done():
+			return nil, ended(ctx)
+		}
+	}
+}
+
+// nowhere is the redirect URI of Paste. Browsers refuse to open this port, so the
+// code is not sent to whatever may listen on the machine of the browser.
+const nowhere = "http://127.0.0.1:9/callback"
+
+// maxLine is the length in bytes of the longest line that is read. Codes of some
+// providers have more than 1000 characters.
+const maxLine = 64 << 10
+
+// lines returns the lines that the user enters, until there are no more.
+func (f *flow) lines(ctx context.Context) <-chan string {
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		s := bufio.NewScanner(f.In)
+		s.Buffer(nil, maxLine)
+		for s.Scan() {
+			select {
+			case lines <- strings.TrimSpace(s.Text()):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return lines
+}
+
+// pasted returns the parameters in what the user has pasted: an address, or the part
+// of it with the parameters.
+func pasted(line string) url.Values {
+	line = strings.Trim(line, "\"'<> \t")
+	if _, query, ok := strings.Cut(line, "?"); ok {
+		line = query
+	}
+	line, _, _ = strings.Cut(line, "#")
+	params, err := url.ParseQuery(line)
+	if err != nil {
+		return nil
+	}
+	return params
+}
