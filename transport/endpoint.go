@@ -163,7 +163,7 @@ func (c clientCredentials) Refresh(ctx context.Context, _ *tokencache.Record) (*
 // Format writes which endpoint and client this is, whatever the verb. Without it,
 // a wrong verb for a struct that points to an Endpoint would print ClientSecret:
 // fmt asks no Secret how to print itself when it reports an error.
-func (e *Endpoint) Format(f fmt.State, _ rune) {
+func (e Endpoint) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "Endpoint{TokenURL: %q, ClientID: %q}", e.TokenURL, e.ClientID)
 }
 
