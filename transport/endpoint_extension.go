@@ -28,7 +28,8 @@ func (e *Endpoint) Grant(ctx context.Context, grantType string, params url.Value
 	if rec.Scope == "" {
 		rec.Scope = strings.Join(e.Scopes, " ")
 	}
-	return rec, nil
+	e.replaceRefreshToken(rec)
+	return e.prolong(ctx, rec), nil
 }
 
 // Post sends params to another endpoint of the provider, where the client

@@ -72,9 +72,6 @@ func TestRedirectURL(t *testing.T) {
 		{"no path", func(c *Config) { c.RedirectURL = "http://127.0.0.1" }, "http://127.0.0.1:", ""},
 		{"localhost", func(c *Config) { c.RedirectURL = "http://localhost/" }, "http://localhost:", "/"},
 		{"port", func(c *Config) { c.RedirectURL = "http://127.0.0.1:" + port + "/cb" }, "http://127.0.0.1:" + port, "/cb"},
-		{"endpoint", func(c *Config) {
-			c.Endpoint.Params = url.Values{"redirect_uri": {"http://127.0.0.1:" + port + "/gitlab"}}
-		}, "http://127.0.0.1:" + port, "/gitlab"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -38,8 +38,7 @@ type Config struct {
 	// RedirectURL is where the provider sends the user's browser back to, if the
 	// provider wants it to be one of those that are registered there: with a fixed
 	// port, or with the host localhost, which Microsoft Entra prefers. Without a port,
-	// a free one is chosen. Default: the "redirect_uri" of Endpoint.Params, if it has
-	// one, or else http://127.0.0.1/callback.
+	// Loopback chooses a free one. Default: http://127.0.0.1/callback.
 	RedirectURL string
 
 	// PAR sends the parameters of the authorization request to the provider directly,
@@ -123,7 +122,6 @@ func newFlow(ctx context.Context, cfg Config) (*flow, error) {
 		}
 	}
 	f.name = cmp.Or(cfg.Provider.Name, "the provider")
-	f.RedirectURL = cmp.Or(cfg.RedirectURL, cfg.Endpoint.Params.Get("redirect_uri"))
 	if f.Open == nil {
 		f.Open = openBrowser
 	}
