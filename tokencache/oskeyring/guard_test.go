@@ -1,0 +1,275 @@
+package oskeyring
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+func (f *fake) keyring(onPrompt func()) *keyring {
+	return &keyring{backend: f, guard: new(guard), service: "s", timeout: 5 * time.Second, promptTimeout: time.Minute, onPrompt: onPrompt}
+}
+
+func TestCallThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		f := &fake{before: func(string, string) error { <-release; return nil }}
+		k := f.keyring(nil)
+		start := time.Now()
+		_, err := k.get(t.Context(), "u")
+		wantProblem(t, err, NoAnswer)
+		if d := time.Since(start); d != 5*time.Second {
+			t.Errorf("took %v", d)
+		}
+		// While it hangs, calls fail at once, and none is started.
+		before := runtime.NumGoroutine()
+		for range 100 {
+			start = time.Now()
+			_, err := k.get(t.Context(), "u")
+			wantProblem(t, err, NoAnswer)
+			if d := time.Since(start); d != 0 {
+				t.Fatalf("took %v", d)
+			}
+		}
+		if f.gets.Load() != 1 || runtime.NumGoroutine() > before {
+			t.Errorf("%d calls were started, %d goroutines, %d before", f.gets.Load(), runtime.NumGoroutine(), before)
+		}
+		// When it has returned, the keyring is used again.
+		close(release)
+		synctest.Wait()
+		if _, err := k.get(t.Context(), "u"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestCallersQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var inside atomic.Int64
+		f := &fake{before: func(string, string) error {
+			if inside.Add(1) > 1 {
+				t.Error("two calls at a time")
+			}
+			time.Sleep(time.Second)
+			inside.Add(-1)
+			return nil
+		}}
+		k := f.keyring(nil)
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				if _, err := k.get(t.Context(), "u"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if f.gets.Load() != 20 {
+			t.Errorf("%d calls", f.gets.Load())
+		}
+	})
+}
+
+func TestCallerGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{before: func(string, string) error { time.Sleep(3 * time.Second); return nil }}
+		k := f.keyring(nil)
+		for range 2 { // as the one who calls, and as one who waits for a turn
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			_, err := k.get(ctx, "u")
+			cancel()
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("error %v, want DeadlineExceeded", err)
+			}
+		}
+		// The call was not overdue, so others still take their turn.
+		if _, err := k.get(t.Context(), "u"); err != nil {
+			t.Fatal(err)
+		}
+		if f.gets.Load() != 2 {
+			t.Errorf("%d calls, want the first and the last", f.gets.Load())
+		}
+	})
+}
+
+func TestCallThatPanics(t *testing.T) {
+	var nilMap map[string]int
+	for _, f := range []func(string, string) error{
+		func(string, string) error { panic("a secret") },
+		func(string, string) error { nilMap["x"] = 1; return nil },
+	} {
+		k := (&fake{before: f}).keyring(nil)
+		for range 2 {
+			_, err := k.get(t.Context(), "u")
+			wantProblem(t, err, Failed)
+			if strings.Contains(err.Error(), "secret") {
+				t.Errorf("the error shows what was panicked with: %v", err)
+			}
+		}
+	}
+}
+
+func TestPromptIsSharedAndShownOnce(t *testing.T) {
+	for _, answer := range []error{nil, &Error{Locked, errors.New("dismissed")}} {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fake{prompting: func(context.Context) error { time.Sleep(30 * time.Second); return answer }}
+			f.locked.Store(true)
+			var waiting atomic.Int64
+			k := f.keyring(func() { waiting.Add(1) })
+			check := func(err error) {
+				if answer == nil && err != nil || answer != nil && !isProblem(err, Locked) {
+					t.Errorf("the user answered %v, the caller got %v", answer, err)
+				}
+			}
+			var wg sync.WaitGroup
+			wg.Go(func() { // a caller who gives up takes the prompt from nobody
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				if _, err := k.get(ctx, "u"); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("error %v, want DeadlineExceeded", err)
+				}
+			})
+			for range 20 {
+				wg.Go(func() { _, err := k.get(t.Context(), "u"); check(err) })
+			}
+			wg.Wait()
+			_, err := k.get(t.Context(), "u")
+			check(err)
+			f.locked.Store(true) // by the screen saver
+			_, err = k.get(t.Context(), "u")
+			wantProblem(t, err, Locked)
+			if f.prompts.Load() != 1 || waiting.Load() != 1 {
+				t.Errorf("%d prompts, %d callbacks", f.prompts.Load(), waiting.Load())
+			}
+		})
+	}
+}
+
+func TestPromptThatNobodyAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{prompting: func(ctx context.Context) error { <-ctx.Done(); return &Error{Locked, errors.New("nobody")} }}
+		f.locked.Store(true)
+		k := f.keyring(func() {})
+		start := time.Now()
+		_, err := k.get(t.Context(), "u")
+		wantProblem(t, err, Locked)
+		if d := time.Since(start); d != time.Minute {
+			t.Errorf("took %v", d)
+		}
+	})
+}
+
+func TestNoPromptUnlessAsked(t *testing.T) {
+	f := new(fake)
+	f.locked.Store(true)
+	_, err := f.keyring(nil).get(t.Context(), "u")
+	wantProblem(t, err, Locked)
+	if f.prompts.Load() != 0 || f.gets.Load() != 0 {
+		t.Error("the keyring was asked")
+	}
+}
+
+// On macOS a prompt shows only in that the call takes long.
+func TestHiddenPrompt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answered := 20 * time.Second
+		f := &fake{hides: true, before: func(string, string) error { time.Sleep(answered); return nil }}
+		var waiting atomic.Int64
+		k := f.keyring(func() { waiting.Add(1) })
+		start := time.Now()
+		if _, err := k.get(t.Context(), "u"); err != nil || waiting.Load() != 1 || time.Since(start) != answered {
+			t.Fatalf("%v after %v, %d callbacks", err, time.Since(start), waiting.Load())
+		}
+		// The next call gets no more time.
+		_, err := k.get(t.Context(), "u")
+		wantProblem(t, err, NoAnswer)
+		if waiting.Load() != 1 {
+			t.Errorf("%d callbacks", waiting.Load())
+		}
+		time.Sleep(answered)
+	})
+}
+
+// A write that was given up may still happen. Until it has, nobody else writes, and
+// who does so then sees it.
+func TestAbandonedWriteOverwritesNothing(t *testing.T) {
+	for _, happens := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, dir := t.Context(), t.TempDir()
+			release := make(chan error)
+			f := new(fake)
+			here, other := mustItems(t, f.config(dir)), mustItems(t, f.config(dir)) // two processes
+			v, err := here.Save(ctx, "a", []byte("old"), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.before = func(op, _ string) error {
+				if op != "set" {
+					return nil
+				}
+				return <-release
+			}
+			_, err = here.Save(ctx, "a", []byte("abandoned"), v)
+			wantProblem(t, err, NoAnswer)
+
+			waitCtx, cancel := context.WithTimeout(ctx, time.Minute)
+			_, err = other.Save(waitCtx, "a", []byte("newer"), v)
+			cancel()
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("Save while a write is under way: %v", err)
+			}
+			if n := f.sets.Load(); n != 4 { // two probes, old, abandoned
+				t.Fatalf("%d writes", n)
+			}
+
+			// Now it happens, or fails.
+			if happens {
+				release <- nil
+			} else {
+				release <- errors.New("the keyring is restarted")
+			}
+			synctest.Wait()
+			f.before = nil
+			_, err = other.Save(ctx, "a", []byte("newer"), v)
+			want := "newer"
+			if happens {
+				want = "abandoned"
+				if !errors.Is(err, tokencache.ErrConflict) {
+					t.Errorf("Save at a version that is gone: %v", err)
+				}
+			} else if err != nil {
+				t.Error(err)
+			}
+			if data, _, err := here.Load(ctx, "a"); err != nil || string(data) != want {
+				t.Errorf("loaded %q, %v, want %q", data, err, want)
+			}
+		})
+	}
+}
+
+// A caller who gives up while the item is being read does not write afterwards.
+func TestAbandonedReadWritesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := new(fake)
+		s := mustItems(t, f.config(t.TempDir()))
+		f.before = func(string, string) error { time.Sleep(3 * time.Second); return nil }
+		sets := f.sets.Load()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := s.Save(ctx, "a", nil, ""); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if f.sets.Load() != sets {
+			t.Error("it was written after all")
+		}
+	})
+}
