@@ -59,7 +59,7 @@ func (s *Items) Load(ctx context.Context, name string) ([]byte, tokencache.Versi
 	}
 	data, err := decodeItem(it.value)
 	if err != nil {
-		return nil, "", named(name, err)
+		return nil, itemVersion(it), named(name, err)
 	}
 	return data, itemVersion(it), nil
 }
@@ -114,7 +114,7 @@ func (s *Items) Preflight(ctx context.Context, name string, size int) error {
 		return err
 	}
 	user := itemUser(name)
-	if size = itemHeader + size; size > s.keyring.backend.limit(s.keyring.service, user) {
+	if size > s.keyring.backend.limit(s.keyring.service, user)-itemHeader {
 		return named(name, s.keyring.tooBig(user, size))
 	}
 	if _, err := s.keyring.get(ctx, user); err != nil {
