@@ -25,7 +25,10 @@ func TestItemsReadsBack(t *testing.T) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			items := f.items
-			f.set = func(service, user, _ string) error { f.kept = func(string) string { return items[service+"/"+user] }; return nil }
+			f.set = func(service, user, _ string) error {
+				f.kept = func(string) string { return items[service+"/"+user] }
+				return nil
+			}
 		}, NotKept, "old"},
 		{"cut short", func(f *fake) { f.kept = func(v string) string { return v[:len(v)-1] } }, NotKept, ""},
 		{"a failure that was none", func(f *fake) { f.after = failOn("set", 100) }, "", "new"},
