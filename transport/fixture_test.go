@@ -113,7 +113,7 @@ func (w *world) client(s *Source) *http.Client {
 // stored returns the record in the store.
 func (w *world) stored(s *Source) *tokencache.Record {
 	w.t.Helper()
-	r, _, err := s.cfg.Cache.Load(context.Background(), s.cfg.Key)
+	r, _, err := s.cfg.Cache.Load(context.Background(), s.key())
 	if err != nil {
 		w.t.Fatalf("loading the stored record: %v", err)
 	}

@@ -67,9 +67,13 @@ func (s *Source) Flush(ctx context.Context) error {
 		}
 	}
 	select {
-	case s.turn <- struct{}{}:
-	case <-ctx.Done():
-		return &Error{Kind: ErrStorage, Op: "flush", Err: context.Cause(ctx), Remedy: "the login is still being worked on"}
+	case s.turn <- struct{}{}: // also if ctx is done already
+	default:
+		select {
+		case s.turn <- struct{}{}:
+		case <-ctx.Done():
+			return &Error{Kind: ErrStorage, Op: "flush", Err: context.Cause(ctx), Remedy: "the login is still being worked on"}
+		}
 	}
 	defer func() { <-s.turn }()
 	return s.savePending(ctx)

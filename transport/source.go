@@ -64,8 +64,10 @@ type Source struct {
 	// cur is the token in use, nil while none is known. Readers need nothing else.
 	cur atomic.Pointer[snapshot]
 
-	// keepers counts the calls of KeepFresh that are running.
+	// keepers counts the calls of KeepFresh that are running, and used says that a
+	// Pool has handed out this Source since it last looked.
 	keepers atomic.Int32
+	used    atomic.Bool
 
 	// turn is held (by a send) by whoever works on the stored login: a flight, Login,
 	// Logout, Flush or the saver. The fields below it belong to the holder.

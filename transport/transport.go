@@ -12,8 +12,10 @@ import (
 
 // A Config says which requests of a client get a token.
 type Config struct {
-	// Source has the token. Required.
+	// Source has the token, or Pool those of many accounts, of which the context of
+	// each request names one. One of the two is required.
 	Source *Source
+	Pool   *Pool
 
 	// Origins are the scheme, host and port of the APIs that may see the token, such
 	// as "https://api.example.com" or "https://*.example.com". Plain http is for
@@ -36,11 +38,11 @@ type Config struct {
 	Settle time.Duration
 }
 
-// A Transport is an http.RoundTripper that attaches the access token of a Source
-// and repeats a request once if the token was refused. It is safe for concurrent
+// A Transport is an http.RoundTripper that attaches the access token of a Source,
+// or of one in a Pool, and repeats a request once if the token was refused. It is safe for concurrent
 // use.
 type Transport struct {
-	src           *Source
+	logins        chooser
 	origins       []origin
 	base          http.RoundTripper
 	maxReplayBody int64
@@ -52,13 +54,16 @@ func New(cfg Config) (*Transport, error) {
 	bad := func(field, remedy string) error {
 		return &Error{Kind: ErrMisconfigured, Op: "config", Field: "Config." + field, Remedy: remedy}
 	}
-	if cfg.Source == nil {
-		return nil, bad("Source", "set it to the Source of the login")
+	if (cfg.Source == nil) == (cfg.Pool == nil) {
+		return nil, bad("Source", "set it to the Source of the login, or else Pool")
 	}
 	if len(cfg.Origins) == 0 {
 		return nil, bad("Origins", "list the APIs that may see the token, like https://api.example.com")
 	}
-	t := &Transport{src: cfg.Source, base: cfg.Base, maxReplayBody: cfg.MaxReplayBody, settle: cfg.Settle}
+	t := &Transport{logins: cfg.Source, base: cfg.Base, maxReplayBody: cfg.MaxReplayBody, settle: cfg.Settle}
+	if cfg.Pool != nil {
+		t.logins = cfg.Pool
+	}
 	for _, s := range cfg.Origins {
 		o, err := parseOrigin(s)
 		if err != nil {
@@ -79,7 +84,7 @@ func New(cfg Config) (*Transport, error) {
 }
 
 // Format prints whose tokens are sent, whatever the verb, and nothing secret.
-func (t *Transport) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "Transport{%v}", t.src) }
+func (t *Transport) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "Transport{%v}", t.logins) }
 
 // RoundTrip sends req with a token. If the API answers 401 because of the token,
 // the token is renewed and the request is sent once more, provided that its body
@@ -92,7 +97,12 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil || !t.listed(req) || len(req.Header["Authorization"]) > 0 {
 		return t.base.RoundTrip(req)
 	}
-	snap, started, err := t.src.token(req.Context())
+	src, err := t.logins.choose(req.Context())
+	if err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	snap, started, err := src.token(req.Context())
 	if err != nil {
 		closeBody(req)
 		return nil, err
@@ -103,7 +113,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp, err := t.base.RoundTrip(withToken(req, body.first, snap))
 	if err == nil && resp.StatusCode == http.StatusUnauthorized && refreshCures(resp) {
-		resp = t.retry(req, body, snap, resp)
+		resp = t.retry(src, req, body, snap, resp)
 	}
 	if started != nil {
 		t.wait(req.Context(), started)
@@ -136,11 +146,11 @@ func withToken(req *http.Request, body io.ReadCloser, snap *snapshot) *http.Requ
 
 // retry answers a 401. It returns the response to the repeated request, or resp
 // as it came: who has a response must not turn it into an error.
-func (t *Transport) retry(req *http.Request, body replayBody, snap *snapshot, resp *http.Response) *http.Response {
+func (t *Transport) retry(src *Source, req *http.Request, body replayBody, snap *snapshot, resp *http.Response) *http.Response {
 	if body.again != nil {
 		detach(resp)
 	}
-	next, err := t.src.reject(req.Context(), snap.rec.AccessToken)
+	next, err := src.reject(req.Context(), snap.rec.AccessToken)
 	if err != nil || body.again == nil {
 		return resp // The next request has the new token, if there is one.
 	}
@@ -159,7 +169,7 @@ func (t *Transport) retry(req *http.Request, body replayBody, snap *snapshot, re
 // wait holds a response back until the refresh that its request started is saved.
 // In a service that keeps the token fresh nothing exits in between.
 func (t *Transport) wait(ctx context.Context, f *flight) {
-	if t.settle < 0 || t.src.keepers.Load() > 0 {
+	if t.settle < 0 || t.logins.kept() {
 		return
 	}
 	timer := time.NewTimer(t.settle)

@@ -1,0 +1,215 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math/bits"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A PoolConfig says whose tokens a Pool keeps, and how many of them in memory.
+type PoolConfig struct {
+	// Source is what the logins have in common. Its Key.Account is not used.
+	// Required, as NewSource has it.
+	Source SourceConfig
+
+	// Size is how many logins are kept in memory. The others are read from the cache
+	// when they are needed. A login takes about 1 KiB and its tokens. Default: 10000.
+	Size int
+
+	// MaxRefreshes is how many refreshes KeepFresh has in flight at most. Those that
+	// requests wait for are not counted. Default: 16.
+	MaxRefreshes int
+}
+
+// A Pool keeps the logins of many accounts of one provider: it is a Source for
+// each account, of which it holds the ones last used in memory. A Transport that
+// uses it sends each request with the token of the account that the context of the
+// request names, see WithAccount. It is safe for concurrent use, and it needs no
+// goroutine and no timer for a login.
+type Pool struct {
+	cfg     SourceConfig
+	refresh int // the most refreshes of KeepFresh at a time
+	keepers atomic.Int32
+	closed  atomic.Bool
+
+	seed   maphash.Seed
+	shards []shard // a power of two of them
+}
+
+// maxShards is enough for many processors to find different logins without
+// waiting for each other. Each has at least minShardSize logins, so that chance does
+// not fill one long before the others.
+const (
+	maxShards    = 64
+	minShardSize = 256
+)
+
+// NewPool returns a Pool. It does no I/O.
+func NewPool(cfg PoolConfig) (*Pool, error) {
+	if err := cfg.Source.complete(); err != nil {
+		return nil, err
+	}
+	if cfg.Size < 0 || cfg.MaxRefreshes < 0 {
+		return nil, &Error{Kind: ErrMisconfigured, Op: "config", Field: "PoolConfig.Size, PoolConfig.MaxRefreshes",
+			Remedy: "use positive numbers, or 0 for the default"}
+	}
+	if cfg.Size == 0 {
+		cfg.Size = 10_000
+	}
+	if cfg.MaxRefreshes == 0 {
+		cfg.MaxRefreshes = 16
+	}
+	n := min(max(cfg.Size/minShardSize, 1), maxShards)
+	n = 1 << (bits.Len(uint(n)) - 1)
+	p := &Pool{
+		cfg:     cfg.Source,
+		refresh: cfg.MaxRefreshes,
+		seed:    maphash.MakeSeed(),
+		shards:  make([]shard, n),
+	}
+	for i := range p.shards {
+		p.shards[i].size = cfg.Size / n
+	}
+	return p, nil
+}
+
+// Source returns the Source of the account, to log it in or out for instance. It
+// does no I/O, and every account has one, logged in or not. All who ask while
+// anybody uses it get the same Source.
+func (p *Pool) Source(account string) *Source {
+	s := p.shard(account).find(account, p)
+	if !s.used.Load() { // Most often it is: then nothing is written here.
+		s.used.Store(true)
+	}
+	return s
+}
+
+// Flush waits until no refresh is in flight and the results are saved. It returns
+// nil if everything is stored, and otherwise why not, in an error that
+// errors.Join made.
+func (p *Pool) Flush(ctx context.Context) error {
+	return p.each(func(s *Source) error { return s.Flush(ctx) })
+}
+
+// Close is Flush, after which no Source of the pool starts anything any more, see
+// Source.Close.
+func (p *Pool) Close(ctx context.Context) error {
+	p.closed.Store(true)
+	return p.each(func(s *Source) error { return s.Close(ctx) })
+}
+
+func (p *Pool) each(f func(*Source) error) error {
+	var errs []error
+	for i := range p.shards {
+		for _, s := range p.shards[i].all() {
+			if err := f(s); err != nil {
+				errs = append(errs, fmt.Errorf("account %q: %w", s.account, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Format prints which logins these are, whatever the verb, and nothing secret.
+func (p *Pool) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "Pool{Issuer: %q, ClientID: %q}", p.cfg.Key.Issuer, p.cfg.Key.ClientID)
+}
+
+// WithAccount returns a context for requests in the name of the account, to be
+// sent through a Transport that uses a Pool.
+func WithAccount(ctx context.Context, account string) context.Context {
+	return context.WithValue(ctx, accountKey{}, account)
+}
+
+type accountKey struct{}
+
+// A chooser knows whose token a request gets: a Source, which is always the one,
+// or a Pool.
+type chooser interface {
+	choose(ctx context.Context) (*Source, error)
+
+	// kept reports whether somebody keeps the tokens fresh, and hence stays.
+	kept() bool
+}
+
+func (s *Source) choose(context.Context) (*Source, error) { return s, nil }
+func (s *Source) kept() bool                              { return s.keepers.Load() > 0 }
+
+func (p *Pool) choose(ctx context.Context) (*Source, error) {
+	account, _ := ctx.Value(accountKey{}).(string)
+	if account == "" {
+		return nil, &Error{Kind: ErrMisconfigured, Op: "token",
+			Remedy: "the context of the request names no account; make it with WithAccount"}
+	}
+	return p.Source(account), nil
+}
+
+func (p *Pool) kept() bool { return p.keepers.Load() > 0 }
+
+func (p *Pool) shard(account string) *shard {
+	return &p.shards[maphash.String(p.seed, account)&uint64(len(p.shards)-1)]
+}
+
+// The pace of KeepFresh: it looks at every login once in a pass, in so many steps,
+// and takes so long over it.
+const (
+	passSteps    = 16
+	minPass      = 200 * time.Millisecond
+	firstPass    = time.Second
+	maxPass      = time.Minute
+	passesInTime = 4 // passes between the time to refresh and the end of a token
+)
+
+// KeepFresh refreshes the tokens of the logins in memory whenever that is due,
+// until ctx is done, and returns ctx's error. Refreshes are spread over the time
+// there is for them, and no more than PoolConfig.MaxRefreshes are in flight. A
+// service runs it so that no request waits for a refresh after a quiet hour. What
+// goes wrong is told to OnEvent and the Logger.
+func (p *Pool) KeepFresh(ctx context.Context) error {
+	p.keepers.Add(1)
+	defer p.keepers.Add(-1)
+	var refreshes sync.WaitGroup
+	defer refreshes.Wait()
+	slots := make(chan struct{}, p.refresh)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for pass := firstPass; ; {
+		shortest := time.Duration(0) // of the times that tokens leave for a refresh
+		for step := range passSteps {
+			select {
+			case <-timer.C:
+				timer.Reset(pass / passSteps)
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			for i := range p.shards {
+				due, window := p.shards[i].due(step)
+				if shortest == 0 || window > 0 && window < shortest {
+					shortest = window
+				}
+				for _, s := range due {
+					select {
+					case slots <- struct{}{}:
+					case <-ctx.Done():
+						return context.Cause(ctx)
+					}
+					refreshes.Go(func() {
+						defer func() { <-slots }()
+						if _, f, err := s.token(ctx); err == nil && f != nil {
+							f.wait(ctx)
+						}
+					})
+				}
+			}
+		}
+		pass = firstPass
+		if shortest > 0 {
+			pass = min(max(shortest/passesInTime, minPass), maxPass)
+		}
+	}
+}

@@ -1,0 +1,167 @@
+package transport
+
+import (
+	"math"
+	"strings"
+	"sync"
+	"time"
+	"weak"
+)
+
+// A shard is a part of the logins of a Pool. The zero value is ready to use but
+// for its size.
+//
+// Which login makes room for another is found by a clock with a second chance: the
+// hand goes round the ring, and what was not used since it last came by is given up.
+// That is nearly the one least recently used, and a login that is found only has to
+// be marked, not moved, so finding needs no more than a read lock.
+type shard struct {
+	size int
+
+	mu     sync.RWMutex
+	logins map[string]*Source
+	ring   []*Source // the same, in the order in which the hand meets them
+	hand   int
+
+	// left are those that were given up and that somebody may still use: a flight, the
+	// saver of what is unsaved, a request. Two Sources of one login would be safe, since
+	// they take turns like two processes, but Close must find every one, and Logout must
+	// end the one that requests use.
+	left    map[string]weak.Pointer[Source]
+	sweepAt int // the size of left at which the dead are removed from it
+}
+
+// find returns the Source of the account, a new one if need be.
+func (sh *shard) find(account string, p *Pool) *Source {
+	sh.mu.RLock()
+	s := sh.logins[account]
+	sh.mu.RUnlock()
+	if s != nil {
+		return s
+	}
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if s := sh.logins[account]; s != nil {
+		return s
+	}
+	if s = sh.left[account].Value(); s == nil {
+		account = strings.Clone(account) // which may be a part of something large
+		s = newSource(&p.cfg, account)
+		s.closed = p.closed.Load() // Close collects the others when it has set this.
+	}
+	delete(sh.left, s.account)
+	sh.add(s)
+	return s
+}
+
+// add makes room for s and adds it. sh.mu is held.
+func (sh *shard) add(s *Source) {
+	if sh.logins == nil {
+		sh.logins = make(map[string]*Source)
+		sh.left = make(map[string]weak.Pointer[Source])
+	}
+	sh.logins[s.account] = s
+	if len(sh.ring) < sh.size {
+		sh.ring = append(sh.ring, s)
+		return
+	}
+	i := sh.leastWorth()
+	sh.leave(sh.ring[i])
+	sh.ring[i] = s
+	sh.hand = (i + 1) % len(sh.ring)
+}
+
+// maxLook bounds how many logins are looked at to find the one to be given up.
+const maxLook = 64
+
+// leastWorth returns the index of a login to be given up. sh.mu is held.
+func (sh *shard) leastWorth() (index int) {
+	now := wallNow()
+	least := math.MaxInt
+	for n := range min(maxLook, len(sh.ring)) {
+		i := (sh.hand + n) % len(sh.ring)
+		if worth := sh.ring[i].worth(now); worth < least {
+			least, index = worth, i
+		}
+		if least == 0 {
+			break
+		}
+	}
+	return index
+}
+
+// worth rates what would be lost without s in memory, and takes note that it was
+// asked: a login is worth something if it was used since.
+func (s *Source) worth(now time.Time) int {
+	used := s.used.Swap(false)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.flight != nil || s.unsaved != nil:
+		return 3 // nothing to be gained: it stays in memory anyway
+	case s.waiting(now) || s.refused != nil:
+		return 2 // that the provider must be left alone, which the cache does not know
+	case used:
+		return 1
+	}
+	return 0
+}
+
+// leave gives up s, to be found again as long as anybody uses it. sh.mu is held.
+func (sh *shard) leave(s *Source) {
+	delete(sh.logins, s.account)
+	if len(sh.left) >= sh.sweepAt {
+		for account, w := range sh.left {
+			if w.Value() == nil {
+				delete(sh.left, account)
+			}
+		}
+		sh.sweepAt = max(maxLook, 2*len(sh.left))
+	}
+	sh.left[s.account] = weak.Make(s)
+}
+
+// all returns the Sources in use, those that were given up included.
+func (sh *shard) all() []*Source {
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	all := append([]*Source(nil), sh.ring...)
+	for _, w := range sh.left {
+		if s := w.Value(); s != nil {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// due returns the logins among a part of the shard that should be refreshed now,
+// and the shortest time that any token there leaves for that, 0 if none is known.
+// Each of the steps of a pass looks at another part.
+func (sh *shard) due(step int) (due []*Source, window time.Duration) {
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	now := wallNow()
+	for _, s := range sh.ring[len(sh.ring)*step/passSteps : len(sh.ring)*(step+1)/passSteps] {
+		snap := s.cur.Load()
+		if snap == nil {
+			continue // It will be read from the cache when a request needs it.
+		}
+		if snap.useBefore != math.MaxInt64 && snap.useBefore > snap.refreshAt {
+			if w := time.Duration(snap.useBefore - snap.refreshAt); window == 0 || w < window {
+				window = w
+			}
+		}
+		if !snap.fresh(now) && s.idle(now) {
+			due = append(due, s)
+		}
+	}
+	return due, window
+}
+
+// idle reports whether nothing keeps s from asking the provider now. A login that
+// is over is not asked for: the next request will find out whether there is a new one.
+func (s *Source) idle(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flight == nil && s.dead == nil && !s.waiting(now)
+}
