@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"net/url"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -9,8 +10,9 @@ import (
 
 // Revoke asks the provider to end the login of rec (RFC 7009): first the refresh
 // token, then the access token. Success means that the provider has confirmed
-// both, or did not know them any more. Without a RevocationURL there is nobody to
-// ask, and Revoke does nothing: the tokens live until they expire.
+// both, or did not know them any more, or that it has confirmed the refresh token
+// and does not revoke access tokens. Without a RevocationURL there is nobody to ask,
+// and Revoke does nothing: the tokens live until they expire.
 //
 // Errors are *Error, and mean that tokens may still be alive. After ErrUnavailable
 // and ErrAmbiguous call Revoke again, as soon as RetryAfter has passed: revoking a
@@ -28,8 +30,14 @@ func (e *Endpoint) Revoke(ctx context.Context, rec *tokencache.Record) error {
 	if err := e.revoke(ctx, "refresh_token", rec.RefreshToken); err != nil {
 		return err
 	}
-	return e.revoke(ctx, "access_token", rec.AccessToken)
+	err := e.revoke(ctx, "access_token", rec.AccessToken)
+	if refused, ok := errors.AsType[*Error](err); ok && refused.Code == unsupportedTokenType && rec.RefreshToken != "" {
+		return nil // Providers need not have it (RFC 7009 section 2). The login is over.
+	}
+	return err
 }
+
+const unsupportedTokenType = "unsupported_token_type"
 
 func (e *Endpoint) revoke(ctx context.Context, hint string, token tokencache.Secret) error {
 	if token == "" {
@@ -52,7 +60,7 @@ func (e *Endpoint) revoke(ctx context.Context, hint string, token tokencache.Sec
 	case a.status/100 == 5: // RFC 7009 section 2.2.1
 		refused.Kind = ErrUnavailable
 		refused.Remedy = "the token is still alive; revoke it again later"
-	case refused.Code == "unsupported_token_type":
+	case refused.Code == unsupportedTokenType:
 		refused.Remedy = "the provider does not revoke such tokens: this one lives until it expires"
 	}
 	return refused

@@ -78,6 +78,27 @@ func TestRevokeAnswers(t *testing.T) {
 	}
 }
 
+// TestRevokeAccessTokensNotSupported: a provider that does not revoke access tokens
+// has ended the login when it has revoked the refresh token. A login without one is
+// not ended.
+func TestRevokeAccessTokensNotSupported(t *testing.T) {
+	e := testEndpoint(roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		if req.FormValue("token_type_hint") == "refresh_token" {
+			return replay([]byte("HTTP/1.1 200 OK\n\n")).RoundTrip(req)
+		}
+		return replay([]byte("HTTP/1.1 400 Bad Request\n\n" + `{"error":"unsupported_token_type"}`)).RoundTrip(req)
+	}))
+	e.RevocationURL = "https://login.example.com/revoke"
+	rec := testRecord()
+	if err := e.Revoke(t.Context(), rec); err != nil {
+		t.Errorf("the login has ended: %v", err)
+	}
+	rec.RefreshToken = ""
+	if err := e.Revoke(t.Context(), rec); err == nil {
+		t.Error("the only token lives, and Revoke claims success")
+	}
+}
+
 // TestRevokeElsewhere: tokens of another provider are not shown to this one (C09).
 func TestRevokeElsewhere(t *testing.T) {
 	r := &recorder{status: 200}

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
@@ -74,9 +75,9 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 // flight, which therefore cannot bring the login back. To log out twice is no
 // error.
 //
-// If the provider could not be told, the error says so, and nothing is removed:
-// the tokens still live, and Logout can be tried again. Forget removes them
-// without telling anybody.
+// A provider that asks to be told again soon is told again, up to twice. If it could
+// not be told, the error says so, and nothing is removed: the tokens still live, and
+// Logout can be tried again. Forget removes them without telling anybody.
 func (s *Source) Logout(ctx context.Context) error { return s.end(ctx, true) }
 
 // Forget removes the login from the cache and leaves the tokens alive at the
@@ -100,7 +101,7 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 		rec = s.pending.rec // Newer than what is stored.
 	}
 	if r, ok := s.cfg.Refresher.(Revoker); ok && revoke && rec != nil && rec.Tombstone == nil {
-		if err := r.Revoke(ctx, rec); err != nil {
+		if err := revokeBounded(ctx, r, rec); err != nil {
 			return err
 		}
 	}
@@ -114,4 +115,31 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 	s.mu.Unlock()
 	s.emit(Event{Type: EventLogout})
 	return nil
+}
+
+const (
+	revokeTries    = 3
+	maxRevokePause = 10 * time.Second // the user waits, and so does who else needs the lock
+)
+
+// revokeBounded tells the provider, again if it answers that it cannot say now (RFC 7009
+// section 2.2.1). One that does not answer at all is not asked again: the user may
+// be offline.
+func revokeBounded(ctx context.Context, r Revoker, rec *tokencache.Record) error {
+	for try := 1; ; try++ {
+		err := r.Revoke(ctx, rec)
+		e, ok := errors.AsType[*Error](err)
+		if !ok || e.Kind != ErrUnavailable || e.Status == 0 || try == revokeTries {
+			return err
+		}
+		pause := max(e.RetryAfter, time.Duration(try)*time.Second)
+		if pause > maxRevokePause {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }

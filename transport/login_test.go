@@ -43,6 +43,50 @@ func TestLogout(t *testing.T) {
 	})
 }
 
+// A provider that is busy is told again, not for ever, and not while it is not there
+// at all (C20).
+func TestLogoutOfABusyProvider(t *testing.T) {
+	for _, tt := range []struct {
+		name       string
+		fault      oauthtest.Fault
+		times      int
+		ok         bool
+		took       time.Duration
+		requests   int
+		retryAfter time.Duration
+	}{
+		{"for a moment", oauthtest.Status(503, 0), 2, true, 3 * time.Second, 4, 0},
+		{"and says how long", oauthtest.Status(503, 4*time.Second), 1, true, 4 * time.Second, 3, 0},
+		{"throttling", oauthtest.Status(429, 2*time.Second), 1, true, 2 * time.Second, 3, 0},
+		{"for longer", oauthtest.Status(503, 0), 0, false, 3 * time.Second, 3, 0},
+		{"for a minute", oauthtest.Status(503, time.Minute), 1, false, 0, 1, time.Minute},
+		{"not there", oauthtest.Drop, 1, false, 0, 1, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+				s := w.source(func(c *SourceConfig) { c.Refresher.(*Endpoint).RevocationURL = w.srv.URL() + "/revoke" })
+				tokens := w.login(s, "ann")
+				w.srv.Fault("/revoke", tt.times, tt.fault)
+				begun := time.Now()
+				err := s.Logout(t.Context())
+				if took := time.Since(begun); took.Truncate(time.Second) != tt.took || w.srv.Counts().Revocations != tt.requests {
+					t.Errorf("Logout took %v and %d requests, want %v and %d", took, w.srv.Counts().Revocations, tt.took, tt.requests)
+				}
+				if (err == nil) != tt.ok || w.srv.Valid(tokens.RefreshToken) == tt.ok {
+					t.Errorf("Logout returned %v, and the refresh token is alive: %t", err, w.srv.Valid(tokens.RefreshToken))
+				}
+				if e, ok := errors.AsType[*Error](err); ok && e.RetryAfter != tt.retryAfter {
+					t.Errorf("the error says to wait %v, want %v", e.RetryAfter, tt.retryAfter)
+				}
+				if _, err := s.Token(t.Context()); (err == nil) == tt.ok {
+					t.Errorf("after Logout: %v", err)
+				}
+			})
+		})
+	}
+}
+
 // A logout, a forgetting or a new login while a refresh is in flight wins.
 func TestARefreshInFlightDoesNotUndoALogout(t *testing.T) {
 	for _, tt := range []struct {
