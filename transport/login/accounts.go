@@ -1,0 +1,147 @@
+package login
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+)
+
+// An Account is one of the logins that a program keeps, for a person to choose from.
+type Account struct {
+	// Key is where the login is kept, and SourceConfig.Key to use it.
+	Key tokencache.Key
+
+	// Subject identifies the user at the provider, and never changes: the "sub" of the
+	// ID token. It is empty without an ID token, which providers send for the scope
+	// openid. It makes a good Key.Account for a new login:
+	//
+	//	key := tokencache.Key{Account: login.AccountOf(tokens).Subject}
+	Subject string
+
+	// Name is what the user is called: the "preferred_username", "email", "name" or
+	// "sub" of the ID token, or else Key.Account. It is to be shown, and nothing may
+	// depend on it: the ID token is not validated, users can change their names, and
+	// two accounts may have the same.
+	Name string
+
+	AuthorizedAt  time.Time // when the user logged in
+	LoginRequired bool      // the provider has refused the refresh token
+}
+
+// AccountOf returns the account of a login, which need not be stored yet.
+func AccountOf(rec *tokencache.Record) Account {
+	claims := claimsOf(rec.IDToken)
+	return Account{
+		Key:           rec.Key,
+		Subject:       claims.Subject,
+		Name:          clean(cmp.Or(claims.Username, claims.Email, claims.Name, claims.Subject, rec.Key.Account)),
+		AuthorizedAt:  rec.AuthorizedAt,
+		LoginRequired: rec.Tombstone != nil,
+	}
+}
+
+// Accounts returns the accounts in the cache, by name. The fields of like that are
+// set are those that the Key of each must agree with: Issuer and ClientID, usually.
+//
+// A login that cannot be read, because it is damaged or the keyring is locked, is
+// reported in the error, and the others are returned all the same. The error wraps a
+// *transport.Error of kind ErrStorage for each.
+func Accounts(ctx context.Context, cache *tokencache.Cache, like tokencache.Key) ([]Account, error) {
+	var accounts []Account
+	var errs []error
+	for rec, err := range cache.List(ctx) {
+		switch {
+		case err != nil:
+			errs = append(errs, &transport.Error{Kind: transport.ErrStorage, Op: "list accounts", Err: err})
+		case agrees(rec.Key, like):
+			accounts = append(accounts, AccountOf(rec))
+		}
+	}
+	slices.SortFunc(accounts, func(a, b Account) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Key.Name(), b.Key.Name()))
+	})
+	return accounts, errors.Join(errs...)
+}
+
+func agrees(k, like tokencache.Key) bool {
+	return (like.Issuer == "" || k.Issuer == like.Issuer) && (like.ClientID == "" || k.ClientID == like.ClientID) &&
+		(like.Account == "" || k.Account == like.Account) && (like.Audience == "" || k.Audience == like.Audience)
+}
+
+// Choose returns the account that a person calls name: the one whose Key.Account
+// that is, or else the only one with that Name. An empty name means the only account
+// that there is.
+//
+// Errors are *transport.Error: ErrLoginRequired if there is no such account, and
+// ErrMisconfigured if there are several.
+func Choose(accounts []Account, name string) (Account, error) {
+	var found []Account
+	for _, a := range accounts {
+		if name != "" && a.Key.Account == name {
+			return a, nil
+		}
+		if name == "" || a.Name == name {
+			found = append(found, a)
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(accounts) == 0:
+		return Account{}, &transport.Error{Kind: transport.ErrLoginRequired, Op: "choose account", Remedy: "log in"}
+	case len(found) == 0:
+		return Account{}, &transport.Error{Kind: transport.ErrLoginRequired, Op: "choose account",
+			Remedy: fmt.Sprintf("log in as %q, or choose one of %s", clean(name), names(accounts))}
+	}
+	return Account{}, &transport.Error{Kind: transport.ErrMisconfigured, Op: "choose account",
+		Remedy: "choose one of " + names(found)}
+}
+
+// names lists accounts so that Choose tells each from the others.
+func names(accounts []Account) string {
+	seen := map[string]int{}
+	for _, a := range accounts {
+		seen[a.Name]++
+	}
+	var list []string
+	for _, a := range accounts {
+		name := a.Name
+		if seen[name] > 1 || name == "" {
+			name = a.Key.Account
+		}
+		list = append(list, fmt.Sprintf("%q", name))
+	}
+	return strings.Join(list, ", ")
+}
+
+// claims are those claims of an ID token that say who the user is (OpenID Connect
+// Core section 5.1).
+type claims struct {
+	Subject  string `json:"sub"`
+	Username string `json:"preferred_username"`
+	Email    string `json:"email"`
+	Name     string `json:"name"`
+}
+
+// claimsOf reads the claims without validating them. What cannot be read is empty.
+func claimsOf(idToken tokencache.Secret) claims {
+	var c claims
+	parts := strings.Split(string(idToken), ".")
+	if len(parts) != 3 { // RFC 7515 section 3.1
+		return claims{}
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || json.Unmarshal(payload, &c) != nil {
+		return claims{}
+	}
+	return c
+}

@@ -1,0 +1,42 @@
+package login
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+)
+
+// LogoutEverywhere logs out of every account in the cache, whatever provider and
+// client it belongs to: it does to each what [transport.Source.Logout] does.
+// refresher returns the Refresher of a login; that it is a transport.Revoker is what
+// makes the tokens end at the provider, and not only here.
+//
+// It goes on when one fails. The error then says which accounts are still logged in,
+// and wraps the *transport.Error of each; LogoutEverywhere can be called again. A
+// login that cannot be read is among them, and is kept: Source.Forget removes it.
+func LogoutEverywhere(ctx context.Context, cache *tokencache.Cache, refresher func(tokencache.Key) (transport.Refresher, error)) error {
+	accounts, err := Accounts(ctx, cache, tokencache.Key{})
+	errs := []error{err}
+	for _, a := range accounts {
+		if err := logout(ctx, cache, a.Key, refresher); err != nil {
+			errs = append(errs, fmt.Errorf("%s at %s is still logged in: %w", cmp.Or(a.Name, "the account"), a.Key.Issuer, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func logout(ctx context.Context, cache *tokencache.Cache, key tokencache.Key, refresher func(tokencache.Key) (transport.Refresher, error)) error {
+	r, err := refresher(key)
+	if err != nil {
+		return err
+	}
+	source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: r, Key: key})
+	if err != nil {
+		return err
+	}
+	return source.Logout(ctx)
+}
