@@ -38,7 +38,7 @@ func TestOpenBrowser(t *testing.T) {
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	t.Setenv("CLIENT_SECRET", "very secret")
 
-	if err := opens(`printf '%s\n' "$@" >` + notes + `; env >>` + notes); err != nil {
+	if err := opens(`printf '%s\n' "$@" >` + notes + `; export -p >>` + notes); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(notes)
