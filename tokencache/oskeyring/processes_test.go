@@ -1,6 +1,6 @@
 //go:build linux
 
-package oskeyring_test
+package oskeyring
 
 import (
 	"bufio"
@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -15,13 +16,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
-	"github.com/stayauth/stayauth/tokencache/oskeyring"
 	"github.com/stayauth/stayauth/tokencache/storetest"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 }
 
 func openItems(dir string) (tokencache.Store, error) {
-	return oskeyring.Config{App: "test", Dir: dir}.Items(context.Background())
+	return realConfig(dir).Items(context.Background())
 }
 
 func TestItemsIsAStore(t *testing.T) {
@@ -82,10 +83,6 @@ func child() {
 	os.Exit(0)
 }
 
-func (j job) config() oskeyring.Config {
-	return oskeyring.Config{App: "test", Dir: j.Dir, Logger: quiet()}
-}
-
 func (j job) run(ctx context.Context) error {
 	switch j.Do {
 	case "create": // one key after the other
@@ -93,12 +90,12 @@ func (j job) run(ctx context.Context) error {
 			j := j
 			j.Dir = filepath.Join(j.Dir, strconv.Itoa(i))
 			fmt.Println(i)
-			if _, _, err := j.config().Open(ctx); err != nil {
+			if _, _, err := realConfig(j.Dir).Open(ctx); err != nil {
 				return err
 			}
 		}
 	case "rekey":
-		cache, _, err := j.config().Open(ctx)
+		cache, _, err := realConfig(j.Dir).Open(ctx)
 		for i := 0; err == nil; i++ {
 			fmt.Println(i)
 			err = cache.Rekey(ctx)
@@ -109,9 +106,9 @@ func (j job) run(ctx context.Context) error {
 		for err == nil {
 			var r *tokencache.Record
 			var v tokencache.Version
-			if r, v, err = cache.Load(ctx, key); err == nil {
+			if r, v, err = cache.Load(ctx, testKey); err == nil {
 				r.Generation++
-				if _, err = cache.Save(ctx, key, r, v); err == nil {
+				if _, err = cache.Save(ctx, testKey, r, v); err == nil {
 					fmt.Println(r.Generation)
 				}
 			}
@@ -202,12 +199,10 @@ func killedWhileCreatingTheKey(t *testing.T, n int) {
 		dir := t.TempDir()
 		last := killed(t, job{Do: "create", Dir: dir}, 100*time.Millisecond)
 		dir = filepath.Join(dir, strconv.Itoa(last))
-		if _, err := mustOpen(t, oskeyring.Config{Dir: dir}).Save(t.Context(), key, new(tokencache.Record), ""); err != nil {
-			t.Fatal(err)
-		}
-		if _, _, err := mustOpen(t, oskeyring.Config{Dir: dir}).Load(t.Context(), key); err != nil {
-			t.Fatal(err)
-		}
+		cache, _ := mustOpen(t, realConfig(dir))
+		save(t, cache)
+		cache, _ = mustOpen(t, realConfig(dir))
+		wantLoad(t, cache)
 	}
 }
 
@@ -216,7 +211,7 @@ func TestKilledDuringRekey(t *testing.T) { kills(t, killedDuringRekey) }
 func killedDuringRekey(t *testing.T, n int) {
 	dir := t.TempDir()
 	keys := []tokencache.Key{{Account: "ann"}, {Account: "bob"}, {Account: "cy"}}
-	cache := mustOpen(t, oskeyring.Config{Dir: dir})
+	cache, _ := mustOpen(t, realConfig(dir))
 	for _, k := range keys {
 		if _, err := cache.Save(t.Context(), k, &tokencache.Record{RefreshToken: tokencache.Secret(k.Account)}, ""); err != nil {
 			t.Fatal(err)
@@ -226,7 +221,8 @@ func killedDuringRekey(t *testing.T, n int) {
 	for range n {
 		rekeyed += killed(t, job{Do: "rekey", Dir: dir}, 150*time.Millisecond)
 		// A process that knows only old keys, and one that starts now.
-		for _, c := range []*tokencache.Cache{cache, mustOpen(t, oskeyring.Config{Dir: dir})} {
+		other, _ := mustOpen(t, realConfig(dir))
+		for _, c := range []*tokencache.Cache{cache, other} {
 			for _, k := range keys {
 				if r, _, err := c.Load(t.Context(), k); err != nil || string(r.RefreshToken) != k.Account {
 					t.Fatal(r, err)
@@ -249,12 +245,12 @@ func killedDuringItemsSave(t *testing.T, n int) {
 		t.Fatal(err)
 	}
 	token := strings.Repeat("refresh token ", 100)
-	if _, err := cache.Save(t.Context(), key, &tokencache.Record{RefreshToken: tokencache.Secret(token)}, ""); err != nil {
+	if _, err := cache.Save(t.Context(), testKey, &tokencache.Record{RefreshToken: tokencache.Secret(token)}, ""); err != nil {
 		t.Fatal(err)
 	}
 	for range n {
 		saved := uint64(killed(t, job{Do: "save", Dir: dir}, 100*time.Millisecond))
-		r, _, err := cache.Load(t.Context(), key)
+		r, _, err := cache.Load(t.Context(), testKey)
 		if err != nil || string(r.RefreshToken) != token {
 			t.Fatal(err)
 		}
@@ -262,6 +258,17 @@ func killedDuringItemsSave(t *testing.T, n int) {
 			t.Fatalf("generation %d, saved was %d", r.Generation, saved)
 		}
 	}
+}
+
+// countingBackend counts how often it reads an item of the real keyring.
+type countingBackend struct {
+	goKeyring
+	reads atomic.Int64
+}
+
+func (b *countingBackend) Get(service, user string) (string, error) {
+	b.reads.Add(1)
+	return b.goKeyring.Get(service, user)
 }
 
 // short makes every token expire at once, so that each use of it is a rotation.
@@ -276,8 +283,9 @@ func (s short) Refresh(ctx context.Context, r *tokencache.Record) (*tokencache.R
 }
 
 func (j job) source() (*transport.Source, func() int64, error) {
-	c := j.config()
-	reads := oskeyring.CountReads(&c)
+	c := realConfig(j.Dir)
+	b := new(countingBackend)
+	c.backend, c.guard = b, &system
 	cache, _, err := c.Open(context.Background())
 	if err != nil {
 		return nil, nil, err
@@ -285,9 +293,9 @@ func (j job) source() (*transport.Source, func() int64, error) {
 	s, err := transport.NewSource(transport.SourceConfig{
 		Cache:     cache,
 		Refresher: short{&transport.Endpoint{TokenURL: j.URL, ClientID: "client", ClientSecret: "secret", AuthStyle: oauth2.AuthStyleInHeader}},
-		Logger:    quiet(),
+		Logger:    slog.New(slog.DiscardHandler),
 	})
-	return s, reads.Load, err
+	return s, b.reads.Load, err
 }
 
 func (j job) rotate(ctx context.Context) error {
@@ -348,7 +356,7 @@ func TestProcessesShareALogin(t *testing.T) {
 	if c := srv.Counts(); c.Rotations != want || c.Reuses != 0 || c.InvalidGrants != 0 {
 		t.Errorf("%d rotations, %d reuses, %d refused, want %d, 0 and 0", c.Rotations, c.Reuses, c.InvalidGrants, want)
 	}
-	cache := mustOpen(t, oskeyring.Config{Dir: j.Dir})
+	cache, _ := mustOpen(t, realConfig(j.Dir))
 	r, _, err := cache.Load(t.Context(), tokencache.Key{Issuer: j.URL, ClientID: "client"})
 	if err != nil || r.Generation != uint64(1+want) {
 		t.Errorf("the record is at generation %d, %v, want %d", r.Generation, err, 1+want)

@@ -1,14 +1,13 @@
 //go:build linux
 
-package oskeyring_test
+package oskeyring
 
 import (
-	"context"
-	"errors"
-	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,7 +15,6 @@ import (
 
 	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/tokencache"
-	"github.com/stayauth/stayauth/tokencache/oskeyring"
 )
 
 // useKeyring makes this process use a real keyring of its own.
@@ -44,37 +42,9 @@ func useBus(t *testing.T, env []string) {
 	t.Cleanup(forget)
 }
 
-var key = tokencache.Key{Issuer: "https://issuer.example", ClientID: "client", Account: "ann"}
-
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
-
-func mustOpen(t *testing.T, c oskeyring.Config) *tokencache.Cache {
-	t.Helper()
-	if c.App == "" {
-		c.App = "test"
-	}
-	if c.Logger == nil {
-		c.Logger = quiet()
-	}
-	cache, _, err := c.Open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cache
-}
-
-func wantProblem(t *testing.T, err error, want oskeyring.Problem) {
-	t.Helper()
-	e, ok := errors.AsType[*oskeyring.Error](err)
-	if !ok || e.Problem != want {
-		t.Fatalf("error %v, want an *Error with the problem %q", err, want)
-	}
-	if !errors.Is(err, tokencache.ErrUnavailable) {
-		t.Errorf("error %v does not wrap ErrUnavailable", err)
-	}
-	if errors.Is(err, tokencache.ErrNotFound) {
-		t.Errorf("error %v says that there is no login", err)
-	}
+// realConfig returns a Config of a process that uses the real keyring.
+func realConfig(dir string) Config {
+	return Config{App: "test", Dir: dir, Logger: slog.New(slog.DiscardHandler)}
 }
 
 // within fails the test if f takes as long as the limit of a call.
@@ -90,63 +60,168 @@ func within(t *testing.T, f func()) {
 func TestRealKeyring(t *testing.T) {
 	useKeyring(t)
 	within(t, func() {
-		if err := oskeyring.Probe(t.Context()); err != nil {
+		if err := Probe(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	})
 	dir := t.TempDir()
-	r := &tokencache.Record{RefreshToken: "secret"}
-	if _, err := mustOpen(t, oskeyring.Config{Dir: dir}).Save(t.Context(), key, r, ""); err != nil {
+	sealed, _ := mustOpen(t, realConfig(dir))
+	items, err := tokencache.New(mustItems(t, realConfig(dir)), nil)
+	if err != nil {
 		t.Fatal(err)
 	}
-	got, _, err := mustOpen(t, oskeyring.Config{Dir: dir}).Load(t.Context(), key)
-	if err != nil || got.RefreshToken != "secret" {
-		t.Fatal(got, err)
+	for name, cache := range map[string]*tokencache.Cache{"Open": sealed, "Items": items} {
+		var v tokencache.Version
+		for _, kib := range []int{1, 3, 10, 100} {
+			r := testRecord(kib << 10)
+			err := cache.Preflight(t.Context(), testKey, r)
+			if err == nil {
+				v, err = cache.Save(t.Context(), testKey, r, v)
+			}
+			if err != nil {
+				t.Fatalf("%s, %d KiB: %v", name, kib, err)
+			}
+			if got, _, err := cache.Load(t.Context(), testKey); err != nil || got.RefreshToken != r.RefreshToken {
+				t.Fatalf("%s, %d KiB: %v", name, kib, err)
+			}
+		}
+	}
+	again, info := mustOpen(t, realConfig(dir))
+	wantLoad(t, again)
+	if info.Key != "OS keyring" {
+		t.Errorf("%+v", info)
 	}
 }
 
 func TestRealKeyringLocked(t *testing.T) {
 	k := useKeyring(t)
 	dir := t.TempDir()
-	open := mustOpen(t, oskeyring.Config{Dir: dir})
-	if _, err := open.Save(t.Context(), key, &tokencache.Record{RefreshToken: "secret"}, ""); err != nil {
+	open, _ := mustOpen(t, realConfig(dir))
+	if _, err := open.Save(t.Context(), testKey, &tokencache.Record{RefreshToken: "secret"}, ""); err != nil {
 		t.Fatal(err)
 	}
 	k.Lock()
 	// Who has the key goes on.
-	if _, _, err := open.Load(t.Context(), key); err != nil {
+	if _, _, err := open.Load(t.Context(), testKey); err != nil {
 		t.Error(err)
 	}
 	for _, dir := range []string{dir, t.TempDir()} {
 		within(t, func() {
-			_, _, err := oskeyring.Config{App: "test", Dir: dir, Logger: quiet()}.Open(t.Context())
-			wantProblem(t, err, oskeyring.Locked)
+			_, _, err := realConfig(dir).Open(t.Context())
+			wantProblem(t, err, Locked)
 		})
 	}
-	within(t, func() { wantProblem(t, oskeyring.Probe(t.Context()), oskeyring.Locked) })
+	within(t, func() { wantProblem(t, Probe(t.Context()), Locked) })
 }
 
 func TestNoBus(t *testing.T) {
 	useBus(t, []string{"DBUS_SESSION_BUS_ADDRESS=unix:path=" + t.TempDir() + "/none"})
-	within(t, func() { wantProblem(t, oskeyring.Probe(t.Context()), oskeyring.NoBus) })
+	within(t, func() { wantProblem(t, Probe(t.Context()), NoBus) })
 	if _, err := os.Stat("/run/user"); err != nil {
 		t.Setenv("DBUS_SESSION_BUS_ADDRESS", "")
-		within(t, func() { wantProblem(t, oskeyring.Probe(t.Context()), oskeyring.NoBus) })
+		within(t, func() { wantProblem(t, Probe(t.Context()), NoBus) })
 	}
 }
 
-func TestDaemonKilled(t *testing.T) {
+func TestDaemonKilledAndRestarted(t *testing.T) {
 	k := useKeyring(t)
 	dir := t.TempDir()
-	open := mustOpen(t, oskeyring.Config{Dir: dir})
-	if _, err := open.Save(t.Context(), key, &tokencache.Record{RefreshToken: "secret"}, ""); err != nil {
+	cache, _ := mustOpen(t, realConfig(dir))
+	save(t, cache)
+	items := mustItems(t, realConfig(t.TempDir()))
+	v, err := items.Save(t.Context(), "a", []byte("one"), "")
+	if err != nil {
 		t.Fatal(err)
 	}
 	k.Kill()
-	within(t, func() { wantProblem(t, oskeyring.Probe(t.Context()), oskeyring.NoService) })
-	if _, _, err := open.Load(context.Background(), key); err != nil {
-		t.Error("a process that has the key needs no keyring:", err)
+	within(t, func() { wantProblem(t, Probe(t.Context()), NoService) })
+	wantLoad(t, cache) // who has the key needs no keyring
+	_, _, err = realConfig(dir).Open(t.Context())
+	wantProblem(t, err, NoService)
+	_, _, err = items.Load(t.Context(), "a")
+	wantProblem(t, err, NoService)
+	_, err = items.Save(t.Context(), "a", []byte("two"), v)
+	wantProblem(t, err, NoService)
+
+	startDaemon(t, k, "--unlock")
+	awaitProbe(t, nil)
+	if data, _, err := items.Load(t.Context(), "a"); err != nil || string(data) != "one" {
+		t.Errorf("%q, %v", data, err)
 	}
-	_, _, err := oskeyring.Config{App: "test", Dir: dir, Logger: quiet()}.Open(t.Context())
-	wantProblem(t, err, oskeyring.NoService)
+	if _, err := items.Save(t.Context(), "a", []byte("two"), v); err != nil {
+		t.Error(err)
+	}
+	cache, _ = mustOpen(t, realConfig(dir))
+	wantLoad(t, cache)
+}
+
+// A daemon on a fresh account that nobody has unlocked has no keyring.
+func TestNoCollection(t *testing.T) {
+	k := useKeyring(t)
+	k.Kill()
+	k.Env = append(k.Env, "XDG_DATA_HOME="+t.TempDir())
+	startDaemon(t, k)
+	awaitProbe(t, &Error{NoCollection, nil})
+	_, _, err := realConfig(t.TempDir()).Open(t.Context())
+	wantProblem(t, err, NoCollection)
+}
+
+// startDaemon starts a keyring daemon in place of one that was killed.
+func startDaemon(t *testing.T, k *realparts.SecretService, args ...string) {
+	t.Helper()
+	cmd := k.Command("gnome-keyring-daemon", append([]string{"--foreground", "--components=secrets"}, args...)...)
+	cmd.Stdin = strings.NewReader("password")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+}
+
+// awaitProbe waits until Probe returns what it should.
+func awaitProbe(t *testing.T, want *Error) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if err = Probe(t.Context()); want == nil && err == nil || want != nil && isProblem(err, want.Problem) {
+			return
+		}
+	}
+	t.Fatalf("Probe returned %v, want %v", err, want)
+}
+
+// A daemon that has stopped answers nothing, and does not close its connection.
+func TestDaemonStopped(t *testing.T) {
+	useKeyring(t)
+	var pid uint32
+	conn, err := dbus.SessionBus()
+	if err == nil {
+		err = conn.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixProcessID", 0, secretsName).Store(&pid)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := realConfig(t.TempDir())
+	c.Timeout = 200 * time.Millisecond
+	items := mustItems(t, c)
+	if err := syscall.Kill(int(pid), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Kill(int(pid), syscall.SIGCONT)
+	before := runtime.NumGoroutine()
+	within(t, func() {
+		for range 10 {
+			_, err := items.Save(t.Context(), "a", nil, "")
+			wantProblem(t, err, NoAnswer)
+		}
+	})
+	if n := runtime.NumGoroutine(); n > before+10 {
+		t.Errorf("%d goroutines, %d before", n, before)
+	}
+	if err := syscall.Kill(int(pid), syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	awaitProbe(t, nil)
+	if _, err := items.Save(t.Context(), "a", []byte("one"), ""); err != nil {
+		t.Error(err)
+	}
 }

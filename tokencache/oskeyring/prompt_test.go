@@ -1,0 +1,226 @@
+//go:build linux
+
+package oskeyring
+
+import (
+	"context"
+	"errors"
+	"net"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/godbus/dbus/v5/prop"
+
+	"github.com/stayauth/stayauth/testdata/realparts"
+)
+
+// A puppet is a Secret Service that the test plays itself: no desktop is needed to
+// answer its prompts, or not to.
+type puppet struct {
+	t          *testing.T
+	conn       *dbus.Conn
+	properties *prop.Properties
+	prompts    atomic.Int64
+	// always makes Unlock answer with a prompt although nothing is locked.
+	always atomic.Bool
+}
+
+const promptPath = dbus.ObjectPath("/org/freedesktop/secrets/prompt/p1")
+
+// newPuppet starts a bus, for this process, with a locked keyring. It calls shown
+// when a prompt is to be shown.
+func newPuppet(t *testing.T, shown func(p *puppet)) *puppet {
+	t.Helper()
+	k := realparts.Keyring(t)
+	k.Kill() // only its bus is needed
+	useBus(t, k.Env)
+	conn, err := dbus.SessionBusPrivateNoAutoStartup()
+	if err == nil {
+		err = errors.Join(conn.Auth(nil), conn.Hello())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	p := &puppet{t: t, conn: conn}
+	export := func(methods map[string]any, path dbus.ObjectPath, iface string) {
+		if err := conn.ExportMethodTable(methods, path, iface); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const collection = "org.freedesktop.Secret.Collection"
+	export(map[string]any{"Unlock": p.unlock}, secretsPath, secretsInterface)
+	export(map[string]any{"SearchItems": func(map[string]string) ([]dbus.ObjectPath, *dbus.Error) { return nil, nil }}, loginCollection, collection)
+	export(map[string]any{"Prompt": func(string) *dbus.Error { p.prompts.Add(1); go shown(p); return nil }}, promptPath, "org.freedesktop.Secret.Prompt")
+	if _, err := prop.Export(conn, secretsPath, prop.Map{secretsInterface: {"Collections": {Value: []dbus.ObjectPath{loginCollection}}}}); err != nil {
+		t.Fatal(err)
+	}
+	p.properties, err = prop.Export(conn, loginCollection, prop.Map{collection: {"Locked": {Value: true, Writable: true}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reply, err := conn.RequestName(secretsName, dbus.NameFlagDoNotQueue); err != nil || reply != dbus.RequestNameReplyPrimaryOwner {
+		t.Fatal(reply, err)
+	}
+	return p
+}
+
+func (p *puppet) unlock(paths []dbus.ObjectPath) ([]dbus.ObjectPath, dbus.ObjectPath, *dbus.Error) {
+	if p.isLocked() || p.always.Load() {
+		return nil, promptPath, nil
+	}
+	return paths, noObject, nil
+}
+
+func (p *puppet) isLocked() bool {
+	return p.properties.GetMust("org.freedesktop.Secret.Collection", "Locked").(bool)
+}
+
+func (p *puppet) setLocked(locked bool) {
+	p.properties.SetMust("org.freedesktop.Secret.Collection", "Locked", locked)
+}
+
+// complete ends the prompt.
+func (p *puppet) complete(dismissed bool) {
+	p.conn.Emit(promptPath, "org.freedesktop.Secret.Prompt.Completed", dismissed, dbus.MakeVariant([]dbus.ObjectPath{}))
+}
+
+func realKeyring(timeout, promptTimeout time.Duration, onPrompt func()) *keyring {
+	return &keyring{backend: goKeyring{}, guard: new(guard), service: "s", timeout: timeout, promptTimeout: promptTimeout, onPrompt: onPrompt}
+}
+
+const patience = 30 * time.Second
+
+func TestPromptAnswered(t *testing.T) {
+	for _, accepted := range []bool{true, false} {
+		p := newPuppet(t, func(p *puppet) {
+			p.setLocked(!accepted)
+			p.complete(!accepted)
+		})
+		var waiting atomic.Int64
+		k := realKeyring(patience, patience, func() { waiting.Add(1) })
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				_, err := k.get(t.Context(), "u")
+				if accepted && err != nil || !accepted && !isProblem(err, Locked) {
+					t.Errorf("accepted: %t, error: %v", accepted, err)
+				}
+			})
+		}
+		wg.Wait()
+		if p.prompts.Load() != 1 || waiting.Load() != 1 {
+			t.Errorf("%d prompts, %d callbacks", p.prompts.Load(), waiting.Load())
+		}
+	}
+}
+
+func TestPromptNotAnswered(t *testing.T) {
+	newPuppet(t, func(*puppet) {})
+	_, err := realKeyring(patience, 100*time.Millisecond, func() {}).get(t.Context(), "u")
+	wantProblem(t, err, Locked)
+	if !strings.Contains(err.Error(), "in time") {
+		t.Error(err)
+	}
+}
+
+func TestServiceDiesDuringPrompt(t *testing.T) {
+	newPuppet(t, func(p *puppet) { p.conn.Close() })
+	_, err := realKeyring(patience, patience, func() {}).get(t.Context(), "u")
+	wantProblem(t, err, NoService)
+}
+
+// The keyring is locked between the question and the call. go-keyring then waits
+// for a prompt for ever, and panics when its bus goes away.
+func TestPromptOfGoKeyring(t *testing.T) {
+	shown := make(chan struct{})
+	p := newPuppet(t, func(*puppet) { close(shown) })
+	p.setLocked(false)
+	p.always.Store(true)
+	k := realKeyring(300*time.Millisecond, time.Minute, func() {})
+	_, err := k.get(t.Context(), "u")
+	wantProblem(t, err, NoAnswer)
+	<-shown
+	before := runtime.NumGoroutine()
+	for range 50 {
+		_, err := k.get(t.Context(), "u")
+		wantProblem(t, err, NoAnswer)
+	}
+	if n := runtime.NumGoroutine(); n > before+5 {
+		t.Errorf("%d goroutines, %d before", n, before)
+	}
+	shared, err := dbus.SessionBus()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared.Close()
+	awaitReturn(t, k.guard)
+	p.always.Store(false)
+	if _, err := k.get(t.Context(), "u"); err != nil {
+		t.Error("after the call has returned:", err)
+	}
+}
+
+// awaitReturn waits until no call is under way.
+func awaitReturn(t *testing.T, g *guard) {
+	t.Helper()
+	g.mu.Lock()
+	fl := g.flight
+	g.mu.Unlock()
+	if fl == nil {
+		return
+	}
+	select {
+	case <-fl.done:
+	case <-time.After(patience):
+		t.Fatal("the call has not returned")
+	}
+}
+
+func TestMuteBus(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "bus")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	useMute := "DBUS_SESSION_BUS_ADDRESS=unix:path=" + socket
+	name, value, _ := strings.Cut(useMute, "=")
+	t.Setenv(name, value)
+	k := realKeyring(100*time.Millisecond, 0, nil)
+	for range 3 {
+		_, err = k.get(t.Context(), "u")
+		wantProblem(t, err, NoAnswer)
+		awaitReturn(t, k.guard) // at once, because the question can be cancelled
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := k.get(ctx, "u"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
+func TestProblemsOfTheBus(t *testing.T) {
+	for name, want := range map[string]Problem{
+		"org.freedesktop.DBus.Error.ServiceUnknown":    NoService,
+		"org.freedesktop.DBus.Error.Spawn.ChildExited": NoService,
+		"org.freedesktop.DBus.Error.AccessDenied":      Denied,
+		"org.freedesktop.DBus.Error.NoReply":           NoAnswer,
+		"org.freedesktop.Secret.Error.IsLocked":        Locked,
+		"org.freedesktop.Secret.Error.NoSuchObject":    NoCollection,
+		"org.freedesktop.DBus.Error.UnknownMethod":     Failed,
+	} {
+		if got := (goKeyring{}).problem(dbus.Error{Name: name}); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	if got := (goKeyring{}).problem(errors.New("failed to unlock correct collection '/x'")); got != Locked {
+		t.Errorf("%q, want %q", got, Locked)
+	}
+}
