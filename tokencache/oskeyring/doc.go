@@ -1,2 +1,80 @@
-// Package oskeyring keeps logins with the help of the operating system's keyring.
+/*
+Package oskeyring keeps logins with the help of the operating system's keyring:
+the Secret Service of a Linux or BSD desktop (GNOME Keyring, KWallet, KeePassXC),
+the Keychain of macOS, the Credential Manager of Windows.
+
+	cache, info, err := oskeyring.Open(ctx, "myapp")
+	...
+	fmt.Println(info) // logins are kept sealed in /home/ann/.local/state/myapp/stayauth; key: OS keyring
+
+# What goes where
+
+[Open] keeps a key of 32 bytes in the keyring and the records, sealed with it, in a
+directory. So a record may have any size, although an item may hold no more than
+2 560 bytes on Windows and about 3 000 on macOS; storing a new refresh token is one
+atomic rename; and the keyring is asked once in the life of a process instead of
+at every refresh. The key can be replaced with tokencache.Cache.Rekey.
+
+[Items] is for those who want nothing on the disk: a Store with an item for each
+entry. It has the limits of the platform, and needs the keyring at every refresh.
+
+# Where there is no keyring
+
+In a container, over SSH or in a service there is often none, or it is locked and
+nobody is there to unlock it. [Config].Accept says which other places for the key
+will do, in order, and [Info] and a log line say which one was taken:
+
+	cache, info, err := oskeyring.Config{
+		App: "myapp",
+		Accept: []oskeyring.KeyChoice{
+			oskeyring.Keyring(),
+			oskeyring.Credential("myapp-key"),
+			oskeyring.PassphraseEnv("MYAPP_PASSPHRASE"),
+		},
+	}.Open(ctx)
+
+Nothing is taken that is not named. Once there are records, the place of their key
+is the only one, until the last record has been deleted: a keyring that is locked
+today is an error, and no reason for a second key.
+
+# When the keyring does not answer
+
+A keyring can wait for a prompt that nobody sees, for as long as the machine runs.
+Every operation here has a time limit and ends with ctx. By default the user is
+never asked; with Config.OnPrompt he is, once in the life of the process, and has
+two minutes. [Probe] finds out whether the keyring works, and why not: see
+[Problem]. Open and Items do the same before a login can be started.
+
+An operation that was given up may still be carried out later. It therefore keeps
+the lock on its item until it has returned, so it cannot overwrite what has been
+stored since, and until then this process uses the keyring for nothing else.
+
+# Guaranteed
+
+  - No error of the keyring wraps tokencache.ErrNotFound. A locked keyring is not an
+    empty one, and no key is made while the keyring is locked or records exist.
+  - Processes that start for the first time at the same moment agree on one key.
+  - If the key is lost, the records are kept, and the error is ErrCorrupt.
+  - Nothing is overwritten that was stored after an operation had begun. What was
+    written has been read back.
+  - At most one goroutine waits for a keyring that does not answer.
+
+# Not guaranteed
+
+  - Protection against other programs of the same user, which may ask the keyring
+    too. Of the desktops, only macOS tells programs apart, and it takes every program
+    that uses the security command for one.
+  - That a process that is killed on macOS does not write once more: its last command
+    is a process of its own.
+  - That the connection to the session bus is closed when it is idle: on Linux,
+    go-keyring keeps one for the process.
+  - That the keyring survives: when a user's password is reset, most desktops start
+    with a new, empty one.
+
+# Testing on Windows without Windows
+
+With wine64, and in its prefix a bcryptprimitives.dll that exports ProcessPrng:
+
+	GOOS=windows go test -exec=wine64 ./tokencache/...
+*/
 package oskeyring

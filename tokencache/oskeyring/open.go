@@ -97,11 +97,11 @@ type Info struct {
 	Skipped []string // Why each better choice was not taken.
 }
 
-// String returns a sentence for a person.
+// String tells it to a person.
 func (i Info) String() string {
-	s := fmt.Sprintf("logins are kept sealed in %s, and the key to them in the %s", i.Dir, i.Key)
+	s := fmt.Sprintf("logins are kept sealed in %s; key: %s", i.Dir, i.Key)
 	for _, why := range i.Skipped {
-		s += "; not in the " + why
+		s += "; not used: " + why
 	}
 	return s
 }
@@ -160,13 +160,16 @@ func (c Config) Open(ctx context.Context) (*tokencache.Cache, Info, error) {
 				slog.String("app", c.App), slog.String("key", info.Key), slog.String("dir", info.Dir), slog.Any("skipped", info.Skipped))
 			return cache, info, nil
 		}
-		failed = append(failed, fmt.Errorf("%s: %w", choice.kind, err))
-		info.Skipped = append(info.Skipped, failed[len(failed)-1].Error())
+		if _, ok := errors.AsType[*Error](err); !ok { // which says so itself
+			err = fmt.Errorf("%s: %w", choice.kind, err)
+		}
+		failed = append(failed, err)
+		info.Skipped = append(info.Skipped, err.Error())
 		if ctx.Err() != nil || errors.Is(err, tokencache.ErrCorrupt) && !errors.Is(err, errNoKey) {
 			break // the next choice would not make it better
 		}
 	}
-	return nil, info, fmt.Errorf("oskeyring: no sealing key: %w", errors.Join(failed...))
+	return nil, info, fmt.Errorf("no sealing key can be had: %w", errors.Join(failed...))
 }
 
 // try opens the cache with one choice.
@@ -182,6 +185,9 @@ func (c *Config) try(ctx context.Context, d *dirs, choice KeyChoice, sealed bool
 	}
 	// This asks for the key and tries whether the directory can be written.
 	if err := cache.Preflight(ctx, tokencache.Key{}, new(tokencache.Record)); err != nil {
+		if keys.err != nil {
+			err = keys.err
+		}
 		return nil, err
 	}
 	if place == "" {
@@ -199,8 +205,9 @@ type chosenKeys struct {
 	kind string
 	dirs *dirs
 
-	choosing bool // Open is at work
-	create   bool // there are no records, and this process alone makes a key now
+	choosing bool  // Open is at work
+	create   bool  // there are no records, and this process alone makes a key now
+	err      error // while choosing: why there is no key
 }
 
 // Keys implements tokencache.KeySource.
@@ -216,11 +223,19 @@ func (k *chosenKeys) Keys(ctx context.Context) ([][]byte, error) {
 		}
 	}
 	keys, err := k.keeper.keys(ctx, k.create)
-	if errors.Is(err, errNoKey) {
-		return nil, fmt.Errorf("%w: the key that seals the records is gone (%w): bring it back from a backup of the %s; or delete %s, which ends these logins, and log in again",
+	switch {
+	case err == nil:
+		return keys, nil
+	case errors.Is(err, errNoKey):
+		err = fmt.Errorf("%w: the key that seals the records is gone (%w): bring it back from a backup of the %s; or delete %s, which ends these logins, and log in again",
 			tokencache.ErrCorrupt, err, k.kind, k.dirs.path)
+	case !errors.Is(err, tokencache.ErrUnavailable) && !errors.Is(err, tokencache.ErrCorrupt):
+		err = fmt.Errorf("%w: %w", tokencache.ErrUnavailable, err)
 	}
-	return keys, err
+	if k.choosing {
+		k.err = err
+	}
+	return nil, err
 }
 
 // hasRecords reports whether any record is stored.

@@ -242,7 +242,7 @@ func TestAccept(t *testing.T) {
 				}
 				wantLoad(t, cache)
 			}
-			if !strings.Contains(info.String(), "the key to them in the "+c.want) || !strings.Contains(log.String(), c.want) {
+			if !strings.Contains(info.String(), "; key: "+c.want) || !strings.Contains(log.String(), c.want) {
 				t.Errorf("not reported: %s\n%s", info, log.String())
 			}
 		})
