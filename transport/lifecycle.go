@@ -66,16 +66,17 @@ func (s *Source) Flush(ctx context.Context) error {
 			return &Error{Kind: ErrStorage, Op: "flush", Err: context.Cause(ctx), Remedy: "a refresh is still in flight"}
 		}
 	}
+	turn := s.turns()
 	select {
-	case s.turn <- struct{}{}: // also if ctx is done already
+	case turn <- struct{}{}: // also if ctx is done already
 	default:
 		select {
-		case s.turn <- struct{}{}:
+		case turn <- struct{}{}:
 		case <-ctx.Done():
 			return &Error{Kind: ErrStorage, Op: "flush", Err: context.Cause(ctx), Remedy: "the login is still being worked on"}
 		}
 	}
-	defer func() { <-s.turn }()
+	defer func() { <-turn }()
 	return s.savePending(ctx)
 }
 
@@ -102,13 +103,14 @@ func (s *Source) Close(ctx context.Context) error {
 // abandon releases the lock of a rotation that could not be saved, unless
 // somebody is still at work on it.
 func (s *Source) abandon() {
+	turn := s.turns()
 	select {
-	case s.turn <- struct{}{}:
+	case turn <- struct{}{}:
 		if s.pending != nil && s.pending.unlock != nil {
 			s.pending.unlock()
 			s.pending.unlock = nil
 		}
-		<-s.turn
+		<-turn
 	default:
 	}
 }

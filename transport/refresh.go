@@ -29,7 +29,7 @@ func (s *Source) look(ctx context.Context, refused tokencache.Secret) (*snapshot
 	if snap := s.adopt(cur, rec, refused); snap != nil {
 		return snap, nil
 	}
-	if rec.Tombstone != nil && (cur == nil || !newer(cur.rec, rec)) {
+	if rec.Tombstone != nil && (cur == nil || !newer(&cur.rec, rec)) {
 		return nil, deadError(rec.Tombstone)
 	}
 	return nil, nil
@@ -39,7 +39,7 @@ func (s *Source) look(ctx context.Context, refused tokencache.Secret) (*snapshot
 // than the one in use, good, and not refused. A stale one is good for a start.
 // cur is the one in use, as it was before the record was read.
 func (s *Source) adopt(cur *snapshot, rec *tokencache.Record, refused tokencache.Secret) *snapshot {
-	if cur != nil && !newer(rec, cur.rec) || rec.AccessToken == refused {
+	if cur != nil && !newer(rec, &cur.rec) || rec.AccessToken == refused {
 		return nil
 	}
 	snap := s.snapshot(rec)
@@ -133,17 +133,18 @@ func (s *Source) refresh(waiting, ctx context.Context, refused tokencache.Secret
 // lock takes this process's turn and then the lock that all processes share.
 // In state unsaved the latter is held already, and stays so.
 func (s *Source) lock(ctx context.Context) (unlock func(), err error) {
+	turn := s.turns()
 	select {
-	case s.turn <- struct{}{}:
+	case turn <- struct{}{}:
 	case <-ctx.Done():
 		return nil, &Error{Kind: ErrUnavailable, Op: "lock", Err: context.Cause(ctx), Remedy: "this login is busy; try again"}
 	}
 	if s.pending != nil && s.pending.unlock != nil {
-		return func() { <-s.turn }, nil
+		return func() { <-turn }, nil
 	}
 	release, err := s.cfg.Cache.Lock(ctx, s.key())
 	if err != nil {
-		<-s.turn
+		<-turn
 		if ctx.Err() != nil {
 			return nil, &Error{Kind: ErrUnavailable, Op: "lock", Err: err,
 				Remedy: "another process is working on this login; try again"}
@@ -156,7 +157,7 @@ func (s *Source) lock(ctx context.Context) (unlock func(), err error) {
 		} else if err := release(); err != nil {
 			s.cfg.Logger.Warn("stayauth: unlock failed", "err", err)
 		}
-		<-s.turn
+		<-turn
 	}, nil
 }
 
@@ -176,7 +177,7 @@ func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Versi
 	// A store that was set back, by a failover or a restored backup, offers a refresh
 	// token that has been spent. Memory knows better.
 	if cur := s.cur.Load(); cur != nil && cur.rec.Grant == rec.Grant && cur.rec.Generation > rec.Generation {
-		rec = cur.rec
+		rec = &cur.rec
 	}
 	return rec, version, nil
 }

@@ -106,6 +106,7 @@ func (s *Source) keep(next *tokencache.Record, version tokencache.Version, cause
 // saver retries the save until it succeeds or the Source is closed.
 func (s *Source) saver(stop <-chan struct{}) {
 	retry := newBackoff(saveRetryFirst, saveRetryMax)
+	turn := s.turns()
 	for {
 		timer := time.NewTimer(max(retry.NextBackOff(), saveRetryFirst/10))
 		select {
@@ -114,9 +115,9 @@ func (s *Source) saver(stop <-chan struct{}) {
 			timer.Stop()
 			return
 		}
-		s.turn <- struct{}{}
+		turn <- struct{}{}
 		err := s.savePending(context.Background())
-		<-s.turn
+		<-turn
 		if err == nil {
 			return
 		}

@@ -8,10 +8,12 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// A snapshot is a record as the hot path needs it. It is never modified.
+// A snapshot is a record as the hot path needs it. It is never modified. Many
+// processes have very many of them, so it is one piece of memory, and the access
+// token, which may be kilobytes long, is there once.
 type snapshot struct {
-	rec    *tokencache.Record
-	header []string // the value of the Authorization header
+	header [1]string         // the value of the Authorization header
+	rec    tokencache.Record // with an AccessToken that is a part of header
 
 	// Wall clock, in nanoseconds since 1970, so that a laptop's sleep counts: fresh
 	// from notBefore until refreshAt, usable until useBefore.
@@ -32,15 +34,14 @@ func wallNow() time.Time { return time.Now().Round(0) }
 func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 	const scheme = "Bearer "
 	header := scheme + string(rec.AccessToken)
-	shared := *rec // An access token may be kilobytes long: one copy in memory is enough.
-	shared.AccessToken = tokencache.Secret(header[len(scheme):])
 	s := &snapshot{
-		rec:       &shared,
-		header:    []string{header},
+		header:    [1]string{header},
+		rec:       *rec,
 		notBefore: math.MinInt64,
 		refreshAt: math.MaxInt64,
 		useBefore: math.MaxInt64,
 	}
+	s.rec.AccessToken = tokencache.Secret(header[len(scheme):])
 	if rec.AccessToken == "" {
 		s.refreshAt, s.useBefore = math.MinInt64, math.MinInt64
 		return s

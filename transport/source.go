@@ -71,8 +71,8 @@ type Source struct {
 
 	// turn is held (by a send) by whoever works on the stored login: a flight, Login,
 	// Logout, Flush or the saver. The fields below it belong to the holder.
-	turn    chan struct{}
-	pending *pending // a rotation that could not be saved yet
+	turn    chan struct{} // made when it is first needed, see turns
+	pending *pending      // a rotation that could not be saved yet
 
 	// mu guards what follows; it is never held during I/O.
 	mu      sync.Mutex
@@ -101,7 +101,17 @@ func NewSource(cfg SourceConfig) (*Source, error) {
 // newSource returns the Source of an account. A Pool has very many of them, so it
 // makes nothing that an idle login can do without.
 func newSource(cfg *SourceConfig, account string) *Source {
-	return &Source{cfg: cfg, account: account, turn: make(chan struct{}, 1)}
+	return &Source{cfg: cfg, account: account}
+}
+
+// turns returns the channel turn.
+func (s *Source) turns() chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.turn == nil {
+		s.turn = make(chan struct{}, 1)
+	}
+	return s.turn
 }
 
 // key returns the key of the login.

@@ -46,7 +46,7 @@ func (s *Source) Status(ctx context.Context) (Status, error) {
 	snap := s.cur.Load()
 	rec, _, err := s.cfg.Cache.Load(ctx, s.key())
 	switch {
-	case err == nil && (snap == nil || newer(rec, snap.rec)):
+	case err == nil && (snap == nil || newer(rec, &snap.rec)):
 		snap = s.snapshot(rec)
 	case errors.Is(err, tokencache.ErrNotFound):
 		err = nil
@@ -63,7 +63,7 @@ func (s *Source) Status(ctx context.Context) (Status, error) {
 	if snap == nil {
 		return st, nil
 	}
-	r, now := snap.rec, wallNow()
+	r, now := &snap.rec, wallNow()
 	st.Scope, st.Generation = r.Scope, r.Generation
 	st.AuthorizedAt, st.ObtainedAt, st.Expiry, st.RefreshExpiry = r.AuthorizedAt, r.ObtainedAt, r.Expiry, r.RefreshExpiry
 	if !r.Expiry.IsZero() || !r.RefreshAt.IsZero() {

@@ -139,7 +139,7 @@ func withToken(req *http.Request, body io.ReadCloser, snap *snapshot) *http.Requ
 	*r = *req
 	r.Header = make(http.Header, len(req.Header)+1)
 	maps.Copy(r.Header, req.Header)
-	r.Header["Authorization"] = snap.header
+	r.Header["Authorization"] = snap.header[:]
 	r.Body = body
 	return r
 }
