@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"slices"
 	"time"
 )
 
@@ -129,7 +128,12 @@ func (t *Transport) CloseIdleConnections() {
 }
 
 func (t *Transport) listed(req *http.Request) bool {
-	return slices.ContainsFunc(t.origins, func(o origin) bool { return o.matches(req.URL) })
+	for i := range t.origins {
+		if t.origins[i].matches(req.URL) {
+			return true
+		}
+	}
+	return false
 }
 
 // withToken returns a copy of req with the token; a RoundTripper must not modify
@@ -137,8 +141,9 @@ func (t *Transport) listed(req *http.Request) bool {
 func withToken(req *http.Request, body io.ReadCloser, snap *snapshot) *http.Request {
 	r := new(http.Request)
 	*r = *req
-	r.Header = make(http.Header, len(req.Header)+1)
-	maps.Copy(r.Header, req.Header)
+	if r.Header = maps.Clone(req.Header); r.Header == nil {
+		r.Header = make(http.Header)
+	}
 	r.Header["Authorization"] = snap.header[:]
 	r.Body = body
 	return r
