@@ -173,8 +173,9 @@ func (s *Source) settle(f *flight, old *snapshot) (events []Event) {
 		wait = misconfiguredPause
 	case ErrStorage:
 		wait = min(wait, storagePause)
+	case ErrAmbiguous:
+		s.lost++
 	}
-	s.failed++
 	c := *e
 	c.RetryAt = wallNow().Add(max(wait, min(e.RetryAfter, maxRetryAfter), minPause))
 	s.outage, f.err = &c, &c
@@ -186,7 +187,7 @@ func (s *Source) settle(f *flight, old *snapshot) (events []Event) {
 
 // calm forgets the troubles of the past. s.mu is held.
 func (s *Source) calm() {
-	s.outage, s.dead, s.refused, s.failed = nil, nil, nil, 0
+	s.outage, s.dead, s.refused, s.lost = nil, nil, nil, 0
 	s.lookAt, s.backoff = time.Time{}, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -175,4 +176,51 @@ func TestALostAnswerWithoutGraceIsExplained(t *testing.T) {
 		}
 		w.wantCounts(2, 1)
 	})
+}
+
+// A machine that was offline for long, and then loses the answer of its first
+// request: the old refresh token is presented again at once, as ever. The grace is
+// over by the time that the back-off of the outage would allow.
+func TestALostAnswerAfterAnOutage(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		begin func(*world, *troubled)
+	}{
+		{"of the provider", func(w *world, _ *troubled) { w.srv.Fault("/token", 0, oauthtest.Status(429, 0)) }},
+		{"of the store", func(_ *world, store *troubled) {
+			store.fail(func(op string, _ int32) error {
+				if op == "save" {
+					return tokencache.ErrUnavailable
+				}
+				return nil
+			})
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.Grace, GracePeriod: 5 * time.Second})
+				store := &troubled{Memory: new(tokencache.Memory)}
+				w.store = store
+				s := w.source()
+				w.login(s, "ann")
+				time.Sleep(2 * time.Hour)
+				tt.begin(w, store)
+				for end := time.Now().Add(30 * time.Minute); time.Now().Before(end); time.Sleep(time.Second) {
+					if _, err := s.Token(t.Context()); err == nil {
+						t.Fatal("no outage")
+					}
+				}
+				w.srv.Heal()
+				store.heal()
+				w.srv.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Drop))
+				time.Sleep(10 * time.Minute)
+				if _, err := s.Token(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if c := w.srv.Counts(); c.Reuses != 0 || c.Replays != 1 {
+					t.Errorf("%d reuses, %d replays", c.Reuses, c.Replays)
+				}
+			})
+		})
+	}
 }

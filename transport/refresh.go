@@ -225,8 +225,8 @@ const promptRetries = 2
 func (s *Source) spend(ctx context.Context, cur *tokencache.Record, refused tokencache.Secret) (next *tokencache.Record, unknown bool, err error) {
 	s.mu.Lock()
 	retries := promptRetries
-	if s.failed > 0 {
-		retries = 0 // The outage has lasted longer than any grace.
+	if s.lost > 0 {
+		retries = 0 // They have been made, and the outage has outlasted any grace.
 	}
 	s.mu.Unlock()
 	for try := 0; ; try++ {

@@ -83,7 +83,7 @@ type Source struct {
 	refused *tokencache.Record // the record whose refresh token the provider refused
 	lookAt  time.Time
 	backoff *backoff.ExponentialBackOff // nil while there is no outage
-	failed  int                         // consecutive flights that failed for a passing reason
+	lost    int                         // flights of this outage whose outcome is unknown
 	unsaved error
 	stop    chan struct{}  // made for the saver, closed by Close
 	work    sync.WaitGroup // flights and the saver
