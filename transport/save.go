@@ -69,9 +69,11 @@ func (s *Source) trySave(ctx context.Context, next *tokencache.Record, version t
 			return nil, err
 		case stored.Grant != next.Grant:
 			return stored, nil // A newer login wins.
-		case stored.Generation == next.Generation && stored.RefreshToken == next.RefreshToken && stored.AccessToken == next.AccessToken:
-			return stored, nil
 		case stored.Generation > next.Generation:
+			return stored, nil
+		case stored.Generation == next.Generation && !stored.ObtainedAt.Before(next.ObtainedAt):
+			// Either it is ours, or both descend from the same refresh token, and the
+			// provider remembers the later one.
 			return stored, nil
 		}
 		version = v

@@ -239,3 +239,44 @@ func (s *forgetful) Save(ctx context.Context, name string, data []byte, old toke
 	}
 	return v, err
 }
+
+// A rotation that could not be saved before Close gave up is older than the one
+// that the next process made of the same refresh token, and does not replace it.
+func TestALateSaveDoesNotReplaceANewerRotation(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.SecondToLastKills})
+		store := &troubled{Memory: new(tokencache.Memory)}
+		w.store = store
+		s := w.source()
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		journal := store.n.Load() + 1
+		store.fail(func(op string, n int32) error {
+			if op == "save" && n > journal {
+				return tokencache.ErrUnavailable
+			}
+			return nil
+		})
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(t.Context()); !errors.Is(err, ErrStorage) {
+			t.Fatalf("Close: %v", err)
+		}
+		store.heal()
+		next := w.source()
+		if _, err := next.Token(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(t.Context()); err != nil {
+			t.Errorf("the second Close: %v", err)
+		}
+		if r := w.stored(s); string(r.RefreshToken) != w.srv.Current("ann").RefreshToken {
+			t.Error("the older rotation is stored")
+		}
+		time.Sleep(2 * time.Hour)
+		if _, err := w.source().Token(t.Context()); err != nil {
+			t.Errorf("the login is lost: %v", err)
+		}
+	})
+}
