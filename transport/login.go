@@ -109,7 +109,7 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 		return storageError("logout", err)
 	}
 	s.settled()
-	s.cur.Store(nil)
+	s.cur.Store(ended()) // Not nil, so that a look which has read the record before this cannot publish it.
 	s.mu.Lock()
 	s.calm()
 	s.mu.Unlock()

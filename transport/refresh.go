@@ -39,11 +39,18 @@ func (s *Source) look(ctx context.Context, refused tokencache.Secret) (*snapshot
 // than the one in use, good, and not refused. A stale one is good for a start.
 // cur is the one in use, as it was before the record was read.
 func (s *Source) adopt(cur *snapshot, rec *tokencache.Record, refused tokencache.Secret) *snapshot {
-	if cur != nil && !newer(rec, &cur.rec) || rec.AccessToken == refused {
+	now := wallNow()
+	switch {
+	case rec.AccessToken == refused:
+		return nil
+	case cur != nil && !newer(rec, &cur.rec):
+		if cur.fresh(now) && !newer(&cur.rec, rec) {
+			return cur // A login of this process has come in between.
+		}
 		return nil
 	}
 	snap := s.snapshot(rec)
-	if now := wallNow(); cur.usable(now) && !snap.fresh(now) || !snap.usable(now) {
+	if cur.usable(now) && !snap.fresh(now) || !snap.usable(now) {
 		return nil
 	}
 	if !s.cur.CompareAndSwap(cur, snap) {

@@ -75,6 +75,10 @@ func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 	return s
 }
 
+// ended returns a snapshot of no login, which like any other differs from those
+// before it.
+func ended() *snapshot { return new(snapshot) }
+
 // snapshot returns rec as this Source uses it.
 func (s *Source) snapshot(rec *tokencache.Record) *snapshot {
 	return newSnapshot(rec, s.cfg.Lead, s.cfg.Skew)

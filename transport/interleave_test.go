@@ -1,0 +1,105 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+// A slow store answers a Load, when told to be slow, a second after it has read.
+type slow struct {
+	*troubled
+	delay time.Duration
+}
+
+func (s *slow) Load(ctx context.Context, name string) ([]byte, tokencache.Version, error) {
+	data, v, err := s.troubled.Load(ctx, name)
+	time.Sleep(s.delay)
+	return data, v, err
+}
+
+// A Source that is just reading the login for the first time when it is ended
+// does not hand it out afterwards.
+func TestALookDoesNotUndoALogout(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		w.login(w.source(), "ann")
+		store := &slow{&troubled{Memory: w.store.(*tokencache.Memory)}, time.Second}
+		w.store = store
+		s := w.source()
+		done := make(chan struct{})
+		go func() { s.Token(t.Context()); close(done) }()
+		synctest.Wait() // until it has read
+		store.delay = 0
+		if err := s.Forget(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		<-done
+		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+			t.Errorf("after Forget: %v", err)
+		}
+	})
+}
+
+// A caller who has been waiting since before the login gets its token, which need
+// not be refreshed.
+func TestARefreshThatWaitsForALoginIsNotNeeded(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		before bool // there has been a login before
+		refuse bool // whose token an API has refused
+	}{{"first login", false, false}, {"expired", true, false}, {"refused", true, true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+				store := &slow{&troubled{Memory: new(tokencache.Memory)}, 0}
+				w.store = store
+				s := w.source()
+				var old Token
+				if tt.before {
+					w.login(s, "ann")
+					if old, _ = s.Token(t.Context()); !tt.refuse {
+						time.Sleep(2 * time.Hour)
+					}
+				}
+				time.Sleep(time.Minute)
+				unlock, err := s.cfg.Cache.Lock(t.Context(), s.cfg.Key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				login := make(chan error, 1)
+				go func() { login <- s.Login(t.Context(), record(w.srv.Login("bob"))) }()
+				synctest.Wait() // until it waits for the lock
+				token := make(chan error, 1)
+				go func() {
+					var err error
+					if tt.refuse {
+						_, err = s.Reject(t.Context(), old)
+					} else {
+						_, err = s.Token(t.Context())
+					}
+					token <- err
+				}()
+				synctest.Wait()
+				if err := unlock(); err != nil {
+					t.Fatal(err)
+				}
+				if err := <-login; err != nil {
+					t.Fatal(err)
+				}
+				if err := <-token; err != nil && (tt.before || !errors.Is(err, ErrLoginRequired)) {
+					t.Error(err)
+				}
+				w.wantCounts(0, 0)
+				if g := w.stored(s).Generation; g != 1 {
+					t.Errorf("generation %d", g)
+				}
+			})
+		})
+	}
+}
