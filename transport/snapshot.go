@@ -47,10 +47,10 @@ func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 		return s
 	}
 	if !rec.ObtainedAt.IsZero() {
-		s.notBefore = rec.ObtainedAt.Add(-clockTolerance).UnixNano()
+		s.notBefore = nanoseconds(rec.ObtainedAt.Add(-clockTolerance))
 	}
 	if !rec.RefreshAt.IsZero() {
-		s.refreshAt = rec.RefreshAt.UnixNano()
+		s.refreshAt = nanoseconds(rec.RefreshAt)
 	}
 	if rec.Expiry.IsZero() {
 		return s // Unknown, not infinite: good until it is refused.
@@ -62,17 +62,29 @@ func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 	if skew == 0 {
 		skew = min(lifetime/10, 10*time.Second)
 	}
-	s.useBefore = rec.Expiry.Add(-min(skew, lifetime/4)).UnixNano()
+	s.useBefore = nanoseconds(rec.Expiry.Add(-min(skew, lifetime/4)))
 	if rec.RefreshAt.IsZero() {
 		if lead == 0 {
 			lead = min(lifetime/3, 5*time.Minute)
 		}
 		lead = min(lead, lifetime/2)
 		lead -= time.Duration(rand.Int64N(int64(lead)/5 + 1))
-		s.refreshAt = rec.Expiry.Add(-lead).UnixNano()
+		s.refreshAt = nanoseconds(rec.Expiry.Add(-lead))
 	}
 	s.refreshAt = min(s.refreshAt, s.useBefore)
 	return s
+}
+
+// nanoseconds returns t.UnixNano, or the nearest value that there is: some write
+// the year 9999 for "never".
+func nanoseconds(t time.Time) int64 {
+	switch {
+	case t.Before(time.Unix(0, math.MinInt64)):
+		return math.MinInt64
+	case t.After(time.Unix(0, math.MaxInt64)):
+		return math.MaxInt64
+	}
+	return t.UnixNano()
 }
 
 // ended returns a snapshot of no login, which like any other differs from those

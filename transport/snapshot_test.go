@@ -1,0 +1,118 @@
+package transport
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// Some libraries say "never" with the year 9999, which nanoseconds since 1970 do
+// not reach, and some records come from before it.
+func TestTimesBeyondTheRange(t *testing.T) {
+	now := wallNow()
+	never := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	long := time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		name          string
+		rec           tokencache.Record
+		fresh, usable bool
+	}{
+		{"expires never", tokencache.Record{ObtainedAt: now, Expiry: never}, true, true},
+		{"expires never, obtained at an unknown time", tokencache.Record{Expiry: never}, true, true},
+		{"expired in antiquity", tokencache.Record{ObtainedAt: now, Expiry: long}, false, false},
+		{"obtained in antiquity", tokencache.Record{ObtainedAt: long, Expiry: now.Add(time.Hour)}, true, true},
+		{"to be refreshed never", tokencache.Record{ObtainedAt: now, RefreshAt: never}, true, true},
+		{"to be refreshed in antiquity", tokencache.Record{ObtainedAt: now, RefreshAt: long}, false, true},
+		{"obtained at the end of time", tokencache.Record{ObtainedAt: never, Expiry: never}, false, true},
+		{"nothing known", tokencache.Record{}, true, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.rec.AccessToken = "x"
+			s := newSnapshot(&tt.rec, 0, 0)
+			if s.fresh(now) != tt.fresh || s.usable(now) != tt.usable {
+				t.Errorf("fresh %v, usable %v; want %v, %v", s.fresh(now), s.usable(now), tt.fresh, tt.usable)
+			}
+		})
+	}
+}
+
+// The bounds belong to the later state, and a token has no use without a token.
+func TestBounds(t *testing.T) {
+	now := wallNow()
+	s := newSnapshot(&tokencache.Record{AccessToken: "x", ObtainedAt: now, Expiry: now.Add(time.Hour)}, 0, 0)
+	at := func(ns int64) time.Time { return time.Unix(0, ns) }
+	if s.fresh(at(s.refreshAt)) || !s.fresh(at(s.refreshAt-1)) {
+		t.Error("fresh does not end at refreshAt")
+	}
+	if s.usable(at(s.useBefore)) || !s.usable(at(s.useBefore-1)) {
+		t.Error("usable does not end at useBefore")
+	}
+	if !s.fresh(at(s.notBefore)) || s.fresh(at(s.notBefore-1)) {
+		t.Error("fresh does not begin at notBefore")
+	}
+	if r := s.refuse(); r.fresh(now) || r.usable(now) || !r.refused || s.refused || !s.fresh(now) {
+		t.Error("a refused token is used, or the snapshot was modified")
+	}
+	if s := newSnapshot(&tokencache.Record{RefreshToken: "r", ObtainedAt: now, Expiry: now.Add(time.Hour)}, 0, 0); s.fresh(now) || s.usable(now) {
+		t.Error("an empty token is used")
+	}
+	for _, s := range []*snapshot{nil, ended()} {
+		if s.fresh(now) || s.usable(now) {
+			t.Error("no token is used")
+		}
+	}
+}
+
+// A record that does not say when it was obtained is refreshed some time before
+// its end, as if it lived for ten minutes.
+func TestUnknownLifetime(t *testing.T) {
+	now := wallNow()
+	s := newSnapshot(&tokencache.Record{AccessToken: "x", Expiry: now.Add(time.Hour)}, 0, 0)
+	lead, skew := time.Duration(now.Add(time.Hour).UnixNano()-s.refreshAt), time.Duration(now.Add(time.Hour).UnixNano()-s.useBefore)
+	if lead < 160*time.Second || lead > 200*time.Second || skew != 10*time.Second {
+		t.Errorf("refreshed %v and used until %v before its end", lead, skew)
+	}
+}
+
+// A monotonic clock stands still while a machine sleeps; comparisons between times
+// that have a reading of it would not notice.
+func TestWallNowHasNoMonotonicReading(t *testing.T) {
+	if s := wallNow().String(); strings.Contains(s, "m=") {
+		t.Errorf("%s has a monotonic reading", s)
+	}
+}
+
+// A refusal of a token that is some seconds old is believed, and so is one of a
+// token that was obtained before the clock was set back.
+func TestReplaceableAt(t *testing.T) {
+	now := wallNow()
+	for _, tt := range []struct {
+		name             string
+		obtained, forced time.Duration // before now; 0: unknown
+		after            time.Duration // of now; 0 stands for any time in the past
+	}{
+		{"just obtained", time.Second, 0, 2 * time.Second},
+		{"some seconds old", 4 * time.Second, 0, 0},
+		{"replaced a moment ago", 10 * time.Second, 10 * time.Second, 20 * time.Second},
+		{"replaced long ago", time.Hour, time.Hour, 0},
+		{"unknown", 0, 0, 0},
+		{"the clock was set back", -time.Hour, 0, 0},
+		{"the clock was set back after a replacement", -time.Hour, -time.Hour, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := &tokencache.Record{AccessToken: "x"}
+			if tt.obtained != 0 {
+				r.ObtainedAt = now.Add(-tt.obtained)
+			}
+			if tt.forced != 0 {
+				r.ForcedAt = now.Add(-tt.forced)
+			}
+			at := newSnapshot(r, 0, 0).replaceableAt()
+			if tt.after == 0 && at.After(now) || tt.after != 0 && !at.Equal(now.Add(tt.after)) {
+				t.Errorf("replaceable %v after now, want %v", at.Sub(now), tt.after)
+			}
+		})
+	}
+}
