@@ -159,8 +159,8 @@ func (s *Source) lock(ctx context.Context) (unlock func(), err error) {
 		return nil, storageError("lock", err)
 	}
 	return func() {
-		if s.pending != nil && s.pending.unlock == nil {
-			s.pending.unlock = release // The saver will unlock.
+		if p := s.pending; p != nil && p.unlock == nil && p.rec.RefreshToken != "" {
+			p.unlock = release // The saver will unlock.
 		} else if err := release(); err != nil {
 			s.cfg.Logger.Warn("stayauth: unlock failed", "err", err)
 		}

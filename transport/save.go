@@ -11,7 +11,8 @@ import (
 
 // pending is a rotation that the provider has carried out and that could not be
 // saved: the state unsaved. The lock of the login is kept, because whoever reads
-// the cache meanwhile would spend a token that is spent.
+// the cache meanwhile would spend a token that is spent; without a refresh token
+// nothing is, and the lock is free.
 type pending struct {
 	rec     *tokencache.Record
 	version tokencache.Version // what it is to replace
@@ -89,7 +90,7 @@ func (s *Source) keep(next *tokencache.Record, version tokencache.Version, cause
 	}
 	s.pending.rec, s.pending.version = next, version
 	err := &Error{Kind: ErrStorage, Op: "save", Err: cause,
-		Remedy: "the new refresh token is only in memory; make the cache writable and keep this process running until it is saved"}
+		Remedy: "the new tokens are only in memory; make the cache writable and keep this process running until it is saved"}
 	s.mu.Lock()
 	s.unsaved = err
 	if s.stop == nil {
