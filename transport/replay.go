@@ -2,6 +2,8 @@ package transport
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"io"
 	"net/http"
 )
@@ -25,11 +27,13 @@ func (t *Transport) replayable(req *http.Request) (replayBody, error) {
 		return replayBody{req.Body, nil}, nil
 	}
 	defer req.Body.Close()
+	// As net/http does with the request of a context that ends.
+	defer context.AfterFunc(req.Context(), func() { req.Body.Close() })()
 	// One byte more than announced, so that the base transport still sees a body that
 	// is longer than its Content-Length, and refuses it.
 	data, err := io.ReadAll(io.LimitReader(req.Body, req.ContentLength+1))
 	if err != nil {
-		return replayBody{}, err
+		return replayBody{}, cmp.Or(context.Cause(req.Context()), err)
 	}
 	again := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
 	first, _ := again()
