@@ -3,6 +3,8 @@ package transport
 import (
 	"context"
 	"errors"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -27,6 +29,9 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 	next := rec.Clone()
 	if next.AccessToken == "" && next.RefreshToken == "" {
 		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: "the record holds no token; pass what Endpoint.Exchange or FromOAuth2 returned"}
+	}
+	if next.TokenType != "" && !strings.EqualFold(next.TokenType, "bearer") { // RFC 6749 section 7.1
+		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: "register the client for bearer tokens: this one is of type " + strconv.Quote(next.TokenType)}
 	}
 	if id, ok := s.cfg.Refresher.(identifier); ok && next.TokenURL == "" {
 		_, _, next.TokenURL = id.identity()

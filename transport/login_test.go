@@ -265,3 +265,27 @@ func TestForgetRemovesWhatCannotBeRead(t *testing.T) {
 		w.login(s, "ann")
 	})
 }
+
+// A token of a type that this package cannot use is refused before it is stored,
+// and not sent as if it were a bearer token (C04).
+func TestLoginWithAnUnknownTokenType(t *testing.T) {
+	w := newWorld(t, oauthtest.Config{})
+	for _, tt := range []struct {
+		tokenType string
+		ok        bool
+	}{{"Bearer", true}, {"bearer", true}, {"", true}, {"mac", false}, {"DPoP", false}} {
+		s := w.source()
+		r := record(w.srv.Login("ann"))
+		r.TokenType = tt.tokenType
+		err := s.Login(t.Context(), r)
+		if tt.ok != (err == nil) || err != nil && !errors.Is(err, ErrMisconfigured) {
+			t.Errorf("type %q: %v", tt.tokenType, err)
+		}
+		if _, err := s.Token(t.Context()); tt.ok != (err == nil) {
+			t.Errorf("type %q: the token: %v", tt.tokenType, err)
+		}
+		if err := s.Forget(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
