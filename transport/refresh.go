@@ -87,6 +87,9 @@ func (s *Source) refresh(waiting, ctx context.Context, refused tokencache.Secret
 	defer unlock()
 
 	for range 3 {
+		// In state unsaved, before one more refresh token is spent, is the best time to
+		// save the last: a crash would now cost two.
+		s.savePending(ctx)
 		// 2: somebody may have done the work while we waited.
 		cur, version, err := s.load(ctx)
 		if err != nil {
@@ -103,9 +106,8 @@ func (s *Source) refresh(waiting, ctx context.Context, refused tokencache.Secret
 		}
 		// 4, 5: find out that the answer cannot be stored while that is harmless.
 		// Whatever keeps the journal from being written would keep the answer too.
-		interrupted := false
+		interrupted := cur != nil && cur.Attempt != nil
 		if cur != nil && cur.RefreshToken != "" && s.pending == nil {
-			interrupted = cur.Attempt != nil
 			version, err = s.prepare(ctx, cur, version)
 			if errors.Is(err, tokencache.ErrConflict) {
 				continue // A login or logout came between: read again.
@@ -138,7 +140,8 @@ func (s *Source) refresh(waiting, ctx context.Context, refused tokencache.Secret
 }
 
 // lock takes this process's turn and then the lock that all processes share.
-// In state unsaved the latter is held already, and stays so.
+// In state unsaved the latter is held already; unlock gives it back to the saver, or
+// releases it if the login was saved meanwhile.
 func (s *Source) lock(ctx context.Context) (unlock func(), err error) {
 	turn := s.turns()
 	select {
@@ -315,7 +318,12 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 		return false, cause
 	}
 	if s.pending != nil && cause.Kind != ErrLoginRequired {
-		return false, cause // There is no note to clear.
+		if unknown && cur.Attempt == nil { // There is no journal but memory.
+			note := cur.Clone()
+			note.Attempt = &tokencache.Attempt{At: wallNow(), PID: os.Getpid()}
+			s.pending.rec = note
+		}
+		return false, cause
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()

@@ -16,7 +16,7 @@ import (
 type pending struct {
 	rec     *tokencache.Record
 	version tokencache.Version // what it is to replace
-	unlock  func() error
+	unlock  func() error       // nil while somebody is at work on the login
 }
 
 const (
@@ -72,9 +72,10 @@ func (s *Source) trySave(ctx context.Context, next *tokencache.Record, version t
 			return stored, nil // A newer login wins.
 		case stored.Generation > next.Generation:
 			return stored, nil
-		case stored.Generation == next.Generation && !stored.ObtainedAt.Before(next.ObtainedAt):
-			// Either it is ours, or both descend from the same refresh token, and the
-			// provider remembers the later one.
+		case stored.Generation == next.Generation && !stored.ObtainedAt.Before(next.ObtainedAt) &&
+			(stored.RefreshToken != next.RefreshToken || next.Attempt == nil || stored.Attempt != nil):
+			// Either it is ours, and lacks no journal, or both descend from the same refresh
+			// token, and the provider remembers the later one.
 			return stored, nil
 		}
 		version = v

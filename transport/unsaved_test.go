@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -143,6 +144,68 @@ func TestCloseUnsaved(t *testing.T) {
 	})
 }
 
+// An answer that is lost while the last rotation is unsaved: there is no journal to
+// tell of it, and yet the refusal that follows is explained.
+func TestALostAnswerWhileUnsavedIsExplained(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := &troubled{Memory: new(tokencache.Memory)}
+		w.store = store
+		s := w.source()
+		defer s.Close(t.Context())
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		journal := store.n.Load() + 1
+		store.fail(func(op string, n int32) error {
+			if op == "save" && n > journal {
+				return tokencache.ErrUnavailable
+			}
+			return nil
+		})
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Hour)
+		w.srv.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Status(503, time.Second)))
+		if _, err := s.Token(t.Context()); !errors.Is(err, ErrAmbiguous) {
+			t.Fatalf("the answer was lost: %v", err)
+		}
+		time.Sleep(time.Minute)
+		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) || !strings.Contains(err.Error(), "interrupted") {
+			t.Errorf("got %v", err)
+		}
+		w.wantCounts(3, 1)
+	})
+}
+
+// A rotation was saved although the store said otherwise, and then the provider
+// refuses the refresh token: it is presented once, and the refusal is stored.
+func TestARefusalWhileUnsaved(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := &deaf{Memory: new(tokencache.Memory)}
+		w.store = store
+		s := w.source()
+		defer s.Close(t.Context())
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		store.from.Store(3) // login, journal, rotation
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
+		time.Sleep(2 * time.Hour)
+		store.from.Store(0)
+		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+			t.Errorf("got %v", err)
+		}
+		if r := w.stored(s); r.Tombstone == nil {
+			t.Error("the refusal was not stored")
+		}
+		w.wantCounts(2, 0)
+	})
+}
+
 // A store that is known to fail is noticed while the refresh token is unspent.
 func TestAnUnwritableStoreSpendsNothing(t *testing.T) {
 	for _, tt := range []struct {
@@ -279,4 +342,28 @@ func TestALateSaveDoesNotReplaceANewerRotation(t *testing.T) {
 			t.Errorf("the login is lost: %v", err)
 		}
 	})
+}
+
+// A deaf store does what it is told, but from one save on nobody hears that.
+type deaf struct {
+	*tokencache.Memory
+	from, saves atomic.Int32
+}
+
+func (s *deaf) fails() bool { return s.from.Load() != 0 && s.saves.Load() >= s.from.Load() }
+
+func (s *deaf) Save(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
+	s.saves.Add(1)
+	v, err := s.Memory.Save(ctx, name, data, old)
+	if s.fails() {
+		return "", tokencache.ErrUnavailable
+	}
+	return v, err
+}
+
+func (s *deaf) Load(ctx context.Context, name string) ([]byte, tokencache.Version, error) {
+	if s.fails() {
+		return nil, "", tokencache.ErrUnavailable
+	}
+	return s.Memory.Load(ctx, name)
 }
