@@ -1,0 +1,176 @@
+package model
+
+import "fmt"
+
+// outside calls emit for each step that is not taken by a process: what goes wrong
+// around them.
+func (m system) outside(s state, emit func(who int8, what string, s state)) {
+	if s.left.expiries > 0 {
+		after := s
+		after.left.expiries--
+		for i := range after.logins {
+			after.logins[i].expired = after.logins[i].issued
+		}
+		if after.logins != s.logins {
+			emit(0, "the access tokens expire", after)
+		}
+	}
+	if s.left.logins > 0 && s.store.login == 1 {
+		after := s
+		after.left.logins--
+		after.login(2)
+		emit(0, "somebody logs in anew, without taking the lock", after)
+	}
+	if s.late != 0 {
+		after := s
+		after.late = 0
+		if answer, ok := after.logins[0].present(m.policy, s.late); ok {
+			after.logins[0].orphan(answer)
+		}
+		emit(0, "the provider receives the request of the process that has died", after)
+	}
+	for i := range m.processes {
+		p := s.processes[i]
+		if s.left.crashes == 0 || p == (process{}) {
+			continue
+		}
+		after := s
+		after.left.crashes--
+		for _, r := range []record{p.next, p.pending} {
+			if r.login != 0 && !after.family(r).saved.has(r.token) {
+				after.family(r).orphan(r.token)
+			}
+		}
+		if p.pending.login != 0 {
+			after.family(p.pending).unsaved = true
+		}
+		if p.holds {
+			after.holder = 0
+		}
+		after.processes[i] = process{}
+		emit(int8(i+1), "dies", after)
+		if p.pc == present && s.left.late > 0 {
+			after.left.late--
+			after.late = p.from.token
+			emit(int8(i+1), "dies, and its request is on the way", after)
+		}
+	}
+}
+
+// A step leads to a state.
+type step struct {
+	from int32
+	who  int8 // a process, from 1; 0: none
+	what string
+}
+
+// A result is what check has found.
+type result struct {
+	states, steps int
+	broken        string   // the rule that can be broken
+	trace         []string // how
+}
+
+// check visits every state that the system can reach, breadth first, so that a
+// counterexample is as short as there is one.
+func (m system) check() (r result) {
+	start := m.start()
+	index := map[state]int32{start: 0}
+	states, how := []state{start}, []step{{from: -1}}
+	var edges [][2]int32 // of the processes
+	for at := int32(0); int(at) < len(states); at++ {
+		s := states[at]
+		found := false
+		visit := func(who int8, what string, after state) int32 {
+			r.steps++
+			i, known := index[after]
+			if !known {
+				i = int32(len(states))
+				index[after] = i
+				states, how = append(states, after), append(how, step{at, who, what})
+				if after.broken != "" && !found {
+					found = true
+					r.broken, r.trace = after.broken, trace(states, how, i)
+				}
+			}
+			return i
+		}
+		enabled := false
+		for i := range m.processes {
+			m.next(s, i, func(what string, after state) {
+				enabled = true
+				edges = append(edges, [2]int32{at, visit(int8(i+1), what, after)})
+			})
+		}
+		m.outside(s, func(who int8, what string, after state) { visit(who, what, after) })
+		if !enabled {
+			if !m.atRest(s) {
+				found = true
+				r.broken, r.trace = "nobody can go on", trace(states, how, at)
+			}
+			edges = append(edges, [2]int32{at, -1})
+		}
+		if found {
+			break
+		}
+	}
+	r.states = len(states)
+	if r.broken == "" {
+		if at := cannotRest(len(states), edges); at >= 0 {
+			r.broken, r.trace = "the processes work for ever", trace(states, how, at)
+		}
+	}
+	return r
+}
+
+// atRest reports whether every process has a token that is good, or knows why it
+// cannot have one.
+func (m system) atRest(s state) bool {
+	for _, p := range s.processes[:m.processes] {
+		if p.pc != idle || p.holds || p.pending.login != 0 || !s.fresh(p.cur) && p.dead.login == 0 {
+			return false
+		}
+	}
+	return s.holder == 0
+}
+
+// cannotRest returns a state from which the processes cannot come to rest by
+// themselves, or -1. An edge to -1 leads to rest.
+func cannotRest(states int, edges [][2]int32) int32 {
+	into := make([][]int32, states)
+	rests := make([]bool, states)
+	var todo []int32
+	for _, e := range edges {
+		if e[1] >= 0 {
+			into[e[1]] = append(into[e[1]], e[0])
+		} else {
+			rests[e[0]] = true
+			todo = append(todo, e[0])
+		}
+	}
+	for len(todo) > 0 {
+		at := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for _, from := range into[at] {
+			if !rests[from] {
+				rests[from] = true
+				todo = append(todo, from)
+			}
+		}
+	}
+	for i, ok := range rests {
+		if !ok {
+			return int32(i)
+		}
+	}
+	return -1
+}
+
+// trace tells how a state is reached.
+func trace(states []state, how []step, at int32) (lines []string) {
+	for ; how[at].from >= 0; at = how[at].from {
+		who := " ABC"[how[at].who]
+		lines = append([]string{fmt.Sprintf("%c %-72s stored: %v", who, how[at].what, states[at].store)}, lines...)
+	}
+	return lines
+}

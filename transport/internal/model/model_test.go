@@ -1,0 +1,111 @@
+package model
+
+import (
+	"strings"
+	"testing"
+)
+
+// check runs a check and logs what a reader wants to know.
+func check(t *testing.T, m system) result {
+	t.Helper()
+	r := m.check()
+	t.Logf("%d states, %d steps", r.states, r.steps)
+	if r.broken != "" {
+		t.Logf("%s:\n%s", r.broken, strings.Join(r.trace, "\n"))
+	}
+	return r
+}
+
+// Whatever the order of the steps and wherever things go wrong: no refresh token is
+// presented after its successor was saved; no access token is published before its
+// refresh token was saved, except in state unsaved; nobody waits or works for ever; a
+// newer login is not overwritten; the provider ends the login only if it forgives
+// nothing and a crash or a lost answer came between its commit and the save; and that
+// is explained.
+func TestNoLoginIsLost(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		processes int
+		budget    budget
+	}{
+		{"two processes, crashes", 2, budget{expiries: 2, crashes: 2, lost: 1}},
+		{"two processes, lost answers", 2, budget{expiries: 1, crashes: 1, lost: 3}},
+		{"two processes, a failing store", 2, budget{expiries: 2, crashes: 1, failures: 3}},
+		{"two processes, everything", 2, budget{expiries: 2, crashes: 1, lost: 1, failures: 1}},
+		{"two processes, another login", 2, budget{expiries: 1, crashes: 1, lost: 1, failures: 1, logins: 1}},
+		{"three processes, crashes", 3, budget{expiries: 1, crashes: 2}},
+		{"three processes, everything", 3, budget{expiries: 1, crashes: 1, lost: 1}},
+	} {
+		for _, p := range []policy{keepOld, oneDeep, strict} {
+			t.Run(tt.name+"/"+p.String(), func(t *testing.T) {
+				if r := check(t, system{processes: tt.processes, policy: p, budget: tt.budget, grace: 2}); r.broken != "" {
+					t.Error("a rule can be broken")
+				}
+			})
+		}
+	}
+}
+
+const lost = "the login was lost, although the provider forgives what had happened"
+
+// Each rule of the critical section is needed: without it something breaks.
+func TestEachRuleIsNeeded(t *testing.T) {
+	const (
+		spent       = "a refresh token was presented after its successor had been saved"
+		unsaved     = "an access token was published before its refresh token was saved"
+		unexplained = "a login was lost without an explanation"
+		overwritten = "a newer login was overwritten"
+	)
+	for _, tt := range []struct {
+		name    string
+		policy  policy
+		without rule
+		budget  budget
+		want    string
+	}{
+		{"the lock", strict, theLock, budget{}, lost},
+		{"the lock, with a provider that minds nothing", keepOld, theLock, budget{}, spent},
+		// Without a crash the journal alone would do, because it is only written in the
+		// place of what was read. The note of a process that has died ends that.
+		{"the second look", strict, theReread, budget{crashes: 1}, spent},
+		{"the journal", strict, theJournal, budget{crashes: 1}, unexplained},
+		{"save, then publish", keepOld, saveThenPublish, budget{}, unsaved},
+		{"compare and swap", keepOld, compareAndSwap, budget{logins: 1}, overwritten},
+		{"the lock while unsaved", strict, lockWhileUnsaved, budget{failures: 2}, lost},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m := system{processes: 2, policy: tt.policy, budget: tt.budget, grace: 2}
+			m.budget.expiries = 1
+			if r := check(t, m); r.broken != "" {
+				t.Error("these faults should not be enough to break a rule")
+			}
+			m.without = tt.without
+			if r := check(t, m); r.broken != tt.want {
+				t.Errorf("without it: %q, want: %s", r.broken, tt.want)
+			}
+		})
+	}
+}
+
+// What no client can prevent: a login is lost although the provider accepts the
+// token before the current one.
+func TestWhatCannotBePrevented(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		m    system
+	}{
+		// The provider takes the late request for the newer one, and so the token that was
+		// stored meanwhile for an old one.
+		{"a request that arrives after its sender has died",
+			system{policy: oneDeep, grace: 2, budget: budget{expiries: 2, crashes: 1, late: 1}}},
+		{"a store that fails through two rotations, and then a crash",
+			system{policy: oneDeep, grace: 3, budget: budget{expiries: 2, crashes: 1, failures: 3}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.m.processes = 2
+			if r := check(t, tt.m); r.broken != lost {
+				t.Errorf("got %q", r.broken)
+			}
+		})
+	}
+}
