@@ -43,7 +43,7 @@ func failurePage(provider string, err error) page {
 
 func usedPage() page {
 	return page{http.StatusGone, "!", "This login was already used",
-		"Another page has completed this login before. You can close this one and go back to the program.", ""}
+		"Another page has answered it before this one, which you can close. The program says what became of the login.", ""}
 }
 
 func foreignPage() page {
@@ -91,8 +91,9 @@ body{margin:0;min-height:100vh;display:grid;place-items:center;padding:1.5rem;ba
 main{width:100%;max-width:30rem;padding:2.25rem;background:var(--card);border:1px solid var(--line);border-radius:.75rem}
 .mark{display:grid;place-items:center;width:2.75rem;height:2.75rem;margin-bottom:1.25rem;border:2px solid;border-radius:50%;font-size:1.4rem;font-weight:700;line-height:1;color:var(--bad)}
 .good{color:var(--good)}
-h1{margin:0 0 .6rem;font-size:1.5rem;line-height:1.25}
-p{margin:0}
+.soft{color:var(--soft)}
+h1{margin:0 0 .6rem;font-size:1.5rem;line-height:1.25;text-wrap:balance}
+p{margin:0;text-wrap:pretty}
 .details{margin-top:1.25rem;padding-top:1.25rem;border-top:1px solid var(--line);color:var(--soft);font-size:.9375rem;overflow-wrap:anywhere}`
 
 var pageTemplate = template.Must(template.New("page").Parse(`<!DOCTYPE html>
@@ -105,7 +106,7 @@ var pageTemplate = template.Must(template.New("page").Parse(`<!DOCTYPE html>
 </head>
 <body>
 <main>
-<div class="mark{{if eq .Status 200}} good{{end}}" aria-hidden="true">{{.Mark}}</div>
+<div class="mark{{if eq .Status 200}} good{{else if eq .Status 410}} soft{{end}}" aria-hidden="true">{{.Mark}}</div>
 <h1>{{.Title}}</h1>
 <p>{{.Text}}</p>
 {{- with .Details}}

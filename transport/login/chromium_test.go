@@ -1,0 +1,290 @@
+package login
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stayauth/stayauth/testdata/realparts"
+)
+
+// A chromium is a real browser without a window, steered through a pipe (the Chrome
+// DevTools Protocol). It ends with the test, and also if the test process dies.
+type chromium struct {
+	*devtools
+	t *testing.T // whose failures are those of the browser
+}
+
+// A devtools is the connection to the browser.
+type devtools struct {
+	pipe *os.File
+
+	mu      sync.Mutex
+	last    int
+	waiting map[int]chan reply
+}
+
+type reply struct {
+	Result json.RawMessage
+	Error  *struct{ Message string }
+}
+
+func startChromium(t *testing.T) *chromium {
+	t.Helper()
+	const what = "a browser (apt-get install chromium)"
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		path, err = exec.LookPath("google-chrome")
+	}
+	realparts.Require(t, what, err)
+	theirIn, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, theirOut, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+		"--user-data-dir="+t.TempDir(), "--remote-debugging-pipe")
+	cmd.ExtraFiles = []*os.File{theirIn, theirOut} // 3 and 4
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	cmd.WaitDelay = time.Second
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	theirIn.Close()
+	theirOut.Close()
+	c := &chromium{&devtools{pipe: in, waiting: map[int]chan reply{}}, t}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.read(out)
+	}()
+	t.Cleanup(func() {
+		c.send("", "Browser.close", nil)
+		stuck := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() })
+		defer stuck.Stop()
+		cmd.Wait()
+		in.Close()
+		out.Close()
+		<-done
+		if t.Failed() {
+			t.Logf("the browser said:\n%s", stderr.Bytes())
+		}
+	})
+	return c
+}
+
+// read hands out the replies. Events are of no interest.
+func (c *devtools) read(out *os.File) {
+	r := bufio.NewReader(out)
+	for {
+		line, err := r.ReadBytes(0)
+		if err != nil {
+			break
+		}
+		var m struct {
+			ID int
+			reply
+		}
+		if json.Unmarshal(bytes.TrimSuffix(line, []byte{0}), &m) != nil || m.ID == 0 {
+			continue
+		}
+		c.mu.Lock()
+		if ch := c.waiting[m.ID]; ch != nil {
+			ch <- m.reply
+			delete(c.waiting, m.ID)
+		}
+		c.mu.Unlock()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, ch := range c.waiting {
+		close(ch)
+	}
+	c.waiting = nil
+}
+
+// send sends a command and returns where its reply will come.
+func (c *devtools) send(session, method string, params map[string]any) <-chan reply {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last++
+	message := map[string]any{"id": c.last, "method": method}
+	if params != nil {
+		message["params"] = params
+	}
+	if session != "" {
+		message["sessionId"] = session
+	}
+	b, err := json.Marshal(message)
+	ch := make(chan reply, 1)
+	if err != nil || c.waiting == nil {
+		close(ch)
+		return ch
+	}
+	c.waiting[c.last] = ch
+	c.pipe.Write(append(b, 0))
+	return ch
+}
+
+// browserTimeout is far longer than anything takes here, also on a busy machine.
+const browserTimeout = time.Minute
+
+// call sends a command and waits for its reply.
+func (c *chromium) call(session, method string, params map[string]any, result any) {
+	c.t.Helper()
+	if err := c.try(session, method, params, result); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *devtools) try(session, method string, params map[string]any, result any) error {
+	select {
+	case r, ok := <-c.send(session, method, params):
+		switch {
+		case !ok:
+			return fmt.Errorf("%s: the browser has ended", method)
+		case r.Error != nil:
+			return fmt.Errorf("%s: %s", method, r.Error.Message)
+		case result == nil:
+			return nil
+		}
+		return json.Unmarshal(r.Result, result)
+	case <-time.After(browserTimeout):
+		return fmt.Errorf("%s: no reply", method)
+	}
+}
+
+// A profile has its own cookies, like a private window.
+type profile struct {
+	*chromium
+	id string
+}
+
+// newProfile returns a profile that ends with t.
+func (c *chromium) newProfile(t *testing.T) *profile {
+	t.Helper()
+	own := &chromium{c.devtools, t}
+	var r struct{ BrowserContextID string }
+	own.call("", "Target.createBrowserContext", map[string]any{}, &r)
+	t.Cleanup(func() {
+		own.try("", "Target.disposeBrowserContext", map[string]any{"browserContextId": r.BrowserContextID}, nil)
+	})
+	return &profile{own, r.BrowserContextID}
+}
+
+// A tab shows a page.
+type tab struct {
+	*chromium
+	session string
+}
+
+// open opens a URL in a new tab.
+func (p *profile) open(url string) *tab {
+	p.t.Helper()
+	var target struct{ TargetID string }
+	p.call("", "Target.createTarget", map[string]any{"url": "about:blank", "browserContextId": p.id}, &target)
+	var attached struct{ SessionID string }
+	p.call("", "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &attached)
+	t := &tab{p.chromium, attached.SessionID}
+	t.call(t.session, "Page.enable", nil, nil)
+	// Navigation replies only when the server does, which may be what a test holds up.
+	t.send(t.session, "Page.navigate", map[string]any{"url": url})
+	return t
+}
+
+// eval returns the value of an expression on the page.
+func (t *tab) eval(expression string, result any) error {
+	var r struct {
+		Result           struct{ Value json.RawMessage }
+		ExceptionDetails *struct{ Text string }
+	}
+	err := t.try(t.session, "Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true}, &r)
+	if err == nil && r.ExceptionDetails != nil {
+		err = fmt.Errorf("%s: %s", expression, r.ExceptionDetails.Text)
+	}
+	if err != nil || result == nil {
+		return err
+	}
+	return json.Unmarshal(r.Result.Value, result)
+}
+
+// waitFor waits until the page shows text.
+func (t *tab) waitFor(text string) {
+	t.t.Helper()
+	var body string
+	for deadline := time.Now().Add(browserTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		// While a page goes and the next comes, there may be no body.
+		err := t.eval(`document.readyState === "complete" && document.body ? document.body.innerText : ""`, &body)
+		if err == nil && bytes.Contains([]byte(body), []byte(text)) {
+			return
+		}
+	}
+	t.t.Fatalf("the page does not show %q but:\n%s\nat %v", text, body, t.history())
+}
+
+// click presses the mouse in the middle of the element that a CSS selector finds.
+func (t *tab) click(selector string) {
+	t.t.Helper()
+	t.call(t.session, "Page.bringToFront", nil, nil)
+	var at struct{ X, Y float64 }
+	expression := fmt.Sprintf(`(() => { const r = document.querySelector(%q).getBoundingClientRect(); return {x: r.x + r.width / 2, y: r.y + r.height / 2} })()`, selector)
+	if err := t.eval(expression, &at); err != nil {
+		t.t.Fatal(err)
+	}
+	for _, kind := range []string{"mousePressed", "mouseReleased"} {
+		params := map[string]any{"type": kind, "x": at.X, "y": at.Y, "button": "left", "clickCount": 1}
+		if kind == "mouseReleased" { // It replies when the page has dealt with the click.
+			t.send(t.session, "Input.dispatchMouseEvent", params)
+			return
+		}
+		t.call(t.session, "Input.dispatchMouseEvent", params, nil)
+	}
+}
+
+// history returns the addresses that the back button leads to, and the present one.
+func (t *tab) history() []string {
+	t.t.Helper()
+	var r struct{ Entries []struct{ URL string } }
+	t.call(t.session, "Page.getNavigationHistory", nil, &r)
+	var urls []string
+	for _, e := range r.Entries {
+		urls = append(urls, e.URL)
+	}
+	return urls
+}
+
+// look saves pictures of the page as it is in light, in dark, and on a phone.
+func (t *tab) look(name string) {
+	t.t.Helper()
+	for _, how := range []struct {
+		suffix, scheme string
+		width, height  int
+	}{{"light", "light", 900, 600}, {"dark", "dark", 900, 600}, {"phone", "dark", 360, 640}} {
+		t.call(t.session, "Emulation.setEmulatedMedia", map[string]any{
+			"features": []map[string]string{{"name": "prefers-color-scheme", "value": how.scheme}}}, nil)
+		t.call(t.session, "Emulation.setDeviceMetricsOverride", map[string]any{
+			"width": how.width, "height": how.height, "deviceScaleFactor": 1, "mobile": false}, nil)
+		var shot struct{ Data string }
+		t.call(t.session, "Page.captureScreenshot", nil, &shot)
+		png, err := base64.StdEncoding.DecodeString(shot.Data)
+		if err != nil {
+			t.t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(t.t.ArtifactDir(), name+"-"+how.suffix+".png"), png, 0o644); err != nil {
+			t.t.Fatal(err)
+		}
+	}
+}
