@@ -24,7 +24,7 @@ type page struct {
 
 func successPage(provider string) page {
 	return page{http.StatusOK, "✓", "You are logged in",
-		"The login with " + provider + " is complete. You can close this page and go back to the program.", ""}
+		provider + " has let you in. You can close this page and go back to the program.", ""}
 }
 
 func failurePage(provider string, err error) page {
