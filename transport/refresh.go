@@ -116,6 +116,9 @@ func (s *Source) refresh(waiting, ctx context.Context, refused tokencache.Secret
 				return nil, false, err
 			}
 		}
+		if interrupted {
+			awaitLostRequest(ctx, cur.Attempt.At)
+		}
 		// 6: from here until 7 is done, a crash may lose the login.
 		next, unknown, err := s.spend(ctx, cur, refused)
 		if next == nil {
@@ -222,6 +225,24 @@ func (s *Source) prepare(ctx context.Context, cur *tokencache.Record, version to
 		return "", storageError("journal", err)
 	}
 	return version, nil
+}
+
+// lostRequestTime is how long the request of a process that died may still be under way.
+// If it overtook ours, the provider would take ours for the older one, and what we
+// store would be dead. A provider's grace is longer, by far.
+const lostRequestTime = time.Second
+
+// awaitLostRequest waits until a request that was sent at the given time, and whose
+// sender is gone, has been dealt with by the provider.
+func awaitLostRequest(ctx context.Context, sent time.Time) {
+	wait := min(sent.Add(lostRequestTime).Sub(wallNow()), lostRequestTime)
+	if wait <= 0 {
+		return
+	}
+	select {
+	case <-time.After(wait):
+	case <-ctx.Done():
+	}
 }
 
 // promptRetries is how often a refresh token is presented again at once after an
