@@ -19,10 +19,10 @@ import (
 // childVar holds a childConfig when the program is to be the second process.
 const childVar = "STAYAUTH_QUICKSTART_CHILD"
 
-// A childConfig is all that the second process is told. It gets no token: those
-// are in the directory.
+// A childConfig is all that the second process is told. It gets no token and no
+// key: those are in the storage.
 type childConfig struct {
-	Dir      string
+	Storage  storage
 	Issuer   string
 	ClientID string
 	URL      string
@@ -48,6 +48,10 @@ func childMain(conf string, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	cache, _, err := openCache(ctx, cfg.Storage)
+	if err != nil {
+		return err
+	}
 	var mu sync.Mutex // calls and events are reported by different goroutines
 	enc := json.NewEncoder(out)
 	tell := func(r report) {
@@ -55,7 +59,7 @@ func childMain(conf string, in io.Reader, out io.Writer) error {
 		defer mu.Unlock()
 		enc.Encode(r)
 	}
-	source, err := openLogin(cfg.Dir, p.Endpoint(cfg.ClientID, ""), tell)
+	source, err := openLogin(cache, p.Endpoint(cfg.ClientID, ""), tell)
 	if err != nil {
 		return err
 	}

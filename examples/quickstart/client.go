@@ -10,25 +10,36 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/oskeyring"
 	"github.com/stayauth/stayauth/transport"
 )
 
-// openLogin returns the login at a provider that is kept in a directory. Whoever
-// opens the same directory, provider and client ID shares the login, at the same
-// time or later.
-func openLogin(dir string, endpoint *transport.Endpoint, tell func(report)) (*transport.Source, error) {
-	store, err := tokencache.OpenDir(filepath.Join(dir, "logins"))
-	if err != nil {
-		return nil, err
-	}
-	cache, err := tokencache.New(store, tokencache.KeyFile(filepath.Join(dir, "key")))
-	if err != nil {
-		return nil, err
-	}
+// A storage says where logins are kept. The zero storage is the usual one.
+type storage struct {
+	Key string // "keyring" or "file"; "" is the OS keyring where it works, else a file
+	Dir string // "" is where programs keep their state
+}
+
+// openCache opens the logins of this program, and tells where they are. Whoever
+// opens them in the same storage shares them, at the same time or later: while
+// there is one, its key is looked for nowhere but where it is.
+func openCache(ctx context.Context, s storage) (*tokencache.Cache, oskeyring.Info, error) {
+	accept := map[string][]oskeyring.KeyChoice{
+		"":        {oskeyring.Keyring(), oskeyring.KeyFile("")},
+		"keyring": {oskeyring.Keyring()},
+		"file":    {oskeyring.KeyFile("")},
+	}[s.Key]
+	return oskeyring.Config{
+		App: "stayauth-quickstart", Dir: s.Dir, Accept: accept,
+		Logger: slog.New(slog.DiscardHandler), // The timeline shows the choice instead.
+	}.Open(ctx)
+}
+
+// openLogin returns the login of this user at a provider.
+func openLogin(cache *tokencache.Cache, endpoint *transport.Endpoint, tell func(report)) (*transport.Source, error) {
 	return transport.NewSource(transport.SourceConfig{
 		Cache:     cache,
 		Refresher: endpoint,

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/oskeyring"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/provider"
 )
@@ -26,8 +26,10 @@ const (
 type demo struct {
 	tl       *timeline
 	pace     float64 // 1 is for people, less is faster
+	storage  storage
 	provider *embedded
-	dir      string
+	cache    *tokencache.Cache
+	place    oskeyring.Info
 	endpoint *transport.Endpoint
 
 	this     *transport.Source
@@ -38,15 +40,8 @@ type demo struct {
 	tally map[string]tally
 }
 
-// A tally is what one process has reported.
-type tally struct {
-	calls, failed, renewed, outages int
-	slowest                         time.Duration
-	problem                         string // of the first call that failed
-}
-
-func newDemo(tl *timeline, pace float64) *demo {
-	return &demo{tl: tl, pace: pace, tally: map[string]tally{}}
+func newDemo(tl *timeline, o options) *demo {
+	return &demo{tl: tl, pace: o.pace, storage: o.storage, tally: map[string]tally{}}
 }
 
 // at returns how long something that takes people d takes at this pace.
@@ -66,13 +61,12 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer d.provider.Close()
-	if d.dir, err = os.MkdirTemp("", "stayauth-quickstart-"); err != nil {
+	if d.cache, d.place, err = openCache(ctx, d.storage); err != nil {
 		return err
 	}
-	defer os.RemoveAll(d.dir)
 	defer d.tl.finish()
 	defer func() {
-		if e := d.stopAll(); e != nil {
+		if e := errors.Join(d.stopAll(), d.forget(ctx)); e != nil {
 			err = errors.Join(err, e)
 		}
 	}()
@@ -80,6 +74,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	d.tl.print(d.tl.paint(bold, "stayauth: log in once, stay logged in"))
 	d.tl.text("A provider and an API run inside this program, at %s. The provider is strict: a refresh token works "+
 		"once, and presenting a spent one again ends the login for good.", d.provider.URL())
+	d.tl.text("%s", sentence(d.place))
 	d.tl.print(legend)
 
 	for i, step := range []struct {
@@ -92,7 +87,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		{"The provider is down", "No token can be had. The one at hand is good for a while, so the calls go on.", d.outage},
 		{"An access token is revoked", "The API answers 401. The client gets a new token and sends the call again; " +
 			"the program sees nothing but a success.", d.revocation},
-		{"The program is restarted", "The login is found in the directory. Nobody has to log in.", d.restart},
+		{"The program is restarted", "The login is found where it was stored. Nobody has to log in.", d.restart},
 		{"Two processes share the login", "Both renew it. They take turns, so that no refresh token is spent twice.", d.sharing},
 	} {
 		d.tl.title(fmt.Sprintf("%d  %s", i+1, step.title))
@@ -116,21 +111,21 @@ func (d *demo) logIn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	source, err := openLogin(d.dir, d.endpoint, func(r report) { d.tell(thisProcess, r) })
+	source, err := openLogin(d.cache, d.endpoint, func(r report) { d.tell(thisProcess, r) })
 	if err != nil {
 		return err
 	}
 	if err := source.Login(ctx, rec); err != nil {
 		return err
 	}
-	d.tl.note(' ', "stored, sealed with AES-256-GCM, below %s", d.dir)
+	d.tl.note(' ', "stored, sealed with AES-256-GCM; the key is in the %s", d.place.Key)
 	return closeLogin(ctx, source)
 }
 
 // start is what a program does when it starts: it opens the login and uses it.
 func (d *demo) start(ctx context.Context) error {
 	tell := func(r report) { d.tell(thisProcess, r) }
-	source, err := openLogin(d.dir, d.endpoint, tell)
+	source, err := openLogin(d.cache, d.endpoint, tell)
 	if err != nil {
 		return err
 	}
@@ -161,6 +156,20 @@ func (d *demo) stopAll() (err error) {
 		d.other = nil
 	}
 	return err
+}
+
+// forget removes the login, which is of no use once the provider is gone.
+func (d *demo) forget(ctx context.Context) error {
+	if d.endpoint == nil {
+		return nil
+	}
+	source, err := openLogin(d.cache, d.endpoint, func(report) {})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer cancel()
+	return source.Forget(ctx)
 }
 
 func (d *demo) renewals(ctx context.Context) error {
@@ -228,12 +237,12 @@ func (d *demo) restart(ctx context.Context) (err error) {
 	}
 	d.tl.note(' ', "this process has closed its client: it stops calling")
 	d.other, err = startChild(childConfig{
-		Dir: d.dir, Issuer: d.provider.URL(), ClientID: d.provider.ClientID(), URL: d.provider.APIURL(), Interval: d.at(callInterval),
+		Storage: d.storage, Issuer: d.provider.URL(), ClientID: d.provider.ClientID(), URL: d.provider.APIURL(), Interval: d.at(callInterval),
 	}, func(r report) { d.tell(otherProcess, r) })
 	if err != nil {
 		return err
 	}
-	d.tl.note(' ', "process %d has been started, and told where the directory is", d.other.process.Pid)
+	d.tl.note(' ', "process %d has been started, and opens the same storage", d.other.process.Pid)
 	return d.until(ctx, "calls and a renewal of the second process", func() bool {
 		o := d.of(otherProcess)
 		return o.calls >= 10 && o.renewed >= 1

@@ -6,6 +6,10 @@
 // same job for real: it logs in at a provider once and calls a URL every second,
 // for as long as you like, also tomorrow.
 //
+// Either keeps its login in a file, sealed. The key is in the OS keyring or, where
+// that does not work, in a file too, and the program says which and why; -store
+// chooses.
+//
 // client.go is the part to copy. demo.go is the demonstration, real.go the real
 // thing, and login.go how either logs in.
 package main
@@ -31,20 +35,24 @@ const secretVar = "STAYAUTH_CLIENT_SECRET"
 
 const usage = `Usage:
 
-  quickstart
+  quickstart [-store S]
         a demonstration, with a provider and an API of its own
 
-  quickstart -issuer URL -client-id ID [-client-secret S] [-scope S] -url URL
+  quickstart -issuer URL -client-id ID [-client-secret S] [-scope S] [-store S] -url URL
         log in at a provider, once, and call the URL every second until Ctrl-C
 
-  quickstart -issuer URL -client-id ID [-client-secret S] -logout
+  quickstart -issuer URL -client-id ID [-client-secret S] [-store S] -logout
         end that login, here and at the provider
 
 Flags:
 `
 
 const usageEnd = `
-The login is stored, sealed, below the user's configuration directory.
+The login is stored in a file, sealed with AES-256-GCM. If the key is in the OS
+keyring, that file is of no use without it; a key file protects against little more
+than a glance. While a login is stored, its key stays where it is. The program says
+which place it has chosen, and why not the keyring.
+
 NO_COLOR turns colours off.
 
 Exit status:
@@ -63,6 +71,8 @@ type options struct {
 	url      string
 	every    time.Duration // the interval between calls
 	logout   bool
+	storage  storage
+	pace     float64 // of the demonstration
 }
 
 func main() {
@@ -73,9 +83,12 @@ func main() {
 }
 
 func run(args []string, getenv func(string) string, stdout *os.File, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
 	defer stop()
 	context.AfterFunc(ctx, stop) // The second Ctrl-C ends the program at once.
+	// But what is written when nobody reads any more, as after "| head", must not end
+	// it before it has cleaned up.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	o, err := parse(args, getenv, stderr)
 	if errors.Is(err, flag.ErrHelp) {
@@ -85,12 +98,15 @@ func run(args []string, getenv func(string) string, stdout *os.File, stderr io.W
 		return exitStatus(ctx, stderr, err)
 	}
 	tl := newTimeline(stdout, getenv)
+	return exitStatus(ctx, stderr, o.run(ctx, tl, nil))
+}
+
+// run does what the command line says. open is nil for the browser of the desktop.
+func (o options) run(ctx context.Context, tl *timeline, open func(ctx context.Context, url string) error) error {
 	if o.issuer == "" {
-		err = newDemo(tl, 1).run(ctx)
-	} else {
-		err = stayLoggedIn(ctx, o, tl, nil)
+		return newDemo(tl, o).run(ctx)
 	}
-	return exitStatus(ctx, stderr, err)
+	return stayLoggedIn(ctx, o, tl, open)
 }
 
 // A usageError is a mistake on the command line.
@@ -118,7 +134,7 @@ func exitStatus(ctx context.Context, stderr io.Writer, err error) int {
 }
 
 func parse(args []string, getenv func(string) string, stderr io.Writer) (options, error) {
-	o := options{every: time.Second}
+	o := options{every: time.Second, pace: 1}
 	var secret, scope string
 	fs := flag.NewFlagSet("quickstart", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // Errors are reported once, by exitStatus.
@@ -128,6 +144,7 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (options
 		secretVar+": others can see the arguments of a process")
 	fs.StringVar(&scope, "scope", "", "`scopes` to ask for, separated by spaces. Many providers issue a\nrefresh token only for offline_access")
 	fs.StringVar(&o.url, "url", "", "`URL` to call; the token goes to its scheme, host and port only")
+	fs.StringVar(&o.storage.Key, "store", "", "`place` of the key that seals the login: keyring or file. Default: the\nkeyring of the operating system where it works, otherwise a file")
 	fs.BoolVar(&o.logout, "logout", false, "end the login")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -144,11 +161,17 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (options
 	if fs.NArg() > 0 {
 		return o, usageError(fmt.Sprintf("%q is not a flag", fs.Arg(0)))
 	}
+	if k := o.storage.Key; k != "" && k != "keyring" && k != "file" {
+		return o, usageError(fmt.Sprintf("-store must be keyring or file, not %q", k))
+	}
 	if o.issuer == "" {
-		if fs.NFlag() > 0 {
-			return o, usageError("-issuer is missing: without it there is only the demonstration, which takes no flags")
-		}
-		return o, nil
+		var err error
+		fs.Visit(func(f *flag.Flag) {
+			if f.Name != "store" {
+				err = usageError("-issuer is missing: without it there is only the demonstration, which takes no flag but -store")
+			}
+		})
+		return o, err
 	}
 	if o.clientID == "" {
 		return o, usageError("-client-id is missing: the provider has to know this program")

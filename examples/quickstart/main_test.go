@@ -6,6 +6,7 @@ import (
 	"flag"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -16,10 +17,14 @@ import (
 	"github.com/stayauth/stayauth/transport/provider"
 )
 
-// TestMain lets the test binary be the second process of the demonstration.
+// TestMain lets the test binary be the second process of the demonstration, or the
+// program itself.
 func TestMain(m *testing.M) {
 	if os.Getenv(childVar) != "" {
 		main()
+	}
+	if conf := os.Getenv(childTestVar); conf != "" {
+		os.Exit(runChildTest(conf))
 	}
 	os.Exit(m.Run())
 }
@@ -28,7 +33,7 @@ func TestMain(m *testing.M) {
 // a slow machine takes longer and still passes.
 func TestDemo(t *testing.T) {
 	var out bytes.Buffer
-	d := newDemo(plainTimeline(&out), 0.2)
+	d := newDemo(plainTimeline(&out), private(t))
 	begun := time.Now()
 	err := d.run(t.Context())
 	t.Logf("took %v", time.Since(begun))
@@ -55,8 +60,24 @@ func TestDemo(t *testing.T) {
 		t.Error("plain output holds control sequences")
 	}
 	wantNoSecret(t, out.String(), d.provider.Secrets())
-	if _, err := os.Stat(d.dir); !os.IsNotExist(err) {
-		t.Errorf("%s was left behind: %v", d.dir, err)
+	wantNoLogin(t, d.storage)
+}
+
+// private returns the options of a test, which has nothing to do with the logins and
+// the keyring of whoever runs it.
+func private(t *testing.T) options {
+	return options{storage: storage{Key: "file", Dir: filepath.Join(t.TempDir(), "logins")}, every: time.Millisecond, pace: 0.2}
+}
+
+// wantNoLogin checks that the demonstration has removed its login.
+func wantNoLogin(t *testing.T, s storage) {
+	t.Helper()
+	cache, _, err := openCache(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rec, err := range cache.List(t.Context()) {
+		t.Errorf("%v was left behind: %v", rec, err)
 	}
 }
 
@@ -84,7 +105,7 @@ func TestSummaryTellsFailures(t *testing.T) {
 		"a second login": {func(t *testing.T, d *demo) { logInAgain(t, d) }, "2 logins"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newDemo(plainTimeline(io.Discard), 1)
+			d := newDemo(plainTimeline(io.Discard), private(t))
 			var err error
 			if d.provider, err = startProvider(func() {}); err != nil {
 				t.Fatal(err)
@@ -134,13 +155,11 @@ func TestInterruptedDemo(t *testing.T) {
 			cancel()
 		}
 		return len(p), nil
-	})), 0.2)
+	})), private(t))
 	if status := exitStatus(ctx, io.Discard, d.run(ctx)); status != 130 {
 		t.Errorf("exit status %d, want 130", status)
 	}
-	if _, err := os.Stat(d.dir); !os.IsNotExist(err) {
-		t.Errorf("%s was left behind: %v", d.dir, err)
-	}
+	wantNoLogin(t, d.storage)
 }
 
 type writerFunc func([]byte) (int, error)
@@ -160,6 +179,10 @@ func TestFlags(t *testing.T) {
 		{"all", append(known, "-client-secret", "s3cret", "-scope", "a b", "-url", "https://api.example.com/me"), "", ""},
 		{"loopback", []string{"-issuer", "http://127.0.0.1:80", "-client-id", "app", "-url", "http://[::1]:81/"}, "s3cret", ""},
 		{"logout", append(known, "-logout"), "", ""},
+		{"store", append(known, "-store", "keyring", "-logout"), "", ""},
+		{"store of the demonstration", []string{"-store", "file"}, "", ""},
+		{"unknown store", []string{"-store", "x"}, "", `-store must be keyring or file, not "x"`},
+		{"store and no issuer", []string{"-store", "file", "-logout"}, "", "-issuer is missing"},
 		{"unknown", []string{"-verbose"}, "", "-verbose"},
 		{"not a flag", []string{"demo"}, "", `"demo" is not a flag`},
 		{"no issuer", []string{"-url", "https://api.example.com"}, "", "-issuer is missing"},
@@ -195,7 +218,7 @@ func TestHelp(t *testing.T) {
 	if _, err := parse([]string{"-h"}, os.Getenv, &out); err != flag.ErrHelp {
 		t.Errorf("got %v", err)
 	}
-	for _, want := range []string{"Exit status", "-client-secret", secretVar, "130"} {
+	for _, want := range []string{"Exit status", "-client-secret", "-store", secretVar, "130"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing in\n%s", want, &out)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -18,19 +17,19 @@ import (
 // done before, and then calls until ctx is done. open is nil for the browser of the
 // desktop.
 func stayLoggedIn(ctx context.Context, o options, tl *timeline, open func(ctx context.Context, url string) error) error {
-	config, err := os.UserConfigDir()
+	cache, place, err := openCache(ctx, o.storage)
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(config, "stayauth-quickstart")
-	metadata := provider.Discovery{Dir: filepath.Join(dir, "providers")} // The program also starts while the provider is down.
+	tl.text("%s", sentence(place))
+	metadata := provider.Discovery{Dir: filepath.Join(filepath.Dir(place.Dir), "providers")} // The program also starts while the provider is down.
 	p, err := metadata.Provider(ctx, o.issuer)
 	if err != nil {
 		return err
 	}
 	endpoint := p.Endpoint(o.clientID, o.secret, o.scopes...)
 	watch := &watch{tl: tl}
-	source, err := openLogin(dir, endpoint, watch.tell)
+	source, err := openLogin(cache, endpoint, watch.tell)
 	if err != nil {
 		return err
 	}
@@ -57,7 +56,7 @@ func stayLoggedIn(ctx context.Context, o options, tl *timeline, open func(ctx co
 		if err := source.Login(ctx, rec); err != nil {
 			return err
 		}
-		tl.text("Logged in. The login is stored, sealed, below %s: the next run needs none.", dir)
+		tl.text("Logged in. The login is stored, sealed with AES-256-GCM: the next run needs none.")
 	} else {
 		tl.text("Logged in since %s, renewed %d times: no login needed.",
 			status.AuthorizedAt.Local().Format(time.DateTime), status.Generation-1)

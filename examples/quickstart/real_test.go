@@ -47,19 +47,15 @@ func use(t *testing.T, srv *oauthtest.Server, o options) (screen string, asked b
 // who has never used the program.
 func realProvider(t *testing.T) (*oauthtest.Server, options) {
 	t.Helper()
-	home := t.TempDir()
-	for _, name := range []string{"HOME", "XDG_CONFIG_HOME", "AppData"} {
-		t.Setenv(name, home)
-	}
 	srv := oauthtest.New(oauthtest.Config{Policy: oauthtest.StrictFamily, Scope: "api offline_access"})
 	if err := srv.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(srv.Close)
-	return srv, options{
-		issuer: srv.URL(), clientID: srv.ClientID(), secret: tokencache.Secret(srv.ClientSecret()),
-		scopes: []string{"api", "offline_access"}, url: srv.APIURL() + "/me", every: time.Millisecond,
-	}
+	o := private(t)
+	o.issuer, o.clientID, o.secret = srv.URL(), srv.ClientID(), tokencache.Secret(srv.ClientSecret())
+	o.scopes, o.url = []string{"api", "offline_access"}, srv.APIURL()+"/me"
+	return srv, o
 }
 
 func TestRealProvider(t *testing.T) {

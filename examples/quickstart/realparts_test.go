@@ -15,16 +15,11 @@ import (
 // The program against a server that nobody here wrote: one login, two runs, and
 // every token request a renewal.
 func TestCertifiedProvider(t *testing.T) {
-	home := t.TempDir()
-	for _, name := range []string{"HOME", "XDG_CONFIG_HOME", "AppData"} {
-		t.Setenv(name, home)
-	}
 	// The server counts in whole seconds, so tokens live up to a second less.
 	p := realparts.OIDCProvider(t, "--login=auto", "--access-token-ttl=6")
-	o := options{
-		issuer: p.Issuer, clientID: p.Public.ID, scopes: []string{"openid", "offline_access"},
-		url: p.API, every: 20 * time.Millisecond,
-	}
+	o := private(t)
+	o.issuer, o.clientID, o.scopes = p.Issuer, p.Public.ID, []string{"openid", "offline_access"}
+	o.url, o.every = p.API, 20*time.Millisecond
 	logins := 0
 	for run := range 2 {
 		ctx, ctrlC := context.WithTimeout(t.Context(), time.Minute)

@@ -8,6 +8,13 @@ import (
 	"github.com/stayauth/stayauth/transport"
 )
 
+// A tally is what one process has reported.
+type tally struct {
+	calls, failed, renewed, outages int
+	slowest                         time.Duration
+	problem                         string // of the first call that failed
+}
+
 // tell shows and counts what a process of the demonstration reports.
 func (d *demo) tell(process string, r report) {
 	d.mu.Lock()

@@ -209,3 +209,9 @@ func wrap(s, prefix string, width int) string {
 	}
 	return strings.Join(append(lines, line), "\n")
 }
+
+// sentence returns s as a sentence.
+func sentence(s fmt.Stringer) string {
+	text := s.String()
+	return strings.ToUpper(text[:1]) + text[1:] + "."
+}
