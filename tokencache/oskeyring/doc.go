@@ -70,11 +70,5 @@ stored since, and until then this process uses the keyring for nothing else.
     go-keyring keeps one for the process.
   - That the keyring survives: when a user's password is reset, most desktops start
     with a new, empty one.
-
-# Testing on Windows without Windows
-
-With wine64, and in its prefix a bcryptprimitives.dll that exports ProcessPrng:
-
-	GOOS=windows go test -exec=wine64 ./tokencache/...
 */
 package oskeyring

@@ -82,15 +82,16 @@ func (g *guard) do(ctx context.Context, l limits, f func(context.Context) (item,
 	}()
 	select {
 	case r := <-results:
-		if ctx.Err() != nil && errors.Is(r.err, context.Canceled) {
-			return item{}, interrupted(ctx)
+		if fctx.Err() == nil || !errors.Is(r.err, fctx.Err()) {
+			return r.item, r.err
 		}
-		return r.item, r.err
 	case <-fl.overdue:
-		return item{}, &Error{NoAnswer, errors.New("a call takes longer than its limit")}
 	case <-ctx.Done():
+	}
+	if ctx.Err() != nil {
 		return item{}, interrupted(ctx)
 	}
+	return item{}, &Error{NoAnswer, errors.New("a call takes longer than its limit")}
 }
 
 // enter waits until no call is in there.
@@ -153,6 +154,9 @@ func (g *guard) unlock(ctx context.Context, limit time.Duration, ask func(contex
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 			defer cancel()
 			_, p.err = safely(ctx, func(ctx context.Context) (item, error) { return item{}, ask(ctx) })
+			if ctx.Err() != nil && errors.Is(p.err, ctx.Err()) {
+				p.err = &Error{NoAnswer, errors.New("the prompt takes longer than its limit")}
+			}
 			close(p.done)
 		}()
 	}

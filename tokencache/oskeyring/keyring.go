@@ -195,8 +195,14 @@ func (k *keyring) probe(ctx context.Context) error {
 
 // Probe reports whether the OS keyring works for this process: nil if a random
 // item could be written, read back and removed. It never shows a prompt, and
-// returns within 5 seconds. Its errors are of type *Error.
+// returns within 5 seconds. Its errors are of type *Error, or wrap ctx.Err().
 func Probe(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, defaultTimeout)
+	defer cancel()
 	k := &keyring{backend: goKeyring{}, guard: &system, service: "stayauth-probe", timeout: defaultTimeout}
-	return k.probe(ctx)
+	err := k.probe(limited)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		return &Error{NoAnswer, err}
+	}
+	return err
 }
