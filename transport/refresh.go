@@ -309,7 +309,7 @@ func successor(cur, answer *tokencache.Record, refused tokencache.Secret) *token
 	if answer.Scope != "" {
 		next.Scope = answer.Scope
 	}
-	if answer.IDToken != "" {
+	if answer.IDToken != "" && sameIdentity(next.IDToken, answer.IDToken) {
 		next.IDToken = answer.IDToken
 	}
 	if answer.TokenURL != "" {

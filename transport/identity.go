@@ -1,0 +1,50 @@
+package transport
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// An identity is what must stay the same in the ID tokens of one login (OpenID
+// Connect Core section 12.2).
+type identity struct {
+	Issuer   string          `json:"iss"`
+	Subject  string          `json:"sub"`
+	Audience json.RawMessage `json:"aud"` // a string, or an array of them
+}
+
+// sameIdentity reports whether the ID token next may take the place of old. It
+// validates neither: what comes from the token endpoint over TLS is taken as the
+// provider's (section 3.1.3.7), and what old cannot tell, next need not repeat.
+func sameIdentity(old, next tokencache.Secret) bool {
+	was, ok := identityOf(old)
+	if !ok {
+		return true
+	}
+	is, ok := identityOf(next)
+	return ok && is.Issuer == was.Issuer && is.Subject == was.Subject && slices.Equal(is.audiences(), was.audiences())
+}
+
+// identityOf reads an ID token. Those that are encrypted are not readable.
+func identityOf(idToken tokencache.Secret) (id identity, ok bool) {
+	parts := strings.Split(string(idToken), ".")
+	if len(parts) != 3 { // RFC 7515 section 3.1
+		return identity{}, false
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	return id, err == nil && json.Unmarshal(payload, &id) == nil
+}
+
+// audiences returns the audiences in order, so that they can be compared.
+func (id identity) audiences() []string {
+	many := members{"aud": id.Audience}.list("aud")
+	if many == nil {
+		many = []string{members{"aud": id.Audience}.text("aud")}
+	}
+	slices.Sort(many)
+	return many
+}
