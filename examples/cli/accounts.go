@@ -1,0 +1,138 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/login"
+)
+
+func (c *cli) accounts(ctx context.Context, _ []string) error {
+	s, err := c.openOffline(ctx)
+	if err != nil {
+		return err
+	}
+	accounts, err := login.Accounts(ctx, s.cache, tokencache.Key{})
+	inUse, _ := s.account(ctx)
+	w := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
+	for _, a := range accounts {
+		mark, state := " ", "logged in "+since(a.AuthorizedAt)
+		if a.Key == inUse.Key {
+			mark = "*"
+		}
+		if a.LoginRequired {
+			state = "has to log in again"
+		}
+		fmt.Fprintf(w, "%s %s\t%s\t%s\n", mark, cmp.Or(a.Name, "(no name)"), a.Key.Issuer, state)
+	}
+	w.Flush()
+	if len(accounts) == 0 && err == nil {
+		s.say("There are no accounts. Log in with 'stayauth login'.\n")
+	}
+	return err
+}
+
+func (c *cli) use(ctx context.Context, args []string) error {
+	s, err := c.openOffline(ctx)
+	if err != nil {
+		return err
+	}
+	s.Account = args[0]
+	a, err := s.account(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.remember(a.Key.Account); err != nil {
+		return err
+	}
+	s.say("From now on you are %s.\n", cmp.Or(a.Name, a.Key.Account))
+	return nil
+}
+
+func (c *cli) status(ctx context.Context, _ []string) error {
+	s, err := c.openOffline(ctx)
+	if err != nil {
+		return err
+	}
+	account, err := s.account(ctx)
+	if err != nil {
+		return err
+	}
+	source, err := s.source(account.Key)
+	if err != nil {
+		return err
+	}
+	defer s.closeSource(source)
+	st, err := source.Status(ctx)
+	if err != nil {
+		return err
+	}
+	s.printStatus(account, st)
+	if st.State == transport.StateDead {
+		return st.Err
+	}
+	return nil
+}
+
+func (s *session) printStatus(account login.Account, st transport.Status) {
+	row := func(name, format string, args ...any) {
+		s.print("%s %s\n", s.paintOut(bold, fmt.Sprintf("%-9s", name)), fmt.Sprintf(format, args...))
+	}
+	state, colour := "logged in", green
+	switch st.State {
+	case transport.StateDead, transport.StateEmpty:
+		state, colour = "login required", red
+	case transport.StateStale, transport.StateExpired:
+		state = "logged in; the token is renewed when it is next used"
+	}
+	row("account", "%s", cmp.Or(account.Name, "(no name)"))
+	row("provider", "%s", s.provider.Issuer)
+	row("state", "%s", s.paintOut(colour, state))
+	row("login", "%s, refreshed %d times since", since(st.AuthorizedAt), max(st.Generation, 1)-1)
+	row("token", "%s", expiry(st.Expiry))
+	if !st.RefreshExpiry.IsZero() {
+		row("ends", "%s, unless it is refreshed", at(st.RefreshExpiry))
+	}
+	if st.Scope != "" {
+		row("scope", "%s", st.Scope)
+	}
+	row("kept", "%s", s.place.Dir)
+	row("key", "in the %s", s.place.Key)
+}
+
+func expiry(t time.Time) string {
+	switch left := time.Until(t); {
+	case t.IsZero():
+		return "good until it is refused"
+	case left > 0:
+		return fmt.Sprintf("good for %s, until %s", span(left), at(t))
+	}
+	return "expired " + since(t)
+}
+
+func at(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
+
+func since(t time.Time) string {
+	if t.IsZero() {
+		return "at an unknown time"
+	}
+	return span(time.Since(t)) + " ago"
+}
+
+// span says how long d is, in the largest unit of which it has two.
+func span(d time.Duration) string {
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}

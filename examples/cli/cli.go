@@ -1,0 +1,89 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+)
+
+// A cli is the program and what surrounds it.
+type cli struct {
+	stdin, stdout, stderr *os.File
+	options
+
+	mu sync.Mutex // guards stderr
+}
+
+func newCLI(stdin, stdout, stderr *os.File) *cli {
+	return &cli{stdin: stdin, stdout: stdout, stderr: stderr}
+}
+
+// A command is what the first argument names.
+type command struct {
+	name    string
+	args    string // what follows the flags
+	summary string
+	help    string
+	flags   flagSet // those it has besides the common ones
+	bare    bool    // it has no common flags
+	run     func(c *cli, ctx context.Context, args []string) error
+}
+
+// commands returns the commands, in the order of the help.
+func commands() []command {
+	return []command{
+		{name: "login", summary: "log in, and remember how", help: loginHelp, flags: loginFlags, run: (*cli).login},
+		{name: "get", args: "URL", summary: "call an API as you", help: getHelp, flags: getFlags, run: (*cli).get},
+		{name: "token", summary: "print an access token, for scripts", help: tokenHelp, flags: tokenFlags, run: (*cli).token},
+		{name: "status", summary: "show whether you are logged in", help: statusHelp, run: (*cli).status},
+		{name: "accounts", summary: "list your accounts", help: accountsHelp, run: (*cli).accounts},
+		{name: "use", args: "ACCOUNT", summary: "choose the account to use from now on", help: useHelp, run: (*cli).use},
+		{name: "logout", summary: "end a login, here and at the provider", help: logoutHelp, flags: logoutFlags, run: (*cli).logout},
+		{name: "completion", args: "bash|zsh|fish", summary: "print the completion for a shell", help: completionHelp, bare: true, run: (*cli).completion},
+	}
+}
+
+// command runs the command that args name.
+func (c *cli) command(ctx context.Context, args []string) error {
+	name := "help"
+	if len(args) > 0 {
+		name, args = args[0], args[1:]
+	}
+	switch name {
+	case "help", "-h", "-help", "--help":
+		return c.help(args)
+	}
+	for _, cmd := range commands() {
+		if cmd.name != name {
+			continue
+		}
+		rest, asked, err := c.parse(cmd, args, os.Getenv)
+		if err != nil {
+			return err
+		}
+		if asked {
+			return c.help([]string{name})
+		}
+		if want := len(strings.Fields(cmd.args)); len(rest) != want {
+			return usagef("%s takes %s, and got %d", name, cmp.Or(cmd.args, "no arguments"), len(rest))
+		}
+		return cmd.run(c, ctx, rest)
+	}
+	return usagef("there is no command %q", name)
+}
+
+// print writes what the user or a script has asked for.
+func (c *cli) print(format string, args ...any) error {
+	_, err := fmt.Fprintf(c.stdout, format, args...)
+	return err
+}
+
+// say tells the user something.
+func (c *cli) say(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fmt.Fprintf(c.stderr, format, args...)
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"strings"
+)
+
+const overview = `Stayauth calls web APIs as you. You log in once, and stay logged in.
+
+Usage: stayauth COMMAND [flags] [arguments]
+
+Commands:
+`
+
+const overviewEnd = `
+'stayauth help COMMAND' shows the flags of a command, and 'stayauth help environment'
+the variables that can stand for them.
+
+Exit status:
+  0    done
+  1    it failed; with get also: the API answered 400 or more
+  2    the command line, the configuration or the client's registration is wrong
+  3    you have to log in
+  4    the provider or the API cannot be reached; try again later
+  5    the stored logins cannot be used: a locked keyring, a full disk
+  130  Ctrl-C
+`
+
+const loginHelp = `Login opens the provider's page in your browser, and keeps the tokens that it gets:
+sealed, with the key in the keyring of your system. It remembers its flags, so
+that the other commands need none, and the account, which is then the one in use.
+
+A client secret, if the provider gave you one, is never an argument, because
+others can see those: set STAYAUTH_CLIENT_SECRET, or use -client-secret-file.
+
+  stayauth login -provider github -client-id Iv1.0123456789abcdef
+  stayauth login -issuer https://login.example.com -client-id my-app \
+      -scope 'openid read' -origin https://api.example.com
+`
+
+const getHelp = `Get calls an API as you and prints what it answers. The token goes to the origins
+that login was told of, and to no other. If the API refuses it, it is renewed and
+the call is repeated, once.
+
+  stayauth get https://api.github.com/user
+  stayauth get -d '{"title":"hello"}' https://api.example.com/notes
+`
+
+const tokenHelp = `Token prints an access token that is good now, and renews it first if it is not.
+Do not write it into a command line, where others can see it:
+
+  stayauth token -header | curl -H @- https://api.example.com/me
+`
+
+const statusHelp = `Status shows whose login is used, and how it stands. It asks nobody: that a provider
+has ended a login is noticed when the token is next renewed. The exit status is 0 if
+you are logged in and 3 if you have to log in.
+`
+
+const accountsHelp = `Accounts lists the accounts that are logged in, of all providers. The one in use has a
+star. Names come from the provider, if -scope openid asked for them, and are there to
+tell the accounts apart, no more.
+`
+
+const useHelp = `Use makes another account the one in use, until the next login.
+
+  stayauth use ann@example.com
+`
+
+const logoutHelp = `Logout revokes the tokens at the provider, and then removes them here. If the provider
+cannot be told, nothing is removed, and you can try again.
+`
+
+const completionHelp = `Completion prints a script that makes your shell complete commands and flags.
+
+  source <(stayauth completion bash)
+`
+
+const environmentHelp = `Variables that stand for a flag, which goes before them:
+
+VARIABLES
+Variables without a flag, because they are secret:
+
+  STAYAUTH_CLIENT_SECRET    the client secret
+  STAYAUTH_PASSPHRASE       the passphrase of -store passphrase
+  STAYAUTH_PASSPHRASE_FILE  a file that holds it
+
+NO_COLOR turns colours off.
+`
+
+// help prints the help that was asked for: to standard output, because it is the result.
+func (c *cli) help(args []string) error {
+	topic := strings.Join(args, " ")
+	if topic == "environment" {
+		var list strings.Builder
+		for _, v := range variables {
+			fmt.Fprintf(&list, "  %-28s -%s\n", v.name, v.flag)
+		}
+		return c.print("%s", strings.Replace(environmentHelp, "VARIABLES\n", list.String()+"\n", 1))
+	}
+	if topic == "" {
+		text := overview
+		for _, cmd := range commands() {
+			text += fmt.Sprintf("  %-26s %s\n", strings.TrimSpace(cmd.name+" "+cmd.args), cmd.summary)
+		}
+		return c.print("%s%s", text, overviewEnd)
+	}
+	for _, cmd := range commands() {
+		if cmd.name == topic {
+			return c.commandHelp(cmd)
+		}
+	}
+	return usagef("there is no help on %q", topic)
+}
+
+func (c *cli) commandHelp(cmd command) error {
+	usage := strings.TrimSpace("stayauth " + cmd.name + " [flags] " + cmd.args)
+	if err := c.print("Usage: %s\n\n%s\n", usage, cmd.help); err != nil {
+		return err
+	}
+	if cmd.flags != nil {
+		own := flag.NewFlagSet("", flag.ContinueOnError)
+		cmd.flags(own, new(options))
+		if err := c.print("Flags:\n%s\n", flagHelp(own)); err != nil {
+			return err
+		}
+	}
+	if cmd.bare {
+		return nil
+	}
+	common := flag.NewFlagSet("", flag.ContinueOnError)
+	commonFlags(common, new(options))
+	return c.print("Flags of all commands:\n%s", flagHelp(common))
+}
+
+// flagHelp describes flags in two columns.
+func flagHelp(fs *flag.FlagSet) string {
+	const column = 30
+	var b strings.Builder
+	fs.VisitAll(func(f *flag.Flag) {
+		value, usage := flag.UnquoteUsage(f)
+		head := strings.TrimRight("  -"+f.Name+" "+value, " ")
+		if len(head) >= column {
+			head += "\n" + strings.Repeat(" ", column)
+		}
+		fmt.Fprintf(&b, "%-*s%s\n", column, head, strings.ReplaceAll(usage, "\n", "\n"+strings.Repeat(" ", column)))
+	})
+	return b.String()
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/login"
+)
+
+func loginFlags(fs *flag.FlagSet, o *options) {
+	fs.Var(&o.Scopes, "scope", "`scopes` to ask for, besides those that the provider\nneeds; openid gives accounts their names")
+	fs.Var(&o.Origins, "origin", "`origins` of the APIs that may see the token, such as\nhttps://api.example.com (default: the provider's own)")
+	fs.Var(&o.Params, "param", "another parameter, as `name=value`, such as\naudience=https://api.example.com")
+	fs.StringVar(&o.RedirectURL, "redirect-url", "", "`URL` of this machine that is registered at the\nprovider (default: any port of 127.0.0.1)")
+	fs.StringVar(&o.flow, "flow", "auto", "`way` to log in: browser, device (enter a code\nelsewhere), paste (an address), or auto (default auto)")
+	fs.StringVar(&o.loginHint, "login-hint", "", "user `name` to suggest to the provider")
+	fs.DurationVar(&o.timeout, "timeout", 10*time.Minute, "`time` that you have (default 10m)")
+}
+
+var flows = map[string]func(context.Context, login.Config) (*tokencache.Record, error){
+	"auto": login.Auto, "browser": login.Loopback, "device": login.Device, "paste": login.Paste,
+}
+
+func (c *cli) login(ctx context.Context, _ []string) error {
+	flow := flows[c.flow]
+	if flow == nil {
+		return usagef("-flow is auto, browser, device or paste, not %q", c.flow)
+	}
+	if c.Provider == "" {
+		return usagef("where do you log in? Use -provider or -issuer")
+	}
+	s, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	waiting := s.newProgress("Waiting for you to log in")
+	defer waiting.stop()
+	conf := login.Config{
+		Provider: s.provider, Endpoint: s.endpoint, Cache: s.cache,
+		RedirectURL: s.RedirectURL, Timeout: s.timeout,
+		In: waiting.until(s.stdin), Out: s.stderr,
+		OnPrompt: func(login.Prompt) { waiting.start() },
+	}
+	if s.loginHint != "" {
+		conf.AuthParams = map[string][]string{"login_hint": {s.loginHint}}
+	}
+	tokens, err := flow(ctx, conf)
+	waiting.stop()
+	if err != nil {
+		return err
+	}
+
+	account := login.AccountOf(tokens)
+	key := tokencache.Key{Account: cmp.Or(s.named, account.Subject)}
+	source, err := s.source(key)
+	if err == nil {
+		defer s.closeSource(source)
+		err = source.Login(ctx, tokens)
+	}
+	if err != nil {
+		return s.undo(tokens, err)
+	}
+	if err := s.remember(key.Account); err != nil {
+		return fmt.Errorf("you are logged in, but the settings could not be stored: %w", err)
+	}
+	s.say("%s\n", s.paint(green, "Logged in"+as(cmp.Or(s.named, account.Name))+"."))
+	if tokens.RefreshToken == "" {
+		s.say("The provider has given no refresh token, so this login ends with its access token.\n")
+	}
+	return nil
+}
+
+func as(name string) string {
+	if name == "" {
+		return ""
+	}
+	return " as " + name
+}
+
+// undo ends a login that could not be stored: nobody would ever log it out.
+func (s *session) undo(tokens *tokencache.Record, cause error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	tokens.TokenURL = s.endpoint.TokenURL
+	if err := s.endpoint.Revoke(ctx, tokens); err != nil {
+		return fmt.Errorf("%w; the provider could not be told: %w", cause, err)
+	}
+	return cause
+}
+
+func logoutFlags(fs *flag.FlagSet, o *options) {
+	fs.BoolVar(&o.all, "all", false, "end all logins, of every account and profile")
+	fs.BoolVar(&o.local, "local", false, "remove the login here, and tell the provider nothing:\nit lives on there")
+}
+
+func (c *cli) logout(ctx context.Context, _ []string) error {
+	if c.all && c.local {
+		return usagef("-all and -local do not go together: use -local for one account after the other")
+	}
+	if c.all {
+		return c.logoutEverywhere(ctx)
+	}
+	s, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	account, err := s.account(ctx)
+	if err != nil {
+		return err
+	}
+	source, err := s.source(account.Key)
+	if err != nil {
+		return err
+	}
+	defer s.closeSource(source)
+	end, where := source.Logout, "here and at "+s.provider.Name
+	if s.local {
+		end, where = source.Forget, "here only: it lives on at "+s.provider.Name
+	} else if s.endpoint.RevocationURL == "" {
+		where = "here. " + s.provider.Name + " has no way to be told"
+	}
+	if err := end(ctx); err != nil {
+		return fmt.Errorf("%w\nYou are still logged in. To remove the login here all the same, use 'stayauth logout -local'", err)
+	}
+	s.say("The login%s has ended, %s.\n", of(account.Name), strings.TrimSuffix(where, "."))
+	return nil
+}
+
+func of(name string) string {
+	if name == "" {
+		return ""
+	}
+	return " of " + name
+}
+
+// logoutEverywhere needs no provider: it looks for that of each login among the
+// profiles.
+func (c *cli) logoutEverywhere(ctx context.Context) error {
+	s := &session{cli: c}
+	if err := s.openCache(ctx); err != nil {
+		return err
+	}
+	settings, err := c.loadSettings()
+	if err != nil {
+		return err
+	}
+	known := []profile{c.profile}
+	for _, p := range settings.Profiles {
+		known = append(known, p)
+	}
+	err = login.LogoutEverywhere(ctx, s.cache, func(key tokencache.Key) (transport.Refresher, error) {
+		var unknown error = usagef("no profile knows this provider: log out with -provider and -client-id")
+		for _, p := range known {
+			if p.ClientID != key.ClientID {
+				continue
+			}
+			prov, endpoint, err := c.client(ctx, p)
+			if err == nil && prov.Issuer == key.Issuer {
+				return endpoint, nil
+			}
+			if err != nil {
+				unknown = err
+			}
+		}
+		return nil, unknown
+	})
+	if err != nil {
+		return err
+	}
+	s.say("All logins have ended.\n")
+	return nil
+}

@@ -1,0 +1,108 @@
+// Stayauth logs in once and stays logged in: an authenticated curl, and a program to
+// copy into your own.
+//
+//	stayauth login -provider github -client-id Iv1.0123456789abcdef
+//	stayauth get https://api.github.com/user
+//
+// main.go is what every command-line program needs around its work so that Ctrl-C
+// costs no login. session.go puts the library together. The other files are commands,
+// options and manners.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+)
+
+func main() {
+	// The first Ctrl-C ends ctx, and with it what the user waits for. From then on a
+	// second one ends the program at once, as if nobody had asked for signals.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+// closeTimeout bounds how long the program outlives its work or Ctrl-C, to save a
+// refresh that is in flight. It is more than Endpoint.Timeout, 15 seconds.
+const closeTimeout = 20 * time.Second
+
+// closeSource is the other half: a refresh token may be spent already, so its
+// successor is waited for and stored although ctx has ended.
+func (c *cli) closeSource(source *transport.Source) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	told := time.AfterFunc(300*time.Millisecond, func() {
+		c.say("Finishing the refresh of your login. Ctrl-C again ends it, and may end the login.\n")
+	})
+	defer told.Stop()
+	if err := source.Close(ctx); err != nil {
+		c.say("stayauth: %v\n", err)
+	}
+}
+
+// The exit statuses. They are documented in the help.
+const (
+	exitOK          = 0
+	exitFailure     = 1
+	exitUsage       = 2
+	exitLogin       = 3
+	exitUnavailable = 4
+	exitStorage     = 5
+	exitInterrupted = 130
+)
+
+func run(ctx context.Context, args []string) int {
+	c := newCLI(os.Stdin, os.Stdout, os.Stderr)
+	err := c.command(ctx, args)
+	status := exitStatus(ctx, err)
+	if err != nil && status != exitInterrupted {
+		c.say("%s %s\n", c.paint(red, "stayauth:"), strings.TrimPrefix(err.Error(), "stayauth: "))
+	}
+	if _, ok := errors.AsType[usageError](err); ok && status == exitUsage {
+		c.say("See 'stayauth help'.\n")
+	}
+	if status == exitLogin {
+		c.say("Log in with 'stayauth login'.\n")
+	}
+	return status
+}
+
+// A usageError is a mistake on the command line or in the environment.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
+
+func usagef(format string, args ...any) error { return usageError(fmt.Sprintf(format, args...)) }
+
+// exitStatus returns the status that the program exits with after err. Of several
+// errors the one counts that only the user can do something about.
+func exitStatus(ctx context.Context, err error) int {
+	is := func(target error) bool { return errors.Is(err, target) }
+	_, usage := errors.AsType[usageError](err)
+	_, network := errors.AsType[net.Error](err)
+	switch {
+	case err == nil:
+		return exitOK
+	case ctx.Err() != nil:
+		return exitInterrupted
+	case usage, is(transport.ErrMisconfigured):
+		return exitUsage
+	case is(transport.ErrLoginRequired):
+		return exitLogin
+	case is(transport.ErrStorage), is(tokencache.ErrUnavailable), is(tokencache.ErrCorrupt):
+		return exitStorage
+	case is(transport.ErrUnavailable), is(transport.ErrAmbiguous), network:
+		return exitUnavailable
+	}
+	return exitFailure
+}

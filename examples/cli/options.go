@@ -1,0 +1,224 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// options are what the command line and the environment say.
+type options struct {
+	profile      // what login remembers
+	profileName  string
+	dir          string
+	store        string
+	verbose      bool
+	clientSecret string // from the environment only
+	offline      bool   // no client secret is needed
+
+	named     string // the account that was named, now
+	flow      string
+	loginHint string
+	timeout   time.Duration
+
+	all, local bool
+
+	method  string
+	data    string
+	headers list
+	include bool
+
+	asHeader, show bool
+}
+
+// A profile is how to log in to a provider: what need not be said twice.
+type profile struct {
+	Provider     string `json:"provider"` // a preset as in -provider, or an issuer
+	ClientID     string `json:"client_id"`
+	SecretFile   string `json:"client_secret_file,omitempty"`
+	Confidential bool   `json:"confidential,omitempty"` // there is a client secret
+	Scopes       list   `json:"scopes,omitempty"`
+	Origins      list   `json:"origins,omitempty"`
+	Params       list   `json:"params,omitempty"`
+	RedirectURL  string `json:"redirect_url,omitempty"`
+	Account      string `json:"account,omitempty"` // the one in use
+}
+
+// A list is a flag that can be repeated, or has several values separated by spaces.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, " ") }
+
+func (l *list) Set(s string) error {
+	*l = append(*l, strings.Fields(s)...)
+	return nil
+}
+
+// A header is not split at its spaces.
+type headerList struct{ *list }
+
+func (h headerList) Set(s string) error {
+	*h.list = append(*h.list, s)
+	return nil
+}
+
+// A flagSet declares flags. Their usage is the text of the help.
+type flagSet func(fs *flag.FlagSet, o *options)
+
+// A variable is an environment variable that stands for a flag.
+type variable struct{ name, flag string }
+
+var variables = [...]variable{
+	{"STAYAUTH_PROFILE", "profile"},
+	{"STAYAUTH_PROVIDER", "provider"},
+	{"STAYAUTH_ISSUER", "issuer"},
+	{"STAYAUTH_CLIENT_ID", "client-id"},
+	{"STAYAUTH_CLIENT_SECRET_FILE", "client-secret-file"},
+	{"STAYAUTH_SCOPE", "scope"},
+	{"STAYAUTH_ORIGIN", "origin"},
+	{"STAYAUTH_ACCOUNT", "account"},
+	{"STAYAUTH_STORE", "store"},
+	{"STAYAUTH_DIR", "dir"},
+}
+
+// Secrets have no flags: the arguments of a process are shown to every user of the
+// machine, and the shell keeps them in its history.
+const (
+	secretVar         = "STAYAUTH_CLIENT_SECRET"
+	passphraseVar     = "STAYAUTH_PASSPHRASE"
+	passphraseFileVar = "STAYAUTH_PASSPHRASE_FILE"
+)
+
+func commonFlags(fs *flag.FlagSet, o *options) {
+	fs.StringVar(&o.Provider, "provider", "", "`name` of the provider, and where it is: google, github,\ngitlab[:URL], microsoft[:TENANT], auth0:DOMAIN,\nokta:DOMAIN[/SERVER], keycloak:URL/realms/REALM")
+	fs.StringVar(&o.Provider, "issuer", "", "issuer `URL` of any other provider")
+	fs.StringVar(&o.ClientID, "client-id", "", "`id` of this program at the provider")
+	fs.StringVar(&o.SecretFile, "client-secret-file", "", "`file` with the client secret, if there is one")
+	fs.StringVar(&o.Account, "account", "", "`name` of the account, if you have several")
+	fs.StringVar(&o.profileName, "profile", "", "`name` under which login remembers its flags\n(default \"default\")")
+	fs.StringVar(&o.store, "store", "", "`place` of the key to your logins: keyring, file or\npassphrase (default keyring)")
+	fs.StringVar(&o.dir, "dir", "", "`directory` for all that is kept (default: the usual\nones of the system)")
+	fs.BoolVar(&o.verbose, "v", false, "log what happens to the login")
+}
+
+// newFlagSet returns the flags of a command.
+func newFlagSet(cmd command, o *options) *flag.FlagSet {
+	fs := flag.NewFlagSet(cmd.name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard) // An error is reported once, by run.
+	fs.Usage = func() {}
+	if !cmd.bare {
+		commonFlags(fs, o)
+	}
+	if cmd.flags != nil {
+		cmd.flags(fs, o)
+	}
+	return fs
+}
+
+// parse reads the arguments of a command, and then the environment for what they do
+// not say. It reports whether only help is asked for.
+func (c *cli) parse(cmd command, args []string, getenv func(string) string) (rest []string, asked bool, err error) {
+	fs := newFlagSet(cmd, &c.options)
+	for { // Flags may also follow the arguments.
+		if err := fs.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, true, nil
+			}
+			return nil, false, usageError(err.Error())
+		}
+		if args = fs.Args(); len(args) == 0 {
+			break
+		}
+		rest, args = append(rest, args[0]), args[1:]
+	}
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if given["provider"] && given["issuer"] {
+		return nil, false, usageError("-provider and -issuer name two providers: use one")
+	}
+	issuer := getenv("STAYAUTH_ISSUER") != ""
+	if getenv("STAYAUTH_PROVIDER") != "" && issuer && !given["provider"] && !given["issuer"] {
+		return nil, false, usageError("STAYAUTH_PROVIDER and STAYAUTH_ISSUER name two providers: set one")
+	}
+	named := given["provider"] || given["issuer"]
+	for _, v := range variables {
+		value := getenv(v.name)
+		if value == "" || given[v.flag] || fs.Lookup(v.flag) == nil || named && (v.flag == "provider" || v.flag == "issuer") {
+			continue
+		}
+		if err := fs.Set(v.flag, value); err != nil {
+			return nil, false, usagef("%s: %v", v.name, err)
+		}
+		given[v.flag] = true
+	}
+	if given["issuer"] && !isURL(c.Provider) {
+		return nil, false, usagef("an issuer is an https URL, and %q is none", c.Provider)
+	}
+	c.clientSecret, c.named = getenv(secretVar), c.Account
+	if c.clientSecret != "" && c.SecretFile != "" {
+		return nil, false, usagef("%s is set, and a file is named too: use one of them", secretVar)
+	}
+	return rest, false, c.complete()
+}
+
+func isURL(s string) bool { return strings.HasPrefix(s, "https://") || strings.HasPrefix(s, "http://") }
+
+// complete takes what is not said from the profile.
+func (c *cli) complete() error {
+	c.profileName = cmp.Or(c.profileName, "default")
+	s, err := c.loadSettings()
+	if err != nil {
+		return err
+	}
+	c.store = cmp.Or(c.store, s.Store, "keyring")
+	if !slices.Contains([]string{"keyring", "file", "passphrase"}, c.store) {
+		return usagef("-store is keyring, file or passphrase, not %q", c.store)
+	}
+	if c.SecretFile != "" { // The profile must find it from any directory.
+		if c.SecretFile, err = filepath.Abs(c.SecretFile); err != nil {
+			return err
+		}
+	}
+	saved := s.Profiles[c.profileName]
+	if c.Provider != "" && c.Provider != saved.Provider || c.ClientID != "" && c.ClientID != saved.ClientID {
+		return nil // Another login: origins above all must not be those of this one.
+	}
+	c.Provider, c.ClientID = saved.Provider, saved.ClientID
+	c.SecretFile, c.Confidential = cmp.Or(c.SecretFile, saved.SecretFile), saved.Confidential
+	c.RedirectURL, c.Account = cmp.Or(c.RedirectURL, saved.RedirectURL), cmp.Or(c.Account, saved.Account)
+	for _, l := range []struct {
+		to   *list
+		from list
+	}{{&c.Scopes, saved.Scopes}, {&c.Origins, saved.Origins}, {&c.Params, saved.Params}} {
+		if len(*l.to) == 0 {
+			*l.to = l.from
+		}
+	}
+	return nil
+}
+
+// secret returns the client secret of p, "" if it has none. What the environment says
+// is for the client that this run is about, and for no other.
+func (c *cli) secret(p profile) (string, error) {
+	switch {
+	case c.offline:
+		return "", nil
+	case c.clientSecret != "" && p.Provider == c.Provider && p.ClientID == c.ClientID:
+		return c.clientSecret, nil
+	case p.SecretFile != "":
+		b, err := os.ReadFile(p.SecretFile)
+		if err != nil {
+			return "", usagef("the client secret cannot be read: %v", err)
+		}
+		return strings.TrimSpace(string(b)), nil
+	case p.Confidential:
+		return "", usagef("the client secret is missing that this login was made with; set %s or use -client-secret-file", secretVar)
+	}
+	return "", nil
+}

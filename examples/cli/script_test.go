@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/stayauth/stayauth/testdata/realparts"
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/oskeyring"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: setup(t, "file", nil), Cmds: scriptCommands})
+}
+
+// The keyring of the system, which is then locked.
+func TestKeyring(t *testing.T) {
+	keyring := realparts.Keyring(t)
+	cmds := map[string]func(*testscript.TestScript, bool, []string){
+		"lock": func(*testscript.TestScript, bool, []string) { keyring.Lock() },
+	}
+	for name, cmd := range scriptCommands {
+		cmds[name] = cmd
+	}
+	testscript.Run(t, testscript.Params{Dir: "testdata/keyring", Setup: setup(t, "keyring", keyring.Env), Cmds: cmds})
+}
+
+// A stage is what one script plays on.
+type stage struct {
+	srv    *oauthtest.Server
+	dir    string
+	leaked atomic.Pointer[string] // of a process, while a request was served
+}
+
+// setup gives each script a provider that does not forgive: whoever presents a spent
+// refresh token ends the login.
+func setup(t *testing.T, store string, extra []string) func(*testscript.Env) error {
+	return func(env *testscript.Env) error {
+		srv := oauthtest.New(oauthtest.Config{Policy: oauthtest.StrictFamily, Scope: "openid api"})
+		if err := srv.Start(); err != nil {
+			return err
+		}
+		env.Defer(srv.Close)
+		s := &stage{srv: srv, dir: filepath.Join(env.WorkDir, "state")}
+		env.Values["stage"] = s
+		s.calm()
+		tmp := filepath.Join(env.WorkDir, "tmp")
+		for _, kv := range append([]string{
+			"TMPDIR=" + tmp, "DISPLAY=:0", "HOME=" + env.WorkDir,
+			"STAYAUTH_DIR=" + s.dir, "STAYAUTH_STORE=" + store,
+			"STAYAUTH_CLIENT_SECRET=" + srv.ClientSecret(),
+			"URL=" + srv.URL(), "API=" + srv.APIURL(), "ORIGIN=" + srv.APIOrigin(), "CLIENT=" + srv.ClientID(),
+		}, extra...) {
+			name, value, _ := strings.Cut(kv, "=")
+			env.Setenv(name, value)
+		}
+		env.Setenv("DISPLAY", ":0")
+		return os.MkdirAll(tmp, 0o700)
+	}
+}
+
+// calm ends all faults.
+func (s *stage) calm() {
+	s.srv.Heal()
+	s.srv.Fault("/token", 0, s.watch)
+	s.srv.Fault("/api", 0, s.watch)
+}
+
+// watch looks at the arguments of all processes while a request is served.
+func (s *stage) watch(endpoint http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if leak := s.secretIn(strings.Join(processes(), "\n")); leak != "" {
+			leak += " in the arguments of a process"
+			s.leaked.Store(&leak)
+		}
+		endpoint.ServeHTTP(w, r)
+	})
+}
+
+// secretIn returns what kind of secret is in text, "" if there is none.
+func (s *stage) secretIn(text string) string {
+	for _, secret := range s.srv.Secrets() {
+		if secret != "" && strings.Contains(text, secret) {
+			return "a secret of " + strconv.Itoa(len(secret)) + " characters like " + secret[:3] + "..."
+		}
+	}
+	return ""
+}
+
+func stageOf(ts *testscript.TestScript) *stage { return ts.Value("stage").(*stage) }
+
+// scriptCommands are what scripts can do besides the usual.
+var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	// exits STATUS COMMAND... runs a command that ends with the status.
+	"exits": func(ts *testscript.TestScript, _ bool, args []string) {
+		err := ts.Exec(args[1], args[2:]...)
+		status := 0
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+			status = exit.ExitCode()
+		} else {
+			ts.Check(err)
+		}
+		if strconv.Itoa(status) != args[0] {
+			ts.Fatalf("exit status %d, want %s", status, args[0])
+		}
+	},
+	// provider down|up|busy|calm|slow
+	"provider": func(ts *testscript.TestScript, _ bool, args []string) {
+		s := stageOf(ts)
+		switch args[0] {
+		case "down":
+			s.srv.Down()
+		case "up":
+			s.srv.Up()
+		case "busy":
+			s.srv.Fault("/revoke", 0, oauthtest.Status(503, time.Hour))
+		case "calm":
+			s.calm()
+		case "slow":
+			s.srv.Heal()
+			s.srv.Fault("/token", 0, func(endpoint http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					time.Sleep(300 * time.Millisecond)
+					endpoint.ServeHTTP(w, r)
+				})
+			})
+		default:
+			ts.Fatalf("provider %s?", args[0])
+		}
+	},
+	// rotations N: so many refreshes, and never with a spent refresh token.
+	"rotations": func(ts *testscript.TestScript, _ bool, args []string) {
+		c := stageOf(ts).srv.Counts()
+		if strconv.Itoa(c.Rotations) != args[0] || c.Reuses != 0 {
+			ts.Fatalf("%d rotations and %d reuses, want %s and none", c.Rotations, c.Reuses, args[0])
+		}
+	},
+	// alive ACCOUNT: the newest tokens of the account are good at the provider.
+	"alive": func(ts *testscript.TestScript, neg bool, args []string) {
+		s := stageOf(ts)
+		now := s.srv.Current(args[0])
+		if s.srv.Valid(now.RefreshToken) == neg || s.srv.Valid(now.AccessToken) == neg {
+			ts.Fatalf("the tokens of %s are alive: %t", args[0], neg)
+		}
+	},
+	// expire: the access tokens of all stored logins have expired.
+	"expire": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(expire(stageOf(ts).dir)) },
+	// revoke ACCOUNT: an administrator ends the login.
+	"revoke": func(ts *testscript.TestScript, _ bool, args []string) {
+		s := stageOf(ts)
+		s.srv.RevokeFamily(s.srv.Current(args[0]).RefreshToken)
+	},
+	// approve ACCOUNT: the user enters the next code of a device at once.
+	"approve": func(ts *testscript.TestScript, _ bool, args []string) {
+		s := stageOf(ts)
+		s.srv.Fault("/device_authorization", 1, oauthtest.Edit(func(answer map[string]any) {
+			answer["interval"] = 1
+			s.srv.ApproveDevice(answer["user_code"].(string), args[0])
+		}))
+	},
+	// noleak [stderr]: no secret in what the last command printed (or only in what it
+	// told the user), in any file, or in what other processes could see.
+	"noleak": func(ts *testscript.TestScript, _ bool, args []string) {
+		s := stageOf(ts)
+		said := ts.ReadFile("stderr")
+		if len(args) == 0 {
+			said += ts.ReadFile("stdout")
+		}
+		if leak := s.secretIn(said); leak != "" {
+			ts.Fatalf("the terminal shows %s", leak)
+		}
+		if leak := s.leaked.Load(); leak != nil {
+			ts.Fatalf("there was %s", *leak)
+		}
+		ts.Check(filepath.WalkDir(ts.MkAbs("."), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			if leak := s.secretIn(string(b)); err == nil && leak != "" {
+				err = errors.New(path + " has " + leak)
+			}
+			return err
+		}))
+	},
+}
+
+// expire changes the stored logins in a directory so that their access tokens have
+// expired, and leaves everything else as it is.
+func expire(dir string) error {
+	ctx := context.Background()
+	cache, err := openCache(dir)
+	if err != nil {
+		return err
+	}
+	for rec, err := range cache.List(ctx) {
+		if err != nil {
+			return err
+		}
+		rec, version, err := cache.Load(ctx, rec.Key)
+		if err != nil {
+			return err
+		}
+		rec.Expiry = time.Now().Add(-time.Minute)
+		if _, err := cache.Save(ctx, rec.Key, rec, version); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func openCache(dir string) (*tokencache.Cache, error) {
+	cache, _, err := oskeyring.Config{
+		App: appName, Dir: filepath.Join(dir, "logins"), Accept: []oskeyring.KeyChoice{oskeyring.KeyFile("")},
+		Logger: slog.New(slog.DiscardHandler),
+	}.Open(context.Background())
+	return cache, err
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/oskeyring"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/login"
+	"github.com/stayauth/stayauth/transport/provider"
+)
+
+// appName names the program in directories and in the keyring.
+const appName = "stayauth-cli"
+
+// A session is what a command works with: a provider, a client of it, and the logins.
+type session struct {
+	*cli
+	provider *provider.Provider
+	endpoint *transport.Endpoint
+	cache    *tokencache.Cache
+	place    oskeyring.Info
+}
+
+// open finds the provider, and opens the logins. A locked keyring is noticed before
+// anybody is asked to log in.
+func (c *cli) open(ctx context.Context) (*session, error) {
+	s := &session{cli: c}
+	var err error
+	if s.provider, s.endpoint, err = s.client(ctx, c.profile); err != nil {
+		return nil, err
+	}
+	return s, s.openCache(ctx)
+}
+
+// openOffline is open for commands that only look at what is stored: they need no
+// client secret.
+func (c *cli) openOffline(ctx context.Context) (*session, error) {
+	c.offline = true
+	return c.open(ctx)
+}
+
+func (s *session) openCache(ctx context.Context) (err error) {
+	conf := oskeyring.Config{App: appName, Logger: s.logger()}
+	if s.dir != "" {
+		conf.Dir = filepath.Join(s.dir, "logins")
+	}
+	switch s.store {
+	case "keyring":
+		conf.Accept = []oskeyring.KeyChoice{oskeyring.Keyring()}
+	case "file":
+		conf.Accept = []oskeyring.KeyChoice{oskeyring.KeyFile("")}
+	case "passphrase":
+		conf.Accept = []oskeyring.KeyChoice{oskeyring.Passphrase(passphrase)}
+	}
+	if isTerminal(s.stderr) {
+		conf.OnPrompt = func() { s.say("Your keyring is locked. Unlock it in the window that opens.\n") }
+	}
+	s.cache, s.place, err = conf.Open(ctx)
+	return err
+}
+
+func passphrase(context.Context) (tokencache.Secret, error) {
+	if p := os.Getenv(passphraseVar); p != "" {
+		return tokencache.Secret(p), nil
+	}
+	path := os.Getenv(passphraseFileVar)
+	if path == "" {
+		return "", usagef("set %s or %s", passphraseVar, passphraseFileVar)
+	}
+	b, err := os.ReadFile(path)
+	return tokencache.Secret(strings.TrimRight(string(b), "\r\n")), err
+}
+
+// client returns the provider of a profile, and the client that the profile is of it.
+func (c *cli) client(ctx context.Context, p profile) (*provider.Provider, *transport.Endpoint, error) {
+	prov, err := c.findProvider(ctx, p)
+	if err != nil {
+		return nil, nil, err
+	}
+	if p.ClientID == "" {
+		return nil, nil, usagef("-client-id is missing: the provider has to know this program")
+	}
+	secret, err := c.secret(p)
+	if err != nil {
+		return nil, nil, err
+	}
+	e := prov.Endpoint(p.ClientID, tokencache.Secret(secret), p.Scopes...)
+	e.Params = url.Values{}
+	for _, param := range p.Params {
+		name, value, ok := strings.Cut(param, "=")
+		if !ok {
+			return nil, nil, usagef("-param is NAME=VALUE, not %q", param)
+		}
+		e.Params.Add(name, value)
+	}
+	return prov, e, nil
+}
+
+// account returns the account to use: the one that is named, or the one in use, or
+// the only one.
+func (s *session) account(ctx context.Context) (login.Account, error) {
+	accounts, listErr := login.Accounts(ctx, s.cache, tokencache.Key{Issuer: s.provider.Issuer, ClientID: s.ClientID})
+	a, err := login.Choose(accounts, s.Account)
+	if err != nil {
+		return a, errors.Join(listErr, err) // It may be among those that cannot be read.
+	}
+	return a, nil
+}
+
+// source returns the Source of a login. It is to be closed with closeSource.
+func (s *session) source(key tokencache.Key) (*transport.Source, error) {
+	return transport.NewSource(transport.SourceConfig{
+		Cache: s.cache, Refresher: s.endpoint, Key: key, Lead: s.provider.Lead, Logger: s.logger(),
+	})
+}
+
+// logger logs to the terminal, if that is asked for. What matters is in the errors.
+func (c *cli) logger() *slog.Logger {
+	if !c.verbose {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
