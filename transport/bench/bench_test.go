@@ -1,0 +1,167 @@
+package bench
+
+import (
+	"encoding/xml"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestMain(m *testing.M) {
+	Child()
+	os.Exit(m.Run())
+}
+
+func BenchmarkRequest(b *testing.B) {
+	for _, w := range ways {
+		for _, c := range contenders {
+			b.Run(w.String()+"/"+c.name, func(b *testing.B) {
+				rt, err := c.make()
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportAllocs()
+				if w.parallel {
+					b.RunParallel(func(pb *testing.PB) {
+						req := newRequest(w.method)
+						for pb.Next() {
+							if err := call(rt, req); err != nil {
+								b.Error(err)
+								return
+							}
+						}
+					})
+					return
+				}
+				req := newRequest(w.method)
+				for b.Loop() {
+					if err := call(rt, req); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkLogins(b *testing.B) {
+	for _, n := range []int{1000, 100_000} {
+		p, err := fill(b.Context(), n)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for name, f := range map[string]func(string) error{"look": p.look, "request": p.request} {
+			b.Run(name+"/"+tick(float64(n)), func(b *testing.B) {
+				b.ReportAllocs()
+				for i := 0; b.Loop(); i++ {
+					if err := f(p.accounts[i%n]); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// Every contender sends the token, and leaves the caller's request as it was.
+func TestContenders(t *testing.T) {
+	for _, c := range contenders[1:] {
+		rt, err := c.make()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, method := range []string{"GET", "POST"} {
+			req := newRequest(method)
+			resp, err := rt.RoundTrip(req)
+			if err != nil {
+				t.Fatalf("%s: %v", c.name, err)
+			}
+			if got := resp.Request.Header.Get("Authorization"); got != prebuilt[0] {
+				t.Errorf("%s sent %q", c.name, got)
+			}
+			if req.Header.Get("Authorization") != "" {
+				t.Errorf("%s has changed the request", c.name)
+			}
+		}
+	}
+}
+
+// The measurements work, in small; their results say nothing here.
+func TestMeasurements(t *testing.T) {
+	requests, err := Requests(1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	requests.WriteTable(&text)
+	requests.WriteBenchstat(&text)
+
+	rotation, err := Rotate(t.Context(), 1, 4, 300*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotation.WriteTable(&text)
+	valid(t, rotation.Plot())
+
+	stampede, err := Stampedes(t.Context(), 1, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := stampede.TokenRequests[0]; n != 1 {
+		t.Errorf("%d token requests, want 1", n)
+	}
+	stampede.WriteTable(&text)
+
+	logins, err := MeasureLogins(t.Context(), 1, 100, 2000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logins.WriteTable(&text)
+	valid(t, logins.Plot())
+	if strings.Contains(text.String(), "NaN") {
+		t.Errorf("there is something without a value:\n%s", text.String())
+	}
+}
+
+func TestProcesses(t *testing.T) {
+	c, err := Processes(t.Context(), 3, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Beyond) != 3*2 || c.TokenRequests != 2 || c.Reuses != 0 {
+		t.Errorf("%d times, %d token requests, %d reuses; want 6, 2 and 0", len(c.Beyond), c.TokenRequests, c.Reuses)
+	}
+}
+
+func TestStart(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the programs are built without .exe")
+	}
+	s, err := MeasureStart(t.Context(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Stayauth) != 2 || len(s.OAuth2) != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// valid fails unless svg is well-formed and has no number that is none.
+func valid(t *testing.T, svg string) {
+	t.Helper()
+	for d := xml.NewDecoder(strings.NewReader(svg)); ; {
+		_, err := d.Token()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, svg)
+		}
+	}
+	if strings.Contains(svg, "NaN") || strings.Contains(svg, "Inf") {
+		t.Errorf("a point without a place in\n%s", svg)
+	}
+}

@@ -1,0 +1,22 @@
+// Package bench measures what stayauth costs, next to other libraries that
+// authorize requests, and next to what cannot be avoided.
+//
+//	go run ./cmd/measure
+//
+// runs everything, prints the tables and writes the plots; its flags choose parts.
+// What it compares are ratios within one run, of measurements that take turns: times
+// on one machine say little about another. The single benchmarks are here as well:
+//
+//	go test -run='^$' -bench=. -count=10 | tee new.txt && benchstat new.txt
+//
+// # What is compared
+//
+// stub is the API without any network: it makes a response and nothing else. floor
+// is the least that a RoundTripper must do besides, since it may not modify its
+// request: copy the request, clone its header, and add a value that is there already.
+//
+// oauth2 is golang.org/x/oauth2: Transport with ReuseTokenSource. google is
+// cloud.google.com/go/auth: the middleware of httptransport with a cached token
+// provider. azcore is BearerTokenPolicy in the shortest pipeline that
+// runtime.NewPipeline makes, which also logs, traces, retries and reads the response.
+package bench

@@ -1,0 +1,266 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+)
+
+// tokenSize is the size of each of the two tokens of a login, in bytes.
+const tokenSize = 256
+
+// Logins is what a service with very many logins costs.
+type Logins struct {
+	Numbers []int
+	Bytes   []int // of an idle login, beside its tokens
+
+	// Nanoseconds in each run. Any is a look at a login that is chosen at random among
+	// all, Busy among a thousand of them, and Request a whole request in the name of any.
+	Any, Busy, Request [][]float64
+
+	Load []time.Duration // reading a login from sealed files, for each run
+}
+
+// MeasureLogins fills pools with logins. The lookups take turns.
+func MeasureLogins(ctx context.Context, runs int, numbers ...int) (*Logins, error) {
+	l := &Logins{Numbers: numbers}
+	pools := make([]*filled, len(numbers))
+	for i, n := range numbers {
+		p, err := fill(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		pools[i] = p
+		l.Bytes = append(l.Bytes, p.bytes)
+	}
+	l.Any, l.Busy, l.Request = make([][]float64, len(numbers)), make([][]float64, len(numbers)), make([][]float64, len(numbers))
+	for range runs {
+		for i, p := range pools {
+			for _, kind := range []struct {
+				among int
+				look  func(account string) error
+				times *[]float64
+			}{
+				{len(p.accounts), p.look, &l.Any[i]},
+				{1000, p.look, &l.Busy[i]},
+				{len(p.accounts), p.request, &l.Request[i]},
+			} {
+				ns, err := p.time(min(kind.among, len(p.accounts)), kind.look)
+				if err != nil {
+					return nil, err
+				}
+				*kind.times = append(*kind.times, ns)
+			}
+		}
+		d, err := firstToken(ctx)
+		if err != nil {
+			return nil, err
+		}
+		l.Load = append(l.Load, d)
+	}
+	return l, nil
+}
+
+// A filled pool has every login in memory.
+type filled struct {
+	pool     *transport.Pool
+	rt       http.RoundTripper
+	req      *http.Request
+	accounts []string
+	bytes    int
+}
+
+func fill(ctx context.Context, n int) (*filled, error) {
+	f := &filled{req: newRequest(http.MethodGet), accounts: make([]string, n)}
+	cache, err := tokencache.New(new(nowhere), nil)
+	if err != nil {
+		return nil, err
+	}
+	f.pool, err = transport.NewPool(transport.PoolConfig{Size: 2 * n, Source: poolSource(cache)})
+	if err != nil {
+		return nil, err
+	}
+	f.rt, err = transport.New(transport.Config{Pool: f.pool, Origins: []string{"https://api.example.com"}, Base: stub{}})
+	if err != nil {
+		return nil, err
+	}
+	for i := range f.accounts {
+		f.accounts[i] = fmt.Sprintf("account-%08d", i)
+	}
+	before := heap()
+	for _, account := range f.accounts {
+		if _, err := f.pool.Source(account).Token(ctx); err != nil {
+			return nil, err
+		}
+	}
+	f.bytes = (heap()-before)/n - 2*tokenSize
+	rand.Shuffle(n, func(i, j int) { f.accounts[i], f.accounts[j] = f.accounts[j], f.accounts[i] })
+	for i, account := range f.accounts { // in the order of use, so that names cost nothing
+		f.accounts[i] = strings.Clone(account)
+	}
+	return f, nil
+}
+
+func heap() int {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+// look finds a login and its token.
+func (f *filled) look(account string) error {
+	_, err := f.pool.Source(account).Token(context.Background())
+	return err
+}
+
+// request sends a request in the name of the account.
+func (f *filled) request(account string) error {
+	return call(f.rt, f.req.WithContext(transport.WithAccount(context.Background(), account)))
+}
+
+// time returns what a look at one of so many accounts takes, in nanoseconds: the
+// median of short parts.
+func (f *filled) time(among int, look func(string) error) (float64, error) {
+	const part = 200
+	var parts []float64
+	at := rand.N(len(f.accounts) - among + 1)
+	accounts := f.accounts[at : at+among]
+	for n := 0; n < 100_000; n += part {
+		begun := time.Now()
+		for i := range part {
+			if err := look(accounts[(n+i)%len(accounts)]); err != nil {
+				return 0, err
+			}
+		}
+		parts = append(parts, float64(time.Since(begun))/part)
+	}
+	return Median(parts), nil
+}
+
+// firstToken returns how long it takes to read a login from sealed files.
+func firstToken(ctx context.Context) (time.Duration, error) {
+	const n = 50
+	dir, err := os.MkdirTemp("", "stayauth-bench-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	cache, err := onDisk(dir)
+	if err != nil {
+		return 0, err
+	}
+	var times []time.Duration
+	for _, measured := range []bool{false, true} { // first they are stored
+		pool, err := transport.NewPool(transport.PoolConfig{Source: poolSource(cache)})
+		if err != nil {
+			return 0, err
+		}
+		for i := range n {
+			s := pool.Source(fmt.Sprint("account-", i))
+			if !measured {
+				err = s.Login(ctx, &tokencache.Record{AccessToken: accessToken, RefreshToken: "r", Expiry: time.Now().Add(time.Hour)})
+			} else {
+				begun := time.Now()
+				_, err = s.Token(ctx)
+				times = append(times, time.Since(begun))
+			}
+			if err != nil {
+				return 0, err
+			}
+		}
+	}
+	return Median(times), nil
+}
+
+func poolSource(cache *tokencache.Cache) transport.SourceConfig {
+	return transport.SourceConfig{
+		Cache: cache, Refresher: tokens{}, Logger: slog.New(slog.DiscardHandler),
+		Key: tokencache.Key{Issuer: "https://auth.example.com", ClientID: "client"},
+	}
+}
+
+// tokens is a provider that issues tokens of tokenSize to anybody.
+type tokens struct{}
+
+func (tokens) Check(*tokencache.Record) error { return nil }
+
+func (tokens) Refresh(context.Context, *tokencache.Record) (*tokencache.Record, error) {
+	// Less than the size by the "Bearer " that is kept in front of it.
+	return &tokencache.Record{
+		AccessToken: tokencache.Secret(strings.Repeat("a", tokenSize-len("Bearer "))), RefreshToken: tokencache.Secret(strings.Repeat("r", tokenSize)),
+		TokenType: "Bearer", TokenURL: "https://auth.example.com/token", Scope: strings.Clone("openid profile email"),
+		ObtainedAt: time.Now(), Expiry: time.Now().Add(24 * time.Hour),
+	}, nil
+}
+
+// nowhere is a Store that forgets, so that only the pool is measured.
+type nowhere struct{ locks tokencache.Memory }
+
+func (*nowhere) Load(context.Context, string) ([]byte, tokencache.Version, error) {
+	return nil, "", tokencache.ErrNotFound
+}
+
+func (*nowhere) Save(context.Context, string, []byte, tokencache.Version) (tokencache.Version, error) {
+	return "saved", nil
+}
+
+func (*nowhere) Delete(context.Context, string, tokencache.Version) error { return nil }
+
+func (s *nowhere) Lock(ctx context.Context, name string) (func() error, error) {
+	return s.locks.Lock(ctx, name)
+}
+
+func (*nowhere) Confidential() bool { return true }
+
+// WriteTable writes the medians of the runs, as Markdown.
+func (l *Logins) WriteTable(w io.Writer) {
+	fmt.Fprintln(w, "| logins in memory | bytes of an idle one, beside its tokens | looking up any | one of 1000 that are busy | a request for any |\n|---|---|---|---|---|")
+	for i, n := range l.Numbers {
+		fmt.Fprintf(w, "| %d | %d | %.0f ns (%.2f×) | %.0f ns (%.2f×) | %.0f ns (%.2f×) |\n", n, l.Bytes[i],
+			Median(l.Any[i]), Median(ratios(l.Any[i], l.Any[0])), Median(l.Busy[i]), Median(ratios(l.Busy[i], l.Busy[0])),
+			Median(l.Request[i]), Median(ratios(l.Request[i], l.Request[0])))
+	}
+	fmt.Fprintf(w, "\nA first token, read from a sealed file: %.2f ms.\n", milliseconds(Median(l.Load)))
+}
+
+// Plot returns the cost of a lookup by number of logins.
+func (l *Logins) Plot() string {
+	c := chart{
+		title: "Cost by number of logins in memory, relative to a thousand",
+		x:     axis{label: "logins", log: true, min: float64(l.Numbers[0]), max: float64(l.Numbers[len(l.Numbers)-1])},
+		y:     axis{},
+	}
+	for _, s := range []struct {
+		name  string
+		times [][]float64
+	}{{"looking up any login", l.Any}, {"looking up a busy one", l.Busy}, {"request for any login", l.Request}} {
+		line := series{name: s.name, dots: true}
+		for i, n := range l.Numbers {
+			line.points = append(line.points, point{float64(n), Median(ratios(s.times[i], s.times[0]))})
+		}
+		c.series = append(c.series, line)
+	}
+	memory := series{name: "memory of a login", dots: true}
+	for i, n := range l.Numbers {
+		memory.points = append(memory.points, point{float64(n), float64(l.Bytes[i]) / float64(l.Bytes[0])})
+	}
+	c.series = append(c.series, memory)
+	for _, s := range c.series {
+		for _, p := range s.points {
+			c.y.max = max(c.y.max, p.y*1.1)
+		}
+	}
+	return c.svg()
+}
