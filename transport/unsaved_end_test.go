@@ -1,0 +1,261 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+// unsaved returns a world with a Source whose last rotation could not be saved,
+// and the record that it was to replace.
+func unsaved(t *testing.T, policy oauthtest.Policy) (*world, *Source, *troubled) {
+	t.Helper()
+	w := newWorld(t, oauthtest.Config{Policy: policy})
+	store := &troubled{Memory: new(tokencache.Memory)}
+	w.store = store
+	s := w.source(func(c *SourceConfig) { c.Refresher.(*Endpoint).RevocationURL = w.srv.URL() + "/revoke" })
+	w.login(s, "ann")
+	time.Sleep(2 * time.Hour)
+	journal := store.n.Load() + 1
+	store.fail(func(op string, n int32) error {
+		if op == "save" && n > journal {
+			return tokencache.ErrUnavailable
+		}
+		return nil
+	})
+	if _, err := s.Token(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := s.Status(t.Context()); err != nil || st.State != StateUnsaved {
+		t.Fatalf("status %+v, %v", st, err)
+	}
+	return w, s, store
+}
+
+// wantSettled checks that nothing of the state unsaved is left.
+func wantSettled(t *testing.T, w *world, s *Source, state State) {
+	t.Helper()
+	synctest.Wait()
+	if err := s.Flush(t.Context()); err != nil {
+		t.Errorf("Flush: %v", err)
+	}
+	if st, err := s.Status(t.Context()); err != nil || st.State != state {
+		t.Errorf("status %+v, %v; want state %s", st, err, state)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	unlock, err := s.cfg.Cache.Lock(ctx, s.cfg.Key)
+	if err != nil {
+		t.Fatalf("the lock is still held: %v", err)
+	}
+	if err := unlock(); err != nil {
+		t.Error(err)
+	}
+	saves := w.store.(*troubled).n.Load()
+	time.Sleep(10 * time.Minute)
+	if n := w.store.(*troubled).n.Load(); n != saves {
+		t.Errorf("%d more saves", n-saves)
+	}
+}
+
+// What ends the state unsaved, other than the save.
+func TestTheEndOfUnsaved(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		act   func(*testing.T, *world, *Source, *troubled)
+		state State
+	}{
+		{"the save", func(t *testing.T, w *world, s *Source, store *troubled) {
+			store.heal()
+			time.Sleep(time.Minute)
+			if r := w.stored(s); string(r.RefreshToken) != w.srv.Current("ann").RefreshToken || r.Attempt != nil {
+				t.Errorf("stored: %v", r)
+			}
+		}, StateFresh},
+		{"Login", func(t *testing.T, w *world, s *Source, store *troubled) {
+			if err := s.Login(t.Context(), record(w.srv.Login("bob"))); !errors.Is(err, ErrStorage) {
+				t.Errorf("Login while the store is down: %v", err)
+			}
+			if st, err := s.Status(t.Context()); err != nil || st.State != StateUnsaved {
+				t.Errorf("after a Login that failed: %+v, %v", st, err)
+			}
+			store.heal()
+			w.login(s, "bob")
+			if string(w.stored(s).RefreshToken) != w.srv.Current("bob").RefreshToken {
+				t.Error("the login is not stored")
+			}
+			if tok, err := s.Token(t.Context()); err != nil || string(tok.AccessToken) != w.srv.Current("bob").AccessToken {
+				t.Errorf("not the token of the login: %v", err)
+			}
+		}, StateFresh},
+		{"Logout", func(t *testing.T, w *world, s *Source, store *troubled) {
+			newest := w.srv.Current("ann")
+			if err := s.Logout(t.Context()); err != nil { // deleting needs no space
+				t.Fatal(err)
+			}
+			if w.srv.Valid(newest.RefreshToken) || w.srv.Valid(newest.AccessToken) {
+				t.Error("the newest tokens live on at the provider")
+			}
+			store.heal()
+		}, StateEmpty},
+		{"Forget", func(t *testing.T, w *world, s *Source, store *troubled) {
+			if err := s.Forget(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			store.heal()
+		}, StateEmpty},
+		{"the next rotation", func(t *testing.T, w *world, s *Source, store *troubled) {
+			time.Sleep(2 * time.Hour)
+			store.heal()
+			if _, err := s.Token(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}, StateFresh},
+		{"the provider", func(t *testing.T, w *world, s *Source, store *troubled) {
+			w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
+			time.Sleep(2 * time.Hour)
+			for range 3 {
+				if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+					t.Fatalf("got %v", err)
+				}
+				time.Sleep(time.Minute)
+			}
+			w.wantCounts(2, 0) // It was asked once, although the tombstone could not be stored.
+			store.heal()
+		}, StateDead},
+		{"a login without the lock", func(t *testing.T, w *world, s *Source, store *troubled) {
+			r := record(w.srv.Login("bob"))
+			r.Grant, r.Generation, r.AuthorizedAt, r.TokenURL = newGrant(), 1, wallNow(), w.srv.TokenURL()
+			replaceStored(t, s, store, r)
+			store.heal()
+			time.Sleep(time.Minute)
+			if tok, err := s.Token(t.Context()); err != nil || string(tok.AccessToken) != w.srv.Current("bob").AccessToken {
+				t.Errorf("not the token of the login: %v", err)
+			}
+		}, StateFresh},
+		{"a later state without the lock", func(t *testing.T, w *world, s *Source, store *troubled) {
+			r := s.cur.Load().rec.Clone()
+			r.Generation += 5
+			r.AccessToken = "later"
+			replaceStored(t, s, store, r)
+			store.heal()
+			time.Sleep(time.Minute)
+			if tok, err := s.Token(t.Context()); err != nil || tok.AccessToken != "later" {
+				t.Errorf("not the later token: %v", err)
+			}
+		}, StateFresh},
+		{"an earlier state without the lock", func(t *testing.T, w *world, s *Source, store *troubled) {
+			r := w.stored(s)
+			r.AccessToken = "earlier"
+			replaceStored(t, s, store, r)
+			store.heal()
+			time.Sleep(time.Minute)
+			if r := w.stored(s); string(r.RefreshToken) != w.srv.Current("ann").RefreshToken {
+				t.Error("the rotation was not saved")
+			}
+		}, StateFresh},
+		{"a logout without the lock", func(t *testing.T, w *world, s *Source, store *troubled) {
+			_, v, err := s.cfg.Cache.Load(t.Context(), s.cfg.Key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.cfg.Cache.Delete(t.Context(), s.cfg.Key, v); err != nil {
+				t.Fatal(err)
+			}
+			store.heal()
+			time.Sleep(time.Minute)
+			if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+				t.Errorf("got %v", err)
+			}
+		}, StateEmpty},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w, s, store := unsaved(t, oauthtest.StrictFamily)
+				tt.act(t, w, s, store)
+				wantSettled(t, w, s, tt.state)
+				if c := w.srv.Counts(); c.Reuses != 0 {
+					t.Errorf("%d reuses", c.Reuses)
+				}
+			})
+		})
+	}
+}
+
+// replaceStored stores r as somebody would who knows of no locks.
+func replaceStored(t *testing.T, s *Source, store *troubled, r *tokencache.Record) {
+	t.Helper()
+	trouble := store.trouble.Swap(nil)
+	defer store.trouble.Store(trouble)
+	_, v, err := s.cfg.Cache.Load(t.Context(), s.cfg.Key)
+	if err == nil {
+		_, err = s.cfg.Cache.Save(t.Context(), s.cfg.Key, r, v)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Close while unsaved leaves nothing running, also if the store never recovers.
+func TestCloseStopsTheSaver(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		_, s, store := unsaved(t, oauthtest.StrictFamily)
+		for range 2 {
+			if err := s.Close(t.Context()); !errors.Is(err, ErrStorage) {
+				t.Errorf("Close: %v", err)
+			}
+		}
+		time.Sleep(time.Minute)
+		saves := store.n.Load()
+		time.Sleep(time.Hour)
+		if n := store.n.Load(); n != saves {
+			t.Errorf("%d saves after Close", n-saves)
+		}
+		store.heal()
+		if err := s.Close(t.Context()); err != nil {
+			t.Errorf("Close after the store has recovered: %v", err)
+		}
+	})
+}
+
+// A store that hangs is given up in time, and the caller gets its token.
+func TestASaveThatHangs(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := &hanging{Memory: new(tokencache.Memory)}
+		w.store = store
+		s := w.source(func(c *SourceConfig) { c.Timeout = 2 * time.Minute })
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		store.from = store.n + 2
+		begun := time.Now()
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begun); took < saveTries*saveTimeout || took > (saveTries+1)*saveTimeout {
+			t.Errorf("the caller waited for %v", took)
+		}
+		if err := s.Close(t.Context()); !errors.Is(err, ErrStorage) {
+			t.Errorf("Close: %v", err)
+		}
+	})
+}
+
+// A hanging store does not answer from some save on.
+type hanging struct {
+	*tokencache.Memory
+	n, from int
+}
+
+func (s *hanging) Save(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
+	if s.n++; s.from > 0 && s.n >= s.from {
+		<-ctx.Done()
+		return "", ctx.Err()
+	}
+	return s.Memory.Save(ctx, name, data, old)
+}
