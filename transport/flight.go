@@ -157,9 +157,9 @@ func (s *Source) settle(f *flight, old *snapshot) (events []Event) {
 		if s.dead == nil {
 			events = append(events, Event{Type: EventLoginRequired, Err: e})
 		}
-		refused := s.refused
+		refused, lookAt := s.refused, s.lookAt
 		s.calm()
-		s.dead, s.refused, f.err = e, refused, e
+		s.dead, s.refused, s.lookAt, f.err = e, refused, lookAt, e
 		return events
 	}
 	// The error gets its time of the next attempt; it is shared, so on a copy.

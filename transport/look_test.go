@@ -1,0 +1,237 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+// countLoads makes the store of w count its loads.
+func (w *world) countLoads() *atomic.Int32 {
+	loads := new(atomic.Int32)
+	store := &troubled{Memory: w.store.(*tokencache.Memory)}
+	store.fail(func(op string, _ int32) error {
+		if op == "load" {
+			loads.Add(1)
+		}
+		return nil
+	})
+	w.store = store
+	return loads
+}
+
+// In an outage the token of a process that has had more luck is found within a
+// second or so, and the cache is not asked at every call.
+func TestAPeersTokenEndsAnOutage(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		lucky := w.source()
+		w.login(lucky, "ann")
+		loads := w.countLoads()
+		s := w.source()
+		time.Sleep(2 * time.Hour)
+		w.srv.Fault("/token", 1, oauthtest.Status(429, 10*time.Minute))
+		if _, err := s.Token(t.Context()); !errors.Is(err, ErrUnavailable) {
+			t.Fatal(err)
+		}
+		before := loads.Load()
+		for range 1000 {
+			if _, err := s.Token(t.Context()); !errors.Is(err, ErrUnavailable) {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if n := loads.Load() - before; n < 9 || n > 11 {
+			t.Errorf("%d loads in ten seconds", n)
+		}
+		w.wantCounts(1, 0)
+		if _, err := lucky.Token(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * lookInterval)
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Errorf("the other process has a token: %v", err)
+		}
+		synctest.Wait()
+		if n := w.seen(EventRecovered); n != 1 {
+			t.Errorf("%d recoveries were reported", n)
+		}
+		if st, err := s.Status(t.Context()); err != nil || st.State != StateFresh || st.Err != nil || !st.RetryAt.IsZero() {
+			t.Errorf("status %+v, %v", st, err)
+		}
+		w.wantCounts(2, 0)
+	})
+}
+
+// The same if that process has the lock for longer than this one waits.
+func TestAPeersTokenWhileTheLockIsHeld(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		peer := w.source()
+		w.login(peer, "ann")
+		s := w.source()
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Hour)
+		unlock, err := s.cfg.Cache.Lock(t.Context(), s.cfg.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unlock()
+		done := make(chan error, 1)
+		go func() { _, err := s.Token(t.Context()); done <- err }()
+		time.Sleep(time.Second)
+		r := w.stored(s)
+		r.Generation, r.AccessToken, r.ObtainedAt, r.Expiry = 2, "peer's", wallNow(), wallNow().Add(time.Hour)
+		_, v, err := s.cfg.Cache.Load(t.Context(), s.cfg.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.cfg.Cache.Save(t.Context(), s.cfg.Key, r, v); err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		if err := <-done; err != nil || time.Since(begun) > time.Minute {
+			t.Errorf("after %v: %v", time.Since(begun), err)
+		}
+		w.wantCounts(0, 0)
+	})
+}
+
+// How long the provider is left alone.
+func TestTheNextAttempt(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		fault    oauthtest.Fault
+		min, max time.Duration
+	}{
+		{"its wish", oauthtest.Status(429, 3*time.Minute), 3 * time.Minute, 3 * time.Minute},
+		{"its excessive wish", oauthtest.Status(429, 24*time.Hour), maxRetryAfter, maxRetryAfter},
+		{"not its wish for none", oauthtest.Status(429, 0), minPause, 2 * time.Second},
+		{"misconfigured", oauthtest.Answer(401, "application/json", `{"error":"invalid_client"}`), misconfiguredPause, misconfiguredPause},
+		{"a wish in an answer that may have been processed", oauthtest.Status(503, time.Minute), time.Minute, time.Minute},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				for range 20 {
+					w := newWorld(t, oauthtest.Config{Policy: oauthtest.KeepOld})
+					s := w.source()
+					w.login(s, "ann")
+					time.Sleep(2 * time.Hour)
+					w.srv.Fault("/token", 0, tt.fault)
+					_, err := s.Token(t.Context())
+					if d := asError(err).RetryAt.Sub(wallNow()); d < tt.min || d > tt.max {
+						t.Fatalf("the next attempt is in %v, want %v to %v", d, tt.min, tt.max)
+					}
+					w.wantCounts(1, 0) // No second attempt at once.
+					w.srv.Close()
+				}
+			})
+		})
+	}
+}
+
+// A Retry-After that a custom Refresher has not bounded is bounded here.
+func TestAnExcessiveRetryAfter(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{})
+		s := w.source(func(c *SourceConfig) {
+			c.Refresher = refuser{w.endpoint(), &Error{Kind: ErrUnavailable, RetryAfter: 1000 * time.Hour}}
+		})
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		_, err := s.Token(t.Context())
+		if d := asError(err).RetryAt.Sub(wallNow()); d != maxRetryAfter {
+			t.Errorf("the next attempt is in %v", d)
+		}
+	})
+}
+
+// The time of the next attempt says nothing once the clock has been set back.
+func TestAnOutageAndTheClockIsSetBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		s := w.source()
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		w.srv.Fault("/token", 1, oauthtest.Status(429, 0))
+		if _, err := s.Token(t.Context()); err == nil {
+			t.Fatal("no outage")
+		}
+		s.mu.Lock()
+		s.outage.RetryAt = s.outage.RetryAt.Add(day) // as it looks then
+		s.lookAt = s.lookAt.Add(day)
+		s.mu.Unlock()
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Where a login is required, the cache is looked at for somebody else's, and the
+// error is reported once.
+func TestADeadLoginIsReportedOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		w.login(w.source(), "ann")
+		loads := w.countLoads()
+		s := w.source()
+		w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
+		time.Sleep(57 * time.Minute) // The access token is not known to be dead.
+		begun := loads.Load()
+		for range 1000 {
+			if _, err := s.Token(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := loads.Load() - begun; n > 16 {
+			t.Errorf("%d loads in 100 seconds", n)
+		}
+		time.Sleep(time.Hour)
+		for range 10 {
+			if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if n := w.seen(EventLoginRequired); n != 1 {
+			t.Errorf("reported %d times", n)
+		}
+		w.wantCounts(1, 0)
+
+		// A login ends that, and what follows it is reported again.
+		w.login(s, "ann")
+		if st, err := s.Status(t.Context()); err != nil || st.State != StateFresh || st.Err != nil {
+			t.Errorf("status %+v, %v", st, err)
+		}
+		w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
+		time.Sleep(2 * time.Hour)
+		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := w.seen(EventLoginRequired); n != 2 {
+			t.Errorf("reported %d times", n)
+		}
+		w.wantCounts(2, 0)
+	})
+}
+
+// A refuser is an Endpoint whose refreshes fail.
+type refuser struct {
+	*Endpoint
+	err error
+}
+
+func (r refuser) Refresh(context.Context, *tokencache.Record) (*tokencache.Record, error) {
+	return nil, r.err
+}
