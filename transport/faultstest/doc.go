@@ -1,0 +1,18 @@
+// Package faultstest tries to lose a login. It consists of tests only: real processes
+// share a login through real files, at a provider with a chosen rotation policy, while
+// a seeded schedule of faults kills and stops the processes, breaks the network, the
+// provider, the disk and the store.
+//
+//	go test ./transport/faultstest                          a short schedule
+//	STAYAUTH_REQUIRE=all go test ./transport/faultstest     every fault with every policy
+//	STAYAUTH_FAULTS=full go test -timeout 30m -v ./transport/faultstest
+//	                                                        and 1 000 kills for each policy
+//	STAYAUTH_FAULTS_SEED=7 go test -v ./transport/faultstest   the schedule of a run again
+//
+// Each run prints a table: what callers asked for, what they did not get although a
+// good access token existed, which logins were lost, and how long it took until all was
+// well. Whether a token was good is decided by the provider, not by the library.
+//
+// What the faults are made of is outside of the library: the provider, the stores and
+// the network are given to it through its interfaces.
+package faultstest

@@ -1,0 +1,259 @@
+//go:build unix
+
+package faultstest
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+// A fault is something that goes wrong for a time.
+type fault struct {
+	name string
+
+	// loses says that the provider may carry out a refresh without anybody saving its
+	// answer. If it forgives nothing, that ends the login.
+	loses bool
+
+	// deep says that this may happen to several refreshes in a row, which is more than a
+	// provider forgives that remembers one token.
+	deep bool
+
+	// unsaved says that the newest refresh token may be in memory alone.
+	unsaved bool
+
+	disk  bool // needs a small disk of its own
+	plain bool // needs records that are not sealed
+
+	// run makes things go wrong, and right again before it returns.
+	run func(w *world) error
+}
+
+// period is how long a fault lasts at least. A token lives for three seconds.
+const period = 4 * time.Second
+
+var faults = append(single, fault{name: "one after the other", unsaved: true, loses: true, deep: true, run: medley})
+
+var single = []fault{
+	{name: "none", run: func(*world) error { time.Sleep(period); return nil }},
+	{name: "SIGKILL", loses: true, run: kills},
+	{name: "SIGSTOP", run: stops},
+	{name: "suspended beyond the token's life", run: suspend},
+	{name: "provider restarts", loses: true, run: restarts},
+	{name: "reset before the request is read", loses: true, run: func(w *world) error {
+		defer w.provider.gate.set(false)
+		w.provider.gate.set(true)
+		return w.wait()
+	}},
+	{name: "reset after the request was read", run: network(70, oauthtest.Drop)},
+	{name: "answer lost after the commit", loses: true, run: network(70, oauthtest.AfterCommit(oauthtest.Drop))},
+	{name: "503 after the commit", loses: true, run: network(70, oauthtest.AfterCommit(oauthtest.Status(503, 0)))},
+	{name: "truncated answer", loses: true, run: network(70, oauthtest.Truncate)},
+	{name: "answer byte by byte", run: network(70, oauthtest.Drip(5*time.Millisecond))},
+	{name: "503 storm", run: network(100, oauthtest.Status(503, 0))},
+	{name: "429 storm, Retry-After", run: network(100, oauthtest.Status(429, 2*time.Second))},
+	{name: "captive portal", run: network(100, oauthtest.HTML)},
+	{name: "DNS failure", run: inside(dnsFails, 100)},
+	{name: "clock a day ahead", run: clock(-24 * time.Hour)},
+	{name: "clock a day behind", run: clock(24 * time.Hour)},
+	{name: "full disk", disk: true, unsaved: true, run: fullDisk},
+	{name: "read-only disk", disk: true, unsaved: true, run: readOnlyDisk},
+	{name: "saves fail", unsaved: true, run: inside(savesFail, 60)},
+	{name: "saves fail after the write", unsaved: true, run: inside(savesDeaf, 60)},
+	{name: "saves that lie", unsaved: true, loses: true, deep: true, run: inside(savesLie, 30)},
+	{name: "locked keyring", run: func(w *world) error {
+		return errors.Join(w.plan.make(keysLocked, 100), again(w), w.wait(), w.plan.heal())
+	}},
+	{name: "two versions of the library", plain: true, run: versions},
+}
+
+// wait lets the fault last for its time, and until somebody has met it.
+func (w *world) wait() error {
+	before := w.met()
+	time.Sleep(period)
+	return w.until("the fault was met", func() bool { return w.met() > before })
+}
+
+// network lets percent of a hundred token requests meet a fault.
+func network(percent int, f oauthtest.Fault) func(*world) error {
+	return func(w *world) error {
+		defer w.provider.meet(nil)
+		w.provider.meet(func() oauthtest.Fault {
+			if w.rng.IntN(100) < percent {
+				return f
+			}
+			return nil
+		})
+		return w.wait()
+	}
+}
+
+// inside makes trouble inside the processes.
+func inside(what trouble, percent int) func(*world) error {
+	return func(w *world) error { return errors.Join(w.plan.make(what, percent), w.wait(), w.plan.heal()) }
+}
+
+// moments calls f again and again, at moments and for a process of the schedule.
+func moments(w *world, longest time.Duration, f func(i int) error) error {
+	for end := time.Now().Add(period); time.Now().Before(end); {
+		time.Sleep(time.Duration(w.rng.Int64N(int64(longest))))
+		if err := f(w.rng.IntN(len(w.processes))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func kills(w *world) error {
+	return moments(w, 500*time.Millisecond, func(i int) error {
+		w.kill(i)
+		return w.start(i)
+	})
+}
+
+func stops(w *world) error {
+	return moments(w, 200*time.Millisecond, func(i int) error {
+		w.signal(i, syscall.SIGSTOP)
+		time.Sleep(time.Duration(w.rng.Int64N(int64(time.Second))))
+		w.signal(i, syscall.SIGCONT)
+		return nil
+	})
+}
+
+func suspend(w *world) error {
+	for i := range w.processes {
+		w.signal(i, syscall.SIGSTOP)
+	}
+	time.Sleep(period)
+	for i := range w.processes {
+		w.signal(i, syscall.SIGCONT)
+	}
+	return nil
+}
+
+func restarts(w *world) error {
+	return moments(w, 700*time.Millisecond, func(int) error {
+		w.meet()
+		w.provider.gate.set(true)
+		time.Sleep(time.Duration(w.rng.Int64N(int64(700 * time.Millisecond))))
+		w.provider.gate.set(false)
+		return nil
+	})
+}
+
+// again ends all processes and starts others in their place.
+func again(w *world) error {
+	for i := range w.processes {
+		w.end(i)
+		if err := w.start(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clock is what processes find after the clock was set: the times of the record are
+// off by as much, in the other direction. Processes that were running know better.
+func clock(off time.Duration) func(*world) error {
+	return func(w *world) error {
+		ctx := context.Background()
+		for i := range w.processes {
+			w.end(i)
+		}
+		cache, err := w.plan.cache()
+		if err != nil {
+			return err
+		}
+		r, v, err := cache.Load(ctx, w.plan.key())
+		if err != nil {
+			return err
+		}
+		for _, t := range []*time.Time{&r.AuthorizedAt, &r.ObtainedAt, &r.Expiry} {
+			*t = t.Add(off)
+		}
+		if _, err := cache.Save(ctx, w.plan.key(), r, v); err != nil {
+			return err
+		}
+		for i := range w.processes {
+			if err := w.start(i); err != nil {
+				return err
+			}
+		}
+		w.meet()
+		time.Sleep(period)
+		return nil
+	}
+}
+
+func fullDisk(w *world) error {
+	f, err := os.Create(w.path("disk", "filler"))
+	if err != nil {
+		return err
+	}
+	for block := make([]byte, 1<<10); err == nil; {
+		_, err = f.Write(block)
+	}
+	f.Close()
+	if !errors.Is(err, syscall.ENOSPC) {
+		return err
+	}
+	w.meet()
+	time.Sleep(period)
+	return os.Remove(f.Name())
+}
+
+func readOnlyDisk(w *world) error {
+	remount := func(how string) error {
+		return exec.Command("mount", "-o", "remount,"+how, w.path("disk")).Run()
+	}
+	// It is refused for as long as a file is open for writing.
+	if err := w.until("the disk is read-only", func() bool { return remount("ro") == nil }); err != nil {
+		return err
+	}
+	w.meet()
+	time.Sleep(period)
+	return remount("rw")
+}
+
+// versions looks for what the next version has stored. Half of the processes know
+// nothing of it.
+func versions(w *world) error {
+	store, err := w.plan.store()
+	if err != nil {
+		return err
+	}
+	has := func() bool {
+		data, _, err := store.Load(context.Background(), w.plan.key().Name())
+		return err == nil && containsMember(data)
+	}
+	if err := w.until("the next version has stored something", has); err != nil {
+		return err
+	}
+	w.meet()
+	for end := time.Now().Add(period); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if !has() {
+			return errors.New("what the next version had stored is gone")
+		}
+	}
+	return nil
+}
+
+// medley is one fault after the other.
+func medley(w *world) error {
+	for range 3 {
+		f := single[w.rng.IntN(len(single))]
+		if f.disk || f.plain {
+			continue
+		}
+		if err := f.run(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}

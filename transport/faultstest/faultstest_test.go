@@ -1,0 +1,205 @@
+//go:build unix
+
+package faultstest
+
+import (
+	"bytes"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+// policies are those of real providers, from the kindest to the strictest.
+var policies = []struct {
+	name   string
+	policy oauthtest.Policy
+	grace  int // how many rotations may be lost in a row
+}{
+	{"no rotation", oauthtest.NoRotation, math.MaxInt},
+	{"keep old", oauthtest.KeepOld, math.MaxInt},
+	{"grace 30 s", oauthtest.Grace, math.MaxInt}, // in that time
+	{"one-deep grace", oauthtest.SecondToLastKills, 1},
+	{"strict family", oauthtest.StrictFamily, 0},
+}
+
+const (
+	seedEnv = "STAYAUTH_FAULTS_SEED"
+	howEnv  = "STAYAUTH_FAULTS" // "full": everything
+)
+
+var (
+	full = os.Getenv(howEnv) == "full"
+	long = full || os.Getenv("STAYAUTH_REQUIRE") == "all"
+)
+
+// seed returns the seed of the schedules.
+func seed(t *testing.T) uint64 {
+	t.Helper()
+	n := rand.Uint64()
+	if s := os.Getenv(seedEnv); s != "" {
+		var err error
+		if n, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatalf("%s: %v", seedEnv, err)
+		}
+	}
+	t.Logf("%s=%d", seedEnv, n)
+	return n
+}
+
+// A cell is one fault with one policy.
+type cell struct {
+	policy int
+	fault  fault
+	result result
+	err    error
+}
+
+// Every fault with every policy: no call fails while there is a good access token,
+// and no login is lost that the policy allows to be kept.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	var cells []*cell
+	for i := range policies {
+		for j, f := range faults {
+			// The short schedule takes the two strictest providers in turn.
+			if long || i >= 3 && (i+j)%4 == 0 && !f.disk {
+				cells = append(cells, &cell{policy: i, fault: f})
+			}
+		}
+	}
+	n := seed(t)
+	busy := make(chan struct{}, 16)
+	var wg sync.WaitGroup
+	for _, c := range cells {
+		dir := t.TempDir()
+		if c.fault.disk {
+			if err := smallDisk(t, filepath.Join(dir, "disk")); err != nil {
+				if os.Getenv("STAYAUTH_REQUIRE") == "all" {
+					t.Fatal(err)
+				}
+				t.Logf("left out: %s, %s: %v", policies[c.policy].name, c.fault.name, err)
+				c.err = errLeftOut
+				continue
+			}
+		}
+		wg.Go(func() {
+			busy <- struct{}{}
+			defer func() { <-busy }()
+			c.result, c.err = c.run(dir, n)
+		})
+	}
+	wg.Wait()
+	for _, c := range cells {
+		c.check(t)
+	}
+	t.Log("\n" + table(cells))
+}
+
+var errLeftOut = fmt.Errorf("left out")
+
+func (c *cell) run(dir string, n uint64) (result, error) {
+	h := fnv.New64()
+	fmt.Fprint(h, c.policy, c.fault.name)
+	w, err := newWorld(setup{dir: dir, policy: policies[c.policy].policy, processes: 2, ttl: 3 * time.Second,
+		latency: 200 * time.Millisecond, seed: [2]uint64{n, h.Sum64()}, plain: c.fault.plain})
+	if err != nil {
+		return result{}, err
+	}
+	if err := w.until("all processes work", func() bool { return w.working(time.Time{}) }); err != nil {
+		w.complain("%v", err)
+		return w.stop(), nil
+	}
+	if err := c.fault.run(w); err != nil {
+		w.complain("%v", err)
+	}
+	return w.settle(), nil
+}
+
+// check reports what must not be.
+func (c *cell) check(t *testing.T) {
+	p, r := policies[c.policy], c.result
+	fail := func(format string, args ...any) {
+		t.Helper()
+		t.Errorf("%s, %s: %s", p.name, c.fault.name, fmt.Sprintf(format, args...))
+	}
+	if c.err == errLeftOut {
+		return
+	}
+	if c.err != nil {
+		fail("%v", c.err)
+		return
+	}
+	for _, s := range r.Complaints {
+		fail("%s", s)
+	}
+	mayLose := c.fault.loses && p.grace == 0 || c.fault.deep && p.grace == 1
+	if r.Lost > 0 && !mayLose {
+		fail("%d logins lost", r.Lost)
+	}
+	if r.Counts.Reuses > r.Lost {
+		fail("%d reuses", r.Counts.Reuses)
+	}
+	if r.Unexplained > 0 && !c.fault.unsaved {
+		fail("%d logins were lost without saying that a refresh was interrupted", r.Unexplained)
+	}
+	if r.Strange > 0 && !c.fault.unsaved {
+		fail("%d times a refresh token was presented that was not the stored one", r.Strange)
+	}
+	if r.Calls == 0 || r.Met == 0 && c.fault.name != "none" {
+		fail("%d calls, and the fault was met %d times: nothing was tested", r.Calls, r.Met)
+	}
+}
+
+// table prints what came of every cell.
+func table(cells []*cell) string {
+	var b bytes.Buffer
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "policy\tfault\tmet\tcalls\tfailed, token good\tfailed, none good\trotations\treplays\treuses\tlogins lost\trecovery\t")
+	for _, c := range cells {
+		r := c.result
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t\n", policies[c.policy].name, c.fault.name, r.Met, r.Calls, r.FailedValid, r.Failed,
+			r.Counts.Rotations, r.Counts.Replays, r.Counts.Reuses, r.Lost, r.Recovery.Round(100*time.Millisecond))
+	}
+	w.Flush()
+	return b.String()
+}
+
+func containsMember(record []byte) bool { return bytes.Contains(record, []byte(nextMember)) }
+
+// smallDisk mounts a file system of 256 KiB.
+func smallDisk(t *testing.T, path string) error {
+	if err := os.Mkdir(path, 0o700); err != nil {
+		return err
+	}
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs", path).CombinedOutput(); err != nil {
+		return fmt.Errorf("needs the right to mount a small file system: %v %s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", "-l", path).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v %s", err, strings.TrimSpace(string(out)))
+		}
+	})
+	return nil
+}
+
+// spread returns the median and the greatest of some durations.
+func spread(d []time.Duration) (median, greatest time.Duration) {
+	if len(d) == 0 {
+		return 0, 0
+	}
+	slices.Sort(d)
+	return d[len(d)/2], d[len(d)-1]
+}

@@ -1,0 +1,118 @@
+//go:build unix
+
+package faultstest
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+// killed kills processes at random moments and starts others in their place. A token
+// lives for a second and a half and a rotation takes almost a third of that, so that
+// many are killed between the provider's commit and the save.
+func killed(dir string, policy oauthtest.Policy, kills int, noLock bool, n uint64) (result, error) {
+	w, err := newWorld(setup{dir: dir, policy: policy, processes: 4, ttl: 1500 * time.Millisecond,
+		latency: 400 * time.Millisecond, seed: [2]uint64{n, uint64(policy)}, noLock: noLock})
+	if err != nil {
+		return result{}, err
+	}
+	var wg sync.WaitGroup
+	for i := range w.processes {
+		rng := rand.New(rand.NewPCG(w.rng.Uint64(), uint64(i)))
+		wg.Go(func() {
+			for range kills / len(w.processes) {
+				time.Sleep(time.Duration(rng.Int64N(int64(700 * time.Millisecond))))
+				w.kill(i)
+				if err := w.start(i); err != nil {
+					w.complain("%v", err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return w.settle(), nil
+}
+
+// Processes that are killed lose no login if the provider accepts the token before
+// the current one. If it does not, the login is lost by exactly those kills that come
+// between its commit and the save; the spent token is presented once, and what has
+// happened is said.
+func TestKills(t *testing.T) {
+	t.Parallel()
+	kills := 40
+	switch {
+	case full:
+		kills = 1000
+	case long:
+		kills = 200
+	}
+	n := seed(t)
+	results := make([]result, len(policies))
+	errs := make([]error, len(policies))
+	var wg sync.WaitGroup
+	for i, p := range policies {
+		if !long && i < 3 {
+			continue
+		}
+		dir := t.TempDir()
+		wg.Go(func() { results[i], errs[i] = killed(dir, p.policy, kills, false, n) })
+	}
+	wg.Wait()
+	var b bytes.Buffer
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "policy\tkills\tcalls\tfailed, token good\trotations\treplays\treuses\tlogins lost\texplained\tanswer to save: median\tlongest\t")
+	for i, p := range policies {
+		if errs[i] != nil {
+			t.Errorf("%s: %v", p.name, errs[i])
+		}
+		r := results[i]
+		if r.Kills == 0 {
+			continue
+		}
+		median, longest := spread(r.Widths)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%v\t\n", p.name, r.Kills, r.Calls, r.FailedValid, r.Counts.Rotations, r.Counts.Replays,
+			r.Counts.Reuses, r.Lost, r.Lost-r.Unexplained, median.Round(time.Microsecond), longest.Round(time.Microsecond))
+		for _, s := range r.Complaints {
+			t.Errorf("%s: %s", p.name, s)
+		}
+		if p.grace > 0 && r.Lost > 0 {
+			t.Errorf("%s: %d logins lost", p.name, r.Lost)
+		}
+		if r.Counts.Reuses != r.Lost {
+			t.Errorf("%s: %d reuses, and %d logins lost", p.name, r.Counts.Reuses, r.Lost)
+		}
+		if r.Unexplained > 0 || r.Uncut > 0 {
+			t.Errorf("%s: of %d logins lost, %d without an explanation, %d although nobody was killed between the commit and the save",
+				p.name, r.Lost, r.Unexplained, r.Uncut)
+		}
+		if r.Strange > 0 {
+			t.Errorf("%s: %d times a refresh token was presented that was not the stored one", p.name, r.Strange)
+		}
+		if r.Counts.Rotations < kills/20 {
+			t.Errorf("%s: only %d rotations: nothing was tested", p.name, r.Counts.Rotations)
+		}
+	}
+	w.Flush()
+	t.Log("\n" + b.String())
+}
+
+// The same without the lock ends badly: the test above can fail.
+func TestKillsWithoutTheLock(t *testing.T) {
+	t.Parallel()
+	r, err := killed(t.TempDir(), oauthtest.SecondToLastKills, 60, true, seed(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d rotations, %d reuses, %d logins lost, %d times not the stored token", r.Counts.Rotations, r.Counts.Reuses, r.Lost, r.Strange)
+	if r.Counts.Reuses == 0 && r.Lost == 0 && r.Strange == 0 {
+		t.Error("without the lock nothing went wrong, so the test above proves nothing")
+	}
+}

@@ -1,0 +1,221 @@
+//go:build unix
+
+package faultstest
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+// oracle is the path below which the API tells whether a token is good.
+const oracle = "/oracle/"
+
+// A provider is an authorization server over TCP, which can go wrong, and its API,
+// which does not. It writes down what it is asked.
+type provider struct {
+	*oauthtest.Server
+	latency  time.Duration
+	token    *http.Server
+	tokenURL string
+	api      *httptest.Server
+	gate     *gate
+
+	stored func() string // the refresh token in the cache, set once there is one
+
+	mu      sync.Mutex
+	fault   func() oauthtest.Fault // returns the fault that the next request meets, or nil
+	entries []entry
+}
+
+// An entry is one refresh that the provider has carried out or refused.
+type entry struct {
+	client    string
+	presented string
+	issued    string // the successor; empty: refused, or none
+	strange   bool   // the cache held another refresh token
+}
+
+func newProvider(policy oauthtest.Policy, latency, ttl time.Duration) (*provider, error) {
+	cfg := oauthtest.Config{Policy: policy, AccessTTL: ttl}
+	if policy == oauthtest.Grace {
+		cfg.GracePeriod = 30 * time.Second
+	}
+	p := &provider{Server: oauthtest.New(cfg), latency: latency}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p.gate = &gate{Listener: l, open: make(map[net.Conn]struct{})}
+	p.tokenURL = "http://" + l.Addr().String() + "/token"
+	p.token = &http.Server{Handler: http.HandlerFunc(p.serveToken)}
+	go p.token.Serve(p.gate)
+
+	mux := http.NewServeMux()
+	mux.Handle("/api", p.Handler())
+	mux.HandleFunc(oracle, func(w http.ResponseWriter, r *http.Request) {
+		if !p.Valid(strings.TrimPrefix(r.URL.Path, oracle)) {
+			w.WriteHeader(http.StatusGone)
+		}
+	})
+	p.api = httptest.NewServer(mux)
+	return p, nil
+}
+
+func (p *provider) close() {
+	p.token.Close()
+	p.api.CloseClientConnections()
+	p.api.Close()
+	p.Close()
+}
+
+// meet sets what requests meet from now on; nil is nothing.
+func (p *provider) meet(fault func() oauthtest.Fault) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fault = fault
+}
+
+// serveToken has the latency of a provider, half of it before the refresh token is
+// spent and half after.
+func (p *provider) serveToken(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil || !sleep(r.Context(), p.latency/2) {
+		return
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	p.mu.Lock()
+	var fault oauthtest.Fault
+	if p.fault != nil {
+		fault = p.fault()
+	}
+	p.mu.Unlock()
+	endpoint := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.commit(w, r, body) }))
+	if fault != nil {
+		p.gate.meet()
+		endpoint = fault(endpoint)
+	}
+	endpoint.ServeHTTP(w, r)
+}
+
+func (p *provider) commit(w http.ResponseWriter, r *http.Request, body []byte) {
+	form, _ := url.ParseQuery(string(body))
+	e := entry{client: r.Header.Get(clientHeader), presented: form.Get("refresh_token")}
+	stored := p.stored()
+
+	p.mu.Lock()
+	answer := httptest.NewRecorder()
+	p.Handler().ServeHTTP(answer, r)
+	if answer.Code == http.StatusOK {
+		e.issued = p.Current(account).RefreshToken
+	}
+	e.strange = stored != e.presented
+	p.entries = append(p.entries, e)
+	p.mu.Unlock()
+
+	sleep(r.Context(), p.latency-p.latency/2)
+	for k, v := range answer.Header() {
+		w.Header()[k] = v
+	}
+	w.WriteHeader(answer.Code)
+	w.Write(answer.Body.Bytes())
+}
+
+// strange returns how often a refresh token was presented that was not the stored one.
+func (p *provider) strange() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range p.entries {
+		if e.strange {
+			n++
+		}
+	}
+	return n
+}
+
+// committed returns how many refreshes were carried out.
+func (p *provider) committed() (n int) { return p.Counts().Rotations }
+
+// spender returns the process to which the successor of the refresh token was issued
+// first.
+func (p *provider) spender(refreshToken string) (client string, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range p.entries {
+		if e.presented == refreshToken && e.issued != "" {
+			return e.client, true
+		}
+	}
+	return "", false
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// A gate is a listener that can be closed for a time: open connections are cut, and
+// new ones are reset.
+type gate struct {
+	net.Listener
+	mu   sync.Mutex
+	shut bool
+	open map[net.Conn]struct{}
+	met  int // how often a connection or a request ran into something
+}
+
+func (g *gate) meet() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.met++
+}
+
+func (g *gate) set(shut bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shut = shut; shut {
+		for c := range g.open {
+			reset(c)
+		}
+		clear(g.open)
+	}
+}
+
+func (g *gate) Accept() (net.Conn, error) {
+	for {
+		c, err := g.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		g.mu.Lock()
+		shut := g.shut
+		if shut {
+			g.met++
+		} else {
+			g.open[c] = struct{}{}
+		}
+		g.mu.Unlock()
+		if !shut {
+			return c, nil
+		}
+		reset(c)
+	}
+}
+
+func reset(c net.Conn) {
+	c.(*net.TCPConn).SetLinger(0)
+	c.Close()
+}

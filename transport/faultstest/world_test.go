@@ -1,0 +1,373 @@
+//go:build unix
+
+package faultstest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+const account = "ann"
+
+// A world is a provider, a login, and the processes that share it.
+type world struct {
+	plan      plan
+	provider  *provider
+	source    *transport.Source // of the user, who logs in
+	rng       *rand.Rand        // of the schedule
+	processes []*process
+
+	mu     sync.Mutex
+	result result
+	healed time.Time // when the last fault ended; zero: not yet
+	killed map[string]bool
+	names  int
+}
+
+// A result is what came of it all.
+type result struct {
+	Met         int // how often the fault was met
+	Calls       int
+	FailedValid int           // calls that failed although there was a good token
+	Failed      int           // other calls that failed
+	Lost        int           // logins
+	Unexplained int           // of these, without saying that a refresh was interrupted
+	Uncut       int           // of these, when no process had died or missed an answer after the commit
+	Recovery    time.Duration // the longest time from the end of the fault to a call that worked
+	Widths      []time.Duration
+	Events      map[string]int
+	Complaints  []string
+	Counts      oauthtest.Counts
+	Strange     int // refresh tokens presented that were not the stored one
+	Kills       int
+}
+
+// A process is one of those that share the login.
+type process struct {
+	mu      sync.Mutex
+	name    string
+	cmd     *exec.Cmd
+	stdin   io.Closer
+	done    chan struct{}
+	failing bool
+	last    time.Time // the last call that was answered
+}
+
+type setup struct {
+	dir       string
+	policy    oauthtest.Policy
+	processes int
+	ttl       time.Duration
+	latency   time.Duration
+	seed      [2]uint64
+	plain     bool
+	noLock    bool
+}
+
+// newWorld logs in and starts the processes.
+func newWorld(c setup) (w *world, err error) {
+	w = &world{rng: rand.New(rand.NewPCG(c.seed[0], c.seed[1])), killed: make(map[string]bool)}
+	w.result.Events = make(map[string]int)
+	if w.provider, err = newProvider(c.policy, c.latency, c.ttl); err != nil {
+		return nil, err
+	}
+	w.plan = plan{Dir: c.dir, TokenURL: w.provider.tokenURL, API: w.provider.api.URL, Plain: c.plain, NoLock: c.noLock,
+		ClientID: w.provider.ClientID(), ClientSecret: w.provider.ClientSecret()}
+	cache, err := w.plan.cache()
+	if err != nil {
+		return nil, err
+	}
+	w.provider.stored = func() string {
+		r, _, err := cache.Load(context.Background(), w.plan.key())
+		if err != nil {
+			return ""
+		}
+		return string(r.RefreshToken)
+	}
+	w.source, err = transport.NewSource(transport.SourceConfig{Cache: cache, Key: w.plan.key(), Logger: slog.New(slog.DiscardHandler),
+		Refresher: &transport.Endpoint{TokenURL: w.plan.TokenURL, ClientID: w.plan.ClientID,
+			ClientSecret: tokencache.Secret(w.plan.ClientSecret), AuthStyle: oauth2.AuthStyleInHeader}})
+	if err != nil {
+		return nil, err
+	}
+	if err := w.login(); err != nil {
+		return nil, err
+	}
+	for i := range c.processes {
+		w.processes = append(w.processes, new(process))
+		if err := w.start(i); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+func (w *world) login() error {
+	tokens := w.provider.Login(account)
+	return w.source.Login(context.Background(), &tokencache.Record{
+		AccessToken: tokencache.Secret(tokens.AccessToken), RefreshToken: tokencache.Secret(tokens.RefreshToken),
+		TokenType: "Bearer", ObtainedAt: time.Now(), Expiry: tokens.Expiry,
+	})
+}
+
+// start starts process i.
+func (w *world) start(i int) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	plan := w.plan
+	w.mu.Lock()
+	w.names++
+	plan.Name = fmt.Sprint("process ", w.names)
+	w.mu.Unlock()
+	plan.Next = plan.Plain && i%2 == 1
+	arg, err := json.Marshal(plan)
+	if err != nil {
+		return err
+	}
+	p := w.processes[i]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.name, p.done, p.failing = plan.Name, make(chan struct{}), false
+	p.cmd = exec.Command(exe)
+	p.cmd.Env = append(os.Environ(), planEnv+"="+string(arg))
+	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
+		return err
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	errs := new(strings.Builder)
+	p.cmd.Stderr = errs
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	done := p.done
+	go func() {
+		defer close(done)
+		for d := json.NewDecoder(out); ; {
+			var r report
+			if err := d.Decode(&r); err != nil {
+				break
+			}
+			w.hear(p, r)
+		}
+		p.cmd.Wait()
+		if s := errs.String(); s != "" {
+			w.complain("%s printed: %s", plan.Name, s)
+		}
+	}()
+	return nil
+}
+
+func (w *world) complain(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.result.Complaints = append(w.result.Complaints, fmt.Sprintf(format, args...))
+}
+
+// hear takes a report.
+func (w *world) hear(p *process, r report) {
+	w.mu.Lock()
+	w.result.Calls += r.Calls
+	switch {
+	case r.Failed != "" && r.Valid:
+		w.result.FailedValid++
+		w.result.Complaints = append(w.result.Complaints, "failed with a good token: "+r.Failed)
+	case r.Failed != "":
+		w.result.Failed++
+	case r.Again && !w.healed.IsZero():
+		w.result.Recovery = max(w.result.Recovery, r.At.Sub(w.healed))
+	}
+	if r.Met {
+		w.result.Met++
+	}
+	if r.Event != "" {
+		w.result.Events[r.Event]++
+	}
+	if r.Width != 0 {
+		w.result.Widths = append(w.result.Widths, r.Width)
+	}
+	if r.Fatal != "" {
+		w.result.Complaints = append(w.result.Complaints, r.Fatal)
+	}
+	w.mu.Unlock()
+
+	p.mu.Lock()
+	if r.Failed != "" || r.Calls > 0 {
+		p.failing = r.Failed != ""
+	}
+	if r.Calls > 0 {
+		p.last = r.At
+	}
+	p.mu.Unlock()
+	if r.Login {
+		w.loseLogin()
+	}
+}
+
+// loseLogin is the user, who is told to log in again and does so.
+func (w *world) loseLogin() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	cache, err := w.plan.cache()
+	if err != nil {
+		return
+	}
+	r, _, err := cache.Load(context.Background(), w.plan.key())
+	if err == nil && r.Tombstone == nil {
+		return // That is done already.
+	}
+	if err != nil {
+		w.result.Complaints = append(w.result.Complaints, "the login cannot be read: "+err.Error())
+	} else {
+		w.result.Lost++
+		if !r.Tombstone.Interrupted {
+			w.result.Unexplained++
+		}
+		if client, ok := w.provider.spender(string(r.RefreshToken)); !ok || !w.killed[client] {
+			w.result.Uncut++
+		}
+	}
+	if err := w.login(); err != nil {
+		w.result.Complaints = append(w.result.Complaints, "the user cannot log in: "+err.Error())
+	}
+}
+
+// kill kills process i and waits until it is dead.
+func (w *world) kill(i int) {
+	p := w.processes[i]
+	p.mu.Lock()
+	name, cmd, done := p.name, p.cmd, p.done
+	p.mu.Unlock()
+	w.mu.Lock()
+	w.killed[name] = true
+	w.result.Kills++
+	w.result.Met++
+	w.mu.Unlock()
+	cmd.Process.Kill()
+	<-done
+}
+
+func (w *world) signal(i int, s syscall.Signal) {
+	p := w.processes[i]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cmd.Process.Signal(s)
+	w.meet()
+}
+
+func (w *world) meet() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.result.Met++
+}
+
+// met returns how often something was met.
+func (w *world) met() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.provider.gate.mu.Lock()
+	defer w.provider.gate.mu.Unlock()
+	return w.result.Met + w.provider.gate.met
+}
+
+// end lets process i end as a program should.
+func (w *world) end(i int) {
+	p := w.processes[i]
+	p.mu.Lock()
+	stdin, done, cmd := p.stdin, p.done, p.cmd
+	p.mu.Unlock()
+	stdin.Close()
+	select {
+	case <-done:
+	case <-time.After(90 * time.Second):
+		w.complain("a process did not end")
+		cmd.Process.Kill()
+		<-done
+	}
+}
+
+// until waits for a condition.
+func (w *world) until(what string, f func() bool) error {
+	for range 1800 {
+		if f() {
+			return nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return errors.New("after 90 seconds still not: " + what)
+}
+
+// working reports whether every process has had an answer since then.
+func (w *world) working(since time.Time) bool {
+	for _, p := range w.processes {
+		p.mu.Lock()
+		ok := !p.failing && p.last.After(since)
+		p.mu.Unlock()
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// settle waits until all is well after the fault, ends the processes and returns
+// what came of it.
+func (w *world) settle() result {
+	w.mu.Lock()
+	w.healed = time.Now()
+	w.mu.Unlock()
+	before := w.provider.committed()
+	err := w.until("all processes work, and the login was refreshed", func() bool {
+		return w.working(w.healed) && w.provider.committed() > before
+	})
+	if err != nil {
+		w.complain("%v", err)
+	}
+	return w.stop()
+}
+
+// stop ends everything.
+func (w *world) stop() result {
+	var wg sync.WaitGroup
+	for i := range w.processes {
+		wg.Go(func() { w.end(i) })
+	}
+	wg.Wait()
+	w.provider.close()
+	w.result.Counts = w.provider.Counts()
+	w.result.Met = w.met()
+	w.result.Strange = w.provider.strange()
+	said := strings.Join(w.result.Complaints, "\n")
+	for _, secret := range w.provider.Secrets() {
+		if strings.Contains(said, secret) {
+			w.result.Complaints = []string{"a secret was printed"}
+		}
+	}
+	return w.result
+}
+
+func (w *world) path(elem ...string) string {
+	return filepath.Join(append([]string{w.plan.Dir}, elem...)...)
+}
