@@ -119,9 +119,9 @@ func (s *Source) fly(ctx context.Context, f *flight, refused tokencache.Secret, 
 		events = s.settle(f, old)
 	case s.outage != nil:
 		f.err = s.outage
-	default: // A login ended the outage meanwhile.
+	default: // A login or logout ended the outage meanwhile.
 		f.snap = s.cur.Load()
-		if f.snap == nil {
+		if !f.snap.usable(wallNow()) {
 			f.err = &Error{Kind: ErrLoginRequired, Op: "token", Remedy: "log in again"}
 		}
 	}

@@ -103,3 +103,47 @@ func TestARefreshThatWaitsForALoginIsNotNeeded(t *testing.T) {
 		})
 	}
 }
+
+// A caller who looks for another process's token in an outage, while the user logs
+// out or in, gets what that has brought.
+func TestALookInAnOutageMeetsALogoutOrLogin(t *testing.T) {
+	for _, logout := range []bool{true, false} {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+			store := &slow{&troubled{Memory: new(tokencache.Memory)}, 0}
+			w.store = store
+			s := w.source()
+			w.login(s, "ann")
+			w.srv.Fault("/token", 0, oauthtest.Status(503, 0))
+			time.Sleep(2 * time.Hour)
+			if _, err := s.Token(t.Context()); !errors.Is(err, ErrAmbiguous) {
+				t.Fatal(err)
+			}
+			store.delay = time.Second / 4
+			type result struct {
+				tok Token
+				err error
+			}
+			done := make(chan result, 1)
+			go func() {
+				tok, err := s.Token(t.Context())
+				done <- result{tok, err}
+			}()
+			synctest.Wait() // until it has read
+			store.delay = 0
+			if logout {
+				if err := s.Forget(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				w.login(s, "bob")
+			}
+			switch r := <-done; {
+			case logout && !errors.Is(r.err, ErrLoginRequired) && !errors.Is(r.err, ErrAmbiguous):
+				t.Errorf("after a logout: %v, %v", r.tok, r.err)
+			case !logout && (r.err != nil || r.tok.AccessToken == ""):
+				t.Errorf("after a login: %v, %v", r.tok, r.err)
+			}
+		})
+	}
+}
