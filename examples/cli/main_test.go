@@ -20,13 +20,14 @@ func TestMain(m *testing.M) {
 }
 
 // browser opens a URL as a user does who agrees to everything, and writes down what a
-// browser is shown of the program: its own arguments and environment, and the
-// arguments of all processes. The file browser in TMPDIR says otherwise.
+// browser is shown of the program: its environment, and the arguments of all
+// processes, which noleak searches. The file browser in TMPDIR says otherwise.
 func browser() {
 	tmp := os.Getenv("TMPDIR")
-	seen := strings.Join(append(os.Environ(), processes()...), "\n")
-	if err := os.WriteFile(filepath.Join(tmp, "seen"), []byte(seen), 0o600); err != nil {
-		os.Exit(1)
+	for name, lines := range map[string][]string{"environment": os.Environ(), "processes": processes()} {
+		if err := os.WriteFile(filepath.Join(tmp, name), []byte(strings.Join(lines, "\n")), 0o600); err != nil {
+			os.Exit(1)
+		}
 	}
 	switch mode, _ := os.ReadFile(filepath.Join(tmp, "browser")); strings.TrimSpace(string(mode)) {
 	case "absent":
