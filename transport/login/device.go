@@ -102,10 +102,15 @@ func isWeb(raw string) bool {
 func (f *flow) poll(ctx context.Context, d *device) (*tokencache.Record, error) {
 	ctx, cancel := context.WithDeadlineCause(ctx, d.Expiry, outOfTime{})
 	defer cancel()
+	end, _ := ctx.Deadline()
 	pause, failures := d.interval, 0
 	for {
+		var next <-chan time.Time
+		if time.Now().Add(pause).Before(end) { // A later poll would be for nothing.
+			next = time.After(pause)
+		}
 		select {
-		case <-time.After(pause):
+		case <-next:
 		case <-ctx.Done():
 			return nil, ended(ctx)
 		}

@@ -79,15 +79,21 @@ func (w *world) wantError(err error, kind transport.Kind, words ...string) {
 	}
 }
 
-// An output collects what the user sees.
+// An output collects what the user sees, and lets the user act on seeing it.
 type output struct {
 	mu sync.Mutex
 	b  bytes.Buffer
+
+	wait string
+	then func()
 }
 
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.wait != "" && strings.Contains(string(p), o.wait) {
+		o.then()
+	}
 	return o.b.Write(p)
 }
 

@@ -50,8 +50,9 @@ type Config struct {
 	Timeout time.Duration
 
 	// Open shows a URL to the user in a browser. It must not wait for the browser to
-	// end. Default: the browser of the desktop, in an environment without the
-	// variables of this program that it does not need.
+	// end, and must return when ctx ends, which is when the user has logged in. Default:
+	// the browser of the desktop, in an environment without the variables of this
+	// program that it does not need.
 	Open func(ctx context.Context, url string) error
 
 	// In is where Paste reads what the user pastes. Default: os.Stdin.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"sync"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
@@ -46,20 +47,38 @@ func Loopback(ctx context.Context, cfg Config) (*tokencache.Record, error) {
 		f.say("It must be opened before %s.\n\n", r.expiry.Format("15:04:05"))
 	}
 	f.prompt(Prompt{URL: r.url, Expiry: r.expiry})
-	if err := f.Open(ctx, r.url); err != nil {
-		f.say("No browser could be opened here: %v.\n", err)
-	}
-
-	select {
-	case answer := <-cb.answer:
-		rec, err := (*tokencache.Record)(nil), answer.err
-		if err == nil {
-			rec, err = r.exchange(ctx, answer.code)
+	opening, stopOpening := f.open(ctx, r.url)
+	defer stopOpening()
+	for {
+		select {
+		case err := <-opening:
+			if err != nil {
+				f.say("No browser could be opened here: %v.\n", err)
+			}
+			opening = nil
+		case answer := <-cb.answer:
+			rec, err := (*tokencache.Record)(nil), answer.err
+			if err == nil {
+				rec, err = r.exchange(ctx, answer.code)
+			}
+			cb.settle(ctx, err)
+			return rec, err
+		case <-ctx.Done():
+			return nil, ended(ctx)
 		}
-		cb.settle(ctx, err)
-		return rec, err
-	case <-ctx.Done():
-		return nil, ended(ctx)
+	}
+}
+
+// open calls Open while the answer is waited for: a browser that was open before may
+// bring it before the opener is done. stop ends that.
+func (f *flow) open(ctx context.Context, url string) (result <-chan error, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ch := make(chan error, 1)
+	var running sync.WaitGroup
+	running.Go(func() { ch <- f.Open(ctx, url) })
+	return ch, func() {
+		cancel()
+		running.Wait()
 	}
 }
 

@@ -9,10 +9,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
+	"github.com/stayauth/stayauth/transport/provider"
 )
 
 func TestLoopback(t *testing.T) {
@@ -99,12 +101,28 @@ const unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 func TestLoopbackWithoutBrowser(t *testing.T) {
 	w := newWorld(t, oauthtest.Config{})
 	w.cfg.Open = func(context.Context, string) error { return errors.New("no display") }
-	shown := make(chan string, 1)
-	w.cfg.OnPrompt = func(p Prompt) { shown <- p.URL }
-	go func() { browse(<-shown) }() // by hand
+	var address string
+	w.cfg.OnPrompt = func(p Prompt) { address = p.URL }
+	w.out.wait = "no display"
+	w.out.then = func() { go browse(address) } // by hand
 	rec, err := Loopback(t.Context(), w.cfg)
 	w.wantLogin(rec, err)
 	if said := w.out.String(); !strings.Contains(said, "No browser could be opened here: no display") {
+		t.Errorf("the user was told:\n%s", said)
+	}
+}
+
+// A browser may bring the answer before its opener is done, which is not waited for.
+func TestLoopbackSlowOpener(t *testing.T) {
+	w := newWorld(t, oauthtest.Config{})
+	w.cfg.Open = func(ctx context.Context, u string) error {
+		go browse(u)
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	rec, err := Loopback(t.Context(), w.cfg)
+	w.wantLogin(rec, err)
+	if said := w.out.String(); strings.Contains(said, "No browser") {
 		t.Errorf("the user was told:\n%s", said)
 	}
 }
@@ -283,6 +301,31 @@ func TestLoopbackBrowserGone(t *testing.T) {
 	}
 	rec, err := Loopback(t.Context(), w.cfg)
 	w.wantLogin(rec, err)
+}
+
+// C11, C36: nothing but the whole answer of this attempt gives its code.
+func FuzzAnswer(f *testing.F) {
+	r := &request{state: "the-state", flow: &flow{Config: Config{
+		Provider: &provider.Provider{Issuer: "https://as.test", SendsIss: true}}}}
+	f.Add("code=c&state=the-state&iss=https://as.test")
+	f.Add("code=c&state=the-state&iss=https://as.test&code=d")
+	f.Add("error=access_denied&error_description=%1b&state=the-state&iss=https://as.test")
+	f.Add("code=c&state=&iss=https://as.test")
+	f.Fuzz(func(t *testing.T, query string) {
+		answer, err := url.ParseQuery(query)
+		if err != nil {
+			return
+		}
+		code, err := r.code(answer)
+		whole := answer.Get("state") == "the-state" && answer.Get("iss") == "https://as.test" && answer.Get("code") != "" &&
+			answer.Get("error") == "" && len(answer["state"]) == 1 && len(answer["iss"]) == 1 && len(answer["code"]) == 1 && len(answer["error"]) < 2
+		if whole != (err == nil) || code != "" && err != nil {
+			t.Errorf("%q gives %q, %v", query, code, err)
+		}
+		if err != nil && strings.ContainsFunc(err.Error(), unicode.IsControl) {
+			t.Errorf("%q gives an error with control characters: %q", query, err)
+		}
+	})
 }
 
 func TestLoopbackProbesTheCache(t *testing.T) {

@@ -46,10 +46,11 @@ func Paste(ctx context.Context, cfg Config) (*tokencache.Record, error) {
 	f.say("Copy the address, paste it here, and press Enter:\n")
 	f.prompt(Prompt{URL: r.url, Expiry: r.expiry})
 
-	lines := f.lines(ctx)
+	in := bufio.NewScanner(f.In)
+	in.Buffer(nil, maxLine)
 	for {
 		select {
-		case line, ok := <-lines:
+		case line, ok := <-nextLine(in):
 			if !ok {
 				return nil, &transport.Error{Kind: transport.ErrLoginRequired, Op: "login",
 					Remedy: "log in again, and paste the address", Err: errors.New("the input ended")}
@@ -80,22 +81,17 @@ const nowhere = "http://127.0.0.1:9/callback"
 // providers have more than 1000 characters.
 const maxLine = 64 << 10
 
-// lines returns the lines that the user enters, until there are no more.
-func (f *flow) lines(ctx context.Context) <-chan string {
-	lines := make(chan string)
+// nextLine reads one line. It does not begin another, which is for whoever reads the
+// input after this package. The channel is closed when there are no more.
+func nextLine(in *bufio.Scanner) <-chan string {
+	line := make(chan string, 1)
 	go func() {
-		defer close(lines)
-		s := bufio.NewScanner(f.In)
-		s.Buffer(nil, maxLine)
-		for s.Scan() {
-			select {
-			case lines <- strings.TrimSpace(s.Text()):
-			case <-ctx.Done():
-				return
-			}
+		defer close(line)
+		if in.Scan() {
+			line <- strings.TrimSpace(in.Text())
 		}
 	}()
-	return lines
+	return line
 }
 
 // pasted returns the parameters in what the user has pasted: an address, or the part

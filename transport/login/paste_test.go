@@ -49,6 +49,24 @@ func TestPaste(t *testing.T) {
 	}
 }
 
+// What the user enters after the address is not read: it is for the program.
+func TestPasteReadsNoMore(t *testing.T) {
+	w := newWorld(t, oauthtest.Config{})
+	var read int
+	w.user(func(u *url.URL) string { return u.String() + "\n" })
+	in := w.cfg.In
+	w.cfg.In = readerFunc(func(p []byte) (int, error) { read++; return in.Read(p) })
+	rec, err := Paste(t.Context(), w.cfg)
+	w.wantLogin(rec, err)
+	if read != 1 {
+		t.Errorf("%d reads, want 1", read)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
 func TestPasteRefuses(t *testing.T) {
 	tests := []struct {
 		name  string
