@@ -73,8 +73,11 @@ func (c *cli) status(ctx context.Context, _ []string) error {
 		return err
 	}
 	s.printStatus(account, st)
-	if st.State == transport.StateDead {
+	switch st.State {
+	case transport.StateDead:
 		return st.Err
+	case transport.StateEmpty: // Somebody has just logged out.
+		return transport.ErrLoginRequired
 	}
 	return nil
 }

@@ -168,7 +168,7 @@ func TestSecondCtrlC(t *testing.T) {
 	if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); !ws.Signaled() || ws.Signal() != syscall.SIGINT {
 		t.Errorf("ended by %v", cmd.ProcessState)
 	}
-	if !strings.Contains(stderr.String(), "Ctrl-C again") {
+	if !strings.Contains(stderr.String(), "Finishing the refresh") {
 		t.Errorf("the user was told: %q", stderr)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"strings"
@@ -87,7 +88,6 @@ func as(name string) string {
 func (s *session) undo(tokens *tokencache.Record, cause error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	tokens.TokenURL = s.endpoint.TokenURL
 	if err := s.endpoint.Revoke(ctx, tokens); err != nil {
 		return fmt.Errorf("%w; the provider could not be told: %w", cause, err)
 	}
@@ -111,6 +111,9 @@ func (c *cli) logout(ctx context.Context, _ []string) error {
 		return err
 	}
 	account, err := s.account(ctx)
+	if s.local && errors.Is(err, tokencache.ErrCorrupt) { // To be removed it need not be read.
+		account, err = login.Account{Key: tokencache.Key{Account: s.Account}}, nil
+	}
 	if err != nil {
 		return err
 	}

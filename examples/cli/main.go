@@ -42,7 +42,7 @@ func (c *cli) closeSource(source *transport.Source) {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	told := time.AfterFunc(300*time.Millisecond, func() {
-		c.say("Finishing the refresh of your login. Ctrl-C again ends it, and may end the login.\n")
+		c.say("Finishing the refresh of your login. Ctrl-C now could cost you the login.\n")
 	})
 	defer told.Stop()
 	if err := source.Close(ctx); err != nil {

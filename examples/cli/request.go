@@ -32,7 +32,11 @@ func (c *cli) get(ctx context.Context, args []string) error {
 		return err
 	}
 	defer s.closeSource(source)
-	rt, err := transport.New(transport.Config{Source: source, Origins: append(s.provider.Origins, s.Origins...), Base: needsToken{http.DefaultTransport}})
+	origins := append(s.provider.Origins, s.Origins...)
+	if len(origins) == 0 {
+		return usagef("no API may see the token yet: name its origin with -origin, here or for login")
+	}
+	rt, err := transport.New(transport.Config{Source: source, Origins: origins, Base: needsToken{http.DefaultTransport}})
 	if err != nil {
 		return err
 	}
@@ -151,6 +155,9 @@ func (s *session) printResponse(resp *http.Response) error {
 	}
 	if _, err := io.Copy(s.stdout, resp.Body); err != nil {
 		return fmt.Errorf("the answer is not complete: %w", err)
+	}
+	if isTerminal(s.stdout) {
+		s.print("\n") // Few answers end a line.
 	}
 	if resp.StatusCode < 400 {
 		return nil

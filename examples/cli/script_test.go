@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -24,6 +25,9 @@ import (
 )
 
 func TestScripts(t *testing.T) {
+	if runtime.GOOS == "darwin" || runtime.GOOS == "windows" {
+		t.Skip("login would open the real browser of this system")
+	}
 	testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: setup(t, "file", nil), Cmds: scriptCommands})
 }
 
@@ -42,7 +46,6 @@ func TestKeyring(t *testing.T) {
 // A stage is what one script plays on.
 type stage struct {
 	srv    *oauthtest.Server
-	dir    string
 	leaked atomic.Pointer[string] // of a process, while a request was served
 }
 
@@ -55,13 +58,13 @@ func setup(t *testing.T, store string, extra []string) func(*testscript.Env) err
 			return err
 		}
 		env.Defer(srv.Close)
-		s := &stage{srv: srv, dir: filepath.Join(env.WorkDir, "state")}
+		s := &stage{srv: srv}
 		env.Values["stage"] = s
 		s.calm()
 		tmp := filepath.Join(env.WorkDir, "tmp")
 		for _, kv := range append([]string{
 			"TMPDIR=" + tmp, "DISPLAY=:0", "HOME=" + env.WorkDir,
-			"STAYAUTH_DIR=" + s.dir, "STAYAUTH_STORE=" + store,
+			"STAYAUTH_DIR=" + filepath.Join(env.WorkDir, "state"), "STAYAUTH_STORE=" + store,
 			"STAYAUTH_CLIENT_SECRET=" + srv.ClientSecret(),
 			"URL=" + srv.URL(), "API=" + srv.APIURL(), "ORIGIN=" + srv.APIOrigin(), "CLIENT=" + srv.ClientID(),
 		}, extra...) {
@@ -158,7 +161,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		}
 	},
 	// expire: the access tokens of all stored logins have expired.
-	"expire": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(expire(stageOf(ts).dir)) },
+	"expire": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(expire(ts.Getenv("STAYAUTH_DIR"))) },
 	// revoke ACCOUNT: an administrator ends the login.
 	"revoke": func(ts *testscript.TestScript, _ bool, args []string) {
 		s := stageOf(ts)
@@ -172,31 +175,57 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 			s.srv.ApproveDevice(answer["user_code"].(string), args[0])
 		}))
 	},
+	// spoil: all stored logins are damaged.
+	"spoil": func(ts *testscript.TestScript, _ bool, _ []string) {
+		cache, err := openCache(ts.Getenv("STAYAUTH_DIR"))
+		ts.Check(err)
+		dir, err := tokencache.OpenDir(filepath.Join(ts.Getenv("STAYAUTH_DIR"), "logins"))
+		ts.Check(err)
+		for rec, err := range cache.List(context.Background()) {
+			ts.Check(err)
+			_, version, err := dir.Load(context.Background(), rec.Key.Name())
+			ts.Check(err)
+			_, err = dir.Save(context.Background(), rec.Key.Name(), []byte("?"), version)
+			ts.Check(err)
+		}
+	},
 	// noleak [stderr]: no secret in what the last command printed (or only in what it
 	// told the user), in any file, or in what other processes could see.
-	"noleak": func(ts *testscript.TestScript, _ bool, args []string) {
-		s := stageOf(ts)
-		said := ts.ReadFile("stderr")
-		if len(args) == 0 {
-			said += ts.ReadFile("stdout")
+	"noleak": func(ts *testscript.TestScript, neg bool, args []string) {
+		leak := stageOf(ts).leak(ts, len(args) == 0)
+		if neg && leak == "" {
+			ts.Fatalf("there is a secret, and it was not found")
 		}
-		if leak := s.secretIn(said); leak != "" {
-			ts.Fatalf("the terminal shows %s", leak)
+		if !neg && leak != "" {
+			ts.Fatalf("%s", leak)
 		}
-		if leak := s.leaked.Load(); leak != nil {
-			ts.Fatalf("there was %s", *leak)
-		}
-		ts.Check(filepath.WalkDir(ts.MkAbs("."), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || !d.Type().IsRegular() {
-				return err
-			}
-			b, err := os.ReadFile(path)
-			if leak := s.secretIn(string(b)); err == nil && leak != "" {
-				err = errors.New(path + " has " + leak)
-			}
-			return err
-		}))
 	},
+}
+
+// leak returns where there is a secret, "" if there is none.
+func (s *stage) leak(ts *testscript.TestScript, stdout bool) string {
+	said := ts.ReadFile("stderr")
+	if stdout {
+		said += ts.ReadFile("stdout")
+	}
+	if leak := s.secretIn(said); leak != "" {
+		return "the terminal shows " + leak
+	}
+	if leak := s.leaked.Load(); leak != nil {
+		return *leak
+	}
+	found := ""
+	ts.Check(filepath.WalkDir(ts.MkAbs("."), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if leak := s.secretIn(string(b)); leak != "" {
+			found = path + " has " + leak
+		}
+		return err
+	}))
+	return found
 }
 
 // expire changes the stored logins in a directory so that their access tokens have

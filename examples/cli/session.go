@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/url"
 	"os"
@@ -108,10 +107,10 @@ func (c *cli) client(ctx context.Context, p profile) (*provider.Provider, *trans
 func (s *session) account(ctx context.Context) (login.Account, error) {
 	accounts, listErr := login.Accounts(ctx, s.cache, tokencache.Key{Issuer: s.provider.Issuer, ClientID: s.ClientID})
 	a, err := login.Choose(accounts, s.Account)
-	if err != nil {
-		return a, errors.Join(listErr, err) // It may be among those that cannot be read.
+	if err != nil && listErr != nil {
+		err = listErr // It may be among those that cannot be read.
 	}
-	return a, nil
+	return a, err
 }
 
 // source returns the Source of a login. It is to be closed with closeSource.
