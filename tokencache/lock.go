@@ -17,29 +17,46 @@ import (
 // zero value is ready to use.
 type gates struct {
 	mu sync.Mutex
-	m  map[string]chan struct{}
+	m  map[string]*gate // those that somebody holds or waits for
+}
+
+type gate struct {
+	turn  chan struct{}
+	users int
 }
 
 // enter waits for the gate called name until ctx is done.
 func (g *gates) enter(ctx context.Context, name string) (leave func(), err error) {
-	g.mu.Lock()
-	gate := g.m[name]
-	if gate == nil {
-		if g.m == nil {
-			g.m = make(map[string]chan struct{})
-		}
-		gate = make(chan struct{}, 1)
-		g.m[name] = gate
-	}
-	g.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	g.mu.Lock()
+	gt := g.m[name]
+	if gt == nil {
+		if g.m == nil {
+			g.m = make(map[string]*gate)
+		}
+		gt = &gate{turn: make(chan struct{}, 1)}
+		g.m[name] = gt
+	}
+	gt.users++
+	g.mu.Unlock()
 	select {
-	case gate <- struct{}{}:
-		return sync.OnceFunc(func() { <-gate }), nil
+	case gt.turn <- struct{}{}:
+		return sync.OnceFunc(func() { <-gt.turn; g.forget(name, gt) }), nil
 	case <-ctx.Done():
+		g.forget(name, gt)
 		return nil, ctx.Err()
+	}
+}
+
+// forget notes that gt has one user less. A process may use very many names, so a
+// gate that nobody uses is not kept.
+func (g *gates) forget(name string, gt *gate) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if gt.users--; gt.users == 0 {
+		delete(g.m, name)
 	}
 }
 
