@@ -10,16 +10,18 @@ import (
 
 // A snapshot is a record as the hot path needs it. It is never modified. Many
 // processes have very many of them, so it is one piece of memory, and the access
-// token, which may be kilobytes long, is there once.
+// token, which may be kilobytes long, is there once. What a request needs is side by
+// side.
 type snapshot struct {
-	header [1]string         // the value of the Authorization header
-	rec    tokencache.Record // with an AccessToken that is a part of header
+	header [1]string // the value of the Authorization header
 
 	// Wall clock, in nanoseconds since 1970, so that a laptop's sleep counts: fresh
 	// from notBefore until refreshAt, usable until useBefore.
 	notBefore, refreshAt, useBefore int64
 
 	refused bool // by an API
+
+	rec tokencache.Record // with an AccessToken that is a part of header
 }
 
 // clockTolerance is how far a token's birth may lie in the future before the
