@@ -49,7 +49,7 @@ func testRecord() *tokencache.Record {
 
 // TestResponses reads the answers in testdata/responses and those of the presets in
 // testdata/providers, which have the shape of those of real providers, as answers to
-// a refresh. meaning.txt says, one line for each, what must come of them.
+// a refresh. meaning.txt says, one line for each, what must come of them (C04, C08).
 func TestResponses(t *testing.T) {
 	for _, dir := range []string{"../testdata/responses", "../testdata/providers"} {
 		checkMeanings(t, dir, func(t *testing.T, wire []byte) (got string) {

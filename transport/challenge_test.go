@@ -16,7 +16,7 @@ import (
 )
 
 // TestChallenges parses the answers in testdata/challenges. meaning.txt says what
-// they are, and which of them a refresh cures.
+// they are, and which of them a refresh cures (C16, C17).
 func TestChallenges(t *testing.T) {
 	checkMeanings(t, "../testdata/challenges", func(t *testing.T, wire []byte) string {
 		resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(wire)), nil)
@@ -82,7 +82,8 @@ func checkMeanings(t *testing.T, dir string, meaning func(t *testing.T, wire []b
 	}
 }
 
-// TestChallengeIsAnError: a program can return what an API asks for.
+// TestChallengeIsAnError: a program can return what an API asks for, such as the
+// scope that it wants (C16).
 func TestChallengeIsAnError(t *testing.T) {
 	h := http.Header{"Www-Authenticate": {"Bearer error=\"insufficient_scope\", scope=\"calendar.read\x01\", realm=\"r\""}}
 	var err error = ParseChallenges(h)[0]

@@ -165,7 +165,7 @@ func TestARefreshInFlightDoesNotUndoALogout(t *testing.T) {
 	}
 }
 
-// The refresh token of a record goes only where it came from.
+// The refresh token of a record goes only where it came from (C09).
 func TestARecordOfAnotherTokenEndpoint(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{})

@@ -55,6 +55,7 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
+// Plain http is refused before there is any request, but for loopback (C14).
 func TestBadOrigins(t *testing.T) {
 	for _, s := range []string{
 		"", "api.example.com", "//api.example.com", "https://", "https:///x", "ftp://x.test", "http://api.example.com", "http://8.8.8.8",

@@ -15,7 +15,7 @@ import (
 )
 
 // Nothing that this package exports shows a secret, however it is printed and
-// whatever state it is in.
+// whatever state it is in (C10).
 func TestNothingPrintsASecret(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Scope: "api openid"})

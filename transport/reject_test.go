@@ -15,7 +15,7 @@ import (
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
-// A hundred POSTs meet a revoked access token at once.
+// A hundred POSTs meet a revoked access token at once (C15).
 func TestAHundredRefusals(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: time.Second})
@@ -101,7 +101,7 @@ func TestARefusedTokenThatAPeerHasRenewed(t *testing.T) {
 	})
 }
 
-// Answers that a refresh cannot cure cause none, and arrive as they are.
+// Answers that a refresh cannot cure cause none, and arrive as they are (C16).
 func TestRefusalsThatARefreshDoesNotCure(t *testing.T) {
 	for _, tt := range []struct {
 		name       string

@@ -192,7 +192,8 @@ func TestWhatBecomesOfTheFirst401(t *testing.T) {
 	}
 }
 
-// A 401 to the repeated request as well is the caller's: there is no third one.
+// A 401 to the repeated request as well is the caller's: there is no third one. The
+// token is in the one header, never in the query (C13, C15).
 func TestARequestIsRepeatedOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{})

@@ -83,6 +83,7 @@ func TestWithoutALoginNothingIsSent(t *testing.T) {
 	})
 }
 
+// The end of a login is a normal event, with an error of its own (C47).
 func TestARefusedRefreshTokenIsNotPresentedAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
@@ -113,6 +114,7 @@ func TestARefusedRefreshTokenIsNotPresentedAgain(t *testing.T) {
 	})
 }
 
+// No expires_in means unknown, not infinite (C03).
 func TestUnknownExpiryIsFreshUntilRefused(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.Strict, NoExpiresIn: true, AccessTTL: time.Hour})

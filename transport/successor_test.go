@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"encoding/base64"
 	"reflect"
 	"testing"
 	"time"
@@ -126,5 +127,61 @@ func TestAnAnswerWithoutUsableAccessTokenRotatesAllTheSame(t *testing.T) {
 			t.Error(err)
 		}
 		w.wantCounts(2, 0)
+	})
+}
+
+// The access token is the API's business: one that looks like a JWT which has
+// expired, or is not valid yet, is used as any other (C34).
+func TestAccessTokensAreOpaque(t *testing.T) {
+	jwt := func(claims string) string {
+		e := base64.RawURLEncoding.EncodeToString
+		return e([]byte(`{"alg":"none","typ":"at+jwt"}`)) + "." + e([]byte(claims)) + ".c2ln"
+	}
+	for _, token := range []string{"opaque", jwt(`{"exp":1}`), jwt(`{"nbf":99999999999}`), jwt(`{"exp":99999999999}`), "a.b.c", "a b"} {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+			s := w.source()
+			w.login(s, "ann")
+			w.srv.Fault("/token", 1, oauthtest.Edit(func(a map[string]any) { a["access_token"] = token }))
+			time.Sleep(2 * time.Hour)
+			for range 54 {
+				tok, err := s.Token(t.Context())
+				if err != nil || string(tok.AccessToken) != token {
+					t.Fatalf("%d bytes, %v", len(tok.AccessToken), err)
+				}
+				time.Sleep(time.Minute)
+			}
+			if tok, err := s.Token(t.Context()); err != nil || !tok.Expiry.Equal(w.stored(s).Expiry) {
+				t.Errorf("expiry %v, %v", tok.Expiry, err)
+			}
+			w.wantCounts(1, 0)
+		})
+	}
+}
+
+// A scope that the provider has narrowed is told to the program (C05).
+func TestANarrowedScope(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Scope: "read write"})
+		s := w.source()
+		r := record(w.srv.Login("ann"))
+		r.Scope = "read write"
+		if err := s.Login(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		for _, scope := range []string{"read write", "read", "read"} {
+			w.srv.Fault("/token", 1, oauthtest.Edit(func(a map[string]any) {
+				if a["scope"] = scope; w.srv.Counts().TokenRequests == 3 {
+					delete(a, "scope") // as before
+				}
+			}))
+			time.Sleep(2 * time.Hour)
+			if tok, err := s.Token(t.Context()); err != nil || tok.Scope != scope {
+				t.Errorf("scope %q, %v; want %q", tok.Scope, err, scope)
+			}
+			if st, err := s.Status(t.Context()); err != nil || st.Scope != scope {
+				t.Errorf("status: scope %q, %v", st.Scope, err)
+			}
+		}
 	})
 }

@@ -156,7 +156,7 @@ func TestCloseIdleConnections(t *testing.T) {
 }
 
 // A token never follows a redirect to another origin, nor to plain http, and
-// comes back with the way home.
+// comes back with the way home (C14, C49).
 func TestRedirects(t *testing.T) {
 	for _, target := range []string{
 		"https://elsewhere.test/",
@@ -198,6 +198,8 @@ func TestRedirects(t *testing.T) {
 	})
 }
 
+// A request has one Authorization header, and it is the caller's if it has set one
+// (C13).
 func TestAnAuthorizationHeaderIsLeftAlone(t *testing.T) {
 	var got []string
 	base := roundTripFunc(func(r *http.Request) (*http.Response, error) {
