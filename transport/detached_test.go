@@ -3,6 +3,8 @@ package transport
 import (
 	"context"
 	"errors"
+	"net/http/httptrace"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -96,4 +98,72 @@ func TestAResponseWaitsForItsRefresh(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The hooks of a request see that request only: not the refresh that it starts,
+// which may outlive it and sends secrets.
+func TestHooksDoNotSeeTheRefresh(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: time.Second})
+		s := w.source()
+		w.login(s, "ann")
+		type key struct{}
+		seen := false
+		s.cfg.Refresher = watchedRefresher{Endpoint: w.endpoint(), context: func(ctx context.Context) { seen = ctx.Value(key{}) == "mine" }}
+		returned := false
+		ctx := httptrace.WithClientTrace(context.WithValue(t.Context(), key{}, "mine"), &httptrace.ClientTrace{
+			GetConn: func(hostPort string) {
+				if returned {
+					t.Error("a hook was called after the request")
+				}
+			},
+			WroteHeaderField: func(name string, value []string) {
+				if name == "Authorization" && !strings.HasPrefix(value[0], "Bearer ") {
+					t.Error("a hook was shown the client secret")
+				}
+			},
+		})
+		for _, sleep := range []time.Duration{58 * time.Minute, 2 * time.Hour} {
+			time.Sleep(sleep)
+			rt, err := New(Config{Source: s, Origins: []string{w.srv.APIOrigin()}, Base: w.base, Settle: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			returned = false
+			resp, err := rt.RoundTrip(newRequest(t, "GET", w.srv.APIURL(), nil).WithContext(ctx))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			returned = true
+			if err := s.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if !seen {
+				t.Error("the other values of the context are gone")
+			}
+		}
+		w.wantCounts(2, 0)
+	})
+}
+
+// A response is held back no longer than its request's context allows.
+func TestAResponseDoesNotWaitPastItsContext(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: 10 * time.Second})
+		s := w.source()
+		w.login(s, "ann")
+		time.Sleep(58 * time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begun := time.Now()
+		resp, err := w.client(s).Transport.RoundTrip(newRequest(t, "GET", w.srv.APIURL(), nil).WithContext(ctx))
+		if err != nil || time.Since(begun) != time.Second {
+			t.Fatalf("after %v: %v", time.Since(begun), err)
+		}
+		resp.Body.Close()
+		if err := s.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"net/http/httptrace"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -95,9 +96,22 @@ func (s *Source) start(ctx context.Context, refused tokencache.Secret, lookOnly 
 	if cur := s.cur.Load(); cur != nil && cur.refused {
 		refused = cur.rec.AccessToken // also if an earlier flight has failed to replace it
 	}
-	ctx = context.WithoutCancel(ctx)
+	ctx = detached{context.WithoutCancel(ctx)}
 	s.work.Go(func() { s.fly(ctx, f, refused, lookOnly) })
 	return f
+}
+
+// A detached context has the values of a request, for tracing, but neither its end
+// nor its net/http/httptrace hooks. Those are the request's: they must not be
+// called after it, nor be shown the client secret.
+type detached struct{ context.Context }
+
+func (d detached) Value(key any) any {
+	v := d.Context.Value(key)
+	if _, hooks := v.(*httptrace.ClientTrace); hooks {
+		return nil
+	}
+	return v
 }
 
 func (s *Source) fly(ctx context.Context, f *flight, refused tokencache.Secret, lookOnly bool) {

@@ -15,9 +15,13 @@ import (
 type watchedRefresher struct {
 	*Endpoint
 	before, after func(*tokencache.Record)
+	context       func(context.Context)
 }
 
 func (r watchedRefresher) Refresh(ctx context.Context, cur *tokencache.Record) (*tokencache.Record, error) {
+	if r.context != nil {
+		r.context(ctx)
+	}
 	if r.before != nil {
 		r.before(cur)
 	}
@@ -51,8 +55,8 @@ func TestTheOrderOfARefresh(t *testing.T) {
 			}
 		}
 		s = w.source(func(c *SourceConfig) {
-			c.Refresher = watchedRefresher{w.endpoint(),
-				func(*tokencache.Record) { sent++; look("before") }, func(*tokencache.Record) { look("after") }}
+			c.Refresher = watchedRefresher{Endpoint: w.endpoint(),
+				before: func(*tokencache.Record) { sent++; look("before") }, after: func(*tokencache.Record) { look("after") }}
 		})
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
