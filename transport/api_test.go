@@ -77,6 +77,8 @@ func exported(t *testing.T, dir string) (api []byte, names int) {
 				d.Body = nil
 				if d.Recv == nil {
 					names++
+				} else if !exportedReceiver(d) {
+					continue // FileExports leaves these in.
 				}
 			case *ast.GenDecl:
 				if d.Tok == token.IMPORT || len(d.Specs) == 0 {
@@ -93,6 +95,16 @@ func exported(t *testing.T, dir string) (api []byte, names int) {
 	}
 	slices.Sort(decls)
 	return []byte(strings.Join(decls, "")), names
+}
+
+// exportedReceiver reports whether the method d belongs to an exported type.
+func exportedReceiver(d *ast.FuncDecl) bool {
+	typ := d.Recv.List[0].Type
+	if star, ok := typ.(*ast.StarExpr); ok {
+		typ = star.X
+	}
+	id, ok := typ.(*ast.Ident)
+	return ok && id.IsExported()
 }
 
 // What each package may depend on, so that an application that only keeps its
