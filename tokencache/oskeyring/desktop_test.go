@@ -113,7 +113,7 @@ func lockedDesktop(t *testing.T) *desktop {
 
 func TestDesktopNobodyAnswers(t *testing.T) {
 	lockedDesktop(t)
-	_, err := realKeyring(patience, 500*time.Millisecond, func() {}).get(t.Context(), "u")
+	_, err := realKeyring(patience, time.Second, func() {}).get(t.Context(), "u")
 	wantProblem(t, err, Locked)
 	if !strings.Contains(err.Error(), "in time") {
 		t.Error(err)
@@ -152,7 +152,7 @@ func TestDesktopUserUnlocks(t *testing.T) {
 // go-keyring waits for the prompt without end, should it ever come to that.
 func TestDesktopGoKeyringHangs(t *testing.T) {
 	d := lockedDesktop(t)
-	k := realKeyring(500*time.Millisecond, 0, nil)
+	k := realKeyring(2*time.Second, 0, nil)
 	k.backend = blind{}
 	for range 10 {
 		_, err := k.get(t.Context(), "u")

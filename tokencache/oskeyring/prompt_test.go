@@ -123,7 +123,7 @@ func TestPromptAnswered(t *testing.T) {
 
 func TestPromptNotAnswered(t *testing.T) {
 	newPuppet(t, func(*puppet) {})
-	_, err := realKeyring(patience, 100*time.Millisecond, func() {}).get(t.Context(), "u")
+	_, err := realKeyring(patience, time.Second, func() {}).get(t.Context(), "u")
 	wantProblem(t, err, Locked)
 	if !strings.Contains(err.Error(), "in time") {
 		t.Error(err)
@@ -143,7 +143,7 @@ func TestPromptOfGoKeyring(t *testing.T) {
 	p := newPuppet(t, func(*puppet) { close(shown) })
 	p.setLocked(false)
 	p.always.Store(true)
-	k := realKeyring(300*time.Millisecond, time.Minute, func() {})
+	k := realKeyring(2*time.Second, time.Minute, func() {})
 	_, err := k.get(t.Context(), "u")
 	wantProblem(t, err, NoAnswer)
 	<-shown

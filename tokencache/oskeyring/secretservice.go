@@ -157,18 +157,16 @@ func (b goKeyring) show(ctx context.Context, conn *dbus.Conn, prompt dbus.Object
 		return b.fail(ctx, Failed, err)
 	}
 	for {
-		select {
-		case s, ok := <-signals:
-			switch {
-			case !ok:
-				return b.fail(ctx, NoBus, dbus.ErrClosed)
-			case s.Name == completed && s.Path == prompt:
-				return nil
-			case s.Name == bus+".NameOwnerChanged":
-				return &Error{NoService, errors.New("the keyring service ended while its prompt was up")}
-			}
-		case <-ctx.Done():
+		s, ok := <-signals // closed with the connection, at the latest when ctx is done
+		switch {
+		case !ok && ctx.Err() != nil:
 			return &Error{Locked, errors.New("nobody answered the prompt in time")}
+		case !ok:
+			return &Error{NoBus, dbus.ErrClosed}
+		case s.Name == completed && s.Path == prompt:
+			return nil
+		case s.Name == bus+".NameOwnerChanged":
+			return &Error{NoService, errors.New("the keyring service ended while its prompt was up")}
 		}
 	}
 }

@@ -200,9 +200,8 @@ func TestDaemonStopped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := realConfig(t.TempDir())
-	c.Timeout = 200 * time.Millisecond
-	items := mustItems(t, c)
+	items := mustItems(t, realConfig(t.TempDir()))
+	items.keyring.timeout = 200 * time.Millisecond
 	if err := syscall.Kill(int(pid), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -221,6 +220,7 @@ func TestDaemonStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitProbe(t, nil)
+	items.keyring.timeout = patience
 	if _, err := items.Save(t.Context(), "a", []byte("one"), ""); err != nil {
 		t.Error(err)
 	}
