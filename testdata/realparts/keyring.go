@@ -3,6 +3,7 @@ package realparts
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -80,8 +81,13 @@ func Keyring(t testing.TB) *SecretService {
 	// when its bus does.
 	busDaemon := s.Command("sh", "-c", `dbus-daemon --config-file="$1" --nofork --nopidfile & read -r _; kill $!; wait`, "sh", config)
 	start(t, busDaemon)
+	// The socket file is there a moment before anybody listens, and a keyring that is
+	// refused then goes on without a bus.
 	await(t, "the session bus", func() error {
-		_, err := os.Stat(bus)
+		conn, err := net.Dial("unix", bus)
+		if err == nil {
+			conn.Close()
+		}
 		return err
 	})
 
