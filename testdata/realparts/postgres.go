@@ -1,0 +1,92 @@
+package realparts
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// A PostgreSQL is a running server with a database of its own, in which the user
+// postgres needs no password.
+type PostgreSQL struct {
+	Server
+	Dir string // where it keeps its data, and its socket
+
+	bin string
+	as  []string // the command that changes to the user postgres, if root runs the test
+}
+
+// StartPostgreSQL starts a server. The settings are those of postgresql.conf, such as
+// "max_connections=500".
+func StartPostgreSQL(t testing.TB, settings ...string) *PostgreSQL {
+	t.Helper()
+	const what = "PostgreSQL (Debian: apt-get install postgresql)"
+	bin, err := postgresPrograms()
+	Require(t, what, err)
+	p := &PostgreSQL{bin: bin}
+	// Not t.TempDir: its path is too long for a socket, and closed to other users.
+	if p.Dir, err = os.MkdirTemp("", "postgresql-"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(p.Dir) })
+	if os.Getuid() == 0 { // The server refuses to run as root.
+		owner, err := user.Lookup("postgres")
+		Require(t, what, err)
+		uid, _ := strconv.Atoi(owner.Uid)
+		gid, _ := strconv.Atoi(owner.Gid)
+		if err := os.Chown(p.Dir, uid, gid); err != nil {
+			t.Fatal(err)
+		}
+		p.as = []string{"setpriv", "--reuid=" + owner.Uid, "--regid=" + owner.Gid, "--clear-groups"}
+	}
+	data := filepath.Join(p.Dir, "data")
+	if out, err := p.program("initdb", "-D", data, "-A", "trust", "-U", "postgres", "-N", "--locale=C", "-E", "UTF8").CombinedOutput(); err != nil {
+		t.Fatalf("initdb: %v\n%s", err, out)
+	}
+	port := freePort(t)
+	p.Server = Server{Port: port, t: t, what: "PostgreSQL",
+		command: func() (string, []string) {
+			args := append(p.as[:len(p.as):len(p.as)], "sh", "-c", untilInput, "sh", filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(port),
+				"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="+p.Dir)
+			for _, s := range settings {
+				args = append(args, "-c", s)
+			}
+			return args[0], args[1:]
+		},
+		ready: func() error { return p.program("pg_isready", "-q", "-h", "127.0.0.1", "-p", strconv.Itoa(port)).Run() },
+	}
+	p.run()
+	return p
+}
+
+// URL is the address of the database, with the parameters given, such as
+// "pool_max_conns=4".
+func (p *PostgreSQL) URL(params ...string) string {
+	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?%s", p.Port, strings.Join(append(params, "sslmode=disable"), "&"))
+}
+
+func (p *PostgreSQL) program(name string, args ...string) *exec.Cmd {
+	args = append(append(p.as[:len(p.as):len(p.as)], filepath.Join(p.bin, name)), args...)
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir = p.Dir
+	return cmd
+}
+
+// postgresPrograms returns the directory of the server's programs, which Debian does
+// not have in the PATH.
+func postgresPrograms() (string, error) {
+	if versions, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb"); len(versions) > 0 {
+		return filepath.Dir(versions[len(versions)-1]), nil
+	}
+	path, err := exec.LookPath("initdb")
+	if err != nil {
+		return "", err
+	}
+	path, err = filepath.EvalSymlinks(path)
+	return filepath.Dir(path), err
+}

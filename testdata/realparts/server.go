@@ -1,0 +1,86 @@
+package realparts
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"os/exec"
+	"testing"
+	"time"
+)
+
+// A Server is a program that listens on a port of 127.0.0.1. A test may stop it and
+// start it again: its port and what it has stored stay. It ends with the test.
+type Server struct {
+	Port int
+
+	t       testing.TB
+	what    string
+	command func() (name string, args []string)
+	ready   func() error
+	log     bytes.Buffer
+
+	cmd   *exec.Cmd // nil while the server is stopped
+	stdin io.WriteCloser
+}
+
+// Until its standard input ends, or brings the name of a signal, the shell keeps the
+// program running. It is the only one to hold the other end of that pipe that matters:
+// the program does not outlive the test process, however that dies.
+const untilInput = `"$@" & read -r signal; kill -s "${signal:-INT}" $!; wait $!`
+
+// Start starts the server and waits until it is ready.
+func (s *Server) Start() {
+	s.t.Helper()
+	name, args := s.command()
+	s.cmd = exec.Command(name, args...)
+	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
+	s.cmd.WaitDelay = time.Second
+	var err error
+	if s.stdin, err = s.cmd.StdinPipe(); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	await(s.t, s.what, s.ready)
+}
+
+// Stop ends the server in the orderly way, and Crash as a failure does.
+func (s *Server) Stop()  { s.end("INT") }
+func (s *Server) Crash() { s.end("QUIT") }
+
+func (s *Server) end(signal string) {
+	if s.cmd == nil {
+		return
+	}
+	io.WriteString(s.stdin, signal+"\n")
+	s.stdin.Close()
+	stuck := time.AfterFunc(10*time.Second, func() { s.cmd.Process.Kill() })
+	defer stuck.Stop()
+	s.cmd.Wait()
+	s.cmd = nil
+}
+
+// run starts the server for the first time, to end with the test.
+func (s *Server) run() {
+	s.t.Helper()
+	s.t.Cleanup(func() {
+		s.end("INT")
+		if s.t.Failed() {
+			s.t.Logf("%s said:\n%s", s.what, s.log.Bytes())
+		}
+	})
+	s.Start()
+}
+
+// freePort returns a port of 127.0.0.1 that nobody listens on.
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}

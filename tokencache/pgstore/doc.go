@@ -1,0 +1,2 @@
+// Package pgstore keeps sealed entries in PostgreSQL.
+package pgstore

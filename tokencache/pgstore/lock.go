@@ -1,0 +1,191 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+const (
+	// grace is how long a process must seem dead, at every look, before others take its
+	// locks: perhaps its connection was cut or the server was restarted, in the middle
+	// of a refresh. It is enough to connect again.
+	grace = 2 * time.Second
+
+	// lookMin and lookMax are the times between two looks at a lock that others hold. A
+	// refresh takes some tens of milliseconds at least.
+	lookMin = 2 * time.Millisecond
+	lookMax = 50 * time.Millisecond
+
+	unlockTimeout = 5 * time.Second
+)
+
+// Lock implements tokencache.Store. It takes no connection of the pool while it waits,
+// and none while the lock is held.
+func (s *Store) Lock(ctx context.Context, name string) (unlock func() error, err error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	// In this process one waits for the lock on behalf of all.
+	leaveGate, err := s.gates.enter(ctx, name)
+	if err != nil {
+		return nil, problem(ctx, "lock", name, err)
+	}
+	leaveSession := s.session.use()
+	turn := s.turns.Add(1)
+	if unsure, err := s.takeLock(ctx, name, turn); err != nil {
+		leaveGate()
+		if unsure {
+			go s.unlockAtLast(name, turn, leaveSession)
+		} else {
+			leaveSession()
+		}
+		return nil, problem(ctx, "lock", name, err)
+	}
+	var once sync.Once
+	return func() (err error) {
+		once.Do(func() { err = s.unlock(name, turn, leaveSession, leaveGate) })
+		return err
+	}, nil
+}
+
+// takeLock waits until the lock is this process's. unsure says that it may be although
+// there is an error.
+func (s *Store) takeLock(ctx context.Context, name string, turn int64) (unsure bool, err error) {
+	var (
+		doubtful, doubts int
+		look             = lookMin
+		dead             int64     // who seems to be dead
+		since, seen      time.Time // when that was first and last seen
+	)
+	for {
+		epoch, err := s.session.wait(ctx, doubtful)
+		if err != nil {
+			return false, err
+		}
+		var mine, doubt bool
+		var holder *int64
+		var holderDead *bool
+		err = s.pool.QueryRow(ctx, s.sql.lock, unprepared, []byte(name), s.session.owner, turn).Scan(&mine, &doubt, &holder, &holderDead)
+		switch {
+		case err != nil:
+			return connectionLost(err), err
+		case mine:
+			return false, nil
+		case doubt:
+			if doubts++; doubts > 3 {
+				return false, fmt.Errorf("%w: the connection of this process, see Config.SessionDSN, does not lead to the server and database of the pool, or is ended again and again", errUnavailable)
+			}
+			doubtful = epoch
+			continue
+		case holderDead == nil || !*holderDead:
+			dead = 0
+		case *holder != dead || time.Since(seen) > grace/4:
+			dead, since = *holder, time.Now()
+		case time.Since(since) >= grace:
+			if _, err := s.pool.Exec(ctx, s.sql.bury, unprepared, dead); err != nil {
+				return false, err
+			}
+			continue
+		}
+		seen = time.Now()
+		select {
+		case <-time.After(look/2 + rand.N(look)):
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+		look = min(look*3/2, lookMax)
+	}
+}
+
+// unlock releases the lock, or sees to it that it is released.
+func (s *Store) unlock(name string, turn int64, leaveSession, leaveGate func()) error {
+	defer leaveGate()
+	ctx, cancel := context.WithTimeout(context.Background(), unlockTimeout)
+	defer cancel()
+	var released bool
+	err := s.do(ctx, "unlock", name, func(again bool) error {
+		done, err := s.pool.Exec(ctx, s.sql.unlock, unprepared, []byte(name), s.session.owner, turn)
+		released = done.RowsAffected() == 1 || again
+		return err
+	})
+	if err != nil {
+		go s.unlockAtLast(name, turn, leaveSession)
+		return fmt.Errorf("%w; trying again until it works", err)
+	}
+	leaveSession()
+	if !released {
+		return fmt.Errorf("pgstore: unlock %q: the lock was lost, because this process was cut off for more than %v", name, grace)
+	}
+	return nil
+}
+
+// unlockAtLast releases the lock, if it was taken, as soon as the server is there: a
+// process that lives must not seem to hold it for ever.
+func (s *Store) unlockAtLast(name string, turn int64, leaveSession func()) {
+	defer leaveSession()
+	// Twice, because a statement that was given up may still be under way.
+	for pause, times := 100*time.Millisecond, 0; times < 2; pause = min(2*pause, unlockTimeout) {
+		select {
+		case <-time.After(pause):
+		case <-s.session.over:
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), unlockTimeout)
+		_, err := s.pool.Exec(ctx, s.sql.unlock, unprepared, []byte(name), s.session.owner, turn)
+		cancel()
+		if err == nil {
+			times++
+			pause = time.Second
+		}
+	}
+}
+
+// gates let one goroutine at a time wait for, and hold, the lock on a name. The zero
+// value is ready to use.
+type gates struct {
+	mu sync.Mutex
+	m  map[string]*gate
+}
+
+type gate struct {
+	turn  chan struct{}
+	users int
+}
+
+func (g *gates) enter(ctx context.Context, name string) (leave func(), err error) {
+	g.mu.Lock()
+	if g.m == nil {
+		g.m = make(map[string]*gate)
+	}
+	here := g.m[name]
+	if here == nil {
+		here = &gate{turn: make(chan struct{}, 1)}
+		g.m[name] = here
+	}
+	here.users++
+	g.mu.Unlock()
+
+	forget := func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if here.users--; here.users == 0 {
+			delete(g.m, name)
+		}
+	}
+	if ctx.Err() == nil {
+		select {
+		case here.turn <- struct{}{}:
+			return func() { <-here.turn; forget() }, nil
+		case <-ctx.Done():
+		}
+	}
+	forget()
+	return nil, ctx.Err()
+}
+
+var _ tokencache.Store = (*Store)(nil)

@@ -1,0 +1,192 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+var tableName = regexp.MustCompile(`^([a-z_][a-z0-9_]{0,55}\.)?[a-z_][a-z0-9_]{0,55}$`)
+
+// The tables. Sealed data does not compress. Room on each page lets most updates stay
+// on it and leave the index alone, which is why there is no index on saved either.
+const schema = `
+CREATE TABLE IF NOT EXISTS {entries} (
+	name    bytea PRIMARY KEY CHECK (octet_length(name) BETWEEN 1 AND 128),
+	version bigint NOT NULL,
+	saved   timestamptz NOT NULL,
+	data    bytea NOT NULL
+) WITH (fillfactor = 50, toast_tuple_target = 4080, autovacuum_vacuum_scale_factor = 0.05);
+ALTER TABLE {entries} ALTER COLUMN data SET STORAGE EXTERNAL;
+CREATE TABLE IF NOT EXISTS {locks} (
+	name  bytea PRIMARY KEY,
+	owner bigint NOT NULL,
+	turn  bigint NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+`
+
+// What is saved survives a crash of the server also where the default is that it need
+// not. Stronger settings stay: those that wait for replicas.
+const durable = `(SELECT set_config('synchronous_commit',
+	CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)) IS NOT NULL`
+
+// Locks need not be on the disk for themselves. What is done under one is in the log
+// behind it, so once that is durable the lock is too.
+const notDurable = `(SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL`
+
+// A process is alive while it holds the advisory lock on its own number, and dead if
+// anybody else can have it.
+type statements struct {
+	entries, locks, create                string
+	load, version, insert, update, delete string
+	list, purge, preflight                string
+	lock, unlock, bury                    string
+}
+
+func newStatements(table string) statements {
+	ident := pgx.Identifier(strings.Split(table, "."))
+	locks := append(pgx.Identifier(nil), ident...)
+	locks[len(locks)-1] += "_locks"
+	replace := strings.NewReplacer("{entries}", ident.Sanitize(), "{locks}", locks.Sanitize(),
+		"{durable}", durable, "{not durable}", notDurable).Replace
+	return statements{
+		entries: ident.Sanitize(),
+		locks:   locks.Sanitize(),
+		create:  replace(schema),
+
+		load:    replace(`SELECT data, version FROM {entries} WHERE name = $1`),
+		version: replace(`SELECT version FROM {entries} WHERE name = $1`),
+		insert: replace(`INSERT INTO {entries} (name, data, version, saved)
+			SELECT $1, $2, $3, now() WHERE {durable} ON CONFLICT DO NOTHING`),
+		update: replace(`UPDATE {entries} SET data = $2, version = $3, saved = now()
+			WHERE name = $1 AND version = $4 AND {durable}`),
+		delete: replace(`WITH gone AS (DELETE FROM {entries} WHERE name = $1 AND version = $2 AND {durable} RETURNING 1)
+			SELECT EXISTS (SELECT FROM gone), EXISTS (SELECT FROM {entries} WHERE name = $1)`),
+
+		list: replace(`SELECT name FROM {entries} WHERE name > $1 ORDER BY name LIMIT $2`),
+		purge: replace(`WITH page AS (SELECT name FROM {entries} WHERE name > $1 ORDER BY name LIMIT $2),
+			gone AS (DELETE FROM {entries} USING page WHERE {entries}.name = page.name AND saved < $3 RETURNING 1)
+			SELECT (SELECT name FROM page ORDER BY name DESC LIMIT 1), (SELECT count(*) FROM gone)`),
+		preflight: `SELECT current_setting('transaction_read_only')::bool,
+			has_table_privilege($1, 'INSERT') AND has_table_privilege($1, 'UPDATE') AND has_table_privilege($2, 'INSERT')`,
+
+		// Takes the lock if this process is alive, and nobody has the lock or it is left over
+		// from an earlier turn of this process whose unlock was lost. Returns whether it worked; whether the process is dead;
+		// else who holds the lock, and whether that process is dead.
+		lock: replace(`WITH won AS (
+				INSERT INTO {locks} (name, owner, turn)
+				SELECT $1, $2, $3 WHERE NOT pg_try_advisory_xact_lock_shared($2) AND {not durable}
+				ON CONFLICT (name) DO UPDATE SET turn = excluded.turn WHERE {locks}.owner = excluded.owner AND {locks}.turn < excluded.turn
+				RETURNING 1)
+			SELECT EXISTS (SELECT FROM won), pg_try_advisory_xact_lock_shared($2), holder.owner, holder.dead
+			FROM (SELECT) one LEFT JOIN (
+				SELECT owner, pg_try_advisory_xact_lock_shared(owner) AS dead FROM {locks} WHERE name = $1) holder ON true`),
+		unlock: replace(`DELETE FROM {locks} WHERE name = $1 AND owner = $2 AND turn = $3 AND {not durable}`),
+		bury:   replace(`DELETE FROM {locks} WHERE owner = $1 AND pg_try_advisory_xact_lock_shared($1) AND {not durable}`),
+	}
+}
+
+// migrationLock is the advisory lock that one process at a time holds to migrate.
+const migrationLock = 0x7374_6179_6175_7468
+
+// Migrate creates the tables that are not there yet. It changes nothing if all are,
+// and then needs no right to create any. Many processes may call it at the same time.
+func (s *Store) Migrate(ctx context.Context) error {
+	return s.do(ctx, "migrate", "", func(bool) error {
+		var there bool
+		err := s.pool.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL`,
+			unprepared, s.sql.entries, s.sql.locks).Scan(&there)
+		if err != nil || there {
+			return err
+		}
+		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, unprepared, int64(migrationLock)); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, s.sql.create, pgx.QueryExecModeSimpleProtocol)
+			return err
+		})
+	})
+}
+
+// page is how many names are read at a time.
+const page = 1000
+
+// List implements tokencache.Lister.
+func (s *Store) List(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for after := []byte{}; ; {
+			var names [][]byte
+			err := s.do(ctx, "list", "", func(bool) error {
+				rows, err := s.pool.Query(ctx, s.sql.list, unprepared, after, page)
+				if err == nil {
+					names, err = pgx.CollectRows(rows, pgx.RowTo[[]byte])
+				}
+				return err
+			})
+			if err != nil {
+				yield("", err)
+				return
+			}
+			for _, name := range names {
+				if !yield(string(name), nil) {
+					return
+				}
+			}
+			if len(names) < page {
+				return
+			}
+			after = names[len(names)-1]
+		}
+	}
+}
+
+// Purge deletes the entries that were last saved before the given time, by the clock
+// of the server, and returns how many there were. A login that is in use is saved
+// whenever its token is refreshed, so what is older than the provider's refresh
+// tokens live is of no use to anybody.
+func (s *Store) Purge(ctx context.Context, before time.Time) (purged int, err error) {
+	for after := []byte{}; after != nil; {
+		err := s.do(ctx, "purge", "", func(bool) error {
+			var n int
+			var last []byte
+			err := s.pool.QueryRow(ctx, s.sql.purge, unprepared, after, page, before).Scan(&last, &n)
+			if err == nil {
+				after, purged = last, purged+n
+			}
+			return err
+		})
+		if err != nil {
+			return purged, err
+		}
+	}
+	return purged, nil
+}
+
+// Preflight implements tokencache.Preflighter. It tells that the server is a replica
+// or read-only, or that the tables or rights are missing. That the disk is full shows
+// only when something is written.
+func (s *Store) Preflight(ctx context.Context, name string, size int) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	return s.do(ctx, "preflight", name, func(bool) error {
+		var readOnly, allowed bool
+		err := s.pool.QueryRow(ctx, s.sql.preflight, unprepared, s.sql.entries, s.sql.locks).Scan(&readOnly, &allowed)
+		switch {
+		case err != nil:
+			return err
+		case readOnly:
+			return errReadOnly
+		case !allowed:
+			return fmt.Errorf("%w: the role may not write to the tables: grant it SELECT, INSERT, UPDATE and DELETE on %s and %s",
+				errUnavailable, s.sql.entries, s.sql.locks)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,47 @@
+package pgstore_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stayauth/stayauth/testdata/realparts"
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/pgstore"
+	"github.com/stayauth/stayauth/tokencache/storetest"
+)
+
+func TestMain(m *testing.M) {
+	storetest.Child(open)
+	os.Exit(m.Run())
+}
+
+func TestStore(t *testing.T) {
+	server := realparts.StartPostgreSQL(t)
+	storetest.RunShared(t, func(t *testing.T) string { return newTable(t, server.URL("pool_max_conns=4")) }, open, storetest.Increments(2000))
+}
+
+// open opens the store that "DSN|table" names.
+func open(arg string) (tokencache.Store, error) {
+	dsn, table, _ := strings.Cut(arg, "|")
+	return pgstore.Open(pgstore.Config{DSN: dsn, Table: table})
+}
+
+var tables atomic.Int32
+
+// newTable returns how to open a new, empty store.
+func newTable(t *testing.T, dsn string) (arg string) {
+	t.Helper()
+	table := fmt.Sprintf("test_%d", tables.Add(1))
+	s, err := pgstore.Open(pgstore.Config{DSN: dsn, Table: table})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return dsn + "|" + table
+}
