@@ -90,3 +90,34 @@ func postgresPrograms() (string, error) {
 	path, err = filepath.EvalSymlinks(path)
 	return filepath.Dir(path), err
 }
+
+// StartPgBouncer starts a connection pooler in front of the server, in transaction
+// mode: each transaction may get another connection. It returns the pooler's URL.
+func (p *PostgreSQL) StartPgBouncer(t testing.TB) (url string) {
+	t.Helper()
+	bouncer, err := exec.LookPath("pgbouncer")
+	Require(t, "PgBouncer (Debian: apt-get install pgbouncer)", err)
+	port := freePort(t)
+	config := filepath.Join(p.Dir, "pgbouncer.ini")
+	if err := os.WriteFile(config, fmt.Appendf(nil, `[databases]
+postgres = host=127.0.0.1 port=%d user=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = %d
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 5
+`, p.Port, port), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{Port: port, t: t, what: "PgBouncer",
+		command: func() (string, []string) {
+			args := append(p.as[:len(p.as):len(p.as)], "sh", "-c", untilInput, "sh", bouncer, config)
+			return args[0], args[1:]
+		},
+		ready: func() error { return dial(port) },
+	}
+	s.run()
+	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port)
+}

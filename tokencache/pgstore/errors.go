@@ -23,7 +23,7 @@ var remedies = map[string]string{
 	"28000": "the server refuses the role: check user and sslmode of the DSN, and pg_hba.conf",
 	"28P01": "the server refuses the password",
 	"3D000": "there is no such database",
-	"3F000": "there is no such schema: create it",
+	"3F000": "the schema of the tables is missing: create it",
 	"42P01": "a table is missing: call Migrate",
 	"42501": "the role lacks a right: grant it SELECT, INSERT, UPDATE and DELETE on the tables",
 	"53100": "the disk of the server is full",

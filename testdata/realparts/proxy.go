@@ -1,0 +1,102 @@
+package realparts
+
+import (
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"testing"
+)
+
+// A Proxy passes TCP connections on to a port of 127.0.0.1, until it is told to
+// cut them.
+type Proxy struct {
+	Port int
+
+	target string
+	mu     sync.Mutex
+	down   bool
+	conns  map[net.Conn]bool
+}
+
+// StartProxy starts a proxy that ends with the test.
+func StartProxy(t testing.TB, target int) *Proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{Port: l.Addr().(*net.TCPAddr).Port, target: net.JoinHostPort("127.0.0.1", strconv.Itoa(target)), conns: map[net.Conn]bool{}}
+	var work sync.WaitGroup
+	work.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			work.Go(func() { p.pass(conn) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		p.Down()
+		work.Wait()
+	})
+	return p
+}
+
+// Cut ends all connections. New ones are welcome.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for conn := range p.conns {
+		conn.Close()
+	}
+}
+
+// Down ends all connections, and new ones as soon as they come, until Up.
+func (p *Proxy) Down() {
+	p.mu.Lock()
+	p.down = true
+	p.mu.Unlock()
+	p.Cut()
+}
+
+// Up ends Down.
+func (p *Proxy) Up() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.down = false
+}
+
+func (p *Proxy) pass(client net.Conn) {
+	defer client.Close()
+	if !p.enter(client) {
+		return
+	}
+	defer p.leave(client)
+	server, err := net.Dial("tcp", p.target)
+	if err != nil {
+		return
+	}
+	var both sync.WaitGroup
+	both.Go(func() { io.Copy(server, client); server.Close() })
+	both.Go(func() { io.Copy(client, server); client.Close() })
+	both.Wait()
+}
+
+func (p *Proxy) enter(conn net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.down {
+		return false
+	}
+	p.conns[conn] = true
+	return true
+}
+
+func (p *Proxy) leave(conn net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, conn)
+}

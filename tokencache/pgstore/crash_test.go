@@ -1,0 +1,217 @@
+package pgstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stayauth/stayauth/testdata/realparts"
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// outage is longer than it takes others to bury a process that seems to be dead.
+const outage = 4 * time.Second
+
+// Whatever happens to its connections, a process that lives and comes back soon keeps
+// its locks: it may be in the middle of a refresh.
+func TestLockOutlastsConnections(t *testing.T) {
+	t.Parallel()
+	server := realparts.StartPostgreSQL(t, "restart_after_crash=on")
+	proxy := realparts.StartProxy(t, server.Port)
+	direct := newTable(t, server.URL())
+	holder, waiter := mustOpen(t, through(proxy, direct)), mustOpen(t, direct)
+	for what, happens := range map[string]func(){
+		"connections are cut": proxy.Cut,
+		"cut again and again": func() {
+			for range 20 {
+				proxy.Cut()
+				time.Sleep(20 * time.Millisecond)
+			}
+		},
+		"server restarts": func() { server.Stop(); server.Start() },
+		"server crashes":  func() { server.Crash(); server.Start() },
+	} {
+		t.Run(what, func(t *testing.T) {
+			unlock := mustLock(t, holder, what)
+			// Somebody who waits all along, and so would notice first.
+			got := make(chan func() error, 1)
+			go func() {
+				for t.Context().Err() == nil {
+					if unlock, err := waiter.Lock(t.Context(), what); err == nil {
+						got <- unlock
+						return
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+			}()
+			v := mustSave(t, holder, what, "journal", "")
+			happens()
+			select {
+			case <-got:
+				t.Fatal("somebody else got the lock")
+			case <-time.After(outage):
+			}
+			mustSave(t, holder, what, "new token", v)
+			if err := unlock(); err != nil {
+				t.Fatal(err)
+			}
+			if err := (<-got)(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// Who is cut off for long loses the lock, and notices; the others get on.
+func TestLockOfOneCutOff(t *testing.T) {
+	t.Parallel()
+	server := realparts.StartPostgreSQL(t)
+	proxy := realparts.StartProxy(t, server.Port)
+	direct := newTable(t, server.URL())
+	lost, other := mustOpen(t, through(proxy, direct)), mustOpen(t, direct)
+	unlock := mustLock(t, lost, "a")
+	v := mustSave(t, lost, "a", "journal", "")
+	proxy.Down()
+	unlockOther := mustLock(t, other, "a")
+	mustSave(t, other, "a", "theirs", v)
+	proxy.Up()
+	if _, err := lost.Save(t.Context(), "a", []byte("late"), v); !errors.Is(err, tokencache.ErrConflict) {
+		t.Errorf("the late save: %v, want ErrConflict", err)
+	}
+	if err := unlock(); err == nil || !strings.Contains(err.Error(), "the lock was lost") {
+		t.Errorf("unlock of a lock that was lost: %v", err)
+	}
+	if err := unlockOther(); err != nil {
+		t.Error(err)
+	}
+	if data, _, err := lost.Load(t.Context(), "a"); string(data) != "theirs" {
+		t.Errorf("loaded %q, %v", data, err)
+	}
+}
+
+// An unlock that cannot reach the server is made up for.
+func TestUnlockDuringOutage(t *testing.T) {
+	t.Parallel()
+	server := realparts.StartPostgreSQL(t)
+	proxy := realparts.StartProxy(t, server.Port)
+	direct := newTable(t, server.URL())
+	holder, other := mustOpen(t, through(proxy, direct)), mustOpen(t, direct)
+	for _, name := range []string{"a", "b"} {
+		unlock := mustLock(t, holder, name)
+		proxy.Down()
+		if err := unlock(); !errors.Is(err, tokencache.ErrUnavailable) {
+			t.Errorf("unlock without a server: %v", err)
+		}
+		proxy.Up()
+		if name == "a" { // In the same process the next may be faster than that.
+			mustLock(t, holder, name)()
+		}
+		mustLock(t, other, name)()
+	}
+}
+
+// A paused process keeps its lock. If its connections are ended, it loses the lock, and
+// what it saves late is refused.
+func TestPausedProcess(t *testing.T) {
+	t.Parallel()
+	server := realparts.StartPostgreSQL(t)
+	arg := newTable(t, server.URL("application_name=paused"))
+	other := mustOpen(t, strings.Replace(arg, "paused", "other", 1))
+	mustSave(t, other, "a", "old", "")
+	holder := startHolder(t, arg)
+	holder.pause()
+
+	ctx, cancel := context.WithTimeout(t.Context(), outage)
+	defer cancel()
+	if _, err := other.Lock(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("the lock of a paused process: %v", err)
+	}
+	query(t, server, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'paused'`)
+	unlock := mustLock(t, other, "a")
+	_, v, err := other.Load(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustSave(t, other, "a", "theirs", v)
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if said := holder.resumeAndSave(); !strings.Contains(said, tokencache.ErrConflict.Error()) {
+		t.Errorf("the late save said %q", said)
+	}
+	if data, _, err := other.Load(t.Context(), "a"); string(data) != "theirs" {
+		t.Errorf("loaded %q, %v", data, err)
+	}
+}
+
+// A Save that succeeds is on the disk, even if the server's default is that it need not.
+func TestSaveIsDurable(t *testing.T) {
+	t.Parallel()
+	server := realparts.StartPostgreSQL(t, "synchronous_commit=off", "wal_writer_delay=10s")
+	s := mustOpen(t, newTable(t, server.URL()))
+	for round := range 5 {
+		var want []string
+		for i := range 10 {
+			name := fmt.Sprintf("%d %d", round, i)
+			mustLock(t, s, name)()
+			mustSave(t, s, name, name, "")
+			want = append(want, name)
+		}
+		server.Crash()
+		server.Start()
+		for _, name := range want {
+			if data, _, err := s.Load(t.Context(), name); err != nil || string(data) != name {
+				t.Errorf("after the crash: %q, %v", data, err)
+			}
+		}
+	}
+}
+
+// Locks take no connection while they are held or waited for.
+func TestManyLocksOneConnection(t *testing.T) {
+	t.Parallel()
+	server := realparts.StartPostgreSQL(t, "max_connections=10")
+	arg := newTable(t, server.URL("pool_max_conns=1"))
+	a, b := mustOpen(t, arg), mustOpen(t, arg)
+	const many = 50
+	var unlocks []func() error
+	for i := range many {
+		unlocks = append(unlocks, mustLock(t, a, fmt.Sprint(i)))
+	}
+	turns := make(chan error, 2*many)
+	for i := range 2 * many {
+		go func() {
+			unlock, err := []tokencache.Store{a, b}[i%2].Lock(t.Context(), fmt.Sprint(i/2))
+			if err == nil {
+				err = unlock()
+			}
+			turns <- err
+		}()
+	}
+	for i := range many {
+		mustSave(t, a, fmt.Sprint(i), "x", "")
+		if err := unlocks[i](); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 * many {
+		if err := <-turns; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// through returns arg with the port of the proxy.
+func through(proxy *realparts.Proxy, arg string) string {
+	dsn, table, _ := strings.Cut(arg, "|")
+	u, err := url.Parse(dsn)
+	if err != nil {
+		panic(err)
+	}
+	u.Host = fmt.Sprintf("127.0.0.1:%d", proxy.Port)
+	return u.String() + "|" + table
+}
