@@ -15,9 +15,7 @@ import (
 )
 
 // Replicas start at the same time, and each of them migrates.
-func TestMigrateConcurrently(t *testing.T) {
-	t.Parallel()
-	server := realparts.StartPostgreSQL(t)
+func migrateConcurrently(t *testing.T, server *realparts.PostgreSQL) {
 	query(t, server, `CREATE SCHEMA app; CREATE ROLE weak LOGIN; GRANT USAGE ON SCHEMA app TO weak;
 		ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO weak`)
 	var wg sync.WaitGroup
@@ -44,9 +42,7 @@ func TestMigrateConcurrently(t *testing.T) {
 	}
 }
 
-func TestPurge(t *testing.T) {
-	t.Parallel()
-	server := realparts.StartPostgreSQL(t)
+func purge(t *testing.T, server *realparts.PostgreSQL) {
 	arg := newTable(t, server.URL())
 	_, table, _ := strings.Cut(arg, "|")
 	s := mustOpen(t, arg)
@@ -68,9 +64,7 @@ func TestPurge(t *testing.T) {
 
 // Behind PgBouncer everything works, as long as the session is told the way to the
 // server itself.
-func TestPgBouncer(t *testing.T) {
-	t.Parallel()
-	server := realparts.StartPostgreSQL(t)
+func pgBouncer(t *testing.T, server *realparts.PostgreSQL) {
 	bouncer := server.StartPgBouncer(t)
 	storetest.Run(t, func(t *testing.T) tokencache.Store {
 		_, table, _ := strings.Cut(newTable(t, bouncer), "|")
@@ -105,9 +99,7 @@ func TestPgBouncer(t *testing.T) {
 }
 
 // A pool that the program has serves as well, and stays open.
-func TestPoolOfTheProgram(t *testing.T) {
-	t.Parallel()
-	server := realparts.StartPostgreSQL(t)
+func poolOfTheProgram(t *testing.T, server *realparts.PostgreSQL) {
 	pool, err := pgxpool.New(t.Context(), server.URL())
 	if err != nil {
 		t.Fatal(err)

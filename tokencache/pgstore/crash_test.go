@@ -67,9 +67,7 @@ func TestLockOutlastsConnections(t *testing.T) {
 }
 
 // Who is cut off for long loses the lock, and notices; the others get on.
-func TestLockOfOneCutOff(t *testing.T) {
-	t.Parallel()
-	server := realparts.StartPostgreSQL(t)
+func lockOfOneCutOff(t *testing.T, server *realparts.PostgreSQL) {
 	proxy := realparts.StartProxy(t, server.Port)
 	direct := newTable(t, server.URL())
 	lost, other := mustOpen(t, through(proxy, direct)), mustOpen(t, direct)
@@ -94,9 +92,7 @@ func TestLockOfOneCutOff(t *testing.T) {
 }
 
 // An unlock that cannot reach the server is made up for.
-func TestUnlockDuringOutage(t *testing.T) {
-	t.Parallel()
-	server := realparts.StartPostgreSQL(t)
+func unlockDuringOutage(t *testing.T, server *realparts.PostgreSQL) {
 	proxy := realparts.StartProxy(t, server.Port)
 	direct := newTable(t, server.URL())
 	holder, other := mustOpen(t, through(proxy, direct)), mustOpen(t, direct)
@@ -116,9 +112,7 @@ func TestUnlockDuringOutage(t *testing.T) {
 
 // A paused process keeps its lock. If its connections are ended, it loses the lock, and
 // what it saves late is refused.
-func TestPausedProcess(t *testing.T) {
-	t.Parallel()
-	server := realparts.StartPostgreSQL(t)
+func pausedProcess(t *testing.T, server *realparts.PostgreSQL) {
 	arg := newTable(t, server.URL("application_name=paused"))
 	other := mustOpen(t, strings.Replace(arg, "paused", "other", 1))
 	mustSave(t, other, "a", "old", "")
@@ -172,9 +166,7 @@ func TestSaveIsDurable(t *testing.T) {
 }
 
 // Locks take no connection while they are held or waited for.
-func TestManyLocksOneConnection(t *testing.T) {
-	t.Parallel()
-	server := realparts.StartPostgreSQL(t, "max_connections=10")
+func manyLocksOneConnection(t *testing.T, server *realparts.PostgreSQL) {
 	arg := newTable(t, server.URL("pool_max_conns=1"))
 	a, b := mustOpen(t, arg), mustOpen(t, arg)
 	const many = 50

@@ -170,9 +170,7 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-func TestWrongSealingKey(t *testing.T) {
-	t.Parallel()
-	server := realparts.StartPostgreSQL(t)
+func wrongSealingKey(t *testing.T, server *realparts.PostgreSQL) {
 	s := mustOpen(t, newTable(t, server.URL()))
 	key := tokencache.Key{Issuer: "https://issuer.test", ClientID: "app", Account: "someone"}
 	caches := make([]*tokencache.Cache, 2)

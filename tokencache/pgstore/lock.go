@@ -6,15 +6,13 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
-
-	"github.com/stayauth/stayauth/tokencache"
 )
 
 const (
 	// grace is how long a process must seem dead, at every look, before others take its
 	// locks: perhaps its connection was cut or the server was restarted, in the middle
 	// of a refresh. It is enough to connect again.
-	grace = 2 * time.Second
+	grace = 3 * time.Second
 
 	// lookMin and lookMax are the times between two looks at a lock that others hold. A
 	// refresh takes some tens of milliseconds at least.
@@ -31,7 +29,7 @@ func (s *Store) Lock(ctx context.Context, name string) (unlock func() error, err
 		return nil, err
 	}
 	// In this process one waits for the lock on behalf of all.
-	leaveGate, err := s.gates.enter(ctx, name)
+	leaveGate, err := s.gates.Enter(ctx, name)
 	if err != nil {
 		return nil, problem(ctx, "lock", name, err)
 	}
@@ -144,48 +142,3 @@ func (s *Store) unlockAtLast(name string, turn int64, leaveSession func()) {
 		}
 	}
 }
-
-// gates let one goroutine at a time wait for, and hold, the lock on a name. The zero
-// value is ready to use.
-type gates struct {
-	mu sync.Mutex
-	m  map[string]*gate
-}
-
-type gate struct {
-	turn  chan struct{}
-	users int
-}
-
-func (g *gates) enter(ctx context.Context, name string) (leave func(), err error) {
-	g.mu.Lock()
-	if g.m == nil {
-		g.m = make(map[string]*gate)
-	}
-	here := g.m[name]
-	if here == nil {
-		here = &gate{turn: make(chan struct{}, 1)}
-		g.m[name] = here
-	}
-	here.users++
-	g.mu.Unlock()
-
-	forget := func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		if here.users--; here.users == 0 {
-			delete(g.m, name)
-		}
-	}
-	if ctx.Err() == nil {
-		select {
-		case here.turn <- struct{}{}:
-			return func() { <-here.turn; forget() }, nil
-		case <-ctx.Done():
-		}
-	}
-	forget()
-	return nil, ctx.Err()
-}
-
-var _ tokencache.Store = (*Store)(nil)

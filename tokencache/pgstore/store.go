@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/internal/gate"
 )
 
 // A Config says which database a Store uses, and how.
@@ -44,7 +45,7 @@ type Store struct {
 	pool    *pgxpool.Pool
 	ownPool bool
 	sql     statements
-	gates   gates
+	gates   gate.Gates
 	session *session
 	turns   atomic.Int64 // counts the locks of this process
 }

@@ -22,9 +22,31 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// These tests share a server, because they leave it as it is.
 func TestStore(t *testing.T) {
-	server := realparts.StartPostgreSQL(t)
-	storetest.RunShared(t, func(t *testing.T) string { return newTable(t, server.URL("pool_max_conns=4")) }, open, storetest.Increments(2000))
+	server := realparts.StartPostgreSQL(t, "max_connections=500")
+	for name, test := range map[string]func(t *testing.T, server *realparts.PostgreSQL){
+		"contract":                      contract,
+		"lock of one cut off":           lockOfOneCutOff,
+		"unlock during an outage":       unlockDuringOutage,
+		"paused process":                pausedProcess,
+		"many locks, one connection":    manyLocksOneConnection,
+		"wrong sealing key":             wrongSealingKey,
+		"concurrent migration":          migrateConcurrently,
+		"purge":                         purge,
+		"PgBouncer in transaction mode": pgBouncer,
+		"pool of the program":           poolOfTheProgram,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, server)
+		})
+	}
+}
+
+func contract(t *testing.T, server *realparts.PostgreSQL) {
+	dsn := server.URL("pool_max_conns=4")
+	storetest.RunShared(t, func(t *testing.T) string { return newTable(t, dsn) }, open, storetest.Increments(1000))
 }
 
 // open opens the store that "DSN|table" names.
