@@ -16,7 +16,7 @@
 // request: copy the request, clone its header, and add a value that is there already.
 //
 // oauth2 is golang.org/x/oauth2: Transport with ReuseTokenSource. google is
-// cloud.google.com/go/auth: the middleware of httptransport with a cached token
+// cloud.google.com/go/auth (v0.16.5): the middleware of httptransport with a cached token
 // provider. azcore is BearerTokenPolicy in the shortest pipeline that
 // runtime.NewPipeline makes, which also logs, traces, retries and reads the response.
 package bench

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -28,20 +27,40 @@ type Logins struct {
 	// all, Busy among a thousand of them, and Request a whole request in the name of any.
 	Any, Busy, Request [][]float64
 
+	// Cold is a look at a login in one of coldPools pools of Numbers[0] logins each. Like
+	// a large pool they are too large for the processor's caches, so the difference is
+	// what the number of logins in a pool costs, and not what memory costs.
+	Cold []float64
+
 	Load []time.Duration // reading a login from sealed files, for each run
 }
 
 // MeasureLogins fills pools with logins. The lookups take turns.
-func MeasureLogins(ctx context.Context, runs int, numbers ...int) (*Logins, error) {
+func MeasureLogins(ctx context.Context, runs, coldPools int, numbers ...int) (*Logins, error) {
 	l := &Logins{Numbers: numbers}
+	var cold []login
+	for range coldPools {
+		p, err := fill(ctx, numbers[0])
+		if err != nil {
+			return nil, err
+		}
+		for _, account := range p.accounts {
+			cold = append(cold, login{p.pool, account})
+		}
+	}
+	rand.Shuffle(len(cold), func(i, j int) { cold[i], cold[j] = cold[j], cold[i] })
+	for i := range cold { // in the order of use, so that names cost nothing
+		cold[i].account = strings.Clone(cold[i].account)
+	}
 	pools := make([]*filled, len(numbers))
 	for i, n := range numbers {
+		before := heap()
 		p, err := fill(ctx, n)
 		if err != nil {
 			return nil, err
 		}
 		pools[i] = p
-		l.Bytes = append(l.Bytes, p.bytes)
+		l.Bytes = append(l.Bytes, (heap()-before)/n-p.other)
 	}
 	l.Any, l.Busy, l.Request = make([][]float64, len(numbers)), make([][]float64, len(numbers)), make([][]float64, len(numbers))
 	for range runs {
@@ -55,13 +74,20 @@ func MeasureLogins(ctx context.Context, runs int, numbers ...int) (*Logins, erro
 				{1000, p.look, &l.Busy[i]},
 				{len(p.accounts), p.request, &l.Request[i]},
 			} {
-				ns, err := p.time(min(kind.among, len(p.accounts)), kind.look)
+				among := min(kind.among, len(p.accounts))
+				from := rand.N(len(p.accounts) - among + 1)
+				ns, err := timed(func(i int) error { return kind.look(p.accounts[from+i%among]) })
 				if err != nil {
 					return nil, err
 				}
 				*kind.times = append(*kind.times, ns)
 			}
 		}
+		ns, err := timed(func(i int) error { return cold[i%len(cold)].look() })
+		if err != nil {
+			return nil, err
+		}
+		l.Cold = append(l.Cold, ns)
 		d, err := firstToken(ctx)
 		if err != nil {
 			return nil, err
@@ -71,17 +97,29 @@ func MeasureLogins(ctx context.Context, runs int, numbers ...int) (*Logins, erro
 	return l, nil
 }
 
+// A login is one of a pool.
+type login struct {
+	pool    *transport.Pool
+	account string
+}
+
+// look finds the login and its token.
+func (l login) look() error {
+	_, err := l.pool.Source(l.account).Token(context.Background())
+	return err
+}
+
 // A filled pool has every login in memory.
 type filled struct {
 	pool     *transport.Pool
 	rt       http.RoundTripper
 	req      *http.Request
 	accounts []string
-	bytes    int
+	other    int // bytes of each login's tokens, and of its name here
 }
 
 func fill(ctx context.Context, n int) (*filled, error) {
-	f := &filled{req: newRequest(http.MethodGet), accounts: make([]string, n)}
+	f := &filled{req: newRequest(http.MethodGet), accounts: make([]string, n), other: 2*tokenSize + 16 + 16}
 	cache, err := tokencache.New(new(nowhere), nil)
 	if err != nil {
 		return nil, err
@@ -94,19 +132,15 @@ func fill(ctx context.Context, n int) (*filled, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i := range f.accounts {
-		f.accounts[i] = fmt.Sprintf("account-%08d", i)
+	for i, at := range rand.Perm(n) {
+		f.accounts[i] = fmt.Sprintf("account-%08d", at) // 16 bytes
 	}
-	before := heap()
-	for _, account := range f.accounts {
-		if _, err := f.pool.Source(account).Token(ctx); err != nil {
+	// Filled in another order than they will be looked for, so that no two that are
+	// looked for in turn lie side by side.
+	for _, i := range rand.Perm(n) {
+		if _, err := f.pool.Source(f.accounts[i]).Token(ctx); err != nil {
 			return nil, err
 		}
-	}
-	f.bytes = (heap()-before)/n - 2*tokenSize
-	rand.Shuffle(n, func(i, j int) { f.accounts[i], f.accounts[j] = f.accounts[j], f.accounts[i] })
-	for i, account := range f.accounts { // in the order of use, so that names cost nothing
-		f.accounts[i] = strings.Clone(account)
 	}
 	return f, nil
 }
@@ -120,27 +154,21 @@ func heap() int {
 }
 
 // look finds a login and its token.
-func (f *filled) look(account string) error {
-	_, err := f.pool.Source(account).Token(context.Background())
-	return err
-}
+func (f *filled) look(account string) error { return login{f.pool, account}.look() }
 
 // request sends a request in the name of the account.
 func (f *filled) request(account string) error {
 	return call(f.rt, f.req.WithContext(transport.WithAccount(context.Background(), account)))
 }
 
-// time returns what a look at one of so many accounts takes, in nanoseconds: the
-// median of short parts.
-func (f *filled) time(among int, look func(string) error) (float64, error) {
+// timed returns what a look takes, in nanoseconds: the median of short parts.
+func timed(look func(i int) error) (float64, error) {
 	const part = 200
 	var parts []float64
-	at := rand.N(len(f.accounts) - among + 1)
-	accounts := f.accounts[at : at+among]
 	for n := 0; n < 100_000; n += part {
 		begun := time.Now()
 		for i := range part {
-			if err := look(accounts[(n+i)%len(accounts)]); err != nil {
+			if err := look(n + i); err != nil {
 				return 0, err
 			}
 		}
@@ -186,7 +214,7 @@ func firstToken(ctx context.Context) (time.Duration, error) {
 
 func poolSource(cache *tokencache.Cache) transport.SourceConfig {
 	return transport.SourceConfig{
-		Cache: cache, Refresher: tokens{}, Logger: slog.New(slog.DiscardHandler),
+		Cache: cache, Refresher: tokens{}, Logger: quiet,
 		Key: tokencache.Key{Issuer: "https://auth.example.com", ClientID: "client"},
 	}
 }
@@ -232,6 +260,9 @@ func (l *Logins) WriteTable(w io.Writer) {
 			Median(l.Any[i]), Median(ratios(l.Any[i], l.Any[0])), Median(l.Busy[i]), Median(ratios(l.Busy[i], l.Busy[0])),
 			Median(l.Request[i]), Median(ratios(l.Request[i], l.Request[0])))
 	}
+	last := len(l.Numbers) - 1
+	fmt.Fprintf(w, "\nLooking up any of %d in one pool takes %.2f times as long as looking up one in many pools of %d, which lie in memory as widely: %.0f ns.\n",
+		l.Numbers[last], Median(ratios(l.Any[last], l.Cold)), l.Numbers[0], Median(l.Cold))
 	fmt.Fprintf(w, "\nA first token, read from a sealed file: %.2f ms.\n", milliseconds(Median(l.Load)))
 }
 

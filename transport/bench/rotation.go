@@ -78,8 +78,7 @@ type sample struct{ at, took time.Duration }
 // A Rotation holds the latencies of each client in each run.
 type Rotation struct {
 	P50, P99, P999, Max map[string][]time.Duration
-	samples             map[string][]sample // of the last run
-	length              time.Duration
+	steps               map[string][][]time.Duration // see stepsOf, of each run
 }
 
 // Rotate lets goroutines call an API for a while, through one rotation of the token
@@ -88,7 +87,7 @@ func Rotate(ctx context.Context, runs, goroutines int, length time.Duration) (*R
 	r := &Rotation{
 		P50: map[string][]time.Duration{}, P99: map[string][]time.Duration{},
 		P999: map[string][]time.Duration{}, Max: map[string][]time.Duration{},
-		samples: map[string][]sample{}, length: length,
+		steps: map[string][][]time.Duration{},
 	}
 	for range runs {
 		for _, c := range clients {
@@ -105,7 +104,7 @@ func Rotate(ctx context.Context, runs, goroutines int, length time.Duration) (*R
 			r.P99[c.name] = append(r.P99[c.name], quantile(took, 0.99))
 			r.P999[c.name] = append(r.P999[c.name], quantile(took, 0.999))
 			r.Max[c.name] = append(r.Max[c.name], took[len(took)-1])
-			r.samples[c.name] = samples
+			r.steps[c.name] = append(r.steps[c.name], stepsOf(samples, length))
 		}
 	}
 	return r, nil
@@ -167,34 +166,49 @@ func visit(rt http.RoundTripper, url string) error {
 func (r *Rotation) WriteTable(w io.Writer) {
 	fmt.Fprintln(w, "| | p50 | p99 | p99.9 | longest | p99.9 ÷ without rotation |\n|---|---|---|---|---|---|")
 	for _, c := range clients {
-		fmt.Fprintf(w, "| %s | %.2f ms | %.2f ms | %.1f ms | %.0f ms | %.2f |\n", c.name,
+		fmt.Fprintf(w, "| %s | %.3f ms | %.2f ms | %.1f ms | %.0f ms | %.2f |\n", c.name,
 			milliseconds(Median(r.P50[c.name])), milliseconds(Median(r.P99[c.name])), milliseconds(Median(r.P999[c.name])), milliseconds(Median(r.Max[c.name])),
 			Median(ratios(r.P999[c.name], r.P999["no rotation"])))
 	}
 }
 
-// Plot returns the longest latency in each tenth of a second of the last run.
-func (r *Rotation) Plot() string {
-	const step = 100 * time.Millisecond
-	c := chart{
-		title: fmt.Sprintf("Slowest request in each %v, while the token rotates (milliseconds, logarithmic)", step),
-		x:     axis{label: "seconds", max: r.length.Seconds()},
-		y:     axis{log: true, min: 0.01, max: 1000},
+// step is the resolution of the plot.
+const step = 100 * time.Millisecond
+
+// stepsOf returns the 95th percentile of what the requests take that are under way
+// in each step.
+func stepsOf(samples []sample, length time.Duration) []time.Duration {
+	under := make([][]time.Duration, length/step)
+	for _, s := range samples {
+		for i := s.at / step; i <= (s.at+s.took)/step && int(i) < len(under); i++ {
+			under[i] = append(under[i], s.took)
+		}
 	}
-	for _, name := range []string{"oauth2", "google", "stayauth"} {
-		worst := make([]time.Duration, r.length/step)
-		for _, s := range r.samples[name] {
-			if i := int(s.at / step); i < len(worst) {
-				worst[i] = max(worst[i], s.took)
+	steps := make([]time.Duration, len(under))
+	for i, took := range under {
+		steps[i] = quantile(sorted(took), 0.95)
+	}
+	return steps
+}
+
+// Plot returns the latencies over time, as medians of the runs.
+func (r *Rotation) Plot() string {
+	c := chart{
+		title: "Latency while the token rotates: 95th percentile, in milliseconds",
+		x:     axis{label: "seconds"},
+		y:     axis{log: true, min: 0.001, max: 1000},
+	}
+	for _, s := range []struct{ client, name string }{{"oauth2", "x/oauth2"}, {"google", "google auth"}, {"stayauth", "stayauth"}} {
+		line := series{name: s.name}
+		runs := r.steps[s.client]
+		for i := range runs[0] {
+			var took []time.Duration
+			for _, run := range runs {
+				took = append(took, run[i])
 			}
+			line.points = append(line.points, point{(time.Duration(i) * step).Seconds(), milliseconds(Median(took))})
 		}
-		line := series{name: map[string]string{"oauth2": "x/oauth2"}[name]}
-		if line.name == "" {
-			line.name = name
-		}
-		for i, d := range worst {
-			line.points = append(line.points, point{(time.Duration(i) * step).Seconds(), milliseconds(d)})
-		}
+		c.x.max = (time.Duration(len(runs[0])) * step).Seconds()
 		c.series = append(c.series, line)
 	}
 	return c.svg()

@@ -61,7 +61,7 @@ func main() {
 			for n := 1000; n <= *logins; n *= 10 {
 				numbers = append(numbers, n)
 			}
-			t, err := bench.MeasureLogins(ctx, *runs, numbers...)
+			t, err := bench.MeasureLogins(ctx, *runs, 200, numbers...)
 			if err != nil {
 				return nil, err
 			}
