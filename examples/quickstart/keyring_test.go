@@ -128,9 +128,9 @@ func TestKeyring(tt *testing.T) {
 	demoDir, first, second := filepath.Join(dir, "demo", "logins"), filepath.Join(dir, "first", "logins"), filepath.Join(dir, "second", "logins")
 
 	out := t.run(demoDir, 0, "-store", "keyring")
-	t.wantMatch(out, "the key to them in the OS keyring", "sealed with AES-256-GCM; the key is in the OS keyring", "reuses 0")
+	t.wantMatch(out, "key: OS keyring", "sealed with AES-256-GCM; the key is in the OS keyring", "reuses 0")
 	wantNoLogin(tt, storage{Key: "file", Dir: demoDir})
-	t.wantMatch(t.run(first, 0, forReal...), "the key to them in the OS keyring[.] To log in with .* Logged in[.]")
+	t.wantMatch(t.run(first, 0, forReal...), "key: OS keyring[.] To log in with .* Logged in[.]")
 	t.wantMatch(t.run(first, 0, forReal...), "Logged in since")
 
 	t.keyring.Lock()
@@ -143,5 +143,5 @@ func TestKeyring(tt *testing.T) {
 		t.Errorf("without a key, the provider counted %+v, before %+v", after, before)
 	}
 
-	t.wantMatch(t.run(second, 0, forReal...), "the key to them in the key file; not in the OS keyring: .*"+remedy, "Logged in[.]")
+	t.wantMatch(t.run(second, 0, forReal...), "key: key file; not used: "+remedy, "Logged in[.]")
 }
