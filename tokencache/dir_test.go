@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -281,7 +280,7 @@ func TestDirWithoutPermission(t *testing.T) {
 
 // Who waits for a lock in vain says which file it is.
 func TestDirLockErrorNamesTheFile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		path := t.TempDir()
 		unlock, err := openDir(t, path).Lock(t.Context(), "x")
 		if err != nil {

@@ -165,6 +165,7 @@ func TestAnOutageAndTheClockIsSetBack(t *testing.T) {
 		if _, err := s.Token(t.Context()); err == nil {
 			t.Fatal("no outage")
 		}
+		synctest.Wait() // until the event is told
 		s.mu.Lock()
 		s.outage.RetryAt = s.outage.RetryAt.Add(day) // as it looks then
 		s.lookAt = s.lookAt.Add(day)

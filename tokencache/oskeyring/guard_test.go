@@ -19,7 +19,7 @@ func (f *fake) keyring(onPrompt func()) *keyring {
 }
 
 func TestCallThatHangs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		release := make(chan struct{})
 		f := &fake{before: func(string, string) error { <-release; return nil }}
 		k := f.keyring(nil)
@@ -52,7 +52,7 @@ func TestCallThatHangs(t *testing.T) {
 }
 
 func TestCallersQueue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		var inside atomic.Int64
 		f := &fake{before: func(string, string) error {
 			if inside.Add(1) > 1 {
@@ -79,7 +79,7 @@ func TestCallersQueue(t *testing.T) {
 }
 
 func TestCallerGivesUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f := &fake{before: func(string, string) error { time.Sleep(3 * time.Second); return nil }}
 		k := f.keyring(nil)
 		for range 2 { // as the one who calls, and as one who waits for a turn
@@ -119,7 +119,7 @@ func TestCallThatPanics(t *testing.T) {
 
 func TestPromptIsSharedAndShownOnce(t *testing.T) {
 	for _, answer := range []error{nil, &Error{Locked, errors.New("dismissed")}} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
 			f := &fake{prompting: func(context.Context) error { time.Sleep(30 * time.Second); return answer }}
 			f.locked.Store(true)
 			var waiting atomic.Int64
@@ -154,7 +154,7 @@ func TestPromptIsSharedAndShownOnce(t *testing.T) {
 }
 
 func TestPromptThatNobodyAnswers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f := &fake{prompting: func(ctx context.Context) error { <-ctx.Done(); return &Error{Locked, errors.New("nobody")} }}
 		f.locked.Store(true)
 		k := f.keyring(func() {})
@@ -179,7 +179,7 @@ func TestNoPromptUnlessAsked(t *testing.T) {
 
 // On macOS a prompt shows only in that the call takes long.
 func TestHiddenPrompt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		answered := 20 * time.Second
 		f := &fake{hides: true, before: func(string, string) error { time.Sleep(answered); return nil }}
 		var waiting atomic.Int64
@@ -202,7 +202,7 @@ func TestHiddenPrompt(t *testing.T) {
 // who does so then sees it.
 func TestAbandonedWriteOverwritesNothing(t *testing.T) {
 	for _, happens := range []bool{true, false} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
 			ctx, dir := t.Context(), t.TempDir()
 			release := make(chan error)
 			f := new(fake)
@@ -257,7 +257,7 @@ func TestAbandonedWriteOverwritesNothing(t *testing.T) {
 
 // A caller who gives up while the item is being read does not write afterwards.
 func TestAbandonedReadWritesNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		f := new(fake)
 		s := mustItems(t, f.config(t.TempDir()))
 		f.before = func(string, string) error { time.Sleep(3 * time.Second); return nil }
