@@ -60,7 +60,7 @@ func (l *list) Set(s string) error {
 	return nil
 }
 
-// A header is not split at its spaces.
+// A headerList has one value for each flag: headers have spaces.
 type headerList struct{ *list }
 
 func (h headerList) Set(s string) error {
