@@ -152,11 +152,10 @@ func (s *Source) lock(ctx context.Context) (unlock func(), err error) {
 	case <-ctx.Done():
 		return nil, &Error{Kind: ErrUnavailable, Op: "lock", Err: context.Cause(ctx), Remedy: "this login is busy; try again"}
 	}
-	if s.pending != nil && s.pending.unlock != nil {
-		return func() { <-turn }, nil
-	}
-	release, err := s.cfg.Cache.Lock(ctx, s.key())
-	if err != nil {
+	var release func() error
+	if p := s.pending; p != nil && p.unlock != nil {
+		release, p.unlock = p.unlock, nil
+	} else if release, err = s.cfg.Cache.Lock(ctx, s.key()); err != nil {
 		<-turn
 		if ctx.Err() != nil {
 			return nil, &Error{Kind: ErrUnavailable, Op: "lock", Err: err,
@@ -165,7 +164,7 @@ func (s *Source) lock(ctx context.Context) (unlock func(), err error) {
 		return nil, storageError("lock", err)
 	}
 	return func() {
-		if p := s.pending; p != nil && p.unlock == nil && p.rec.RefreshToken != "" {
+		if p := s.pending; p != nil && p.rec.RefreshToken != "" {
 			p.unlock = release // The saver will unlock.
 		} else if err := release(); err != nil {
 			s.cfg.Logger.Warn("stayauth: unlock failed", "err", err)

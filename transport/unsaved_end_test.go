@@ -259,3 +259,31 @@ func (s *hanging) Save(ctx context.Context, name string, data []byte, old tokenc
 	}
 	return s.Memory.Save(ctx, name, data, old)
 }
+
+// A rotation that could not be saved is saved before the next one is made, and the
+// lock is kept all the while: another process must not read the refresh token that
+// is being spent.
+func TestTheLockIsKeptWhenARefreshEndsUnsaved(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, s, store := unsaved(t, oauthtest.StrictFamily)
+		sent := 0
+		s.cfg.Refresher = watchedRefresher{Endpoint: w.endpoint(), before: func(*tokencache.Record) {
+			sent++
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if unlock, err := s.cfg.Cache.Lock(ctx, s.cfg.Key); err == nil {
+				unlock()
+				t.Error("the lock is free while a refresh token is being spent")
+			}
+			if r := w.stored(s); r.Generation != 2 || r.Attempt == nil {
+				t.Errorf("generation %d, and the journal says %+v", r.Generation, r.Attempt)
+			}
+		}}
+		time.Sleep(2 * time.Hour)
+		store.heal()
+		if _, err := s.Token(t.Context()); err != nil || sent != 1 {
+			t.Errorf("%d requests, %v", sent, err)
+		}
+		wantSettled(t, w, s, StateFresh)
+	})
+}
