@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 )
 
@@ -99,62 +100,64 @@ func child(arg string) int {
 type caller struct {
 	plan   plan
 	source *transport.Source
-	sent   string    // the last access token that was sent
-	good   time.Time // until when the client may take its token for good
-	stored string    // the access token in the cache, if it can be read
-	since  time.Time // since when it is there
+	sent   known // the last access token that was sent
+	stored known // the access token in the cache
+}
+
+// A known access token is one that the client could use.
+type known struct {
+	token  string
+	since  time.Time
+	before time.Time // until then the client may take it for good
 }
 
 // RoundTrip sends a request to the API and remembers its token.
 func (c *caller) RoundTrip(r *http.Request) (*http.Response, error) {
-	c.sent = strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "); token != c.sent.token {
+		c.sent = known{token: token}
+	}
 	return http.DefaultTransport.RoundTrip(r)
 }
 
 func (c *caller) call() report {
-	known := []string{c.sent}
-	if st, err := c.source.Status(context.Background()); err != nil || st.State == transport.StateEmpty {
-		c.stored = ""
-	} else {
-		// The skew that the Source has by default.
-		c.good = st.Expiry.Add(-st.Expiry.Sub(st.ObtainedAt) / 10)
-		if now := c.inCache(); now != c.stored {
-			c.stored, c.since = now, time.Now()
-		}
-	}
-	// In an outage the cache is looked at once a second.
-	if time.Since(c.since) > 1500*time.Millisecond {
-		known = append(known, c.stored)
-	}
+	c.look()
+	sent, stored := c.sent, c.stored
 	rt, err := transport.New(transport.Config{Source: c.source, Origins: []string{c.plan.API}, Base: c})
 	if err != nil {
 		return report{Failed: err.Error()}
 	}
 	failed := c.get(&http.Client{Transport: rt, Timeout: time.Minute}, "/api")
 	if failed == nil {
+		if t, err := c.source.Token(context.Background()); err == nil && string(t.AccessToken) == c.sent.token {
+			c.sent.before = t.Expiry.Add(-c.plan.TTL / 10) // the skew that a Source has by default
+		}
 		return report{}
 	}
 	r := report{Failed: failed.Error(), Login: errors.Is(failed, transport.ErrLoginRequired)}
-	if time.Now().After(c.good) {
-		return r
+	// In an outage a Source looks into the cache once a second.
+	if time.Since(stored.since) < 1500*time.Millisecond {
+		stored = known{}
 	}
-	for _, token := range known {
-		r.Valid = r.Valid || token != "" && c.get(http.DefaultClient, oracle+token) == nil
+	for _, k := range []known{sent, stored} {
+		r.Valid = r.Valid || time.Now().Before(k.before) && c.get(http.DefaultClient, oracle+k.token) == nil
 	}
 	return r
 }
 
-// inCache returns the access token in the cache.
-func (c *caller) inCache() string {
-	cache, err := c.plan.cache()
-	if err != nil {
-		return ""
+// look looks into the cache, if the Source can do that too.
+func (c *caller) look() {
+	var r *tokencache.Record
+	st, err := c.source.Status(context.Background())
+	if err == nil && st.State != transport.StateEmpty {
+		if cache, err := c.plan.cache(); err == nil {
+			r, _, _ = cache.Load(context.Background(), c.plan.key())
+		}
 	}
-	r, _, err := cache.Load(context.Background(), c.plan.key())
-	if err != nil {
-		return ""
+	if r == nil {
+		c.stored = known{}
+	} else if token := string(r.AccessToken); token != c.stored.token {
+		c.stored = known{token, time.Now(), r.Expiry.Add(-c.plan.TTL / 10)}
 	}
-	return string(r.AccessToken)
 }
 
 func (c *caller) get(client *http.Client, path string) error {

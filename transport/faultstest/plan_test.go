@@ -27,8 +27,9 @@ type plan struct {
 	Dir                    string
 	TokenURL, API          string
 	ClientID, ClientSecret string
-	Plain                  bool // records are not sealed
-	Next                   bool // as the next version of the library would be
+	TTL                    time.Duration // of access tokens
+	Plain                  bool          // records are not sealed
+	Next                   bool          // as the next version of the library would be
 	NoLock                 bool
 }
 

@@ -89,7 +89,7 @@ func newWorld(c setup) (w *world, err error) {
 	if w.provider, err = newProvider(c.policy, c.latency, c.ttl); err != nil {
 		return nil, err
 	}
-	w.plan = plan{Dir: c.dir, TokenURL: w.provider.tokenURL, API: w.provider.api.URL, Plain: c.plain, NoLock: c.noLock,
+	w.plan = plan{Dir: c.dir, TokenURL: w.provider.tokenURL, API: w.provider.api.URL, TTL: c.ttl, Plain: c.plain, NoLock: c.noLock,
 		ClientID: w.provider.ClientID(), ClientSecret: w.provider.ClientSecret()}
 	cache, err := w.plan.cache()
 	if err != nil {
