@@ -49,7 +49,7 @@ func StartPostgreSQL(t testing.TB, settings ...string) *PostgreSQL {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
 	port := freePort(t)
-	p.Server = Server{Port: port, t: t, what: "PostgreSQL",
+	p.Server = Server{Port: port, t: t, what: "PostgreSQL", crash: "QUIT",
 		command: func() (string, []string) {
 			args := append(p.as[:len(p.as):len(p.as)], "sh", "-c", untilInput, "sh", filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(port),
 				"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="+p.Dir)
@@ -111,7 +111,7 @@ default_pool_size = 5
 `, p.Port, port), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Port: port, t: t, what: "PgBouncer",
+	s := &Server{Port: port, t: t, what: "PgBouncer", crash: "KILL",
 		command: func() (string, []string) {
 			args := append(p.as[:len(p.as):len(p.as)], "sh", "-c", untilInput, "sh", bouncer, config)
 			return args[0], args[1:]

@@ -19,6 +19,7 @@ type Server struct {
 	what    string
 	command func() (name string, args []string)
 	ready   func() error
+	crash   string // the signal that ends the server as a failure does
 	log     bytes.Buffer
 
 	cmd   *exec.Cmd // nil while the server is stopped
@@ -49,7 +50,7 @@ func (s *Server) Start() {
 
 // Stop ends the server in the orderly way, and Crash as a failure does.
 func (s *Server) Stop()  { s.end("INT") }
-func (s *Server) Crash() { s.end("QUIT") }
+func (s *Server) Crash() { s.end(s.crash) }
 
 func (s *Server) end(signal string) {
 	if s.cmd == nil {

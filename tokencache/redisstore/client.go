@@ -1,0 +1,170 @@
+package redisstore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// replicaTimeout is how long replicas have to confirm what is saved.
+const replicaTimeout = time.Second
+
+// random returns a string that nobody will draw again.
+func random() string { return rand.Text() }
+
+// await returns what f does, or returns when ctx is done: the client looks at
+// deadlines at most, and not while it waits for an answer. f must not touch what belongs
+// to the caller, because it may go on for a moment.
+func await[T any](ctx context.Context, f func(ctx context.Context) (T, error)) (T, error) {
+	type outcome struct {
+		value T
+		err   error
+	}
+	done := make(chan outcome, 1)
+	if err := ctx.Err(); err != nil {
+		return outcome{}.value, err
+	}
+	go func() {
+		value, err := f(ctx)
+		done <- outcome{value, err}
+	}()
+	select {
+	case o := <-done:
+		return o.value, o.err
+	case <-ctx.Done():
+		return outcome{}.value, ctx.Err()
+	}
+}
+
+// write runs a script that changes one key, and sees to it that enough replicas have
+// the change. It reports whether the script returned 1.
+func (s *Store) write(ctx context.Context, script *redis.Script, key string, args ...any) (bool, error) {
+	if s.cfg.Replicas == 0 {
+		n, err := script.Run(ctx, s.cfg.Client, []string{key}, args...).Int()
+		return n == 1, err
+	}
+	// WAIT speaks of what its own connection has written, so both go down one pipeline.
+	node, err := s.node(ctx, key)
+	if err != nil {
+		return false, err
+	}
+	pipe := node.Pipeline()
+	wrote := script.Eval(ctx, pipe, []string{key}, args...)
+	confirmed := pipe.Do(ctx, "WAIT", s.cfg.Replicas, replicaTimeout.Milliseconds())
+	pipe.Exec(ctx)
+	n, err := wrote.Int()
+	if err != nil || n != 1 {
+		return false, err
+	}
+	return true, s.enough(confirmed.Int64())
+}
+
+func (s *Store) enough(replicas int64, err error) error {
+	if err == nil && replicas < int64(s.cfg.Replicas) {
+		return fmt.Errorf("%w: %w: %d of %d have confirmed", tokencache.ErrUnavailable, ErrNotReplicated, replicas, s.cfg.Replicas)
+	}
+	return err
+}
+
+// node returns the client of the server that has the key.
+func (s *Store) node(ctx context.Context, key string) (redis.Cmdable, error) {
+	if cluster, ok := s.cfg.Client.(*redis.ClusterClient); ok {
+		return cluster.MasterForKey(ctx, key)
+	}
+	return s.cfg.Client, nil
+}
+
+// Preflight implements tokencache.Preflighter. It tells that the server is a replica,
+// that it cannot write its file, or that too few replicas are connected.
+func (s *Store) Preflight(ctx context.Context, name string, size int) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	_, err := await(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, s.check(ctx, s.entry(name)) })
+	if err != nil {
+		return problem(ctx, "preflight", name, err)
+	}
+	return nil
+}
+
+func (s *Store) check(ctx context.Context, key string) error {
+	node, err := s.node(ctx, key)
+	if err != nil {
+		return err
+	}
+	text, err := node.Info(ctx).Result()
+	if err != nil {
+		return err
+	}
+	info := make(map[string]string)
+	for line := range strings.Lines(text) {
+		field, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		info[field] = value
+	}
+	replicas, _ := strconv.ParseInt(info["connected_slaves"], 10, 64)
+	switch {
+	case info["role"] == "slave":
+		return errors.New("READONLY")
+	case info["aof_last_write_status"] == "err":
+		return errors.New("MISCONF")
+	}
+	return s.enough(replicas, nil)
+}
+
+// What to do about errors of the server, by their first word.
+var remedies = map[string]string{
+	"NOAUTH":      "the server wants a password",
+	"WRONGPASS":   "the server refuses the user or the password",
+	"NOPERM":      "the user lacks a right: allow the commands HMGET, EVAL, EVALSHA, INFO, SCAN, WAIT and the keys of Config.Prefix",
+	"READONLY":    "the server is a replica: connect to the primary",
+	"MISCONF":     "the server cannot write to its disk",
+	"OOM":         "the memory of the server is full",
+	"LOADING":     "the server is starting up",
+	"MASTERDOWN":  "the server is a replica without a primary",
+	"NOREPLICAS":  "the server has too few replicas to accept a write",
+	"CLUSTERDOWN": "the cluster is down",
+	"CROSSSLOT":   "the keys of an entry are on different nodes",
+	"MOVED":       "the server is part of a cluster: pass a cluster client as Config.Client",
+}
+
+// problem returns what the caller sees of err, without anything that could be secret.
+func problem(ctx context.Context, op, name string, err error) error {
+	what := "redisstore: " + op
+	if name != "" {
+		what = fmt.Sprintf("redisstore: %s %q", op, name)
+	}
+	if ctxErr := ctx.Err(); ctxErr != nil {
+		return fmt.Errorf("%s: %w", what, ctxErr)
+	}
+	if errors.Is(err, tokencache.ErrUnavailable) {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return fmt.Errorf("%s: %w: %s", what, tokencache.ErrUnavailable, harmless(err))
+}
+
+func harmless(err error) string {
+	word, _, _ := strings.Cut(err.Error(), " ")
+	if remedy := remedies[word]; remedy != "" {
+		return fmt.Sprintf("%s (%s)", remedy, word)
+	}
+	if e, ok := errors.AsType[redis.Error](err); ok { // It may quote what was sent.
+		word, _, _ = strings.Cut(e.Error(), " ")
+		return "the server says " + word
+	}
+	if e, ok := errors.AsType[*net.OpError](err); ok {
+		return e.Error()
+	}
+	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+		return "the server does not answer in time"
+	}
+	return "the connection was lost: " + err.Error()
+}

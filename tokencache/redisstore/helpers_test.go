@@ -1,0 +1,137 @@
+package redisstore_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/redisstore"
+)
+
+const patience = 30 * time.Second
+
+func mustOpen(t *testing.T, arg string) *redisstore.Store {
+	t.Helper()
+	s, err := open(arg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.(*redisstore.Store).Close() })
+	return s.(*redisstore.Store)
+}
+
+func mustLock(t *testing.T, s tokencache.Store, name string) (unlock func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		unlock, err := s.Lock(ctx, name)
+		if err == nil {
+			return unlock
+		}
+		if ctx.Err() != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond) // the server is coming back
+	}
+}
+
+func mustSave(t *testing.T, s tokencache.Store, name, data string, old tokencache.Version) tokencache.Version {
+	t.Helper()
+	v, err := s.Save(t.Context(), name, []byte(data), old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func isNotFound(err error) bool { return errors.Is(err, tokencache.ErrNotFound) }
+
+// holderEnv makes the test binary a process that holds the lock on the entry "a" of
+// the store that it names, until it is told to save.
+const holderEnv = "REDISSTORE_TEST_HOLDER"
+
+func hold(arg string) error {
+	s, err := open(arg)
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	if _, err := s.Lock(ctx, "a"); err != nil {
+		return err
+	}
+	_, v, err := s.Load(ctx, "a")
+	if err != nil {
+		return err
+	}
+	fmt.Println("holding")
+	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
+		return err // the test has ended
+	}
+	_, err = s.Save(ctx, "a", []byte("late"), v)
+	return err
+}
+
+type holder struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	lines *bufio.Reader
+}
+
+func startHolder(t *testing.T, arg string) *holder {
+	t.Helper()
+	h := &holder{t: t, cmd: exec.Command(os.Args[0])}
+	h.cmd.Env = append(os.Environ(), holderEnv+"="+arg)
+	out, err := h.cmd.StdoutPipe()
+	if err == nil {
+		h.stdin, err = h.cmd.StdinPipe()
+	}
+	if err == nil {
+		err = h.cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		h.cmd.Process.Kill()
+		h.cmd.Wait()
+	})
+	h.lines = bufio.NewReader(out)
+	if line := h.line(); line != "holding\n" {
+		t.Fatalf("the holder said %q", line)
+	}
+	return h
+}
+
+func (h *holder) line() string {
+	line, err := h.lines.ReadString('\n')
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return line
+}
+
+func (h *holder) pause() { h.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// resumeAndSave returns what became of the save.
+func (h *holder) resumeAndSave() string {
+	h.cmd.Process.Signal(syscall.SIGCONT)
+	io.WriteString(h.stdin, "save\n")
+	return h.line()
+}

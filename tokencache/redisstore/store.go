@@ -1,0 +1,258 @@
+package redisstore
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/internal/gate"
+)
+
+// A Config says which server a Store uses, and how.
+type Config struct {
+	// URL is the address of the server: redis://user:password@host:6379/0, or rediss://
+	// for TLS. Required without Client.
+	URL string
+
+	// Client sends the commands in place of one made from URL: a cluster, or a server
+	// that sentinels watch. The Store does not close it. It must not read from replicas.
+	Client redis.UniversalClient
+
+	// Prefix begins the names of all keys. Default: "stayauth:".
+	Prefix string
+
+	// Lease is how long a lock outlasts its process, and how long a process may be paused
+	// or cut off before others take its locks. It must be well above the time that a
+	// refresh takes. Default: 30 seconds, twice the time-out of a token request.
+	Lease time.Duration
+
+	// Replicas is how many replicas must have confirmed what is saved. If fewer do so
+	// within a second, the error wraps ErrNotReplicated. Default: none.
+	Replicas int
+
+	// Expiry is how long an entry stays without being saved again: somewhat longer than
+	// the provider's refresh tokens live. Default: for ever.
+	Expiry time.Duration
+}
+
+// A Store is a tokencache.Store in Redis. It is also a tokencache.Lister and a
+// tokencache.Preflighter.
+type Store struct {
+	cfg   Config
+	own   bool // the client
+	gates gate.Gates
+}
+
+// ErrNotReplicated means that fewer replicas than Config.Replicas have confirmed what
+// was saved: it is on the primary, and may be lost when that is. Such errors wrap
+// tokencache.ErrUnavailable too. Before a refresh token is spent they prevent that.
+var ErrNotReplicated = errors.New("not enough replicas")
+
+// Open returns a Store. It does not connect: that the server is not there is an error
+// of the methods, and passes when it comes back.
+func Open(cfg Config) (*Store, error) {
+	if cfg.Prefix == "" {
+		cfg.Prefix = "stayauth:"
+	}
+	if cfg.Lease == 0 {
+		cfg.Lease = 30 * time.Second
+	}
+	if strings.ContainsAny(cfg.Prefix, "{}") {
+		return nil, errors.New("redisstore: Prefix contains a brace, which is for the hash tags of a cluster")
+	}
+	if cfg.Lease < time.Second || cfg.Replicas < 0 || cfg.Expiry < 0 {
+		return nil, errors.New("redisstore: Lease is less than a second, or Replicas or Expiry is negative")
+	}
+	s := &Store{cfg: cfg}
+	if cfg.Client == nil {
+		options, err := redis.ParseURL(cfg.URL)
+		if err != nil { // It would quote the URL.
+			return nil, errors.New("redisstore: URL cannot be parsed: want redis://user:password@host:6379/0, or rediss:// for TLS," +
+				" with special characters of the password as %XX")
+		}
+		s.cfg.Client, s.own = redis.NewClient(options), true
+	}
+	return s, nil
+}
+
+// Close closes the client if the Store has made it. Locks that are held end with their
+// lease. No method may be called any more.
+func (s *Store) Close() error {
+	if s.own {
+		return s.cfg.Client.Close()
+	}
+	return nil
+}
+
+// Load implements tokencache.Store.
+func (s *Store) Load(ctx context.Context, name string) (data []byte, v tokencache.Version, err error) {
+	if err := checkName(name); err != nil {
+		return nil, "", err
+	}
+	fields, err := await(ctx, func(ctx context.Context) ([]any, error) {
+		return s.cfg.Client.HMGet(ctx, s.entry(name), "version", "data").Result()
+	})
+	if err != nil {
+		return nil, "", problem(ctx, "load", name, err)
+	}
+	version, ok := fields[0].(string)
+	if !ok {
+		return nil, "", fmt.Errorf("redisstore: load %q: %w", name, tokencache.ErrNotFound)
+	}
+	text, _ := fields[1].(string)
+	return []byte(text), tokencache.Version(version), nil
+}
+
+// The client repeats a command whose answer was lost. So an entry that is at the new
+// version already counts as saved: versions are random, and nobody else knows it.
+var saveScript = redis.NewScript(`
+local now = redis.call('HGET', KEYS[1], 'version') or ''
+if now == ARGV[2] then return 1 end
+if now ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'version', ARGV[2], 'data', ARGV[3])
+if ARGV[4] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
+return 1`)
+
+// Save implements tokencache.Store. What nil is worth depends on the server: see the
+// package documentation.
+func (s *Store) Save(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
+	if err := checkName(name); err != nil {
+		return "", err
+	}
+	version := random()
+	args := []any{string(old), version, string(data), s.cfg.Expiry.Milliseconds()} // a copy: see await
+	saved, err := await(ctx, func(ctx context.Context) (bool, error) {
+		return s.write(ctx, saveScript, s.entry(name), args...)
+	})
+	switch {
+	case err != nil:
+		return "", problem(ctx, "save", name, err)
+	case !saved:
+		return "", fmt.Errorf("redisstore: save %q: %w", name, tokencache.ErrConflict)
+	}
+	return tokencache.Version(version), nil
+}
+
+var deleteScript = redis.NewScript(`
+local now = redis.call('HGET', KEYS[1], 'version')
+if now and now ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+return 1`)
+
+// Delete implements tokencache.Store.
+func (s *Store) Delete(ctx context.Context, name string, old tokencache.Version) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	deleted, err := await(ctx, func(ctx context.Context) (bool, error) {
+		return s.write(ctx, deleteScript, s.entry(name), string(old))
+	})
+	switch {
+	case err != nil:
+		return problem(ctx, "delete", name, err)
+	case !deleted:
+		return fmt.Errorf("redisstore: delete %q: %w", name, tokencache.ErrConflict)
+	}
+	return nil
+}
+
+// List implements tokencache.Lister. The order is Redis's.
+func (s *Store) List(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		err := s.scan(ctx, func(name string) bool { return yield(name, nil) })
+		if err != nil {
+			yield("", problem(ctx, "list", "", err))
+		}
+	}
+}
+
+// errStop ends a scan whose names nobody wants any more.
+var errStop = errors.New("stop")
+
+func (s *Store) scan(ctx context.Context, use func(name string) bool) error {
+	// A scan may come across a key twice, as may a cluster that moves it.
+	seen := make(map[string]bool)
+	var mu sync.Mutex
+	scanNode := func(ctx context.Context, node redis.Cmdable) error {
+		for cursor := uint64(0); ; {
+			type batch struct {
+				keys   []string
+				cursor uint64
+			}
+			found, err := await(ctx, func(ctx context.Context) (b batch, err error) {
+				b.keys, b.cursor, err = node.Scan(ctx, cursor, glob(s.cfg.Prefix)+"entry:{*", 1000).Result()
+				return b, err
+			})
+			if err != nil {
+				return err
+			}
+			for _, key := range found.keys {
+				name, ok := s.nameOf(key)
+				mu.Lock()
+				again := seen[name]
+				seen[name] = true
+				mu.Unlock()
+				if ok && !again && !use(name) {
+					return errStop
+				}
+			}
+			if cursor = found.cursor; cursor == 0 {
+				return nil
+			}
+		}
+	}
+	var err error
+	if cluster, ok := s.cfg.Client.(*redis.ClusterClient); ok {
+		var one sync.Mutex // use is called by one goroutine at a time, and not after it said stop
+		stopped := false
+		err = cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+			one.Lock()
+			defer one.Unlock()
+			if stopped {
+				return nil
+			}
+			err := scanNode(ctx, node)
+			stopped = errors.Is(err, errStop)
+			return err
+		})
+	} else {
+		err = scanNode(ctx, s.cfg.Client)
+	}
+	if errors.Is(err, errStop) {
+		return nil
+	}
+	return err
+}
+
+// Keys have the name in a hash tag, so an entry and its lock are on the same node of a
+// cluster, and fail over together.
+func (s *Store) entry(name string) string { return s.cfg.Prefix + "entry:{" + encode(name) + "}" }
+func (s *Store) lock(name string) string  { return s.cfg.Prefix + "lock:{" + encode(name) + "}" }
+
+func encode(name string) string { return base64.RawURLEncoding.EncodeToString([]byte(name)) }
+
+func (s *Store) nameOf(key string) (name string, ok bool) {
+	encoded := strings.TrimSuffix(strings.TrimPrefix(key, s.cfg.Prefix+"entry:{"), "}")
+	decoded, err := base64.RawURLEncoding.DecodeString(encoded)
+	return string(decoded), err == nil
+}
+
+// glob returns a pattern that matches text alone.
+func glob(text string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(text)
+}
+
+func checkName(name string) error {
+	if len(name) < 1 || len(name) > 128 {
+		return fmt.Errorf("redisstore: a name has 1 to 128 bytes, not %d", len(name))
+	}
+	return nil
+}
