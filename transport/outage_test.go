@@ -1,8 +1,12 @@
 package transport
 
 import (
+	"context"
 	"errors"
+	"net"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +21,7 @@ func TestOutage(t *testing.T) {
 		name  string
 		begin func(*oauthtest.Server)
 	}{
-		{"connections are refused", func(s *oauthtest.Server) { s.Fault("/token", 0, oauthtest.Drop) }},
+		{"connections are cut", func(s *oauthtest.Server) { s.Fault("/token", 0, oauthtest.Drop) }},
 		{"503", func(s *oauthtest.Server) { s.Fault("/token", 0, oauthtest.Status(503, 0)) }},
 		{"503 with Retry-After", func(s *oauthtest.Server) { s.Fault("/token", 0, oauthtest.Status(503, time.Minute)) }},
 		{"429", func(s *oauthtest.Server) { s.Fault("/token", 0, oauthtest.Status(429, 2*time.Minute)) }},
@@ -257,4 +261,46 @@ func TestAnInterruptedRefreshIsRepeatedAfterAMoment(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Two hours without a network: nothing is sent, so nothing is presented twice, and
+// the first attempt after it succeeds.
+func TestOffline(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		var offline atomic.Bool
+		var dials atomic.Int32
+		wire := w.srv.RoundTripper()
+		dial := wire.DialTLSContext
+		wire.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if dials.Add(1); offline.Load() {
+				return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ENETUNREACH}
+			}
+			return dial(ctx, network, addr)
+		}
+		s := w.source(func(c *SourceConfig) { c.Refresher.(*Endpoint).Base = wire })
+		w.login(s, "ann")
+		time.Sleep(time.Hour)
+		offline.Store(true)
+		var last *Error
+		for end := time.Now().Add(2 * time.Hour); time.Now().Before(end); time.Sleep(time.Second) {
+			_, err := s.Token(t.Context())
+			var ok bool
+			if last, ok = errors.AsType[*Error](err); !ok || last.Kind != ErrUnavailable || !errors.Is(err, syscall.ENETUNREACH) || last.RetryAt.IsZero() {
+				t.Fatalf("got %v", err)
+			}
+		}
+		if n := dials.Load(); n < 30 || n > 150 {
+			t.Errorf("%d attempts in two hours", n)
+		}
+		if r := w.stored(s); r.Attempt != nil {
+			t.Errorf("the journal says %+v, and nothing was sent", r.Attempt)
+		}
+		offline.Store(false)
+		time.Sleep(time.Until(last.RetryAt))
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Errorf("at the promised time: %v", err)
+		}
+		w.wantCounts(1, 0)
+	})
 }
