@@ -101,7 +101,7 @@ func (s *Source) refresh(waiting, ctx context.Context, refused tokencache.Secret
 			}
 		}
 		// 3: is there something to spend?
-		if err := s.spendable(cur); err != nil {
+		if err := s.spendable(ctx, cur, version); err != nil {
 			return nil, false, err
 		}
 		// 4, 5: find out that the answer cannot be stored while that is harmless.
@@ -195,7 +195,7 @@ func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Versi
 }
 
 // spendable returns the reason why cur cannot be refreshed.
-func (s *Source) spendable(cur *tokencache.Record) error {
+func (s *Source) spendable(ctx context.Context, cur *tokencache.Record, version tokencache.Version) error {
 	if cur != nil && cur.Tombstone != nil {
 		return deadError(cur.Tombstone)
 	}
@@ -203,7 +203,11 @@ func (s *Source) spendable(cur *tokencache.Record) error {
 	dead, refused := s.dead, s.refused
 	s.mu.Unlock()
 	if dead != nil && cur != nil && refused != nil && refused.RefreshToken == cur.RefreshToken {
-		return dead // Refused, but the tombstone could not be written.
+		// The tombstone could not be written. Until it is, others present the token too.
+		if _, err := s.cfg.Cache.Save(ctx, s.cfg.Key, refused, version); err != nil {
+			s.cfg.Logger.Debug("stayauth: the refusal of the refresh token could not be stored", "err", err)
+		}
+		return dead
 	}
 	return s.cfg.Refresher.Check(cur)
 }
@@ -369,7 +373,7 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 		}
 		s.settled() // A dead refresh token need not be saved any more.
 		s.mu.Lock()
-		s.refused = cur
+		s.refused = next
 		s.mu.Unlock()
 		return false, deadError(next.Tombstone)
 	case ErrUnavailable, ErrMisconfigured:

@@ -80,7 +80,7 @@ type Source struct {
 	closed  bool
 	outage  *Error             // why the last flight failed, and when to try again
 	dead    *Error             // why a login is required
-	refused *tokencache.Record // the record whose refresh token the provider refused
+	refused *tokencache.Record // the record whose refresh token the provider refused, with the tombstone
 	lookAt  time.Time
 	backoff *backoff.ExponentialBackOff // nil while there is no outage
 	lost    int                         // flights of this outage whose outcome is unknown

@@ -206,6 +206,44 @@ func TestARefusalWhileUnsaved(t *testing.T) {
 	})
 }
 
+// A refusal that could not be stored is stored later: other processes need not be
+// refused as well.
+func TestARefusalThatCouldNotBeStored(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := &troubled{Memory: new(tokencache.Memory)}
+		w.store = store
+		s, peer := w.source(), w.source()
+		tokens := w.login(s, "ann")
+		w.srv.RevokeFamily(tokens.RefreshToken)
+		time.Sleep(2 * time.Hour)
+		journal := store.n.Load() + 1
+		store.fail(func(op string, n int32) error {
+			if op == "save" && n > journal {
+				return tokencache.ErrUnavailable
+			}
+			return nil
+		})
+		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+			t.Fatalf("got %v", err)
+		}
+		if r := w.stored(s); r.Tombstone != nil {
+			t.Fatal("the store did not fail")
+		}
+		store.heal()
+		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+			t.Errorf("got %v", err)
+		}
+		if r := w.stored(s); r.Tombstone == nil || r.Tombstone.Code != "invalid_grant" {
+			t.Errorf("tombstone %+v", r.Tombstone)
+		}
+		if _, err := peer.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+			t.Errorf("the other process: %v", err)
+		}
+		w.wantCounts(1, 0)
+	})
+}
+
 // A store that is known to fail is noticed while the refresh token is unspent.
 func TestAnUnwritableStoreSpendsNothing(t *testing.T) {
 	for _, tt := range []struct {
