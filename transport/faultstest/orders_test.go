@@ -84,6 +84,7 @@ type simulated struct {
 	name    string
 	dead    atomic.Bool
 	unsaved atomic.Bool
+	holds   atomic.Bool // a successor, at the provider or in memory, that is not saved yet
 	source  *transport.Source
 
 	mu     sync.Mutex
@@ -104,11 +105,10 @@ func (p *simulated) step() error {
 func (p *simulated) die() {
 	p.lab.say("%s dies", p.name)
 	p.dead.Store(true)
-	if p.unsaved.Load() {
-		p.lab.mu.Lock()
-		p.lab.orphaned, p.lab.muted = true, true
-		p.lab.mu.Unlock()
-	}
+	p.lab.mu.Lock()
+	p.lab.orphaned = p.lab.orphaned || p.holds.Load() || p.unsaved.Load()
+	p.lab.muted = p.lab.muted || p.unsaved.Load()
+	p.lab.mu.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.unlock != nil {
@@ -169,6 +169,9 @@ func (p *simulated) Save(ctx context.Context, name string, data []byte, old toke
 	}
 	v, err := p.Memory.Save(ctx, name, data, old)
 	p.lab.note(p, data, err)
+	if err == nil {
+		p.holds.Store(false)
+	}
 	if dead := p.step(); dead != nil {
 		return "", dead
 	}
@@ -242,6 +245,7 @@ func (p *simulated) RoundTrip(r *http.Request) (*http.Response, error) {
 		l.mu.Lock()
 		l.parent[issued] = presented
 		l.mu.Unlock()
+		p.holds.Store(true)
 	}
 	l.mu.Lock()
 	forgives := !l.orphaned || l.policy != oauthtest.StrictFamily && !l.muted

@@ -75,7 +75,7 @@ func (m system) next(s state, i int, emit func(what string, s state)) {
 				}
 			})
 		}
-		dead := p.dead.login != 0 && p.dead.login == s.store.login && p.dead.token == s.store.token
+		dead := p.dead.login != 0 && p.dead.login == s.store.login && p.dead.token == s.store.token && s.store.tombstone
 		if !s.fresh(p.cur) && !dead {
 			do("needs a token", func(_ *state, p *process) { p.pc = look })
 		}
@@ -223,6 +223,7 @@ func (m system) load(s *state, p *process) {
 		p.dead = r
 		return
 	case p.dead.login == r.login && p.dead.token == r.token:
+		m.swap(s, version, p.dead) // spendable
 		return
 	}
 	p.from, p.version, p.interrupted, p.unknown, p.tries = r, version, false, false, 0
