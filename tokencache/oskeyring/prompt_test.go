@@ -210,8 +210,9 @@ func TestProblemsOfTheBus(t *testing.T) {
 	for name, want := range map[string]Problem{
 		"org.freedesktop.DBus.Error.ServiceUnknown":    NoService,
 		"org.freedesktop.DBus.Error.Spawn.ChildExited": NoService,
+		"org.freedesktop.DBus.Error.Timeout":           NoAnswer,
 		"org.freedesktop.DBus.Error.AccessDenied":      Denied,
-		"org.freedesktop.DBus.Error.NoReply":           NoAnswer,
+		"org.freedesktop.DBus.Error.NoReply":           NoService,
 		"org.freedesktop.Secret.Error.IsLocked":        Locked,
 		"org.freedesktop.Secret.Error.NoSuchObject":    NoCollection,
 		"org.freedesktop.DBus.Error.UnknownMethod":     Failed,

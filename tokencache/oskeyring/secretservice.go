@@ -195,11 +195,12 @@ func (goKeyring) problem(err error) Problem {
 	}
 	const bus = "org.freedesktop.DBus.Error."
 	switch name := e.Name; {
-	case name == bus+"ServiceUnknown", name == bus+"NameHasNoOwner", strings.HasPrefix(name, bus+"Spawn."):
+	case name == bus+"ServiceUnknown", name == bus+"NameHasNoOwner", strings.HasPrefix(name, bus+"Spawn."),
+		name == bus+"NoReply": // the bus says so when the service ends during the call
 		return NoService
 	case name == bus+"AccessDenied", name == bus+"AuthFailed":
 		return Denied
-	case name == bus+"NoReply", name == bus+"Timeout", name == bus+"TimedOut":
+	case name == bus+"Timeout", name == bus+"TimedOut":
 		return NoAnswer
 	case name == "org.freedesktop.Secret.Error.IsLocked",
 		// go-keyring's words when the keyring was locked after it had been inspected.
