@@ -78,6 +78,8 @@ func Open(cfg Config) (*Store, error) {
 			return nil, errors.New("redisstore: URL cannot be parsed: want redis://user:password@host:6379/0, or rediss:// for TLS," +
 				" with special characters of the password as %XX")
 		}
+		options.ContextTimeoutEnabled = true
+		options.DialerRetries = 1 // Commands are repeated already.
 		s.cfg.Client, s.own = redis.NewClient(options), true
 	}
 	return s, nil

@@ -1,0 +1,170 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/stayauth/stayauth/testdata/realparts"
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/redisstore"
+)
+
+// A process that lives keeps its lock, whatever happens to its connections.
+func TestLockOutlastsConnections(t *testing.T) {
+	t.Parallel()
+	server := realparts.StartRedis(t)
+	proxy := realparts.StartProxy(t, server.Port)
+	direct := empty(server.URL())
+	holder := mustOpen(t, strings.Replace(direct, fmt.Sprint(server.Port), fmt.Sprint(proxy.Port), 1))
+	waiter := mustOpen(t, direct)
+	for what, happens := range map[string]func(){
+		"connections are cut": proxy.Cut,
+		"server restarts":     func() { server.Stop(); server.Start() },
+		"server crashes":      func() { server.Crash(); server.Start() },
+	} {
+		t.Run(what, func(t *testing.T) {
+			unlock := mustLock(t, holder, what)
+			got := make(chan func() error, 1)
+			go func() {
+				for t.Context().Err() == nil {
+					if unlock, err := waiter.Lock(t.Context(), what); err == nil {
+						got <- unlock
+						return
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+			}()
+			v := mustSave(t, holder, what, "journal", "")
+			happens()
+			select {
+			case <-got:
+				t.Fatal("somebody else got the lock")
+			case <-time.After(lease + lease/3):
+			}
+			mustSave(t, holder, what, "new token", v)
+			must(t, unlock())
+			must(t, (<-got)())
+		})
+	}
+}
+
+// A process that is paused for longer than its lease loses the lock. What it saves late
+// is refused: that is why Save compares versions, whoever holds the lock.
+func TestPausedProcess(t *testing.T) {
+	t.Parallel()
+	server := realparts.StartRedis(t)
+	arg := empty(server.URL())
+	other := mustOpen(t, arg)
+	mustSave(t, other, "a", "old", "")
+	holder := startHolder(t, arg)
+	ctx, cancel := context.WithTimeout(t.Context(), lease+lease/3)
+	defer cancel()
+	if _, err := other.Lock(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("the lock of a process that runs: %v", err)
+	}
+	holder.pause()
+	unlock := mustLock(t, other, "a")
+	_, v, err := other.Load(t.Context(), "a")
+	must(t, err)
+	mustSave(t, other, "a", "theirs", v)
+	if said := holder.resumeAndSave(); !strings.Contains(said, tokencache.ErrConflict.Error()) {
+		t.Errorf("the late save said %q", said)
+	}
+	must(t, unlock())
+	if data, _, err := other.Load(t.Context(), "a"); string(data) != "theirs" {
+		t.Errorf("loaded %q, %v", data, err)
+	}
+}
+
+// Who is cut off for longer than the lease loses the lock, and notices.
+func TestLockOfOneCutOff(t *testing.T) {
+	t.Parallel()
+	server := realparts.StartRedis(t)
+	proxy := realparts.StartProxy(t, server.Port)
+	direct := empty(server.URL())
+	lost := mustOpen(t, strings.Replace(direct, fmt.Sprint(server.Port), fmt.Sprint(proxy.Port), 1))
+	other := mustOpen(t, direct)
+	unlock := mustLock(t, lost, "a")
+	proxy.Down()
+	unlockOther := mustLock(t, other, "a")
+	proxy.Up()
+	if err := unlock(); err == nil || !strings.Contains(err.Error(), "the lock was lost") {
+		t.Errorf("unlock of a lock that was lost: %v", err)
+	}
+	must(t, unlockOther())
+}
+
+// A Save that succeeds is on the disk.
+func TestSaveIsDurable(t *testing.T) {
+	t.Parallel()
+	server := realparts.StartRedis(t)
+	s := mustOpen(t, empty(server.URL()))
+	var versions []tokencache.Version
+	for i := range 20 {
+		versions = append(versions, mustSave(t, s, fmt.Sprint(i), "x", ""))
+		if i%5 == 4 {
+			server.Crash()
+			server.Start()
+		}
+	}
+	for i, want := range versions {
+		if _, v, err := s.Load(t.Context(), fmt.Sprint(i)); err != nil || v != want {
+			t.Errorf("after the crashes: entry %d at %q, %v", i, v, err)
+		}
+	}
+}
+
+// With Replicas, nothing counts as saved that one primary alone knows, and a refresh
+// token is not spent while that is so.
+func TestReplicas(t *testing.T) {
+	t.Parallel()
+	primary := realparts.StartRedis(t)
+	replica := realparts.StartRedis(t, fmt.Sprintf("replicaof 127.0.0.1 %d", primary.Port), "repl-diskless-sync-delay 0")
+	client := redis.NewClient(&redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", replica.Port)})
+	defer client.Close()
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		info, _ := client.Info(t.Context(), "replication").Result()
+		if strings.Contains(info, "master_link_status:up") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the replica does not come up")
+		}
+	}
+	s, err := redisstore.Open(redisstore.Config{URL: primary.URL(), Replicas: 1})
+	must(t, err)
+	defer s.Close()
+	must(t, s.Preflight(t.Context(), "a", 1))
+	v := mustSave(t, s, "a", "one", "")
+	onReplica, err := redisstore.Open(redisstore.Config{URL: replica.URL()})
+	must(t, err)
+	defer onReplica.Close()
+	if data, _, err := onReplica.Load(t.Context(), "a"); string(data) != "one" {
+		t.Errorf("the replica has %q, %v", data, err)
+	}
+	_, saveErr := onReplica.Save(t.Context(), "a", []byte("two"), v)
+	_, lockErr := onReplica.Lock(t.Context(), "a")
+	for op, err := range map[string]error{"Save": saveErr, "Lock": lockErr,
+		"Delete": onReplica.Delete(t.Context(), "a", v), "Preflight": onReplica.Preflight(t.Context(), "a", 1)} {
+		if !errors.Is(err, tokencache.ErrUnavailable) || !strings.Contains(err.Error(), "is a replica") {
+			t.Errorf("%s on a replica: %v", op, err)
+		}
+	}
+
+	replica.Stop()
+	_, err = s.Save(t.Context(), "a", []byte("two"), v)
+	for op, err := range map[string]error{"Save": err, "Preflight": s.Preflight(t.Context(), "a", 1)} {
+		if !errors.Is(err, redisstore.ErrNotReplicated) || !errors.Is(err, tokencache.ErrUnavailable) {
+			t.Errorf("%s without the replica: %v", op, err)
+		}
+	}
+	if data, _, err := s.Load(t.Context(), "a"); string(data) != "two" && string(data) != "one" {
+		t.Errorf("loaded %q, %v", data, err)
+	}
+}

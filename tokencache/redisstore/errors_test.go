@@ -1,0 +1,181 @@
+package redisstore_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/stayauth/stayauth/testdata/realparts"
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/redisstore"
+)
+
+const password = "s3cret-Pass"
+
+// Each misfortune is ErrUnavailable, says what to do, and never shows the password.
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	server := realparts.StartRedis(t, "requirepass "+password)
+	at := func(userinfo string) string { return strings.Replace(server.URL(), "//", "//"+userinfo, 1) }
+	admin := mustOpen(t, at(":"+password+"@")+"|app:")
+	mustSave(t, admin, "a", "x", "")
+	options, err := redis.ParseURL(at(":" + password + "@"))
+	must(t, err)
+	client := redis.NewClient(options)
+	defer client.Close()
+	must(t, client.Do(t.Context(), "ACL", "SETUSER", "weak", "on", ">"+password, "~other:*", "+ping").Err())
+	unused, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	must(t, unused.Close())
+
+	for _, test := range []struct{ what, url, says string }{
+		{"nobody listens", "redis://:" + password + "@" + unused.Addr().String(), "connection refused"},
+		{"no password", at(""), "wants a password"},
+		{"wrong password", at(":" + password + "x@"), "refuses the user or the password"},
+		{"missing rights", at("weak:" + password + "@"), "lacks a right"},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			t.Parallel()
+			s := mustOpen(t, test.url+"|app:")
+			for op, err := range everything(t.Context(), s) {
+				if !errors.Is(err, tokencache.ErrUnavailable) || !strings.Contains(err.Error(), test.says) {
+					t.Errorf("%s: %v\nwant ErrUnavailable that says %q", op, err, test.says)
+				}
+				wantNoPassword(t, err)
+			}
+		})
+	}
+	for _, url := range []string{"", "redis://:" + password + "@host:x", "redis://:" + password + "%zz@host", "host:" + password} {
+		_, err := redisstore.Open(redisstore.Config{URL: url})
+		if err == nil {
+			t.Errorf("Open takes %q", url)
+		}
+		wantNoPassword(t, err)
+	}
+}
+
+// everything returns what each method says.
+func everything(ctx context.Context, s *redisstore.Store) map[string]error {
+	errs := map[string]error{"Preflight": s.Preflight(ctx, "a", 1), "Delete": s.Delete(ctx, "a", "1")}
+	_, _, errs["Load"] = s.Load(ctx, "a")
+	_, errs["Save"] = s.Save(ctx, "a", []byte("x"), "")
+	_, errs["Lock"] = s.Lock(ctx, "a")
+	for _, err := range s.List(ctx) {
+		errs["List"] = err
+	}
+	return errs
+}
+
+func wantNoPassword(t *testing.T, err error) {
+	t.Helper()
+	text := fmt.Sprintf("%v %+v %#v", err, err, err)
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		encoded, _ := json.Marshal(e)
+		text += fmt.Sprintf(" %#v %s", e, encoded)
+	}
+	if strings.Contains(text, password) {
+		t.Errorf("the password is in %s", text)
+	}
+}
+
+func TestFullMemory(t *testing.T) {
+	t.Parallel()
+	server := realparts.StartRedis(t, "maxmemory 4mb", "maxmemory-policy noeviction")
+	s := mustOpen(t, empty(server.URL()))
+	err, saved := error(nil), 0
+	for ; err == nil && saved < 1000; saved++ {
+		_, err = s.Save(t.Context(), fmt.Sprint(saved), make([]byte, 64<<10), "")
+	}
+	if !errors.Is(err, tokencache.ErrUnavailable) || !strings.Contains(err.Error(), "memory of the server is full") {
+		t.Fatalf("after %d entries: %v", saved, err)
+	}
+	wantEntries(t, s, saved-1)
+}
+
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	server := realparts.StartRedis(t)
+	server.Stop()
+	mount := func(options string) {
+		out, err := exec.Command("mount", "-t", "tmpfs", "-o", options, "tmpfs", server.Dir).CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, out)
+		}
+		realparts.Require(t, "the right to mount a small file system", err)
+	}
+	mount("size=1m")
+	t.Cleanup(func() { exec.Command("umount", "-l", server.Dir).Run() })
+	server.Start()
+	s := mustOpen(t, empty(server.URL()))
+	err, saved := error(nil), 0
+	for ; err == nil && saved < 100; saved++ {
+		_, err = s.Save(t.Context(), fmt.Sprint(saved), make([]byte, 64<<10), "")
+	}
+	if !errors.Is(err, tokencache.ErrUnavailable) {
+		t.Fatalf("after %d entries: %v", saved, err)
+	}
+	// A server that must not lose what it has confirmed ends when its disk is full.
+	server.Stop()
+	mount("remount,size=8m")
+	server.Start()
+	wantEntries(t, s, saved-1)
+}
+
+func wantEntries(t *testing.T, s tokencache.Store, n int) {
+	t.Helper()
+	for i := range n {
+		if data, _, err := s.Load(t.Context(), fmt.Sprint(i)); err != nil || len(data) != 64<<10 {
+			t.Errorf("entry %d: %d bytes, %v", i, len(data), err)
+		}
+	}
+}
+
+func TestWrongSealingKey(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, empty(realparts.StartRedis(t).URL()))
+	key := tokencache.Key{Issuer: "https://issuer.test", ClientID: "app", Account: "someone"}
+	caches := make([]*tokencache.Cache, 2)
+	for i := range caches {
+		var err error
+		caches[i], err = tokencache.New(s, tokencache.KeyBytes([]byte(strings.Repeat(fmt.Sprint(i), 32))))
+		must(t, err)
+	}
+	_, err := caches[0].Save(t.Context(), key, &tokencache.Record{RefreshToken: "secret"}, "")
+	must(t, err)
+	if _, _, err := caches[1].Load(t.Context(), key); !errors.Is(err, tokencache.ErrCorrupt) {
+		t.Errorf("Load with another key: %v", err)
+	}
+	if r, _, err := caches[0].Load(t.Context(), key); err != nil || r.RefreshToken != "secret" {
+		t.Errorf("Load with the key: %v", err)
+	}
+}
+
+// A server that accepts connections and says nothing delays nobody beyond their
+// context, whether that has a deadline or is cancelled.
+func TestMuteServer(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	s := mustOpen(t, fmt.Sprintf("redis://:%s@%s|x", password, l.Addr()))
+	ctx, cancel := context.WithCancel(t.Context())
+	begun := time.Now()
+	time.AfterFunc(100*time.Millisecond, cancel)
+	for op, err := range everything(ctx, s) {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", op, err)
+		}
+	}
+	// The client's own time-out is 3 s for each of several attempts of six commands.
+	if took := time.Since(begun); took > 3*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
