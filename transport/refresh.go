@@ -204,7 +204,7 @@ func (s *Source) spendable(ctx context.Context, cur *tokencache.Record, version 
 	s.mu.Unlock()
 	if dead != nil && cur != nil && refused != nil && refused.RefreshToken == cur.RefreshToken {
 		// The tombstone could not be written. Until it is, others present the token too.
-		if _, err := s.cfg.Cache.Save(ctx, s.cfg.Key, refused, version); err != nil {
+		if _, err := s.cfg.Cache.Save(ctx, s.key(), refused, version); err != nil {
 			s.cfg.Logger.Debug("stayauth: the refusal of the refresh token could not be stored", "err", err)
 		}
 		return dead
