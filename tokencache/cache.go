@@ -30,6 +30,19 @@ func New(store Store, keys KeySource) (*Cache, error) {
 	return &Cache{store: store}, nil
 }
 
+// KeyPlace says where the sealing key is, as far as its KeySource tells: "OS keyring",
+// or "key file /home/ann/key". It is empty if the source does not say, or if the
+// store is Confidential and entries are not sealed.
+func (c *Cache) KeyPlace() string {
+	if c.keys == nil {
+		return ""
+	}
+	if s, ok := c.keys.source.(fmt.Stringer); ok {
+		return s.String()
+	}
+	return ""
+}
+
 // Load returns the record of key. If there is none, the error wraps ErrNotFound. A
 // record that is there and cannot be read gives ErrCorrupt, and its Version all
 // the same, so that it can be deleted by somebody who knows what they do.

@@ -28,6 +28,9 @@ type keyFile struct {
 	codec keyCodec
 }
 
+// String says where the keys are.
+func (k *keyFile) String() string { return "key file " + k.path }
+
 func newKeyFile(path string, codec keyCodec) *keyFile {
 	// The file stays the same when the program changes its working directory. If
 	// there is no such thing as a working directory, using the path tells.

@@ -13,7 +13,8 @@ import (
 // only when it meets an entry sealed with a key it does not know. Errors should
 // wrap ErrUnavailable (a locked keyring) or ErrCorrupt (a wrong passphrase).
 //
-// A source must not show a key when it is printed.
+// A source must not show a key when it is printed. If it is a fmt.Stringer, its
+// String says where the keys are, for people: see Cache.KeyPlace.
 type KeySource interface {
 	Keys(ctx context.Context) ([][]byte, error)
 }

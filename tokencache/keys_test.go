@@ -337,3 +337,23 @@ func TestKeySourceErrors(t *testing.T) {
 		}
 	}
 }
+
+func TestKeyPlace(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	for want, keys := range map[string]tokencache.KeySource{
+		"key file " + path: tokencache.KeyFile(path),
+		"":                 tokencache.KeyBytes(bytesKey(1)),
+	} {
+		cache, err := tokencache.New(new(tokencache.Memory), keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cache.KeyPlace(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	cache, err := tokencache.New(new(tokencache.Memory), nil)
+	if err != nil || cache.KeyPlace() != "" {
+		t.Errorf("got %q, %v", cache.KeyPlace(), err)
+	}
+}

@@ -240,6 +240,13 @@ func TestForgetRemovesWhatCannotBeRead(t *testing.T) {
 				c.Cache = cache
 			}
 		}
+		placed := func(c *SourceConfig) {
+			cache, err := tokencache.New(w.store, drawer{tokencache.KeyBytes(key)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Cache = cache
+		}
 		w.login(w.source(sealed(key)), "ann")
 		s := w.source(sealed(append(make([]byte, 31), 1)))
 		for name, f := range map[string]func() error{
@@ -254,6 +261,9 @@ func TestForgetRemovesWhatCannotBeRead(t *testing.T) {
 		}
 		if _, err := w.source(sealed(key)).Token(t.Context()); err != nil {
 			t.Fatalf("with the right key: %v", err)
+		}
+		if st, err := w.source(placed).Status(t.Context()); err != nil || st.KeyPlace != "a drawer" {
+			t.Errorf("the key is in %q, %v", st.KeyPlace, err)
 		}
 		if err := s.Forget(t.Context()); err != nil {
 			t.Fatal(err)
@@ -289,3 +299,8 @@ func TestLoginWithAnUnknownTokenType(t *testing.T) {
 		}
 	}
 }
+
+// A drawer is a place for keys that has a name.
+type drawer struct{ tokencache.KeySource }
+
+func (drawer) String() string { return "a drawer" }

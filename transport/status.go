@@ -28,6 +28,10 @@ type Status struct {
 	Key   tokencache.Key
 	Scope string
 
+	// KeyPlace is where the key is that seals the login in the cache, such as "OS
+	// keyring"; see tokencache.Cache.KeyPlace.
+	KeyPlace string
+
 	AuthorizedAt  time.Time // when the user logged in
 	ObtainedAt    time.Time // when the access token was obtained
 	Expiry        time.Time // when the access token expires; zero: unknown
@@ -42,7 +46,7 @@ type Status struct {
 // Status returns the state of the login. It asks the cache, never the provider.
 // In the states outage and dead the access token may still be good.
 func (s *Source) Status(ctx context.Context) (Status, error) {
-	st := Status{State: StateEmpty, Key: s.key()}
+	st := Status{State: StateEmpty, Key: s.key(), KeyPlace: s.cfg.Cache.KeyPlace()}
 	snap := s.cur.Load()
 	rec, _, err := s.cfg.Cache.Load(ctx, s.key())
 	switch {

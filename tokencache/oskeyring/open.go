@@ -210,6 +210,9 @@ type chosenKeys struct {
 	err      error // while choosing: why there is no key
 }
 
+// String says where the key is, for Cache.KeyPlace.
+func (k *chosenKeys) String() string { return k.kind }
+
 // Keys implements tokencache.KeySource.
 func (k *chosenKeys) Keys(ctx context.Context) ([][]byte, error) {
 	if !k.choosing {

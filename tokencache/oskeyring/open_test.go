@@ -234,6 +234,9 @@ func TestAccept(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				if cache.KeyPlace() != c.want {
+					t.Errorf("the cache says that the key is in %q, want %q", cache.KeyPlace(), c.want)
+				}
 				if info.Key != c.want || len(info.Skipped) != c.skipped {
 					t.Fatalf("%+v, want %q and %d skipped", info, c.want, c.skipped)
 				}
