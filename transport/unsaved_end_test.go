@@ -159,6 +159,17 @@ func TestTheEndOfUnsaved(t *testing.T) {
 				t.Error("the rotation was not saved")
 			}
 		}, StateFresh},
+		{"an earlier rotation of the same refresh token without the lock", func(t *testing.T, w *world, s *Source, store *troubled) {
+			r := s.cur.Load().rec.Clone()
+			r.ObtainedAt = r.ObtainedAt.Add(-time.Second)
+			r.AccessToken, r.RefreshToken = "earlier", "earlier"
+			replaceStored(t, s, store, r)
+			store.heal()
+			time.Sleep(time.Minute)
+			if r := w.stored(s); string(r.RefreshToken) != w.srv.Current("ann").RefreshToken {
+				t.Error("the rotation was not saved")
+			}
+		}, StateFresh},
 		{"a logout without the lock", func(t *testing.T, w *world, s *Source, store *troubled) {
 			_, v, err := s.cfg.Cache.Load(t.Context(), s.cfg.Key)
 			if err != nil {
