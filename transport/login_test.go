@@ -2,6 +2,7 @@ package transport
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -191,39 +192,48 @@ func TestARecordOfAnotherTokenEndpoint(t *testing.T) {
 }
 
 // The first process to be refused is not the last to know: another has already
-// rotated, without a lock that both would respect.
+// rotated, without a lock that both would respect, and has stored that before the
+// refusal, or while it is being noted.
 func TestInvalidGrantAfterAPeersRotation(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		w := newWorld(t, oauthtest.Config{Policy: oauthtest.Strict, Latency: 10 * time.Second})
-		s := w.source()
-		w.login(s, "ann")
-		old := w.stored(s)
-		time.Sleep(2 * time.Hour)
-		done := make(chan error)
-		go func() { _, err := s.Token(t.Context()); done <- err }()
-		time.Sleep(time.Second)
-		// The peer's rotation, as it looks from here: done and stored.
-		next, err := w.endpoint().Refresh(t.Context(), old)
-		if err != nil {
-			t.Log(err) // Whoever of the two is first wins.
-		}
-		if next != nil {
-			r := successor(old, next, "")
-			_, v, err := s.cfg.Cache.Load(t.Context(), s.cfg.Key)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := s.cfg.Cache.Save(t.Context(), s.cfg.Key, r, v); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := <-done; err != nil {
-			t.Errorf("got %v", err)
-		}
-		if r := w.stored(s); r.Tombstone != nil || string(r.RefreshToken) != w.srv.Current("ann").RefreshToken {
-			t.Errorf("stored: tombstone %v, or an old refresh token", r.Tombstone)
-		}
-	})
+	for _, late := range []bool{false, true} {
+		t.Run(fmt.Sprintf("late: %v", late), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.Strict})
+				store := &troubled{Memory: new(tokencache.Memory)}
+				w.store = store
+				var s *Source
+				peer := func(cur *tokencache.Record) {
+					answer, err := w.endpoint().Refresh(t.Context(), cur)
+					if err != nil {
+						t.Fatal(err)
+					}
+					next := successor(cur, answer, "")
+					if !late {
+						replaceStored(t, s, store, next)
+						return
+					}
+					tombstone := store.n.Load() + 1
+					store.fail(func(op string, n int32) error {
+						if op == "save" && n == tombstone {
+							replaceStored(t, s, store, next)
+						}
+						return nil
+					})
+				}
+				s = w.source(func(c *SourceConfig) { c.Refresher = watchedRefresher{Endpoint: w.endpoint(), before: peer} })
+				w.login(s, "ann")
+				time.Sleep(2 * time.Hour)
+				tok, err := s.Token(t.Context())
+				if err != nil || string(tok.AccessToken) != w.srv.Current("ann").AccessToken {
+					t.Errorf("not the peer's token: %v", err)
+				}
+				if r := w.stored(s); r.Tombstone != nil || string(r.RefreshToken) != w.srv.Current("ann").RefreshToken {
+					t.Errorf("stored: tombstone %v, or an old refresh token", r.Tombstone)
+				}
+				w.wantCounts(2, 1) // Whoever was second has spent it again.
+			})
+		})
+	}
 }
 
 // What cannot be read is kept until somebody says that it may go.
