@@ -31,6 +31,7 @@ func TestMain(m *testing.M) {
 // A report is what a process says, one line of JSON each.
 type report struct {
 	At     time.Time
+	Alive  bool          `json:",omitempty"` // the process has started
 	Calls  int           `json:",omitempty"` // answered since the last report
 	Failed string        `json:",omitempty"` // a call: why
 	Valid  bool          `json:",omitempty"` // although there was a token that the API accepts
@@ -69,6 +70,7 @@ func child(arg string) int {
 		io.Copy(io.Discard, os.Stdin)
 		close(end)
 	}()
+	tell(report{Alive: true})
 	c := caller{plan: p, source: s}
 	failing := false
 	for {

@@ -112,7 +112,7 @@ func moments(w *world, longest time.Duration, f func(i int) error) error {
 
 func kills(w *world) error {
 	return moments(w, 500*time.Millisecond, func(i int) error {
-		w.kill(i)
+		w.kill(i, 0)
 		return w.start(i)
 	})
 }

@@ -66,7 +66,8 @@ type process struct {
 	name    string
 	cmd     *exec.Cmd
 	stdin   io.Closer
-	done    chan struct{}
+	alive   chan struct{} // closed when it has started
+	done    chan struct{} // closed when it has ended
 	failing bool
 	last    time.Time // the last call that was answered
 }
@@ -147,7 +148,7 @@ func (w *world) start(i int) error {
 	p := w.processes[i]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.name, p.done, p.failing = plan.Name, make(chan struct{}), false
+	p.name, p.alive, p.done, p.failing = plan.Name, make(chan struct{}), make(chan struct{}), false
 	p.cmd = exec.Command(exe)
 	p.cmd.Env = append(os.Environ(), planEnv+"="+string(arg))
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
@@ -162,13 +163,16 @@ func (w *world) start(i int) error {
 	if err := p.cmd.Start(); err != nil {
 		return err
 	}
-	done := p.done
+	alive, done := p.alive, p.done
 	go func() {
 		defer close(done)
 		for d := json.NewDecoder(out); ; {
 			var r report
 			if err := d.Decode(&r); err != nil {
 				break
+			}
+			if r.Alive {
+				close(alive)
 			}
 			w.hear(p, r)
 		}
@@ -254,9 +258,14 @@ func (w *world) loseLogin() {
 	}
 }
 
-// kill kills process i and waits until it is dead.
-func (w *world) kill(i int) {
+// kill kills process i, some time after it has started, and waits until it is dead.
+func (w *world) kill(i int, after time.Duration) {
 	p := w.processes[i]
+	select {
+	case <-p.alive:
+	case <-p.done:
+	}
+	time.Sleep(after)
 	p.mu.Lock()
 	name, cmd, done := p.name, p.cmd, p.done
 	p.mu.Unlock()
