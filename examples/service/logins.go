@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+
+	"golang.org/x/oauth2"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/pgstore"
+	"github.com/stayauth/stayauth/tokencache/redisstore"
+	"github.com/stayauth/stayauth/transport"
+)
+
+// A config is what a replica is told. A real service has the key and the secret from
+// its secret manager.
+type config struct {
+	Store        string // a URL or a directory
+	Key          []byte // which the entries are sealed with
+	TokenURL     string
+	ClientID     string
+	ClientSecret string
+	API          string // its origin
+}
+
+// openStore opens the store that all replicas share.
+func openStore(ctx context.Context, where string) (tokencache.Store, error) {
+	switch {
+	case strings.HasPrefix(where, "postgres://"), strings.HasPrefix(where, "postgresql://"):
+		store, err := pgstore.Open(pgstore.Config{DSN: where})
+		if err != nil {
+			return nil, err
+		}
+		return store, store.Migrate(ctx)
+	case strings.HasPrefix(where, "redis://"), strings.HasPrefix(where, "rediss://"):
+		return redisstore.Open(redisstore.Config{URL: where})
+	}
+	return tokencache.OpenDir(where)
+}
+
+// open returns the logins of all users, and what they are kept in.
+func (c config) open(ctx context.Context) (*transport.Pool, *tokencache.Cache, error) {
+	store, err := openStore(ctx, c.Store)
+	if err != nil {
+		return nil, nil, err
+	}
+	cache, err := tokencache.New(store, tokencache.KeyBytes(c.Key))
+	if err != nil {
+		return nil, nil, err
+	}
+	pool, err := transport.NewPool(transport.PoolConfig{Source: transport.SourceConfig{
+		Cache: cache,
+		Refresher: &transport.Endpoint{
+			TokenURL:     c.TokenURL,
+			ClientID:     c.ClientID,
+			ClientSecret: tokencache.Secret(c.ClientSecret),
+			AuthStyle:    oauth2.AuthStyleInHeader,
+		},
+		Logger: slog.New(slog.DiscardHandler), // The proof counts what goes wrong.
+	}})
+	return pool, cache, err
+}

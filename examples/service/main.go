@@ -1,0 +1,65 @@
+// Command service shows a web service that runs as several replicas and calls an API
+// in the name of many users. The replicas share the users' logins: each refresh token
+// is spent once, by one of them.
+//
+//	go run .                                   # a sealed directory, for replicas on one machine
+//	go run . -store postgres://app@db/logins   # see package pgstore
+//	go run . -store redis://cache:6379/0       # see package redisstore
+//
+// It starts a provider of its own, logs all users in, sends requests to the replicas,
+// and tells in the end what the provider has seen. The exit status is 0 if no refresh
+// token was presented twice and none was spent in vain.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"time"
+)
+
+type options struct {
+	store     string
+	replicas  int
+	users     int
+	rate      int
+	duration  time.Duration
+	tokenLife time.Duration
+	kill      time.Duration
+}
+
+func main() {
+	if conf, ok := os.LookupEnv(replicaVar); ok {
+		if err := replicaMain(conf); err != nil {
+			fmt.Fprintln(os.Stderr, "replica:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	var o options
+	flag.StringVar(&o.store, "store", "", "where the logins are: postgres://..., redis://..., or a directory; default a new one")
+	flag.IntVar(&o.replicas, "replicas", 4, "processes that serve")
+	flag.IntVar(&o.users, "users", 50, "users who are logged in")
+	flag.IntVar(&o.rate, "rate", 200, "requests per second to all replicas")
+	flag.DurationVar(&o.duration, "for", 20*time.Second, "how long")
+	flag.DurationVar(&o.tokenLife, "token-life", 5*time.Second, "how long an access token is good")
+	flag.DurationVar(&o.kill, "kill", 0, "how often a replica is killed and replaced; 0 is never")
+	flag.Parse()
+	if flag.NArg() > 0 || o.replicas < 1 || o.users < 1 || o.rate < 1 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	proof, err := run(ctx, o, os.Stdout)
+	if err == nil {
+		fmt.Print(proof)
+		err = proof.check()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "service:", err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	mathrand "math/rand/v2"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+// run is one demonstration.
+func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
+	provider := oauthtest.New(oauthtest.Config{
+		// A refresh token works once, and whoever presents it again ends the login. Only
+		// where replicas are killed does the provider forgive, as many do: what was asked
+		// by a process that died before the answer came has to be asked again.
+		Policy:    map[bool]oauthtest.Policy{false: oauthtest.StrictFamily, true: oauthtest.Grace}[o.kill > 0],
+		AccessTTL: o.tokenLife,
+		Latency:   30 * time.Millisecond,
+	})
+	if err := provider.Start(); err != nil {
+		return nil, err
+	}
+	defer provider.Close()
+	if o.store == "" {
+		dir, err := os.MkdirTemp("", "stayauth-service-")
+		if err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(dir)
+		o.store = dir
+	}
+	c := config{Store: o.store, Key: make([]byte, 32), TokenURL: provider.TokenURL(),
+		ClientID: provider.ClientID(), ClientSecret: provider.ClientSecret(), API: provider.APIOrigin()}
+	rand.Read(c.Key)
+	logins, cache, err := c.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	accounts := make([]string, o.users)
+	run := rand.Text()[:8] // A store may hold the users of an earlier run.
+	for i := range accounts {
+		accounts[i] = fmt.Sprintf("user-%s-%d", run, i)
+	}
+	defer forget(logins, accounts)
+	begun := time.Now()
+	if err = each(accounts, func(_ int, account string) error {
+		t := provider.Login(account)
+		rec := transport.FromOAuth2(&oauth2.Token{AccessToken: t.AccessToken, RefreshToken: t.RefreshToken, Expiry: time.Now().Add(o.tokenLife)})
+		return logins.Source(account).Login(ctx, rec)
+	}); err != nil {
+		return nil, err
+	}
+	took := time.Since(begun)
+	before, err := generations(cache, c, accounts)
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(out, "%d users logged in, %.0f per second\n", o.users, float64(o.users)/took.Seconds())
+
+	s := &swarm{config: c, accounts: accounts}
+	defer s.killAll()
+	for range o.replicas {
+		if err := s.add(); err != nil {
+			return nil, err
+		}
+	}
+	fmt.Fprintf(out, "%d replicas serve; %d requests per second for %v\n", o.replicas, o.rate, o.duration)
+	if err := s.load(ctx, o, out); err != nil {
+		return nil, err
+	}
+	p := &proof{killed: s.killed, requests: s.requests.Load(), failed: s.failed.Load()}
+	if err := s.stopAll(); err != nil {
+		return nil, err
+	}
+	p.Counts = provider.Counts()
+	p.firstFailure, _ = s.firstFailure.Load().(string)
+	after, err := generations(cache, c, accounts)
+	for i := range after {
+		if after[i] < before[i] { // see generations
+			p.ended++
+		} else {
+			p.saved += int(after[i] - before[i])
+		}
+	}
+	return p, err
+}
+
+// generations returns how often the store says that each login was refreshed, 0 for one
+// that is over.
+func generations(cache *tokencache.Cache, c config, accounts []string) ([]uint64, error) {
+	all := make([]uint64, len(accounts))
+	return all, each(accounts, func(i int, account string) error {
+		rec, _, err := cache.Load(context.Background(), tokencache.Key{Issuer: c.TokenURL, ClientID: c.ClientID, Account: account})
+		if err == nil && rec.Tombstone == nil {
+			all[i] = rec.Generation
+		}
+		return err
+	})
+}
+
+// forget removes the users' logins from the store.
+func forget(logins *transport.Pool, accounts []string) {
+	each(accounts, func(_ int, account string) error { return logins.Source(account).Forget(context.Background()) })
+}
+
+// each calls f for all accounts, some at a time.
+func each(accounts []string, f func(i int, account string) error) error {
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	errs := make([]error, 16)
+	for worker := range errs {
+		wg.Go(func() {
+			for i := next.Add(1); int(i) <= len(accounts) && errs[worker] == nil; i = next.Add(1) {
+				errs[worker] = f(int(i-1), accounts[i-1])
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// A swarm is the replicas and those who ask them.
+type swarm struct {
+	config   config
+	accounts []string
+
+	mu       sync.Mutex
+	replicas []*replica
+	killed   int
+
+	requests, failed atomic.Int64
+	firstFailure     atomic.Value
+}
+
+func (s *swarm) add() error {
+	r, err := startReplica(s.config)
+	if err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.replicas = append(s.replicas, r)
+	}
+	return err
+}
+
+// load sends requests to the replicas, and kills one now and then.
+func (s *swarm) load(ctx context.Context, o options, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, o.duration)
+	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ask := time.NewTicker(time.Second / time.Duration(o.rate))
+	defer ask.Stop()
+	kill := make(<-chan time.Time)
+	if o.kill > 0 {
+		ticker := time.NewTicker(o.kill)
+		defer ticker.Stop()
+		kill = ticker.C
+	}
+	replaced := make(chan error, 1)
+	slots := make(chan struct{}, 256) // requests in flight
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-replaced:
+			if err != nil {
+				return err
+			}
+		case <-kill:
+			s.mu.Lock()
+			i := mathrand.IntN(len(s.replicas))
+			victim := s.replicas[i]
+			s.replicas = append(s.replicas[:i:i], s.replicas[i+1:]...)
+			s.killed++
+			s.mu.Unlock()
+			wg.Go(func() {
+				victim.kill()
+				select {
+				case replaced <- s.add():
+				case <-ctx.Done():
+				}
+			})
+		case <-ask.C:
+			slots <- struct{}{}
+			wg.Go(func() {
+				defer func() { <-slots }()
+				s.ask(s.accounts[mathrand.IntN(len(s.accounts))])
+			})
+		}
+	}
+}
+
+// ask sends a request in the name of the account. A load balancer would try another
+// replica if one does not accept connections, or dies; so does ask.
+func (s *swarm) ask(account string) {
+	s.requests.Add(1)
+	for {
+		s.mu.Lock()
+		if len(s.replicas) == 0 {
+			s.mu.Unlock()
+			return
+		}
+		r := s.replicas[mathrand.IntN(len(s.replicas))]
+		s.mu.Unlock()
+		resp, err := http.Get(r.url + "/" + account)
+		if err != nil {
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 500))
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			s.failed.Add(1)
+			s.firstFailure.CompareAndSwap(nil, fmt.Sprintf("%d: %s", resp.StatusCode, body))
+		}
+		return
+	}
+}
+
+func (s *swarm) stopAll() error {
+	s.mu.Lock()
+	all := s.replicas
+	s.replicas = nil
+	s.mu.Unlock()
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, r := range all {
+		wg.Go(func() { errs[i] = r.stop() })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (s *swarm) killAll() {
+	for _, r := range s.replicas {
+		r.kill()
+	}
+}
