@@ -266,32 +266,27 @@ func (l *Logins) WriteTable(w io.Writer) {
 	fmt.Fprintf(w, "\nA first token, read from a sealed file: %.2f ms.\n", milliseconds(Median(l.Load)))
 }
 
-// Plot returns the cost of a lookup by number of logins.
+// Plot returns the cost by number of logins.
 func (l *Logins) Plot() string {
 	c := chart{
-		title: "Cost by number of logins in memory, relative to a thousand",
+		title: "Cost by number of logins in memory, in nanoseconds and bytes",
 		x:     axis{label: "logins", log: true, min: float64(l.Numbers[0]), max: float64(l.Numbers[len(l.Numbers)-1])},
-		y:     axis{},
+		y:     axis{log: true, min: 10, max: 10_000},
 	}
 	for _, s := range []struct {
 		name  string
-		times [][]float64
-	}{{"looking up any login", l.Any}, {"looking up a busy one", l.Busy}, {"request for any login", l.Request}} {
+		value func(i int) float64
+	}{
+		{"request for any login", func(i int) float64 { return Median(l.Request[i]) }},
+		{"looking up any login", func(i int) float64 { return Median(l.Any[i]) }},
+		{"looking up a busy one", func(i int) float64 { return Median(l.Busy[i]) }},
+		{"memory of an idle one", func(i int) float64 { return float64(l.Bytes[i]) }},
+	} {
 		line := series{name: s.name, dots: true}
 		for i, n := range l.Numbers {
-			line.points = append(line.points, point{float64(n), Median(ratios(s.times[i], s.times[0]))})
+			line.points = append(line.points, point{float64(n), s.value(i)})
 		}
 		c.series = append(c.series, line)
-	}
-	memory := series{name: "memory of a login", dots: true}
-	for i, n := range l.Numbers {
-		memory.points = append(memory.points, point{float64(n), float64(l.Bytes[i]) / float64(l.Bytes[0])})
-	}
-	c.series = append(c.series, memory)
-	for _, s := range c.series {
-		for _, p := range s.points {
-			c.y.max = max(c.y.max, p.y*1.1)
-		}
 	}
 	return c.svg()
 }

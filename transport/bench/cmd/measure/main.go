@@ -1,5 +1,5 @@
 // Command measure runs every measurement of package bench, prints the tables, and
-// writes the plots into the current directory. It takes about ten minutes.
+// writes the plots into the current directory. It takes about twenty minutes.
 //
 //	go run ./cmd/measure
 package main
@@ -25,7 +25,7 @@ func main() {
 	var (
 		only      = flag.String("only", "requests,rotation,stampede,logins,start,processes", "what to measure")
 		runs      = flag.Int("runs", 7, "how often; medians are printed")
-		seconds   = flag.Int("seconds", 60, "how long the clients of rotation call, each, in all runs together")
+		seconds   = flag.Int("seconds", 105, "how long the clients of rotation call, each, in all runs together")
 		logins    = flag.Int("logins", 1_000_000, "the largest pool; takes about 2 KB of memory each")
 		plots     = flag.String("plots", ".", "the directory for rotation.svg and logins.svg")
 		benchstat = flag.String("benchstat", "", "a file for the single runs of requests")
