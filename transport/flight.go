@@ -182,6 +182,10 @@ func (s *Source) settle(f *flight, old *snapshot) (events []Event) {
 		s.backoff = newBackoff(time.Second, 2*time.Minute)
 	}
 	wait := s.backoff.NextBackOff()
+	if snap, now := s.cur.Load(), wallNow(); snap.usable(now) {
+		// While a token is good, several attempts have to fit into the rest of its life.
+		wait = min(wait, max(time.Duration(snap.useBefore-now.UnixNano())/6, 5*time.Second))
+	}
 	switch e.Kind {
 	case ErrMisconfigured, ErrLoginRequired:
 		wait = misconfiguredPause

@@ -136,6 +136,10 @@ func TestAFlappingProvider(t *testing.T) {
 				if total > 2*least {
 					t.Errorf("%d token requests, and %d would have been enough", total, least)
 				}
+				// Five minutes before the end of a token are time for five chances.
+				if none > calls/1000 {
+					t.Errorf("%d of %d calls failed for want of a token", none, calls)
+				}
 				if most > clients/4 {
 					t.Errorf("%d token requests in a second", most)
 				}
