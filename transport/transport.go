@@ -114,6 +114,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err == nil && resp.StatusCode == http.StatusUnauthorized && refreshCures(resp) {
 		resp = t.retry(src, req, body, snap, resp)
 	}
+	if err == nil {
+		resp.Request = req // Not the copy with the token, which might end up in a log.
+	}
 	if started != nil {
 		t.wait(req.Context(), started)
 	}

@@ -79,6 +79,9 @@ func TestTheRequestIsNotModifiedAndItsBodyIsClosed(t *testing.T) {
 					t.Fatalf("error %v, want one: %v", err, tt.wantErr)
 				}
 				if err == nil {
+					if resp.Request.Header["Authorization"] != nil && header["Authorization"] == nil {
+						t.Error("the response shows the token, in its Request")
+					}
 					io.Copy(io.Discard, resp.Body)
 					resp.Body.Close()
 				}
