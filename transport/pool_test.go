@@ -376,11 +376,11 @@ func TestPoolKeepFreshOfShortLives(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: 10 * time.Second, Latency: 300 * time.Millisecond})
 		p, c := w.pool(100)
-		names := w.accounts(p, 20)
+		names := w.accounts(p, 5)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go p.KeepFresh(ctx)
-		for range 600 {
+		for range 300 {
 			time.Sleep(100 * time.Millisecond)
 			for _, name := range names {
 				begun := time.Now()
