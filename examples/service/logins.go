@@ -25,23 +25,33 @@ type config struct {
 }
 
 // openStore opens the store that all replicas share.
-func openStore(ctx context.Context, where string) (tokencache.Store, error) {
+func openStore(where string) (tokencache.Store, error) {
 	switch {
 	case strings.HasPrefix(where, "postgres://"), strings.HasPrefix(where, "postgresql://"):
-		store, err := pgstore.Open(pgstore.Config{DSN: where})
-		if err != nil {
-			return nil, err
-		}
-		return store, store.Migrate(ctx)
+		return pgstore.Open(pgstore.Config{DSN: where})
 	case strings.HasPrefix(where, "redis://"), strings.HasPrefix(where, "rediss://"):
 		return redisstore.Open(redisstore.Config{URL: where})
 	}
 	return tokencache.OpenDir(where)
 }
 
-// open returns the logins of all users, and what they are kept in.
-func (c config) open(ctx context.Context) (*transport.Pool, *tokencache.Cache, error) {
-	store, err := openStore(ctx, c.Store)
+// migrate prepares the store before it is used for the first time.
+func migrate(ctx context.Context, where string) error {
+	store, err := openStore(where)
+	if err != nil {
+		return err
+	}
+	if postgres, ok := store.(*pgstore.Store); ok {
+		defer postgres.Close()
+		return postgres.Migrate(ctx)
+	}
+	return nil
+}
+
+// open returns the logins of all users, and what they are kept in. It does not connect,
+// so a replica also starts while the store is not there.
+func (c config) open() (*transport.Pool, *tokencache.Cache, error) {
+	store, err := openStore(c.Store)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -28,7 +28,7 @@ func replicaMain(conf string) error {
 		return err
 	}
 	ctx := context.Background()
-	logins, _, err := c.open(ctx)
+	logins, _, err := c.open()
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,10 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 	c := config{Store: o.store, Key: make([]byte, 32), TokenURL: provider.TokenURL(),
 		ClientID: provider.ClientID(), ClientSecret: provider.ClientSecret(), API: provider.APIOrigin()}
 	rand.Read(c.Key)
-	logins, cache, err := c.open(ctx)
+	if err := migrate(ctx, c.Store); err != nil {
+		return nil, err
+	}
+	logins, cache, err := c.open()
 	if err != nil {
 		return nil, err
 	}

@@ -1,2 +1,75 @@
-// Package pgstore keeps sealed entries in PostgreSQL.
+/*
+Package pgstore keeps OAuth logins in PostgreSQL, for services that run as several
+replicas and act for many users. It is the store to choose for them: a refresh token
+is not cache data, and the database is where what must not be lost is kept already.
+
+	store, err := pgstore.Open(pgstore.Config{DSN: dsn})
+	...
+	err = store.Migrate(ctx)
+	...
+	cache, err := tokencache.New(store, tokencache.KeyBytes(key))
+
+The database sees sealed entries under hashed names. The key stays with the service:
+in a file, or from a key management service; see [tokencache.KeySource], and
+[tokencache.Cache.Rekey] to replace it.
+
+# Tables
+
+[Store.Migrate] creates two tables. The entries have a name, a version, the time they
+were last saved, and the sealed data. The locks have a row for each lock that is held.
+The role needs SELECT, INSERT, UPDATE and DELETE on both, and CREATE on the schema if
+it is to migrate.
+
+# Locks
+
+A lock must end with its process, and must not end while its process lives, even if the
+network cuts its connections or the server is restarted in the middle of a refresh.
+So each process has one connection of its own that shows that it is alive, by an
+advisory lock on a random number, and the rows of the locks say whose they are. Others
+take the locks of a process only when it has seemed dead for three seconds, at every
+look. Who reconnects sooner keeps them; who is paused keeps them, because the kernel
+keeps its connection.
+
+That is one connection for each process besides the pool, however many locks it holds,
+and waiting takes none. A machine that loses its power is noticed by TCP keepalives,
+after 11 seconds and the three.
+
+# PgBouncer
+
+Statements leave nothing behind on a connection, so a pooler in transaction mode may
+stand between the pool and the server. It may not stand in the way of the connection
+that shows that the process is alive: set [Config.SessionDSN] to the address of the
+server. Otherwise Lock notices, and its error says so.
+
+# Guaranteed
+
+  - A Save that returned nil is in the write-ahead log on the disk, also where
+    synchronous_commit is off, unless the server runs with fsync off. With synchronous
+    replicas it is on them too, as the setting says.
+  - Save and Delete compare and swap, in one statement. What a process saves late,
+    after it was cut off and lost its lock, is refused if anything was saved meanwhile.
+  - All methods return when ctx is done. Errors tell what to do and hold no password.
+
+# Not guaranteed
+
+  - A process that is cut off for more than three seconds while the provider answers
+    it: the next one finds its note and presents the same refresh token again. Most
+    providers accept that for some seconds.
+  - A failover to a replica that is not synchronous can bring a spent refresh token
+    back. A process that knows better uses what it knows; one that starts then cannot.
+
+# Removing users
+
+The name of an entry is a hash of its [tokencache.Key]. Who knows the key deletes the
+entry by [tokencache.Cache.Delete], or ends the login by Source.Logout. If an account may
+have entries for other audiences, [tokencache.Cache.List] finds them. [Store.Purge]
+removes what was abandoned.
+
+# TLS and limits
+
+The DSN says it all: sslmode=verify-full and sslrootcert for TLS, pool_max_conns for
+the number of connections. A replica needs few: a refresh takes six statements of well
+under a millisecond each, and no connection while the provider is asked. PostgreSQL 14
+or later.
+*/
 package pgstore

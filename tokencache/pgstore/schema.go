@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS {entries} (
 	version bigint NOT NULL,
 	saved   timestamptz NOT NULL,
 	data    bytea NOT NULL
-) WITH (fillfactor = 50, toast_tuple_target = 4080, autovacuum_vacuum_scale_factor = 0.05);
+) WITH (fillfactor = 70, toast_tuple_target = 4080, autovacuum_vacuum_scale_factor = 0.05);
 ALTER TABLE {entries} ALTER COLUMN data SET STORAGE EXTERNAL;
 CREATE TABLE IF NOT EXISTS {locks} (
 	name  bytea PRIMARY KEY,

@@ -1,1 +1,56 @@
+/*
+Package redisstore keeps OAuth logins in Redis, or Valkey, for services that run as
+several replicas and have no database. If there is one, prefer package pgstore: a
+refresh token is not cache data.
+
+	store, err := redisstore.Open(redisstore.Config{URL: "rediss://app:password@redis.internal:6379/0"})
+	...
+	cache, err := tokencache.New(store, tokencache.KeyBytes(key))
+
+The server sees sealed entries under hashed names. The key stays with the service; see
+[tokencache.KeySource], and [tokencache.Cache.Rekey] to replace it.
+
+# The server must be set up for it
+
+By default Redis forgets: what it confirmed in the last second when it crashes, and
+anything at all when its memory is full. Keep logins on a server with
+
+	appendonly yes
+	appendfsync always            # else nil from Save does not mean "on the disk"
+	maxmemory-policy noeviction   # else a login can vanish
+
+Replication does not wait either: after a failover, the new primary may not know the
+newest refresh token, and offers one that has been spent. Set [Config.Replicas], and
+min-replicas-to-write on the server. A Save that too few replicas have confirmed fails
+with [ErrNotReplicated]. As the Source writes its note before it spends a refresh
+token, it does not spend one while replicas are missing. What is left is the moment in
+which the provider answers: if the primary dies then, together with the process, the
+login is lost.
+
+# Locks
+
+A lock is a lease that its holder renews. It is released by unlock, or when the lease
+has ended after the process died: half a minute by default. Unlike what
+[tokencache.Store] asks for, it also ends when its process is paused or cut off for
+that long. What such a process saves late is refused if somebody else has saved
+meanwhile, because Save compares versions, whoever holds the lock. A restart of the
+server, which takes less time than the lease, ends no lock.
+
+# Cluster and Sentinel
+
+Pass a client of either as [Config.Client]. An entry and its lock have the same hash tag,
+and every command has one key. The client must not read from replicas. A client
+of your own also honours deadlines sooner with ContextTimeoutEnabled; all methods return
+when ctx is done in any case, and leave the command behind until its time-out.
+
+# Removing users
+
+The name of an entry is a hash of its [tokencache.Key]. Who knows the key deletes the
+entry by [tokencache.Cache.Delete], or ends the login by Source.Logout. If an account may
+have entries for other audiences, [tokencache.Cache.List] finds them. [Config.Expiry]
+lets abandoned entries go.
+
+The user needs the commands HMGET, EVAL, EVALSHA, SCAN and INFO, with Replicas also
+WAIT, and what the scripts use: GET, SET, HGET, HSET, DEL and PEXPIRE. Redis 6 or later.
+*/
 package redisstore
