@@ -106,3 +106,8 @@ func (e *Error) Timeout() bool {
 	var t interface{ Timeout() bool }
 	return errors.As(e.Err, &t) && t.Timeout()
 }
+
+// storageError describes a failure of the cache.
+func storageError(op string, err error) error {
+	return &Error{Kind: ErrStorage, Op: op, Err: err}
+}

@@ -1,0 +1,180 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// lostRequestTime is how long the request of a process that died may still be under way.
+// If it overtook ours, the provider would take ours for the older one, and what we
+// store would be dead. A provider's grace is longer, by far.
+const lostRequestTime = time.Second
+
+// awaitLostRequest waits until a request that was sent at the given time, and whose
+// sender is gone, has been dealt with by the provider.
+func awaitLostRequest(ctx context.Context, sent time.Time) {
+	wait := min(sent.Add(lostRequestTime).Sub(wallNow()), lostRequestTime)
+	if wait <= 0 {
+		return
+	}
+	select {
+	case <-time.After(wait):
+	case <-ctx.Done():
+	}
+}
+
+// promptRetries is how often a refresh token is presented again at once after an
+// attempt with an unknown outcome. Most providers accept a spent token again for
+// some seconds, just for this case.
+const promptRetries = 2
+
+// spend asks the provider. If it returns a record, that is the state of the
+// login from now on, even if there is an error besides. If not, unknown reports
+// whether the refresh token may have been spent all the same.
+func (s *Source) spend(ctx context.Context, cur *tokencache.Record, refused tokencache.Secret) (next *tokencache.Record, unknown bool, err error) {
+	s.mu.Lock()
+	retries := promptRetries
+	if s.lost > 0 {
+		retries = 0 // They have been made, and the outage has outlasted any grace.
+	}
+	s.mu.Unlock()
+	for try := 0; ; try++ {
+		answer, err := s.cfg.Refresher.Refresh(ctx, cur)
+		if answer != nil {
+			return successor(cur, answer, refused), false, err
+		}
+		lost := errors.Is(err, ErrAmbiguous)
+		unknown = unknown || lost
+		if try == retries || !lost || asError(err).RetryAfter > 0 {
+			return nil, unknown, err
+		}
+		pause := time.Duration(1+rand.Int64N(int64(500*time.Millisecond))) << try
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, unknown, err
+		}
+	}
+}
+
+// successor returns the state of the login after the provider's answer.
+func successor(cur, answer *tokencache.Record, refused tokencache.Secret) *tokencache.Record {
+	now := wallNow()
+	next := &tokencache.Record{Grant: newGrant(), AuthorizedAt: now}
+	if cur != nil {
+		next = cur.Clone()
+	}
+	next.Generation++
+	next.Attempt, next.Tombstone = nil, nil
+	if answer.AccessToken != "" {
+		next.AccessToken, next.TokenType = answer.AccessToken, answer.TokenType
+		next.ObtainedAt, next.Expiry, next.RefreshAt = answer.ObtainedAt, answer.Expiry, answer.RefreshAt
+		if cur != nil && refused != "" && cur.AccessToken == refused {
+			next.ForcedAt = now
+		}
+	}
+	// An answer without a refresh token, scope or identity leaves those as they are
+	// (RFC 6749 sections 5.1 and 6, OpenID Connect Core section 12.2).
+	if answer.RefreshToken != "" {
+		if answer.RefreshToken != next.RefreshToken {
+			next.RefreshExpiry = time.Time{} // that of the old one
+		}
+		next.RefreshToken = answer.RefreshToken
+	}
+	if !answer.RefreshExpiry.IsZero() {
+		next.RefreshExpiry = answer.RefreshExpiry
+	}
+	if answer.Scope != "" {
+		next.Scope = answer.Scope
+	}
+	if answer.IDToken != "" && sameIdentity(next.IDToken, answer.IDToken) {
+		next.IDToken = answer.IDToken
+	}
+	if answer.TokenURL != "" {
+		next.TokenURL = answer.TokenURL
+	}
+	if len(answer.Extra) > 0 {
+		if next.Extra == nil {
+			next.Extra = make(map[string]tokencache.Secret)
+		}
+		maps.Copy(next.Extra, answer.Extra)
+	}
+	return next
+}
+
+// noAnswer handles an attempt that brought nothing. unknown says that the refresh
+// token may have been spent by this attempt or by an earlier one. It reports
+// whether to start over, because the cache holds something newer.
+func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version tokencache.Version, unknown bool, cause *Error) (again bool, err error) {
+	if cur == nil || cur.RefreshToken == "" {
+		if cause.Kind == ErrLoginRequired {
+			// Somebody else's login, of which no tombstone can remind us: ask again, but
+			// not soon.
+			c := *cause
+			c.RetryAt = wallNow().Add(misconfiguredPause)
+			cause = &c
+		}
+		return false, cause
+	}
+	if s.pending != nil && cause.Kind != ErrLoginRequired {
+		if unknown && cur.Attempt == nil { // There is no journal but memory.
+			note := cur.Clone()
+			note.Attempt = &tokencache.Attempt{At: wallNow(), PID: os.Getpid()}
+			s.pending.rec = note
+		}
+		return false, cause
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	next := cur.Clone()
+	next.Attempt = nil
+	switch cause.Kind {
+	case ErrLoginRequired:
+		// Perhaps somebody without our lock was faster: a copy of the cache on another
+		// machine, a program that does not know of locks. Then theirs is the login.
+		stored, v, err := s.load(ctx)
+		if err == nil && (stored == nil || stored.RefreshToken != cur.RefreshToken) {
+			return true, nil
+		}
+		next.Tombstone = &tokencache.Tombstone{At: wallNow(), Code: cause.Code, Description: cause.Description, Interrupted: unknown}
+		if err == nil {
+			_, err = s.cfg.Cache.Save(ctx, s.key(), next, v)
+		}
+		if errors.Is(err, tokencache.ErrConflict) {
+			return true, nil
+		}
+		if err != nil {
+			s.cfg.Logger.Warn("stayauth: the refusal of the refresh token could not be stored", "err", err)
+		}
+		s.settled() // A dead refresh token need not be saved any more.
+		s.mu.Lock()
+		s.refused = next
+		s.mu.Unlock()
+		return false, deadError(next.Tombstone)
+	case ErrUnavailable, ErrMisconfigured:
+		if unknown {
+			break
+		}
+		// Not spent for certain, so the note would mislead whoever reads it later.
+		_, err := s.cfg.Cache.Save(ctx, s.key(), next, version)
+		if err != nil && !errors.Is(err, tokencache.ErrConflict) {
+			s.cfg.Logger.Warn("stayauth: the journal could not be cleared", "err", err)
+		}
+	}
+	return false, cause
+}
+
+// deadError says why a login is needed.
+func deadError(t *tokencache.Tombstone) *Error {
+	e := &Error{Kind: ErrLoginRequired, Op: "refresh", Code: t.Code, Description: t.Description, Remedy: "log in again"}
+	if t.Interrupted {
+		e.Remedy = "an earlier refresh was interrupted before its answer could be saved, and the provider does not accept its refresh token again; log in again"
+	}
+	return e
+}
