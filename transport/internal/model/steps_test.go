@@ -171,7 +171,7 @@ func (m system) next(s state, i int, emit func(what string, s state)) {
 	}
 }
 
-// look is the function of that name in refresh.go, called by fly.
+// look is the function of that name in adopt.go, called by fly.
 func (m system) look(s *state, p *process) {
 	r := s.store
 	p.seen = r
@@ -186,7 +186,7 @@ func (m system) look(s *state, p *process) {
 	}
 }
 
-// adopt is the function of that name in refresh.go.
+// adopt is the function of that name in adopt.go.
 func (s *state) adopt(p *process, r record) bool {
 	if !newer(r, p.cur) || !s.fresh(r) {
 		return false
