@@ -265,3 +265,35 @@ func TestATombstoneOfAnEarlierState(t *testing.T) {
 		w.wantCounts(2, 0)
 	})
 }
+
+// In an outage, a process learns from the cache that the login is over, and that
+// there is a new one.
+func TestAPeersRefusalEndsAnOutage(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		s, peer := w.source(), w.source()
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		w.srv.Fault("/token", 1, oauthtest.Status(429, 10*time.Minute))
+		if _, err := s.Token(t.Context()); !errors.Is(err, ErrUnavailable) {
+			t.Fatal(err)
+		}
+		w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
+		if _, err := peer.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * lookInterval)
+		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+			t.Errorf("got %v", err)
+		}
+		synctest.Wait()
+		if st, err := s.Status(t.Context()); err != nil || st.State != StateDead || w.seen(EventLoginRequired) != 2 {
+			t.Errorf("status %+v, %v; reported %d times", st, err, w.seen(EventLoginRequired))
+		}
+		w.login(peer, "ann")
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Errorf("after the login of another process: %v", err)
+		}
+		w.wantCounts(2, 0)
+	})
+}
