@@ -2,7 +2,7 @@
 // in which two or three processes can take its steps, with crashes, lost answers and
 // failing stores at every point.
 //
-// The model consists of tests only. Its steps are those of transport's refresh.go,
+// The model consists of tests only. Its steps are those of transport's adopt.go, refresh.go, spend.go,
 // save.go and flight.go, one for each access to what the processes share: the store,
 // its lock and the provider. What a process does between two of them nobody else can
 // see, so it belongs to the step before. A change of those files is made here too; the
