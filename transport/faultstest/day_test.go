@@ -44,7 +44,7 @@ func (p *perSecond) result() (total, most int) {
 // that all logged in at the same moment: they neither come all at once nor more often
 // than twice as often as they must.
 func TestAFlappingProvider(t *testing.T) {
-	const clients, day, up, down = 50, 24 * time.Hour, 10 * time.Second, 50 * time.Second
+	const clients, day, up, down, interval = 50, 24 * time.Hour, 10 * time.Second, 50 * time.Second, 25 * time.Second
 	for _, shared := range []bool{false, true} {
 		logins := clients
 		if shared {
@@ -104,7 +104,7 @@ func TestAFlappingProvider(t *testing.T) {
 							return
 						}
 						var good time.Time
-						time.Sleep(10 * time.Second * time.Duration(i) / clients) // Callers keep no step.
+						time.Sleep(interval * time.Duration(i) / clients) // Callers keep no step.
 						for ctx.Err() == nil {
 							token, err := s.Token(context.Background())
 							mu.Lock()
@@ -118,7 +118,7 @@ func TestAFlappingProvider(t *testing.T) {
 								none++
 							}
 							mu.Unlock()
-							time.Sleep(10 * time.Second)
+							time.Sleep(interval)
 						}
 					})
 				}

@@ -58,7 +58,7 @@ func TestRotationsLeaveNothingBehind(t *testing.T) {
 	case full:
 		rotations = 100_000
 	case long:
-		rotations = 5000
+		rotations = 2000
 	}
 	var issued atomic.Int64 // oauthtest remembers all that it ever issued
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -358,7 +358,7 @@ func TestRandomOrders(t *testing.T) {
 	case full:
 		runs = 20000
 	case long:
-		runs = 300
+		runs = 100
 	}
 	first := seed(t)
 	logins := 0
