@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -33,30 +31,6 @@ var policies = []struct {
 	{"grace 30 s", oauthtest.Grace, math.MaxInt}, // in that time
 	{"one-deep grace", oauthtest.SecondToLastKills, 1},
 	{"strict family", oauthtest.StrictFamily, 0},
-}
-
-const (
-	seedEnv = "STAYAUTH_FAULTS_SEED"
-	howEnv  = "STAYAUTH_FAULTS" // "full": everything
-)
-
-var (
-	full = os.Getenv(howEnv) == "full"
-	long = full || os.Getenv("STAYAUTH_REQUIRE") == "all"
-)
-
-// seed returns the seed of the schedules.
-func seed(t *testing.T) uint64 {
-	t.Helper()
-	n := rand.Uint64()
-	if s := os.Getenv(seedEnv); s != "" {
-		var err error
-		if n, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatalf("%s: %v", seedEnv, err)
-		}
-	}
-	t.Logf("%s=%d", seedEnv, n)
-	return n
 }
 
 // A cell is one fault with one policy.

@@ -25,8 +25,6 @@ import (
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
-const account = "ann"
-
 // A world is a provider, a login, and the processes that share it.
 type world struct {
 	plan      plan

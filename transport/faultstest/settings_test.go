@@ -1,0 +1,34 @@
+package faultstest
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+)
+
+const account = "ann" // whose login it is
+
+const (
+	seedEnv = "STAYAUTH_FAULTS_SEED"
+	howEnv  = "STAYAUTH_FAULTS" // "full": everything
+)
+
+var (
+	full = os.Getenv(howEnv) == "full"
+	long = full || os.Getenv("STAYAUTH_REQUIRE") == "all"
+)
+
+// seed returns the seed of the schedules.
+func seed(t *testing.T) uint64 {
+	t.Helper()
+	n := rand.Uint64()
+	if s := os.Getenv(seedEnv); s != "" {
+		var err error
+		if n, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatalf("%s: %v", seedEnv, err)
+		}
+	}
+	t.Logf("%s=%d", seedEnv, n)
+	return n
+}
