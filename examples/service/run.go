@@ -26,9 +26,10 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 		// A refresh token works once, and whoever presents it again ends the login. Only
 		// where replicas are killed does the provider forgive, as many do: what was asked
 		// by a process that died before the answer came has to be asked again.
-		Policy:    map[bool]oauthtest.Policy{false: oauthtest.StrictFamily, true: oauthtest.Grace}[o.kill > 0],
-		AccessTTL: o.tokenLife,
-		Latency:   30 * time.Millisecond,
+		Policy:      map[bool]oauthtest.Policy{false: oauthtest.StrictFamily, true: oauthtest.Grace}[o.kill > 0],
+		GracePeriod: time.Minute, // the longest that Okta offers
+		AccessTTL:   o.tokenLife,
+		Latency:     30 * time.Millisecond,
 	})
 	if err := provider.Start(); err != nil {
 		return nil, err

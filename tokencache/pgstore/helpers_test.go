@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"syscall"
 	"testing"
 	"time"
 
@@ -132,11 +131,9 @@ func (h *holder) line() string {
 	return line
 }
 
-func (h *holder) pause() { h.cmd.Process.Signal(syscall.SIGSTOP) }
-
-// resumeAndSave returns what became of the save.
+// resumeAndSave lets the process go on, and returns what became of the save.
 func (h *holder) resumeAndSave() string {
-	h.cmd.Process.Signal(syscall.SIGCONT)
+	h.resume()
 	io.WriteString(h.stdin, "save\n")
 	return h.line()
 }
