@@ -68,8 +68,8 @@ removes what was abandoned.
 # TLS and limits
 
 The DSN says it all: sslmode=verify-full and sslrootcert for TLS, pool_max_conns for
-the number of connections. A replica needs few: a refresh takes six statements of well
-under a millisecond each, and no connection while the provider is asked. PostgreSQL 14
-or later.
+the number of connections. A replica needs few: a refresh takes six short statements,
+of which two wait for the disk, and no connection while the provider is asked.
+PostgreSQL 14 or later.
 */
 package pgstore
