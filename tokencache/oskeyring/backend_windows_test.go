@@ -7,12 +7,7 @@ import (
 	"time"
 )
 
-// The real Credential Manager, or what Wine has in its place:
-//
-//	GOOS=windows go test -exec=/usr/lib/wine/wine64 ./tokencache/oskeyring
-//
-// Wine 8 needs a bcryptprimitives.dll that exports ProcessPrng, and cannot remove
-// files as Go does, so that there tests with files fail and this one does not.
+// The real Credential Manager, or what Wine has in its place (testdata/wine).
 func TestRealCredentialManager(t *testing.T) {
 	if err := Probe(t.Context()); err != nil {
 		t.Fatal(err)
