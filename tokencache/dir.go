@@ -47,7 +47,7 @@ func OpenDir(path string) (*Dir, error) {
 	if err := os.MkdirAll(abs, 0o700); err != nil {
 		return nil, ioError("create", abs, err)
 	}
-	root, err := os.OpenRoot(abs)
+	root, err := openRoot(abs)
 	if err != nil {
 		return nil, ioError("open", abs, err)
 	}
@@ -120,7 +120,7 @@ func (d *Dir) Delete(ctx context.Context, name string, old Version) error {
 	}
 	defer unlock()
 	file := entryFile(name)
-	err = d.root.Remove(file)
+	err = remove(d.root, file)
 	if err == nil {
 		err = syncDir(d.root, entriesDir)
 	}

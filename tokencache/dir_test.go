@@ -293,3 +293,16 @@ func TestDirLockErrorNamesTheFile(t *testing.T) {
 		wantErr(t, err, context.DeadlineExceeded, filepath.Join(path, "locks"))
 	})
 }
+
+// A program that runs must not keep the user from moving or removing the directory.
+func TestOpenDirDoesNotPinIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens")
+	store := openDir(t, path)
+	if err := os.Rename(path, path+"-moved"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(path + "-moved"); err != nil {
+		t.Fatal(err)
+	}
+	runtime.KeepAlive(store)
+}

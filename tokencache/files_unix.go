@@ -11,7 +11,11 @@ import (
 
 const openNoFollow = syscall.O_NOFOLLOW
 
+func openRoot(path string) (*os.Root, error) { return os.OpenRoot(path) }
+
 func rename(root *os.Root, from, to string) error { return root.Rename(from, to) }
+
+func remove(root *os.Root, name string) error { return root.Remove(name) }
 
 func openFile(root *os.Root, name string) (*os.File, error) { return root.Open(name) }
 

@@ -11,8 +11,23 @@ import (
 
 const openNoFollow = 0
 
+// openRoot opens a directory so that it can be renamed and removed meanwhile, as on
+// other systems: what is opened from a Root allows that, and os.OpenRoot does not.
+func openRoot(path string) (*os.Root, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	return root.OpenRoot(".")
+}
+
 func rename(root *os.Root, from, to string) error {
 	return whileShared(func() error { return root.Rename(from, to) })
+}
+
+func remove(root *os.Root, name string) error {
+	return whileShared(func() error { return root.Remove(name) })
 }
 
 func openFile(root *os.Root, name string) (f *os.File, err error) {
@@ -21,7 +36,7 @@ func openFile(root *os.Root, name string) (f *os.File, err error) {
 }
 
 // whileShared repeats do for up to two seconds while another process has the
-// file open: Windows then refuses to replace it. Readers are quick, but virus
+// file open: Windows then refuses to replace or remove it. Readers are quick, but virus
 // scanners and indexers are readers too.
 func whileShared(do func() error) error {
 	const errorSharingViolation = syscall.Errno(32)
