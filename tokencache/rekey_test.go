@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 
 func rekeyForEver(dir string) error {
 	c, err := openRekeyCache(dir)
+	fmt.Println("ready")
 	for err == nil {
 		err = c.Rekey(context.Background())
 	}
@@ -181,11 +182,18 @@ func TestRekeySurvivesSIGKILL(t *testing.T) {
 		if _, err := cmd.StdinPipe(); err != nil {
 			t.Fatal(err)
 		}
+		output, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		before := countKeys(t, dir)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(10*time.Millisecond + rand.N(100*time.Millisecond))
+		if _, err := output.Read(make([]byte, 1)); err != nil {
+			t.Fatalf("waiting for the child to begin: %v", err)
+		}
+		time.Sleep(rand.N(100 * time.Millisecond))
 		cmd.Process.Kill()
 		cmd.Wait()
 		rotated = rotated || countKeys(t, dir) != before
