@@ -179,7 +179,8 @@ func TestDirectoriesHaveTheirOwnKeys(t *testing.T) {
 	wantLoad(t, one)
 	// However it is spelled, a directory is one.
 	link := filepath.Join(t.TempDir(), "link")
-	if err := os.Symlink(dir, link); err == nil {
+	os.Symlink(dir, link)
+	if _, err := os.Stat(link); err == nil { // Windows wants a privilege, Wine only pretends
 		same, _ := mustOpen(t, f.config(link))
 		wantLoad(t, same)
 	}
