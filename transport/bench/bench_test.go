@@ -3,6 +3,7 @@ package bench
 import (
 	"encoding/xml"
 	"io"
+	"net/http"
 	"os"
 	"runtime"
 	"strings"
@@ -68,6 +69,9 @@ func BenchmarkLogins(b *testing.B) {
 
 // Every contender sends the token, and leaves the caller's request as it was.
 func TestContenders(t *testing.T) {
+	var got string
+	watch = func(req *http.Request) { got = req.Header.Get("Authorization") }
+	defer func() { watch = nil }()
 	for _, c := range contenders[1:] {
 		rt, err := c.make()
 		if err != nil {
@@ -75,11 +79,11 @@ func TestContenders(t *testing.T) {
 		}
 		for _, method := range []string{"GET", "POST"} {
 			req := newRequest(method)
-			resp, err := rt.RoundTrip(req)
-			if err != nil {
+			got = ""
+			if _, err := rt.RoundTrip(req); err != nil {
 				t.Fatalf("%s: %v", c.name, err)
 			}
-			if got := resp.Request.Header.Get("Authorization"); got != prebuilt[0] {
+			if got != prebuilt[0] {
 				t.Errorf("%s sent %q", c.name, got)
 			}
 			if req.Header.Get("Authorization") != "" {

@@ -22,10 +22,17 @@ const (
 	accessToken = "eyJhbGciOiJFUzI1NiJ9.benchmark-token-of-no-value"
 )
 
+// watch sees what arrives at a stub. It is set by a test only: what stayauth's
+// response has as its Request is the caller's, without the token.
+var watch func(*http.Request)
+
 // A stub is an API without a network. It takes a token for granted.
 type stub struct{}
 
 func (stub) RoundTrip(req *http.Request) (*http.Response, error) {
+	if watch != nil {
+		watch(req)
+	}
 	if req.Body != nil {
 		req.Body.Close()
 	}
