@@ -26,6 +26,11 @@ func (t *Transport) replayable(req *http.Request) (replayBody, error) {
 	case req.ContentLength <= 0 || req.ContentLength > t.maxReplayBody:
 		return replayBody{req.Body, nil}, nil
 	}
+	return buffered(req)
+}
+
+// buffered reads the body of req into memory.
+func buffered(req *http.Request) (replayBody, error) {
 	defer req.Body.Close()
 	// As net/http does with the request of a context that ends.
 	defer context.AfterFunc(req.Context(), func() { req.Body.Close() })()

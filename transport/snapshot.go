@@ -3,17 +3,23 @@ package transport
 import (
 	"math"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// A snapshot is a record as the hot path needs it. It is never modified. Many
-// processes have very many of them, so it is one piece of memory, and the access
-// token, which may be kilobytes long, is there once. What a request needs is side by
-// side.
+// A snapshot is a record as the hot path needs it. It is never modified, but for
+// freshFor. Many processes have very many of them, so it is one piece of memory, and
+// the access token, which may be kilobytes long, is there once. What a request needs
+// is side by side.
 type snapshot struct {
 	header [1]string // the value of the Authorization header
+
+	// The wall clock has been looked at, and needs no other look until freshFor
+	// nanoseconds after made, by the monotonic clock.
+	made     time.Time
+	freshFor atomic.Int64
 
 	// Wall clock, in nanoseconds since 1970, so that a laptop's sleep counts: fresh
 	// from notBefore until refreshAt, usable until useBefore.
@@ -38,6 +44,7 @@ func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 	header := scheme + string(rec.AccessToken)
 	s := &snapshot{
 		header:    [1]string{header},
+		made:      time.Now(),
 		rec:       *rec,
 		notBefore: math.MinInt64,
 		refreshAt: math.MaxInt64,
@@ -98,6 +105,28 @@ func (s *Source) snapshot(rec *tokencache.Record) *snapshot {
 	return newSnapshot(rec, s.cfg.Lead, s.cfg.Skew)
 }
 
+// clockInterval is how old what the wall clock has said may be. To read it is most
+// of what a Transport adds to a request: time.Now reads two clocks, and time.Since
+// only the monotonic one, which stands still while a machine sleeps. A busy Source
+// asks for the time of day a hundred times a second.
+const clockInterval = 10 * time.Millisecond
+
+// freshNow reports whether the token is fresh, or was less than clockInterval ago.
+func (s *snapshot) freshNow() bool {
+	if s == nil {
+		return false
+	}
+	age := int64(time.Since(s.made))
+	if age < s.freshFor.Load() {
+		return true
+	}
+	if !s.fresh(time.Now()) {
+		return false
+	}
+	s.freshFor.Store(age + int64(clockInterval))
+	return true
+}
+
 // fresh reports whether the token can be used without further thought.
 func (s *snapshot) fresh(now time.Time) bool {
 	if s == nil {
@@ -114,9 +143,7 @@ func (s *snapshot) usable(now time.Time) bool {
 
 // refuse returns a copy that is not to be used any more.
 func (s *snapshot) refuse() *snapshot {
-	c := *s
-	c.refreshAt, c.useBefore, c.refused = math.MinInt64, math.MinInt64, true
-	return &c
+	return &snapshot{header: s.header, notBefore: math.MinInt64, refreshAt: math.MinInt64, useBefore: math.MinInt64, refused: true, rec: s.rec}
 }
 
 // replaceableAt returns the time before which a refusal of the token is not

@@ -116,3 +116,24 @@ func TestReplaceableAt(t *testing.T) {
 		})
 	}
 }
+
+// What the wall clock has said holds for 10 ms and no longer. That it was set is
+// shown by a shift of the bounds, which are never modified otherwise.
+func TestHowOldTheTimeMayBe(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		now := wallNow()
+		s := newSnapshot(&tokencache.Record{AccessToken: "x", ObtainedAt: now, Expiry: now.Add(time.Hour)}, 0, 0)
+		if !s.freshNow() {
+			t.Error("a new token is not fresh")
+		}
+		s.refreshAt = now.UnixNano()
+		time.Sleep(clockInterval - 1)
+		if !s.freshNow() {
+			t.Error("the wall clock was asked twice within its interval")
+		}
+		time.Sleep(1)
+		if s.freshNow() {
+			t.Error("the wall clock was not asked after its interval")
+		}
+	})
+}

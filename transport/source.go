@@ -213,10 +213,18 @@ func (s *Source) Reject(ctx context.Context, refused Token) (Token, error) {
 	return snap.token(), nil
 }
 
+// fresh returns the token if it can be used without further thought, else nil.
+func (s *Source) fresh() *snapshot {
+	if snap := s.cur.Load(); snap.freshNow() {
+		return snap
+	}
+	return nil
+}
+
 // token returns the token to use and, if this call started a refresh in the
 // background, that flight.
 func (s *Source) token(ctx context.Context) (*snapshot, *flight, error) {
-	if snap := s.cur.Load(); snap.fresh(time.Now()) {
+	if snap := s.fresh(); snap != nil {
 		return snap, nil, nil
 	}
 	s.mu.Lock()

@@ -3,7 +3,6 @@ package transport
 import (
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"time"
@@ -93,24 +92,37 @@ func (t *Transport) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "Transport{%v}"
 //
 // Without a token there is no request: the error is an *Error.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL == nil || !t.listed(req) || len(req.Header["Authorization"]) > 0 {
+	if req.URL == nil || !t.listed(req) {
 		return t.base.RoundTrip(req)
 	}
+	var snap *snapshot
+	var started *flight
 	src, err := t.logins.choose(req.Context())
-	if err != nil {
-		closeBody(req)
-		return nil, err
+	if err == nil {
+		snap = src.fresh()
 	}
-	snap, started, err := src.token(req.Context())
-	if err != nil {
-		closeBody(req)
-		return nil, err
+	if snap == nil {
+		if len(req.Header["Authorization"]) > 0 {
+			return t.base.RoundTrip(req)
+		}
+		if err == nil {
+			snap, started, err = src.token(req.Context())
+		}
+		if err != nil {
+			closeBody(req)
+			return nil, err
+		}
+	}
+	authorized := withToken(req, snap)
+	if authorized == nil {
+		return t.base.RoundTrip(req)
 	}
 	body, err := t.replayable(req)
 	if err != nil {
 		return nil, err // The caller's own body failed: nothing was sent.
 	}
-	resp, err := t.base.RoundTrip(withToken(req, body.first, snap))
+	authorized.Body = body.first
+	resp, err := t.base.RoundTrip(authorized)
 	if err == nil && resp.StatusCode == http.StatusUnauthorized && refreshCures(resp) {
 		resp = t.retry(src, req, body, snap, resp)
 	}
@@ -139,16 +151,20 @@ func (t *Transport) listed(req *http.Request) bool {
 	return false
 }
 
-// withToken returns a copy of req with the token; a RoundTripper must not modify
-// its request (net/http.RoundTripper).
-func withToken(req *http.Request, body io.ReadCloser, snap *snapshot) *http.Request {
+// withToken returns a copy of req with the token, since a RoundTripper must not
+// modify its request (net/http.RoundTripper), or nil if req has an Authorization
+// header already. That is seen by what the copy of the headers grows, which saves
+// every request that has none a search for it.
+func withToken(req *http.Request, snap *snapshot) *http.Request {
 	r := new(http.Request)
 	*r = *req
 	if r.Header = maps.Clone(req.Header); r.Header == nil {
 		r.Header = make(http.Header)
 	}
 	r.Header["Authorization"] = snap.header[:]
-	r.Body = body
+	if len(r.Header) == len(req.Header) && len(req.Header["Authorization"]) > 0 {
+		return nil
+	}
 	return r
 }
 
@@ -166,7 +182,9 @@ func (t *Transport) retry(src *Source, req *http.Request, body replayBody, snap 
 	if err != nil {
 		return resp
 	}
-	second, err := t.base.RoundTrip(withToken(req, b, next))
+	r := withToken(req, next)
+	r.Body = b
+	second, err := t.base.RoundTrip(r)
 	if err != nil {
 		return resp
 	}
