@@ -103,6 +103,15 @@ func (c *Cache) Lock(ctx context.Context, key Key) (unlock func() error, err err
 	return c.store.Lock(ctx, key.Name())
 }
 
+// LockAt is Lock, but if the store is a Watcher the wait ends with an error that
+// wraps ErrConflict when the record is not at v any more.
+func (c *Cache) LockAt(ctx context.Context, key Key, v Version) (unlock func() error, err error) {
+	if w, ok := c.store.(Watcher); ok {
+		return w.LockAt(ctx, key.Name(), v)
+	}
+	return c.Lock(ctx, key)
+}
+
 // Preflight reports whether r, or a record up to a quarter longer, could be saved
 // now as the record of key, as far as the store can tell: nil from a store that is
 // no Preflighter says only that the sealing key is at hand.

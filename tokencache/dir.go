@@ -15,6 +15,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache/internal/gate"
 )
 
 // Dir is a Store in a directory, shared by every process of the user that opens
@@ -27,7 +30,7 @@ import (
 type Dir struct {
 	path  string // absolute
 	root  *os.Root
-	gates gates
+	gates gate.Gates
 }
 
 // The directory holds these two. Lock files are apart because they stay for ever.
@@ -167,11 +170,53 @@ func (d *Dir) Lock(ctx context.Context, name string) (unlock func() error, err e
 	return d.lock(ctx, name, ".lock")
 }
 
+// LockAt implements Watcher: of many processes that wait for one refresh, none has to
+// take its turn to read the result.
+func (d *Dir) LockAt(ctx context.Context, name string, v Version) (unlock func() error, err error) {
+	waiting, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	go d.watch(waiting, name, v, giveUp)
+	unlock, err = d.Lock(waiting, name)
+	if cause := context.Cause(waiting); err != nil && ctx.Err() == nil && cause != nil {
+		return nil, fmt.Errorf("entry %q: %w", name, cause)
+	}
+	return unlock, err
+}
+
+// watch calls changed as soon as the entry is not at v, unless ctx is done before.
+// The file is read once, and then it is enough to see whether it was replaced.
+func (d *Dir) watch(ctx context.Context, name string, v Version, changed func(error)) {
+	var seen fs.FileInfo // of the entry at v; nil if it is absent
+	poll := time.NewTicker(pollInterval())
+	defer poll.Stop()
+	for first := true; ; first = false {
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return
+		}
+		now, err := d.root.Lstat(entryFile(name))
+		if err != nil {
+			now = nil
+		}
+		if first {
+			seen = now
+			if _, current, err := d.Load(ctx, name); current == v && (err == nil || errors.Is(err, ErrNotFound)) {
+				continue
+			}
+		} else if now == nil && seen == nil || now != nil && seen != nil && os.SameFile(now, seen) && now.ModTime().Equal(seen.ModTime()) {
+			continue // The number of a removed file is used again at once, but the time goes on.
+		}
+		changed(ErrConflict)
+		return
+	}
+}
+
 // lock takes the lock file of name with the given suffix. Goroutines of this
 // process queue in front of it, so that only one of them polls.
 func (d *Dir) lock(ctx context.Context, name, suffix string) (unlock func() error, err error) {
 	file := filepath.Join(d.path, locksDir, encodeName(name)+suffix)
-	leave, err := d.gates.enter(ctx, file)
+	leave, err := d.gates.Enter(ctx, file)
 	if err != nil {
 		return nil, fmt.Errorf("waiting for the lock %s: %w", file, err)
 	}
@@ -195,7 +240,9 @@ func (d *Dir) Preflight(ctx context.Context, name string, size int) error {
 	}
 	data := make([]byte, size)
 	rand.Read(data) // some file systems need no space for zeros
-	temp, err := writeTemp(d.root, entriesDir, data)
+	// Without a sync: space is reserved when it is written, and what comes before a
+	// refresh token is spent is a Save anyway, of the note that this will happen.
+	temp, err := writeTemp(d.root, entriesDir, data, func(*os.File) error { return nil })
 	if err == nil {
 		err = d.root.Remove(temp)
 	}

@@ -19,7 +19,7 @@ const tempPrefix = ".tmp-"
 // replaceFile puts data in the place of the file called name under root, so that
 // readers and crashes see the old or the new file, whole.
 func replaceFile(root *os.Root, name string, data []byte) error {
-	temp, err := writeTemp(root, path.Dir(name), data)
+	temp, err := writeTemp(root, path.Dir(name), data, (*os.File).Sync)
 	if err != nil {
 		return err
 	}
@@ -30,8 +30,8 @@ func replaceFile(root *os.Root, name string, data []byte) error {
 	return syncDir(root, path.Dir(name))
 }
 
-// writeTemp writes data to a new file in dir, and to the disk.
-func writeTemp(root *os.Root, dir string, data []byte) (name string, err error) {
+// writeTemp writes data to a new file in dir, and calls then before it closes it.
+func writeTemp(root *os.Root, dir string, data []byte, then func(*os.File) error) (name string, err error) {
 	name = path.Join(dir, tempPrefix+strings.ToLower(rand.Text()))
 	f, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -39,7 +39,7 @@ func writeTemp(root *os.Root, dir string, data []byte) (name string, err error) 
 	}
 	_, err = f.Write(data)
 	if err == nil {
-		err = f.Sync()
+		err = then(f)
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr

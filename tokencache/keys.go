@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+
+	"github.com/stayauth/stayauth/tokencache/internal/gate"
 )
 
 // A KeySource supplies the keys that entries are sealed with: 32 random bytes
@@ -63,7 +65,7 @@ func cloneKeys(keys [][]byte) ([][]byte, error) {
 // A keySet is what a Cache knows of the keys of its source.
 type keySet struct {
 	source KeySource
-	gate   gates
+	gate   gate.Gates
 	known  atomic.Pointer[[]dataKey]
 }
 
@@ -84,7 +86,7 @@ func (s *keySet) fresh(ctx context.Context) (*[]dataKey, error) {
 // ask asks the source, one question at a time because it may be one to the user,
 // unless what has become known meanwhile is enough.
 func (s *keySet) ask(ctx context.Context, enough func(known *[]dataKey) bool) (*[]dataKey, error) {
-	leave, err := s.gate.enter(ctx, "")
+	leave, err := s.gate.Enter(ctx, "")
 	if err != nil {
 		return nil, fmt.Errorf("waiting for the sealing key: %w", err)
 	}

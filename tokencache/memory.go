@@ -7,6 +7,8 @@ import (
 	"iter"
 	"strconv"
 	"sync"
+
+	"github.com/stayauth/stayauth/tokencache/internal/gate"
 )
 
 // Memory is a Store that lasts as long as the process: for tests, and for
@@ -17,7 +19,7 @@ type Memory struct {
 	mu      sync.Mutex
 	entries map[string]memoryEntry
 	saves   uint64
-	locks   gates
+	locks   gate.Gates
 }
 
 type memoryEntry struct {
@@ -77,7 +79,7 @@ func (m *Memory) Lock(ctx context.Context, name string) (unlock func() error, er
 	if err := checkName(ctx, name); err != nil {
 		return nil, err
 	}
-	leave, err := m.locks.enter(ctx, name)
+	leave, err := m.locks.Enter(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("waiting for the lock on entry %q: %w", name, err)
 	}

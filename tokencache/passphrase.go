@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/stayauth/stayauth/tokencache/internal/gate"
 )
 
 // PassphraseFile returns a source that keeps its keys in the file at path, sealed
@@ -34,7 +36,7 @@ type passphraseKeys struct {
 	ask        func(ctx context.Context) (Secret, error)
 	iterations int // for new files
 
-	gate    gates
+	gate    gate.Gates
 	derived *derivedKey
 }
 
@@ -46,7 +48,7 @@ type derivedKey struct {
 }
 
 func (p *passphraseKeys) encode(ctx context.Context, keys [][]byte) (*keyFileContent, error) {
-	leave, err := p.gate.enter(ctx, "")
+	leave, err := p.gate.Enter(ctx, "")
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +81,7 @@ func (p *passphraseKeys) decode(ctx context.Context, c *keyFileContent) ([][]byt
 	case c.KDF != pbkdf2Name || c.Iterations < 1 || c.Iterations > maxIterations || len(c.Salt) < saltSize:
 		return nil, fmt.Errorf("%w: it is not sealed as this version of stayauth does it", ErrCorrupt)
 	}
-	leave, err := p.gate.enter(ctx, "")
+	leave, err := p.gate.Enter(ctx, "")
 	if err != nil {
 		return nil, err
 	}

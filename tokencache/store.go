@@ -74,6 +74,14 @@ type Lister interface {
 	List(ctx context.Context) iter.Seq2[string, error]
 }
 
+// A Watcher is a Store that sees changes while it waits for a lock. LockAt is Lock,
+// but while somebody else has the lock and the entry is not at v, or no longer, it
+// gives up, with an error that wraps ErrConflict: who wants the lock for a piece of
+// work need not wait on when somebody else has done it.
+type Watcher interface {
+	LockAt(ctx context.Context, name string, v Version) (unlock func() error, err error)
+}
+
 // A Confidential store keeps what it holds secret by itself, as process memory
 // or an OS keyring does. Only such a store may be used by a Cache without keys.
 type Confidential interface {

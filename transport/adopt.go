@@ -9,26 +9,26 @@ import (
 
 // look adopts what the cache holds, if that is of use, without taking the lock.
 // An error says that there is no more to be done. Neither means that only the
-// critical section can tell.
-func (s *Source) look(ctx context.Context, refused tokencache.Secret) (*snapshot, error) {
+// critical section can tell; at is the version that was of no use.
+func (s *Source) look(ctx context.Context, refused tokencache.Secret) (snap *snapshot, at tokencache.Version, err error) {
 	cur := s.cur.Load()
-	rec, _, err := s.cfg.Cache.Load(ctx, s.key())
+	rec, at, err := s.cfg.Cache.Load(ctx, s.key())
 	switch {
 	case errors.Is(err, tokencache.ErrNotFound):
 		if err := s.cfg.Refresher.Check(nil); cur == nil && err != nil {
-			return nil, err
+			return nil, "", err
 		}
-		return nil, nil
+		return nil, "", nil
 	case err != nil:
-		return nil, storageError("load", err)
+		return nil, "", storageError("load", err)
 	}
 	if snap := s.adopt(cur, rec, refused); snap != nil {
-		return snap, nil
+		return snap, at, nil
 	}
 	if rec.Tombstone != nil && (cur == nil || !newer(&cur.rec, rec)) {
-		return nil, deadError(rec.Tombstone)
+		return nil, at, deadError(rec.Tombstone)
 	}
-	return nil, nil
+	return nil, at, nil
 }
 
 // adopt publishes the token of a record that came from the cache, if it is newer

@@ -112,7 +112,7 @@ func exportedReceiver(d *ast.FuncDecl) bool {
 func TestDependencies(t *testing.T) {
 	const module = "github.com/stayauth/stayauth/"
 	allowed := map[string][]string{
-		"tokencache": {"github.com/gofrs/flock"},
+		"tokencache": {"github.com/gofrs/flock", module + "tokencache/internal/gate"},
 		"transport":  {module + "tokencache", "golang.org/x/oauth2", "github.com/cenkalti/backoff/v4"},
 	}
 	for _, pkg := range slices.Sorted(maps.Keys(allowed)) {

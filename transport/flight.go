@@ -119,10 +119,11 @@ func (s *Source) fly(ctx context.Context, f *flight, refused tokencache.Secret, 
 	old := s.cur.Load()
 	waiting, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	f.snap, f.err = s.look(waiting, refused)
+	var at tokencache.Version
+	f.snap, at, f.err = s.look(waiting, refused)
 	f.adopted = f.snap != nil
 	if f.snap == nil && f.err == nil && !lookOnly {
-		f.snap, f.adopted, f.err = s.refresh(waiting, ctx, refused)
+		f.snap, f.adopted, f.err = s.refresh(waiting, ctx, refused, at)
 	}
 
 	s.mu.Lock()

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -69,40 +70,56 @@ func TestAPeersTokenEndsAnOutage(t *testing.T) {
 	})
 }
 
-// The same if that process has the lock for longer than this one waits.
+// The same while that process has the lock: for longer than this one waits, or, with
+// a store that sees changes, just until it has stored the token.
 func TestAPeersTokenWhileTheLockIsHeld(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
-		peer := w.source()
-		w.login(peer, "ann")
-		s := w.source()
-		if _, err := s.Token(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(2 * time.Hour)
-		unlock, err := s.cfg.Cache.Lock(t.Context(), s.cfg.Key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer unlock()
-		done := make(chan error, 1)
-		go func() { _, err := s.Token(t.Context()); done <- err }()
-		time.Sleep(time.Second)
-		r := w.stored(s)
-		r.Generation, r.AccessToken, r.ObtainedAt, r.Expiry = 2, "peer's", wallNow(), wallNow().Add(time.Hour)
-		_, v, err := s.cfg.Cache.Load(t.Context(), s.cfg.Key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.cfg.Cache.Save(t.Context(), s.cfg.Key, r, v); err != nil {
-			t.Fatal(err)
-		}
-		begun := time.Now()
-		if err := <-done; err != nil || time.Since(begun) > time.Minute {
-			t.Errorf("after %v: %v", time.Since(begun), err)
-		}
-		w.wantCounts(0, 0)
-	})
+	for name, longest := range map[string]time.Duration{"memory": time.Minute, "files": 10 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			dir, err := tokencache.OpenDir(filepath.Join(t.TempDir(), "cache"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+				cache := w.cache()
+				if name == "files" {
+					if cache, err = tokencache.New(dir, tokencache.KeyBytes(make([]byte, 32))); err != nil {
+						t.Fatal(err)
+					}
+				}
+				s := w.source(func(cfg *SourceConfig) { cfg.Cache = cache })
+				w.login(s, "ann")
+				time.Sleep(2 * time.Hour)
+				unlock, err := cache.Lock(t.Context(), s.cfg.Key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer unlock()
+				done := make(chan error, 1)
+				go func() { _, err := s.Token(t.Context()); done <- err }()
+				time.Sleep(time.Second)
+				r, v, err := cache.Load(t.Context(), s.cfg.Key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				// First the note that it will spend the token, and then what it got.
+				r.Attempt = &tokencache.Attempt{At: wallNow()}
+				if v, err = cache.Save(t.Context(), s.cfg.Key, r, v); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				r.Attempt, r.Generation, r.AccessToken, r.ObtainedAt, r.Expiry = nil, 2, "peer's", wallNow(), wallNow().Add(time.Hour)
+				if _, err := cache.Save(t.Context(), s.cfg.Key, r, v); err != nil {
+					t.Fatal(err)
+				}
+				begun := time.Now()
+				if err := <-done; err != nil || time.Since(begun) > longest {
+					t.Errorf("after %v: %v", time.Since(begun), err)
+				}
+				w.wantCounts(0, 0)
+			})
+		})
+	}
 }
 
 // How long the provider is left alone.

@@ -13,14 +13,22 @@ import (
 // answer can be stored, leave a note, spend, store, and only then publish.
 //
 // waiting bounds the wait for the lock. The rest has a time of its own: a request
-// must not be cut short because others were slow.
-func (s *Source) refresh(waiting, ctx context.Context, refused tokencache.Secret) (snap *snapshot, adopted bool, err error) {
-	// 1: one process at a time, and in it one goroutine.
-	unlock, err := s.lock(waiting)
+// must not be cut short because others were slow. What the cache holds at version at
+// was found to be of no use.
+func (s *Source) refresh(waiting, ctx context.Context, refused tokencache.Secret, at tokencache.Version) (snap *snapshot, adopted bool, err error) {
+	// 1: one process at a time, and in it one goroutine. Who waits sees the token that
+	// another process has stored before that gives back the lock.
+	unlock, err := s.lockAt(waiting, at)
+	for errors.Is(err, tokencache.ErrConflict) {
+		if snap, at, err = s.look(waiting, refused); snap != nil || err != nil {
+			return snap, snap != nil, err
+		}
+		unlock, err = s.lockAt(waiting, at)
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	if err != nil {
-		if snap, lookErr := s.look(ctx, refused); lookErr == nil && snap != nil {
+		if snap, _, lookErr := s.look(ctx, refused); lookErr == nil && snap != nil {
 			return snap, true, nil
 		}
 		return nil, false, err // Never refresh without the lock.
@@ -87,6 +95,16 @@ func (s *Source) refresh(waiting, ctx context.Context, refused tokencache.Secret
 // In state unsaved the latter is held already; unlock gives it back to the saver, or
 // releases it if the login was saved meanwhile.
 func (s *Source) lock(ctx context.Context) (unlock func(), err error) {
+	return s.lockBy(ctx, func() (func() error, error) { return s.cfg.Cache.Lock(ctx, s.key()) })
+}
+
+// lockAt is lock, but the error may wrap ErrConflict if the cache holds another
+// version than at.
+func (s *Source) lockAt(ctx context.Context, at tokencache.Version) (unlock func(), err error) {
+	return s.lockBy(ctx, func() (func() error, error) { return s.cfg.Cache.LockAt(ctx, s.key(), at) })
+}
+
+func (s *Source) lockBy(ctx context.Context, share func() (func() error, error)) (unlock func(), err error) {
 	turn := s.turns()
 	select {
 	case turn <- struct{}{}:
@@ -96,7 +114,7 @@ func (s *Source) lock(ctx context.Context) (unlock func(), err error) {
 	var release func() error
 	if p := s.pending; p != nil && p.unlock != nil {
 		release, p.unlock = p.unlock, nil
-	} else if release, err = s.cfg.Cache.Lock(ctx, s.key()); err != nil {
+	} else if release, err = share(); err != nil {
 		<-turn
 		if ctx.Err() != nil {
 			return nil, &Error{Kind: ErrUnavailable, Op: "lock", Err: err,

@@ -222,6 +222,17 @@ func brokenStores() map[string]brokenStore {
 		"preflight always fails": {"preflight", func() tokencache.Store {
 			return &preflighter{newFaulty(), func(tokencache.Store, context.Context, string) error { return errBroken }}
 		}},
+		"lock at a version sees no change": {"lock at a version", func() tokencache.Store {
+			s := newFaulty()
+			return &watcher{s, func(ctx context.Context, name string, _ tokencache.Version) (func() error, error) {
+				return s.Lock(ctx, name)
+			}}
+		}},
+		"lock at a version does not lock": {"lock at a version", func() tokencache.Store {
+			return &watcher{newFaulty(), func(context.Context, string, tokencache.Version) (func() error, error) {
+				return func() error { return nil }, nil
+			}}
+		}},
 	}
 }
 
@@ -359,4 +370,13 @@ func (s *preflighter) Preflight(ctx context.Context, name string, size int) erro
 		return fmt.Errorf("preflight of %d bytes: %w", size, err)
 	}
 	return nil
+}
+
+type watcher struct {
+	*faulty
+	lockAt func(ctx context.Context, name string, v tokencache.Version) (func() error, error)
+}
+
+func (s *watcher) LockAt(ctx context.Context, name string, v tokencache.Version) (func() error, error) {
+	return s.lockAt(ctx, name, v)
 }

@@ -108,3 +108,56 @@ func unlockTwice(t *testing.T, s tokencache.Store) {
 	wantLocked(t, s, "a", 50*time.Millisecond) // it is the second's
 	mustUnlock(t, second)
 }
+
+func lockAtVersion(t *testing.T, s tokencache.Store) {
+	w, ok := s.(tokencache.Watcher)
+	if !ok {
+		t.Log("the store is no Watcher")
+		return
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	unlock, err := w.LockAt(ctx, "a", "")
+	if err != nil {
+		t.Fatalf("LockAt of what nobody has locked: %v", err)
+	}
+	wantLocked(t, s, "a", 20*time.Millisecond)
+	_, err = w.LockAt(ctx, "a", "no such version")
+	wantErr(t, "LockAt of a version that is not there", err, tokencache.ErrConflict)
+
+	// Each of these ends a wait for the version before.
+	v, data := tokencache.Version(""), []byte("one")
+	for _, change := range []struct {
+		name string
+		make func() (tokencache.Version, error)
+	}{
+		{"the first Save", func() (tokencache.Version, error) { return s.Save(ctx, "a", data, v) }},
+		{"another Save", func() (tokencache.Version, error) { return s.Save(ctx, "a", []byte("two"), v) }},
+		{"Delete", func() (tokencache.Version, error) { return "", s.Delete(ctx, "a", v) }},
+	} {
+		waiting := make(chan error, 1)
+		go func(v tokencache.Version) {
+			_, err := w.LockAt(ctx, "a", v)
+			waiting <- err
+		}(v)
+		select {
+		case err := <-waiting:
+			t.Fatalf("LockAt before %s: %v", change.name, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+		if v, err = change.make(); err != nil {
+			t.Fatal(err)
+		}
+		wantErr(t, "LockAt after "+change.name, <-waiting, tokencache.ErrConflict)
+	}
+
+	short, stop := context.WithTimeout(ctx, 20*time.Millisecond)
+	defer stop()
+	_, err = w.LockAt(short, "a", v)
+	wantErr(t, "LockAt whose context has ended", err, context.DeadlineExceeded)
+	mustUnlock(t, unlock)
+	if unlock, err = w.LockAt(ctx, "a", v); err != nil {
+		t.Fatal(err)
+	}
+	mustUnlock(t, unlock)
+}

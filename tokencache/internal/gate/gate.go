@@ -19,8 +19,8 @@ type gate struct {
 	users int // who is in or waits
 }
 
-// Enter waits for the gate called name until ctx is done. Its error is ctx.Err(). leave
-// must be called once.
+// Enter waits for the gate called name until ctx is done. Its error is ctx.Err(). To
+// call leave again does nothing.
 func (g *Gates) Enter(ctx context.Context, name string) (leave func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -28,10 +28,10 @@ func (g *Gates) Enter(ctx context.Context, name string) (leave func(), err error
 	here := g.join(name)
 	select {
 	case here.turn <- struct{}{}:
-		return func() {
+		return sync.OnceFunc(func() {
 			<-here.turn
 			g.part(name, here)
-		}, nil
+		}), nil
 	case <-ctx.Done():
 		g.part(name, here)
 		return nil, ctx.Err()

@@ -23,6 +23,7 @@ func TestOneAtATime(t *testing.T) {
 			}
 			inside[i%3]++
 			leave()
+			leave()
 		})
 	}
 	wg.Wait()
