@@ -3,11 +3,11 @@ package oskeyring
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	gokeyring "github.com/zalando/go-keyring"
 
@@ -123,9 +123,13 @@ func (f *fake) limit(service, user string) int {
 	return noLimit
 }
 
+// patience is far longer than anything takes that does not hang, on however slow a
+// machine. It is the limit wherever a test is not about limits.
+const patience = 2 * time.Minute
+
 // config returns a Config of a process of its own, on the keyring and in dir.
 func (f *fake) config(dir string) Config {
-	return Config{App: "test", Dir: dir, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), backend: f, guard: new(guard)}
+	return Config{App: "test", Dir: dir, Timeout: patience, Logger: slog.New(slog.DiscardHandler), backend: f, guard: new(guard)}
 }
 
 var testKey = tokencache.Key{Issuer: "https://issuer.example", ClientID: "client", Account: "ann"}

@@ -112,13 +112,25 @@ func (g *guard) enter(ctx context.Context) (*flight, error) {
 		case <-present.done:
 		case <-ctx.Done():
 		case <-present.overdue:
-			select {
-			case <-present.done: // after all
-			default:
-				return nil, &Error{NoAnswer, errors.New("an earlier call has not returned")}
+			if err := g.stuck(); err != nil {
+				return nil, err
 			}
 		}
 	}
+}
+
+// stuck returns an error if the call that is in there is overdue.
+func (g *guard) stuck() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.flight != nil {
+		select {
+		case <-g.flight.overdue:
+			return &Error{NoAnswer, errors.New("an earlier call has not returned")}
+		default:
+		}
+	}
+	return nil
 }
 
 func (g *guard) leave(fl *flight) {

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/stayauth/stayauth/tokencache"
 )
 
 func (f *fake) keyring(onPrompt func()) *keyring {
@@ -198,78 +196,32 @@ func TestHiddenPrompt(t *testing.T) {
 	})
 }
 
-// A write that was given up may still happen. Until it has, nobody else writes, and
-// who does so then sees it.
-func TestAbandonedWriteOverwritesNothing(t *testing.T) {
-	for _, happens := range []bool{true, false} {
-		bubble(t, func(t *testing.T) {
-			ctx, dir := t.Context(), t.TempDir()
-			release := make(chan error)
-			f := new(fake)
-			here, other := mustItems(t, f.config(dir)), mustItems(t, f.config(dir)) // two processes
-			v, err := here.Save(ctx, "a", []byte("old"), "")
-			if err != nil {
-				t.Fatal(err)
-			}
-			f.before = func(op, _ string) error {
-				if op != "set" {
-					return nil
-				}
-				return <-release
-			}
-			_, err = here.Save(ctx, "a", []byte("abandoned"), v)
-			wantProblem(t, err, NoAnswer)
-
-			waitCtx, cancel := context.WithTimeout(ctx, time.Minute)
-			_, err = other.Save(waitCtx, "a", []byte("newer"), v)
-			cancel()
-			if !errors.Is(err, context.DeadlineExceeded) {
-				t.Fatalf("Save while a write is under way: %v", err)
-			}
-			if n := f.sets.Load(); n != 4 { // two probes, old, abandoned
-				t.Fatalf("%d writes", n)
-			}
-
-			// Now it happens, or fails.
-			if happens {
-				release <- nil
-			} else {
-				release <- errors.New("the keyring is restarted")
-			}
-			synctest.Wait()
-			f.before = nil
-			_, err = other.Save(ctx, "a", []byte("newer"), v)
-			want := "newer"
-			if happens {
-				want = "abandoned"
-				if !errors.Is(err, tokencache.ErrConflict) {
-					t.Errorf("Save at a version that is gone: %v", err)
-				}
-			} else if err != nil {
-				t.Error(err)
-			}
-			if data, _, err := here.Load(ctx, "a"); err != nil || string(data) != want {
-				t.Errorf("loaded %q, %v, want %q", data, err, want)
-			}
-		})
-	}
-}
-
-// A caller who gives up while the item is being read does not write afterwards.
-func TestAbandonedReadWritesNothing(t *testing.T) {
+func TestProbeIsBounded(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		f := new(fake)
-		s := mustItems(t, f.config(t.TempDir()))
-		f.before = func(string, string) error { time.Sleep(3 * time.Second); return nil }
-		sets := f.sets.Load()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if _, err := s.Save(ctx, "a", nil, ""); !errors.Is(err, context.DeadlineExceeded) {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
-		if f.sets.Load() != sets {
-			t.Error("it was written after all")
+		release := make(chan struct{})
+		g := new(guard)
+		waiting := func() {}
+		// Whether the keyring hangs, or somebody else's call waits for a person.
+		for _, f := range []*fake{{}, {hides: true}} {
+			f.before = func(string, string) error { <-release; return nil }
+			if f.hides {
+				k := f.keyring(waiting)
+				k.guard = g
+				go k.get(t.Context(), "u")
+				synctest.Wait()
+			}
+			start := time.Now()
+			wantProblem(t, probe(t.Context(), f, g), NoAnswer)
+			if d := time.Since(start); d != 5*time.Second {
+				t.Errorf("took %v", d)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := probe(ctx, f, g); !errors.Is(err, context.Canceled) {
+				t.Errorf("error %v, want Canceled", err)
+			}
+			release <- struct{}{}
+			synctest.Wait()
 		}
 	})
 }

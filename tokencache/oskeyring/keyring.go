@@ -82,13 +82,9 @@ func (k *keyring) run(ctx context.Context, lock lockFunc, f func(context.Context
 		l.hidden = k.onPrompt
 	}
 	for asked := false; ; asked = true {
-		finally := func() {}
-		if lock != nil {
-			unlock, err := lock(ctx)
-			if err != nil {
-				return item{}, err
-			}
-			finally = func() { unlock() }
+		unlock, err := k.take(ctx, l, lock)
+		if err != nil {
+			return item{}, err
 		}
 		it, err := k.guard.do(ctx, l, func(ctx context.Context) (item, error) {
 			if err := k.backend.inspect(ctx); err != nil {
@@ -98,7 +94,7 @@ func (k *keyring) run(ctx context.Context, lock lockFunc, f func(context.Context
 				return item{}, ctx.Err()
 			}
 			return f(ctx)
-		}, finally)
+		}, func() { unlock() })
 		if asked || k.onPrompt == nil || !isProblem(err, Locked) {
 			return it, err
 		}
@@ -109,6 +105,28 @@ func (k *keyring) run(ctx context.Context, lock lockFunc, f func(context.Context
 			return item{}, err
 		}
 	}
+}
+
+// take takes the lock, if there is one to take. Others hold it for as long as their
+// calls may take, unless one of these hangs.
+func (k *keyring) take(ctx context.Context, l limits, lock lockFunc) (unlock func() error, err error) {
+	if lock == nil {
+		return func() error { return nil }, nil
+	}
+	if err := k.guard.stuck(); err != nil {
+		return nil, err // The lock may be held for ever.
+	}
+	limit := l.call
+	if l.hidden != nil {
+		limit += l.prompt
+	}
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	unlock, err = lock(limited)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		return nil, &Error{NoAnswer, errors.New("somebody else's call on the same item takes longer than its limit")}
+	}
+	return unlock, err
 }
 
 // read reads an item. It is called in the guard, as are all that follow.
@@ -196,10 +214,12 @@ func (k *keyring) probe(ctx context.Context) error {
 // Probe reports whether the OS keyring works for this process: nil if a random
 // item could be written, read back and removed. It never shows a prompt, and
 // returns within 5 seconds. Its errors are of type *Error, or wrap ctx.Err().
-func Probe(ctx context.Context) error {
+func Probe(ctx context.Context) error { return probe(ctx, goKeyring{}, &system) }
+
+func probe(ctx context.Context, b backend, g *guard) error {
 	limited, cancel := context.WithTimeout(ctx, defaultTimeout)
 	defer cancel()
-	k := &keyring{backend: goKeyring{}, guard: &system, service: "stayauth-probe", timeout: defaultTimeout}
+	k := &keyring{backend: b, guard: g, service: "stayauth-probe", timeout: defaultTimeout}
 	err := k.probe(limited)
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {
 		return &Error{NoAnswer, err}

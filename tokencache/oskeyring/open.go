@@ -87,6 +87,14 @@ func (c *Config) prepare() (*dirs, error) {
 	if c.backend == nil {
 		c.backend, c.guard = goKeyring{}, &system
 	}
+	if len(c.Accept) == 0 {
+		c.Accept = []KeyChoice{Keyring()}
+	}
+	for _, choice := range c.Accept {
+		if choice.kind == "" {
+			return nil, errors.New("oskeyring: Config.Accept holds a KeyChoice that names no place")
+		}
+	}
 	return openDirs(c.App, c.Dir)
 }
 
@@ -128,9 +136,6 @@ func (c Config) Open(ctx context.Context) (*tokencache.Cache, Info, error) {
 	d, err := c.prepare()
 	if err != nil {
 		return nil, Info{}, err
-	}
-	if len(c.Accept) == 0 {
-		c.Accept = []KeyChoice{Keyring()}
 	}
 	sealed, err := d.hasRecords(ctx)
 	if err == nil && !sealed {
@@ -191,6 +196,11 @@ func (c *Config) try(ctx context.Context, d *dirs, choice KeyChoice, sealed bool
 		return nil, err
 	}
 	if place == "" {
+		if sealed { // The note of the place is lost.
+			if err := opensAny(ctx, cache); err != nil {
+				return nil, fmt.Errorf("%w of these records: %w", errNoKey, err)
+			}
+		}
 		if err := d.setPlace(ctx, choice.kind); err != nil {
 			return nil, err
 		}
@@ -239,6 +249,16 @@ func (k *chosenKeys) Keys(ctx context.Context) ([][]byte, error) {
 		k.err = err
 	}
 	return nil, err
+}
+
+// opensAny returns an error if the cache can open none of its records.
+func opensAny(ctx context.Context, cache *tokencache.Cache) (err error) {
+	for _, err = range cache.List(ctx) {
+		if err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 // hasRecords reports whether any record is stored.

@@ -95,8 +95,6 @@ func realKeyring(timeout, promptTimeout time.Duration, onPrompt func()) *keyring
 	return &keyring{backend: goKeyring{}, guard: new(guard), service: "s", timeout: timeout, promptTimeout: promptTimeout, onPrompt: onPrompt}
 }
 
-const patience = 30 * time.Second
-
 func TestPromptAnswered(t *testing.T) {
 	for _, accepted := range []bool{true, false} {
 		p := newPuppet(t, func(p *puppet) {
@@ -123,7 +121,19 @@ func TestPromptAnswered(t *testing.T) {
 
 func TestPromptNotAnswered(t *testing.T) {
 	newPuppet(t, func(*puppet) {})
-	_, err := realKeyring(patience, time.Second, func() {}).get(t.Context(), "u")
+	nobodyAnswers(t)
+}
+
+// nobodyAnswers shows a prompt that goes away by itself. A machine under load may
+// need more than the time that people have, just to show it.
+func nobodyAnswers(t *testing.T) {
+	t.Helper()
+	var err error
+	for limit := time.Second; limit < patience; limit *= 2 {
+		if _, err = realKeyring(patience, limit, func() {}).get(t.Context(), "u"); !isProblem(err, NoAnswer) {
+			break
+		}
+	}
 	wantProblem(t, err, Locked)
 	if !strings.Contains(err.Error(), "in time") {
 		t.Error(err)
@@ -144,9 +154,15 @@ func TestPromptOfGoKeyring(t *testing.T) {
 	p.setLocked(false)
 	p.always.Store(true)
 	k := realKeyring(2*time.Second, time.Minute, func() {})
-	_, err := k.get(t.Context(), "u")
-	wantProblem(t, err, NoAnswer)
-	<-shown
+	for hangs := false; !hangs; {
+		_, err := k.get(t.Context(), "u")
+		wantProblem(t, err, NoAnswer)
+		select {
+		case <-shown:
+			hangs = true
+		case <-time.After(100 * time.Millisecond): // it has not even come so far
+		}
+	}
 	before := runtime.NumGoroutine()
 	for range 50 {
 		_, err := k.get(t.Context(), "u")
@@ -162,6 +178,7 @@ func TestPromptOfGoKeyring(t *testing.T) {
 	shared.Close()
 	awaitReturn(t, k.guard)
 	p.always.Store(false)
+	k.timeout = patience
 	if _, err := k.get(t.Context(), "u"); err != nil {
 		t.Error("after the call has returned:", err)
 	}

@@ -44,26 +44,25 @@ func useBus(t *testing.T, env []string) {
 
 // realConfig returns a Config of a process that uses the real keyring.
 func realConfig(dir string) Config {
-	return Config{App: "test", Dir: dir, Logger: slog.New(slog.DiscardHandler)}
+	return Config{App: "test", Dir: dir, Timeout: patience, Logger: slog.New(slog.DiscardHandler)}
 }
 
-// within fails the test if f takes as long as the limit of a call.
-func within(t *testing.T, f func()) {
+// probeAgain is Probe for tests that are not about its limit, which a machine under
+// load may exceed.
+func probeAgain(t *testing.T) error {
 	t.Helper()
-	start := time.Now()
-	f()
-	if d := time.Since(start); d > 10*time.Second {
-		t.Errorf("took %v", d)
+	for deadline := time.Now().Add(patience); ; {
+		if err := Probe(t.Context()); !isProblem(err, NoAnswer) || time.Now().After(deadline) {
+			return err
+		}
 	}
 }
 
 func TestRealKeyring(t *testing.T) {
 	useKeyring(t)
-	within(t, func() {
-		if err := Probe(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	})
+	if err := probeAgain(t); err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	sealed, _ := mustOpen(t, realConfig(dir))
 	items, err := tokencache.New(mustItems(t, realConfig(dir)), nil)
@@ -106,20 +105,27 @@ func TestRealKeyringLocked(t *testing.T) {
 		t.Error(err)
 	}
 	for _, dir := range []string{dir, t.TempDir()} {
-		within(t, func() {
-			_, _, err := realConfig(dir).Open(t.Context())
-			wantProblem(t, err, Locked)
-		})
+		_, _, err := realConfig(dir).Open(t.Context())
+		wantProblem(t, err, Locked)
+		_, err = realConfig(dir).Items(t.Context())
+		wantProblem(t, err, Locked)
 	}
-	within(t, func() { wantProblem(t, Probe(t.Context()), Locked) })
+	wantProblem(t, probeAgain(t), Locked)
 }
 
 func TestNoBus(t *testing.T) {
 	useBus(t, []string{"DBUS_SESSION_BUS_ADDRESS=unix:path=" + t.TempDir() + "/none"})
-	within(t, func() { wantProblem(t, Probe(t.Context()), NoBus) })
+	noBus := func() {
+		wantProblem(t, probeAgain(t), NoBus)
+		_, _, err := realConfig(t.TempDir()).Open(t.Context())
+		wantProblem(t, err, NoBus)
+		_, err = realConfig(t.TempDir()).Items(t.Context())
+		wantProblem(t, err, NoBus)
+	}
+	noBus()
 	if _, err := os.Stat("/run/user"); err != nil {
 		t.Setenv("DBUS_SESSION_BUS_ADDRESS", "")
-		within(t, func() { wantProblem(t, Probe(t.Context()), NoBus) })
+		noBus()
 	}
 }
 
@@ -134,7 +140,7 @@ func TestDaemonKilledAndRestarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.Kill()
-	within(t, func() { wantProblem(t, Probe(t.Context()), NoService) })
+	wantProblem(t, probeAgain(t), NoService)
 	wantLoad(t, cache) // who has the key needs no keyring
 	_, _, err = realConfig(dir).Open(t.Context())
 	wantProblem(t, err, NoService)
@@ -207,12 +213,10 @@ func TestDaemonStopped(t *testing.T) {
 	}
 	defer syscall.Kill(int(pid), syscall.SIGCONT)
 	before := runtime.NumGoroutine()
-	within(t, func() {
-		for range 10 {
-			_, err := items.Save(t.Context(), "a", nil, "")
-			wantProblem(t, err, NoAnswer)
-		}
-	})
+	for range 10 {
+		_, err := items.Save(t.Context(), "a", nil, "")
+		wantProblem(t, err, NoAnswer)
+	}
 	if n := runtime.NumGoroutine(); n > before+10 {
 		t.Errorf("%d goroutines, %d before", n, before)
 	}

@@ -70,29 +70,46 @@ type dirs struct {
 
 // openDirs opens the directory at path, or the usual one of app.
 func openDirs(app, path string) (*dirs, error) {
-	d := &dirs{path: path}
-	var err error
+	usual, err := stateDir(app)
 	if path == "" {
-		if d.path, err = stateDir(app); err != nil {
+		if err != nil {
 			return nil, err
 		}
+		path = usual
 	}
-	if d.records, err = tokencache.OpenDir(d.path); err != nil {
+	d := &dirs{path: path}
+	if d.records, err = tokencache.OpenDir(path); err != nil {
 		return nil, err
 	}
-	if d.about, err = tokencache.OpenDir(filepath.Join(d.path, "key")); err != nil {
+	about := filepath.Join(path, "key")
+	if info, err := os.Lstat(about); err == nil && !info.IsDir() { // OpenDir would follow a link
+		return nil, fmt.Errorf("%w: %s is not a directory: move it away", tokencache.ErrUnavailable, about)
+	}
+	if d.about, err = tokencache.OpenDir(about); err != nil {
 		return nil, err
 	}
-	if path != "" {
-		real, err := filepath.EvalSymlinks(d.path)
-		if err == nil {
-			real, err = filepath.Abs(real)
-		}
-		if err != nil {
-			return nil, errors.Join(tokencache.ErrUnavailable, err)
-		}
-		sum := sha256.Sum256([]byte(real))
-		d.suffix = "-" + hex.EncodeToString(sum[:8])
+	if d.suffix, err = suffix(path, usual); err != nil {
+		return nil, err
 	}
 	return d, nil
+}
+
+// suffix is the same for a directory however it is spelled, and none for the usual one.
+func suffix(path, usual string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", errors.Join(tokencache.ErrUnavailable, err)
+	}
+	if present, err := os.Stat(usual); err == nil && os.SameFile(info, present) {
+		return "", nil
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if err == nil {
+		real, err = filepath.Abs(real)
+	}
+	if err != nil {
+		return "", errors.Join(tokencache.ErrUnavailable, err)
+	}
+	sum := sha256.Sum256([]byte(real))
+	return "-" + hex.EncodeToString(sum[:8]), nil
 }

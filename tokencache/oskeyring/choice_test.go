@@ -1,0 +1,191 @@
+package oskeyring
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+func TestAccept(t *testing.T) {
+	broken := new(fake)
+	broken.locked.Store(true)
+	key := func(context.Context) ([][]byte, error) { return [][]byte{bytes.Repeat([]byte{7}, 32)}, nil }
+	fails := func(context.Context) ([][]byte, error) { return nil, errors.New("KMS is down") }
+	ask := func(context.Context) (tokencache.Secret, error) { return "open sesame", nil }
+	t.Setenv("TEST_PASSPHRASE", "open sesame")
+	t.Setenv("EMPTY_PASSPHRASE", "")
+	credentials := t.TempDir()
+	if err := os.WriteFile(filepath.Join(credentials, "key"), []byte(base64.StdEncoding.EncodeToString(newKey())+"\n"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", credentials)
+
+	for _, c := range []struct {
+		name    string
+		backend *fake
+		accept  []KeyChoice
+		want    string
+		skipped int
+	}{
+		{"default", new(fake), nil, "OS keyring", 0},
+		{"keyring first", new(fake), []KeyChoice{Keyring(), KeyFile("")}, "OS keyring", 0},
+		{"key file first", new(fake), []KeyChoice{KeyFile(""), Keyring()}, "key file", 0},
+		{"key file elsewhere", broken, []KeyChoice{Keyring(), KeyFile(filepath.Join(t.TempDir(), "key"))}, "key file", 1},
+		{"passphrase", broken, []KeyChoice{Keyring(), Passphrase(ask)}, "passphrase", 1},
+		{"no variable", broken, []KeyChoice{Keyring(), PassphraseEnv("EMPTY_PASSPHRASE"), PassphraseEnv("TEST_PASSPHRASE")}, "passphrase", 2},
+		{"credential", broken, []KeyChoice{Credential("none"), Credential("../" + filepath.Base(credentials) + "/key"), Credential("key")}, "systemd credential", 2},
+		{"KMS", broken, []KeyChoice{KeyFunc("KMS", fails), KeyFunc("other KMS", key)}, "other KMS", 1},
+		{"nothing works", broken, []KeyChoice{Keyring(), KeyFunc("KMS", fails)}, "", 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var log bytes.Buffer
+			cfg := c.backend.config(t.TempDir())
+			cfg.Accept, cfg.Logger = c.accept, slog.New(slog.NewTextHandler(&log, nil))
+			var info Info
+			for i := range 3 { // without records, with one, and with one again
+				var cache *tokencache.Cache
+				var err error
+				cache, info, err = cfg.Open(t.Context())
+				if c.want == "" {
+					if !errors.Is(err, tokencache.ErrUnavailable) || !strings.Contains(err.Error(), "KMS is down") || !strings.Contains(err.Error(), "locked") {
+						t.Fatalf("error %v, want all the reasons", err)
+					}
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if cache.KeyPlace() != c.want {
+					t.Errorf("the cache says that the key is in %q, want %q", cache.KeyPlace(), c.want)
+				}
+				if info.Key != c.want || len(info.Skipped) != c.skipped {
+					t.Fatalf("%+v, want %q and %d skipped", info, c.want, c.skipped)
+				}
+				if i == 0 {
+					save(t, cache)
+				}
+				wantLoad(t, cache)
+			}
+			if !strings.Contains(info.String(), "; key: "+c.want) || !strings.Contains(log.String(), c.want) {
+				t.Errorf("not reported: %s\n%s", info, log.String())
+			}
+		})
+	}
+}
+
+func TestChoiceHoldsWhileThereAreRecords(t *testing.T) {
+	f, dir := new(fake), t.TempDir()
+	f.locked.Store(true)
+	cfg := f.config(dir)
+	cfg.Accept = []KeyChoice{Keyring(), KeyFile("")}
+	cache, info := mustOpen(t, cfg)
+	if info.Key != "key file" {
+		t.Fatal(info)
+	}
+	save(t, cache)
+	f.locked.Store(false)
+
+	cache, info = mustOpen(t, cfg)
+	if info.Key != "key file" || !strings.Contains(strings.Join(info.Skipped, ""), "the records are sealed with the key in the key file") {
+		t.Errorf("%+v", info)
+	}
+	wantLoad(t, cache)
+	only := f.config(dir)
+	_, _, err := only.Open(t.Context())
+	if !errors.Is(err, tokencache.ErrUnavailable) || errors.Is(err, tokencache.ErrCorrupt) || !strings.Contains(err.Error(), "key file: accept that") {
+		t.Errorf("error %v, want one that says what to accept", err)
+	}
+
+	// The file is lost: no new one is made in its place, and no other key either.
+	file := filepath.Join(dir, "sealing-key")
+	if err := os.Rename(file, file+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := cfg.Open(t.Context()); !errors.Is(err, tokencache.ErrCorrupt) {
+		t.Errorf("error %v, want ErrCorrupt", err)
+	}
+	if _, err := os.Stat(file); err == nil || f.sets.Load() != 0 {
+		t.Error("a key was made")
+	}
+	if err := os.Rename(file+".away", file); err != nil {
+		t.Fatal(err)
+	}
+
+	// With the last record goes the choice. A process that made the earlier one is
+	// told before it stores anything.
+	old, _ := mustOpen(t, cfg)
+	_, v, err := old.Load(t.Context(), testKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Delete(t.Context(), testKey, v); err != nil {
+		t.Fatal(err)
+	}
+	cache, info = mustOpen(t, cfg)
+	if info.Key != "OS keyring" {
+		t.Errorf("%+v", info)
+	}
+	if _, err := old.Save(t.Context(), testKey, testRecord(1), ""); !errors.Is(err, tokencache.ErrUnavailable) || !strings.Contains(err.Error(), "another process has chosen") {
+		t.Errorf("Save with the key of an earlier choice: %v", err)
+	}
+	save(t, cache)
+}
+
+// The note of the choice is lost, with an incomplete backup for instance.
+func TestRecordsWithoutNote(t *testing.T) {
+	f, dir := new(fake), t.TempDir()
+	cfg := f.config(dir)
+	cfg.Accept = []KeyChoice{Keyring(), KeyFile("")}
+	cache, _ := mustOpen(t, cfg)
+	save(t, cache)
+	if err := os.RemoveAll(filepath.Join(dir, "key")); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Accept = []KeyChoice{KeyFile(""), Keyring()}
+	cache, info := mustOpen(t, cfg)
+	if info.Key != "OS keyring" {
+		t.Errorf("%+v", info)
+	}
+	wantLoad(t, cache)
+
+	// A key that cannot open the records is not theirs, whoever gives it.
+	if err := os.RemoveAll(filepath.Join(dir, "key")); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Accept = []KeyChoice{KeyFunc("KMS", func(context.Context) ([][]byte, error) { return [][]byte{newKey()}, nil }), Keyring()}
+	for range 2 {
+		cache, info = mustOpen(t, cfg)
+		if info.Key != "OS keyring" || len(info.Skipped) != 1 {
+			t.Errorf("%+v", info)
+		}
+		wantLoad(t, cache)
+	}
+}
+
+func FuzzParseKeys(f *testing.F) {
+	f.Add(newKey())
+	f.Add([]byte(base64.StdEncoding.EncodeToString(newKey()) + "\r\n\n" + base64.StdEncoding.EncodeToString(newKey())))
+	f.Add([]byte("too short"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		keys, err := parseKeys(data)
+		if err != nil && strings.Contains(err.Error(), string(data)) && len(data) > 16 {
+			t.Error("the error quotes the data")
+		}
+		for _, k := range keys {
+			if len(k) != 32 {
+				t.Errorf("a key of %d bytes", len(k))
+			}
+		}
+		if err == nil && len(keys) == 0 {
+			t.Error("no key and no error")
+		}
+	})
+}
