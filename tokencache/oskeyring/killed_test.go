@@ -13,28 +13,45 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// killed runs a child, kills it at a random moment after its first line, and
-// returns the number on its last line.
-func killed(t *testing.T, j job, within time.Duration) int {
+// A killer kills processes at random moments.
+type killer struct {
+	// within is the time after a child's first line in which it is killed. It adapts to
+	// the machine, so that the moments are spread over all that the child does from one
+	// line to the next.
+	within time.Duration
+	done   int // how often children have got from one line to the next
+}
+
+func newKiller() *killer { return &killer{within: 100 * time.Millisecond} }
+
+// kill runs a child, kills it after its first line, and returns the number on its
+// last line.
+func (k *killer) kill(t *testing.T, j job) int {
 	t.Helper()
 	cmd, lines := start(t, j)
 	stuck := time.AfterFunc(patience, func() { cmd.Process.Kill() })
 	defer stuck.Stop()
-	last := -1
-	for lines.Scan() {
-		n, err := strconv.Atoi(lines.Text())
-		if err != nil {
+	n, last := 0, 0
+	for ; lines.Scan(); n++ {
+		var err error
+		if last, err = strconv.Atoi(lines.Text()); err != nil {
 			t.Fatal(lines.Text())
 		}
-		if last < 0 {
-			time.AfterFunc(rand.N(within), func() { cmd.Process.Kill() })
+		if n == 0 {
+			time.AfterFunc(rand.N(k.within), func() { cmd.Process.Kill() })
 		}
-		last = n
 	}
 	cmd.Wait()
-	if last < 0 {
+	switch n {
+	case 0:
 		t.Fatal("the child did not begin")
+	case 1:
+		k.within += k.within / 10
+	case 2:
+	default:
+		k.within -= k.within / 10
 	}
+	k.done += n - 1
 	return last
 }
 
@@ -56,15 +73,17 @@ func kills(t *testing.T, f func(t *testing.T, n int)) {
 func TestKilledWhileCreatingTheKey(t *testing.T) { kills(t, killedWhileCreatingTheKey) }
 
 func killedWhileCreatingTheKey(t *testing.T, n int) {
+	k := newKiller()
 	for range n {
 		dir := t.TempDir()
-		last := killed(t, job{Do: "create", Dir: dir}, 100*time.Millisecond)
+		last := k.kill(t, job{Do: "create", Dir: dir})
 		dir = filepath.Join(dir, strconv.Itoa(last))
 		cache, _ := mustOpen(t, realConfig(dir))
 		save(t, cache)
 		cache, _ = mustOpen(t, realConfig(dir))
 		wantLoad(t, cache)
 	}
+	t.Log(n, "kills,", k.done, "keys made")
 }
 
 func TestKilledDuringRekey(t *testing.T) { kills(t, killedDuringRekey) }
@@ -78,20 +97,20 @@ func killedDuringRekey(t *testing.T, n int) {
 			t.Fatal(err)
 		}
 	}
-	rekeyed := 0
+	k := newKiller()
 	for range n {
-		rekeyed += killed(t, job{Do: "rekey", Dir: dir}, 150*time.Millisecond)
+		k.kill(t, job{Do: "rekey", Dir: dir})
 		// A process that knows only old keys, and one that starts now.
 		other, _ := mustOpen(t, realConfig(dir))
 		for _, c := range []*tokencache.Cache{cache, other} {
-			for _, k := range keys {
-				if r, _, err := c.Load(t.Context(), k); err != nil || string(r.RefreshToken) != k.Account {
+			for _, key := range keys {
+				if r, _, err := c.Load(t.Context(), key); err != nil || string(r.RefreshToken) != key.Account {
 					t.Fatal(r, err)
 				}
 			}
 		}
 	}
-	t.Log(rekeyed, "times completed")
+	t.Log(n, "kills,", k.done, "times completed")
 	if err := cache.Rekey(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -109,8 +128,9 @@ func killedDuringItemsSave(t *testing.T, n int) {
 	if _, err := cache.Save(t.Context(), testKey, &tokencache.Record{RefreshToken: tokencache.Secret(token)}, ""); err != nil {
 		t.Fatal(err)
 	}
+	k := newKiller()
 	for range n {
-		saved := uint64(killed(t, job{Do: "save", Dir: dir}, 100*time.Millisecond))
+		saved := uint64(k.kill(t, job{Do: "save", Dir: dir}))
 		r, _, err := cache.Load(t.Context(), testKey)
 		if err != nil || string(r.RefreshToken) != token {
 			t.Fatal(err)
@@ -119,4 +139,5 @@ func killedDuringItemsSave(t *testing.T, n int) {
 			t.Fatalf("generation %d, saved was %d", r.Generation, saved)
 		}
 	}
+	t.Log(n, "kills,", k.done, "times saved")
 }

@@ -5,9 +5,7 @@ package oskeyring
 import (
 	"log/slog"
 	"os"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -18,7 +16,7 @@ import (
 )
 
 // useKeyring makes this process use a real keyring of its own.
-func useKeyring(t *testing.T) *realparts.SecretService {
+func useKeyring(t testing.TB) *realparts.SecretService {
 	t.Helper()
 	k := realparts.Keyring(t)
 	useBus(t, k.Env)
@@ -26,7 +24,7 @@ func useKeyring(t *testing.T) *realparts.SecretService {
 }
 
 // useBus makes this process use another session bus.
-func useBus(t *testing.T, env []string) {
+func useBus(t testing.TB, env []string) {
 	t.Helper()
 	for _, v := range env {
 		name, value, _ := strings.Cut(v, "=")
@@ -126,106 +124,5 @@ func TestNoBus(t *testing.T) {
 	if _, err := os.Stat("/run/user"); err != nil {
 		t.Setenv("DBUS_SESSION_BUS_ADDRESS", "")
 		noBus()
-	}
-}
-
-func TestDaemonKilledAndRestarted(t *testing.T) {
-	k := useKeyring(t)
-	dir := t.TempDir()
-	cache, _ := mustOpen(t, realConfig(dir))
-	save(t, cache)
-	items := mustItems(t, realConfig(t.TempDir()))
-	v, err := items.Save(t.Context(), "a", []byte("one"), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	k.Kill()
-	wantProblem(t, probeAgain(t), NoService)
-	wantLoad(t, cache) // who has the key needs no keyring
-	_, _, err = realConfig(dir).Open(t.Context())
-	wantProblem(t, err, NoService)
-	_, _, err = items.Load(t.Context(), "a")
-	wantProblem(t, err, NoService)
-	_, err = items.Save(t.Context(), "a", []byte("two"), v)
-	wantProblem(t, err, NoService)
-
-	startDaemon(t, k, "--unlock")
-	awaitProbe(t, nil)
-	if data, _, err := items.Load(t.Context(), "a"); err != nil || string(data) != "one" {
-		t.Errorf("%q, %v", data, err)
-	}
-	if _, err := items.Save(t.Context(), "a", []byte("two"), v); err != nil {
-		t.Error(err)
-	}
-	cache, _ = mustOpen(t, realConfig(dir))
-	wantLoad(t, cache)
-}
-
-// A daemon on a fresh account that nobody has unlocked has no keyring.
-func TestNoCollection(t *testing.T) {
-	k := useKeyring(t)
-	k.Kill()
-	k.Env = append(k.Env, "XDG_DATA_HOME="+t.TempDir())
-	startDaemon(t, k)
-	awaitProbe(t, &Error{NoCollection, nil})
-	_, _, err := realConfig(t.TempDir()).Open(t.Context())
-	wantProblem(t, err, NoCollection)
-}
-
-// startDaemon starts a keyring daemon in place of one that was killed.
-func startDaemon(t *testing.T, k *realparts.SecretService, args ...string) {
-	t.Helper()
-	cmd := k.Command("gnome-keyring-daemon", append([]string{"--foreground", "--components=secrets"}, args...)...)
-	cmd.Stdin = strings.NewReader("password")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-}
-
-// awaitProbe waits until Probe returns what it should.
-func awaitProbe(t *testing.T, want *Error) {
-	t.Helper()
-	var err error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if err = Probe(t.Context()); want == nil && err == nil || want != nil && isProblem(err, want.Problem) {
-			return
-		}
-	}
-	t.Fatalf("Probe returned %v, want %v", err, want)
-}
-
-// A daemon that has stopped answers nothing, and does not close its connection.
-func TestDaemonStopped(t *testing.T) {
-	useKeyring(t)
-	var pid uint32
-	conn, err := dbus.SessionBus()
-	if err == nil {
-		err = conn.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixProcessID", 0, secretsName).Store(&pid)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	items := mustItems(t, realConfig(t.TempDir()))
-	items.keyring.timeout = 200 * time.Millisecond
-	if err := syscall.Kill(int(pid), syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	defer syscall.Kill(int(pid), syscall.SIGCONT)
-	before := runtime.NumGoroutine()
-	for range 10 {
-		_, err := items.Save(t.Context(), "a", nil, "")
-		wantProblem(t, err, NoAnswer)
-	}
-	if n := runtime.NumGoroutine(); n > before+10 {
-		t.Errorf("%d goroutines, %d before", n, before)
-	}
-	if err := syscall.Kill(int(pid), syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
-	awaitProbe(t, nil)
-	items.keyring.timeout = patience
-	if _, err := items.Save(t.Context(), "a", []byte("one"), ""); err != nil {
-		t.Error(err)
 	}
 }
