@@ -213,6 +213,9 @@ func TestDaemonStoppedDuringWrite(t *testing.T) {
 	other.keyring.timeout = 200 * time.Millisecond
 	_, err = other.Save(ctx, "a", []byte("newer"), v)
 	wantProblem(t, err, NoAnswer)
+	if !strings.Contains(err.Error(), "on the same item") {
+		t.Errorf("it did not wait for the lock: %v", err)
+	}
 
 	goOn()
 	awaitReturn(t, here.keyring.guard)

@@ -47,7 +47,9 @@ two minutes. [Probe] finds out whether the keyring works, and why not: see
 
 An operation that was given up may still be carried out later. It therefore keeps
 the lock on its item until it has returned, so it cannot overwrite what has been
-stored since, and until then this process uses the keyring for nothing else.
+stored since, and until then this process uses the keyring for nothing else. Other
+processes that want to write the same item get [NoAnswer] too, after their own
+time limit.
 
 # Guaranteed
 
@@ -57,7 +59,7 @@ stored since, and until then this process uses the keyring for nothing else.
   - If the key is lost, the records are kept, and the error is ErrCorrupt.
   - Nothing is overwritten that was stored after an operation had begun. What was
     written has been read back.
-  - At most one goroutine waits for a keyring that does not answer.
+  - At most one call waits for a keyring that does not answer, and others fail at once.
 
 # Not guaranteed
 
@@ -66,6 +68,8 @@ stored since, and until then this process uses the keyring for nothing else.
     that uses the security command for one.
   - That a process that is killed on macOS does not write once more: its last command
     is a process of its own.
+  - That nothing is left of a probe that is given up or killed: it can leave a small
+    item called probe-… behind, which nobody reads.
   - That the connection to the session bus is closed when it is idle: on Linux,
     go-keyring keeps one for the process.
   - That the keyring survives: when a user's password is reset, most desktops start

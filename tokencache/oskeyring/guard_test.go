@@ -135,6 +135,7 @@ func TestPromptIsSharedAndShownOnce(t *testing.T) {
 					t.Errorf("error %v, want DeadlineExceeded", err)
 				}
 			})
+			synctest.Wait() // now he is the one who asks
 			for range 20 {
 				wg.Go(func() { _, err := k.get(t.Context(), "u"); check(err) })
 			}

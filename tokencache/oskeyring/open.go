@@ -21,8 +21,9 @@ type Config struct {
 	// ~/.local/state/APP/stayauth, or ~/Library/Application Support/APP/stayauth on
 	// macOS, or AppData\Local\APP\stayauth in the user's profile on Windows, where ~
 	// is the home directory in the user database whatever the environment says: all
-	// processes that share a login must agree. A directory on a network share is not
-	// one that can be locked.
+	// processes that share a login must agree. Only a user who is not in the database
+	// that this program can read has the home directory that $HOME says: set Dir if
+	// $HOME may differ. A directory on a network share is not one that can be locked.
 	Dir string
 
 	// Accept lists the places for the sealing key, the best first. The first that
@@ -127,7 +128,9 @@ const newEntriesLock = "stayauth keys"
 // Open opens the logins of the application, and makes the sealing key if there are
 // no records and no key yet. It has the key when it returns, and has written to
 // the directory, so a login can be stored: call it before a login is started. The
-// OS keyring is asked once, and not again for a refresh.
+// OS keyring is asked once, and not again for a refresh. While there are no records,
+// processes open one after the other: Open then waits for the others, and for the
+// person they may have asked, as long as ctx lets it.
 //
 // Errors wrap tokencache.ErrUnavailable or ErrCorrupt, and an *Error if the OS
 // keyring is the reason. If records exist and their key does not, they are kept and

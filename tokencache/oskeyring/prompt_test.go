@@ -119,6 +119,16 @@ func TestPromptAnswered(t *testing.T) {
 	}
 }
 
+func TestPromptNotWanted(t *testing.T) {
+	p := newPuppet(t, func(*puppet) {})
+	_, err := realKeyring(patience, patience, nil).get(t.Context(), "u")
+	wantProblem(t, err, Locked)
+	wantProblem(t, probeAgain(t), Locked)
+	if n := p.prompts.Load(); n != 0 {
+		t.Errorf("%d prompts", n)
+	}
+}
+
 func TestPromptNotAnswered(t *testing.T) {
 	newPuppet(t, func(*puppet) {})
 	nobodyAnswers(t)
