@@ -9,7 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
@@ -137,6 +140,41 @@ func TestChoiceHoldsWhileThereAreRecords(t *testing.T) {
 		t.Errorf("Save with the key of an earlier choice: %v", err)
 	}
 	save(t, cache)
+}
+
+// While a process chooses, no other seals a record with the key of an earlier choice.
+func TestNothingIsSealedWhileChoosing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		first := new(fake).config(t.TempDir())
+		second := first
+		first.Accept = []KeyChoice{KeyFile("")}
+		cache, _ := mustOpen(t, first)
+		choosing := make(chan struct{})
+		second.Accept = []KeyChoice{KeyFunc("KMS", func(context.Context) ([][]byte, error) {
+			<-choosing
+			return [][]byte{newKey()}, nil
+		})}
+		var wg sync.WaitGroup
+		wg.Go(func() { mustOpen(t, second) })
+		synctest.Wait()
+		var err error
+		saved := make(chan struct{})
+		wg.Go(func() {
+			_, err = cache.Save(t.Context(), testKey, testRecord(1), "")
+			close(saved)
+		})
+		time.Sleep(time.Minute)
+		select {
+		case <-saved:
+			t.Error("Save did not wait")
+		default:
+		}
+		close(choosing)
+		wg.Wait()
+		if !errors.Is(err, tokencache.ErrUnavailable) || !strings.Contains(err.Error(), "another process has chosen") {
+			t.Errorf("error %v, want one that says what has been chosen", err)
+		}
+	})
 }
 
 // The note of the choice is lost, with an incomplete backup for instance.
