@@ -45,11 +45,19 @@ type limits struct {
 	hidden func()
 }
 
+// wait is how long somebody with these limits waits for the call of another.
+func (l limits) wait() time.Duration {
+	if l.hidden != nil {
+		return l.call + l.prompt
+	}
+	return l.call
+}
+
 // do runs f. The context of f ends when the caller's does or when f is overdue; an
 // f that has been given up must not begin to write. finally is called once f has
 // returned, however late, or when it is clear that f will not run.
 func (g *guard) do(ctx context.Context, l limits, f func(context.Context) (item, error), finally func()) (item, error) {
-	fl, err := g.enter(ctx)
+	fl, err := g.enter(ctx, l.wait())
 	if err != nil {
 		finally()
 		return item{}, err
@@ -94,8 +102,9 @@ func (g *guard) do(ctx context.Context, l limits, f func(context.Context) (item,
 	return item{}, &Error{NoAnswer, errors.New("a call takes longer than its limit")}
 }
 
-// enter waits until no call is in there.
-func (g *guard) enter(ctx context.Context) (*flight, error) {
+// enter waits until no call is in there, and for each that is no longer than limit,
+// whatever limit that has itself.
+func (g *guard) enter(ctx context.Context, limit time.Duration) (*flight, error) {
 	for {
 		if ctx.Err() != nil {
 			return nil, interrupted(ctx)
@@ -115,6 +124,8 @@ func (g *guard) enter(ctx context.Context) (*flight, error) {
 			if err := g.stuck(); err != nil {
 				return nil, err
 			}
+		case <-time.After(limit):
+			return nil, &Error{NoAnswer, errors.New("an earlier call takes longer than the limit of this one")}
 		}
 	}
 }

@@ -197,6 +197,29 @@ func TestHiddenPrompt(t *testing.T) {
 	})
 }
 
+// Somebody who asks nobody does not wait for the person whom another has asked.
+func TestHiddenPromptOfAnother(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := &fake{hides: true, before: func(string, string) error { time.Sleep(30 * time.Second); return nil }}
+		asks, silent := f.keyring(func() {}), f.keyring(nil)
+		silent.guard = asks.guard
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := asks.get(t.Context(), "u"); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		start := time.Now()
+		_, err := silent.get(t.Context(), "u")
+		wantProblem(t, err, NoAnswer)
+		if d := time.Since(start); d != silent.timeout {
+			t.Errorf("took %v", d)
+		}
+		wg.Wait()
+	})
+}
+
 func TestProbeIsBounded(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		release := make(chan struct{})

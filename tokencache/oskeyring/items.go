@@ -108,7 +108,8 @@ func (s *Items) Lock(ctx context.Context, name string) (unlock func() error, err
 }
 
 // Preflight implements tokencache.Preflighter: the size must fit into an item, and
-// the keyring must be unlocked and answer.
+// the keyring must be unlocked and answer. It takes what will be saved for text, as
+// the records of a Cache without keys are; anything else needs a third more.
 func (s *Items) Preflight(ctx context.Context, name string, size int) error {
 	if err := checkName(ctx, name); err != nil {
 		return err

@@ -116,11 +116,7 @@ func (k *keyring) take(ctx context.Context, l limits, lock lockFunc) (unlock fun
 	if err := k.guard.stuck(); err != nil {
 		return nil, err // The lock may be held for ever.
 	}
-	limit := l.call
-	if l.hidden != nil {
-		limit += l.prompt
-	}
-	limited, cancel := context.WithTimeout(ctx, limit)
+	limited, cancel := context.WithTimeout(ctx, l.wait())
 	defer cancel()
 	unlock, err = lock(limited)
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {
