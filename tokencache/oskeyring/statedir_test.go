@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -79,6 +80,40 @@ func TestFollowsNoLinkOutOfTheDirectory(t *testing.T) {
 	}
 	if files, err := os.ReadDir(outside); err != nil || len(files) > 0 {
 		t.Errorf("%v were made at the other end of the link, %v", files, err)
+	}
+}
+
+func TestModes(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Log("modes mean nothing here")
+		return
+	}
+	for _, choice := range []KeyChoice{Keyring(), KeyFile("")} {
+		parent := t.TempDir()
+		cfg := new(fake).config(filepath.Join(parent, "app", "stayauth"))
+		cfg.Accept = []KeyChoice{choice}
+		cache, _ := mustOpen(t, cfg)
+		save(t, cache)
+		files := 0
+		err := filepath.WalkDir(filepath.Join(parent, "app"), func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			info, err := d.Info()
+			want := fs.FileMode(0o600)
+			if d.IsDir() {
+				want = fs.ModeDir | 0o700
+			} else {
+				files++
+			}
+			if err == nil && info.Mode() != want {
+				t.Errorf("%s has mode %v, want %v", path, info.Mode(), want)
+			}
+			return err
+		})
+		if err != nil || files < 3 { // a record, the place of its key, a lock
+			t.Errorf("%d files, %v", files, err)
+		}
 	}
 }
 
