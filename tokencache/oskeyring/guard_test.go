@@ -118,7 +118,14 @@ func TestCallThatPanics(t *testing.T) {
 func TestPromptIsSharedAndShownOnce(t *testing.T) {
 	for _, answer := range []error{nil, &Error{Locked, errors.New("dismissed")}} {
 		bubble(t, func(t *testing.T) {
-			f := &fake{prompting: func(context.Context) error { time.Sleep(30 * time.Second); return answer }}
+			f := &fake{prompting: func(ctx context.Context) error {
+				select {
+				case <-time.After(30 * time.Second):
+					return answer
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}}
 			f.locked.Store(true)
 			var waiting atomic.Int64
 			k := f.keyring(func() { waiting.Add(1) })
