@@ -27,7 +27,7 @@ import (
 type crashPlan struct {
 	Dir, TokenURL, APIURL, APIOrigin string
 	ClientID, ClientSecret           string
-	Lead                             time.Duration
+	Lead, Distance                   time.Duration
 	NoLock                           bool
 	UntilEOF                         bool // end in an orderly way when stdin ends
 }
@@ -59,8 +59,18 @@ func (p crashPlan) source() (*Source, error) {
 		Lead:   p.Lead,
 		Logger: slog.New(slog.DiscardHandler),
 		Refresher: &Endpoint{TokenURL: p.TokenURL, ClientID: p.ClientID,
-			ClientSecret: tokencache.Secret(p.ClientSecret), AuthStyle: oauth2.AuthStyleInHeader},
+			ClientSecret: tokencache.Secret(p.ClientSecret), AuthStyle: oauth2.AuthStyleInHeader, Base: afar{p.Distance}},
 	})
+}
+
+// afar is a provider that is far away, so that what a process sends before it is
+// killed arrives before what the next one sends. In the other order a login is lost,
+// whatever the client does: see TestWhatCannotBePrevented of internal/model.
+type afar struct{ distance time.Duration }
+
+func (a afar) RoundTrip(r *http.Request) (*http.Response, error) {
+	time.Sleep(a.distance)
+	return http.DefaultTransport.RoundTrip(r)
 }
 
 // call makes one request to the API with a client of s.
@@ -83,7 +93,10 @@ func (p crashPlan) call(s *Source) error {
 	return nil
 }
 
-// crashChild calls the API until it is killed, or told to end. What it prints
+// crashReady is what a crashChild prints that is to be killed, once it has started.
+const crashReady = "ready\n"
+
+// crashChild calls the API until it is killed, or told to end. What else it prints
 // fails the test.
 func crashChild(plan string) int {
 	var p crashPlan
@@ -102,6 +115,8 @@ func crashChild(plan string) int {
 			io.Copy(io.Discard, os.Stdin)
 			close(end)
 		}()
+	} else {
+		fmt.Print(crashReady)
 	}
 	for {
 		if err := p.call(s); errors.Is(err, ErrLoginRequired) || err != nil && p.UntilEOF {
@@ -124,14 +139,14 @@ func crashChild(plan string) int {
 // starts others in their place. expires_in is one second and a rotation takes almost
 // half of that, so that many are killed between the provider's commit and the save.
 func crash(t *testing.T, kills int, noLock bool) (c oauthtest.Counts, complaints string, alive error) {
-	srv := oauthtest.New(oauthtest.Config{Policy: oauthtest.SecondToLastKills, AccessTTL: 1500 * time.Millisecond, Latency: 400 * time.Millisecond})
+	srv := oauthtest.New(oauthtest.Config{Policy: oauthtest.SecondToLastKills, AccessTTL: 1500 * time.Millisecond, Latency: 300 * time.Millisecond})
 	if err := srv.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer srv.Close()
 	defer func() { noteSecrets(srv.Secrets()) }()
 	p := crashPlan{Dir: t.TempDir(), TokenURL: srv.TokenURL(), APIURL: srv.APIURL(), APIOrigin: srv.APIOrigin(),
-		ClientID: srv.ClientID(), ClientSecret: srv.ClientSecret(), NoLock: noLock}
+		ClientID: srv.ClientID(), ClientSecret: srv.ClientSecret(), Distance: 150 * time.Millisecond, NoLock: noLock}
 	s, err := p.source()
 	if err != nil {
 		t.Fatal(err)
@@ -155,13 +170,25 @@ func crash(t *testing.T, kills int, noLock bool) (c oauthtest.Counts, complaints
 			for range kills / processes {
 				cmd := exec.Command(exe)
 				cmd.Env = append(os.Environ(), crashPlanEnv+"="+string(plan))
-				cmd.Stdout, cmd.Stderr = &outs[i], &outs[i]
+				out, err := cmd.StdoutPipe()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				cmd.Stderr = cmd.Stdout
 				if err := cmd.Start(); err != nil {
 					t.Error(err)
 					return
 				}
-				time.Sleep(time.Duration(rand.Int64N(int64(700 * time.Millisecond))))
+				said := make([]byte, len(crashReady))
+				n, _ := io.ReadFull(out, said)
+				if string(said[:n]) == crashReady {
+					time.Sleep(rand.N(700 * time.Millisecond))
+				} else {
+					outs[i].Write(said[:n])
+				}
 				cmd.Process.Kill()
+				io.Copy(&outs[i], out)
 				cmd.Wait()
 				if outs[i].Len() > 0 {
 					return
