@@ -244,7 +244,7 @@ func (d *Dir) Preflight(ctx context.Context, name string, size int) error {
 	// refresh token is spent is a Save anyway, of the note that this will happen.
 	temp, err := writeTemp(d.root, entriesDir, data, func(*os.File) error { return nil })
 	if err == nil {
-		err = d.root.Remove(temp)
+		err = remove(d.root, temp)
 	}
 	if err != nil {
 		return ioError("write to", filepath.Join(d.path, entriesDir), err)

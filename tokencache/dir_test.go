@@ -50,25 +50,38 @@ func TestDirIsPrivate(t *testing.T) {
 	}
 }
 
+func TestOpenDirNeedsADirectory(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	inner := filepath.Join(t.TempDir(), "inner")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Mkdir(inner, 0o700), os.WriteFile(filepath.Join(inner, "entries"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for path, says := range map[string]string{
+		file:                     file,
+		filepath.Join(file, "x"): file,
+		inner:                    filepath.Join(inner, "entries"),
+		"":                       "OpenDir",
+	} {
+		_, err := tokencache.OpenDir(path)
+		wantErr(t, err, tokencache.ErrUnavailable, says)
+	}
+}
+
 func TestOpenDirRefuses(t *testing.T) {
 	needUnix(t)
 	parent := t.TempDir()
 	at := func(name string) string { return filepath.Join(parent, name) }
 	if err := errors.Join(
 		os.Mkdir(at("open"), 0o700), os.Chmod(at("open"), 0o770),
-		os.WriteFile(at("file"), nil, 0o600),
 		os.MkdirAll(at("inner/entries"), 0o700), os.Chmod(at("inner/entries"), 0o777),
 		os.Mkdir(at("link"), 0o700), os.Symlink(at("open"), at("link/entries")),
 	); err != nil {
 		t.Fatal(err)
 	}
 	for path, says := range map[string]string{
-		at("open"):   "chmod 0700 " + at("open"),
-		at("file"):   at("file"),
-		at("file/x"): at("file"),
-		at("inner"):  "chmod 0700 " + at("inner/entries"),
-		at("link"):   at("link/entries"),
-		"":           "OpenDir",
+		at("open"):  "chmod 0700 " + at("open"),
+		at("inner"): "chmod 0700 " + at("inner/entries"),
+		at("link"):  at("link/entries"),
 	} {
 		_, err := tokencache.OpenDir(path)
 		wantErr(t, err, tokencache.ErrUnavailable, says)
@@ -128,7 +141,6 @@ func onlyFile(t *testing.T, dir string) string {
 
 // A directory that went away, with a removed disk for instance, is no logout.
 func TestDirThatIsGoneIsUnavailable(t *testing.T) {
-	needUnix(t)
 	path := filepath.Join(t.TempDir(), "d")
 	d := openDir(t, path)
 	c := newCache(t, d, tokencache.KeyBytes(bytesKey(1)))

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -24,10 +23,23 @@ func replaceFile(root *os.Root, name string, data []byte) error {
 		return err
 	}
 	if err := rename(root, temp, name); err != nil {
-		root.Remove(temp)
+		remove(root, temp)
 		return err
 	}
 	return syncDir(root, path.Dir(name))
+}
+
+func rename(root *os.Root, from, to string) error {
+	return whileShared(func() error { return root.Rename(from, to) })
+}
+
+func remove(root *os.Root, name string) error {
+	return whileShared(func() error { return root.Remove(name) })
+}
+
+func openFile(root *os.Root, name string) (f *os.File, err error) {
+	err = whileShared(func() error { f, err = root.Open(name); return err })
+	return f, err
 }
 
 // writeTemp writes data to a new file in dir, and calls then before it closes it.
@@ -81,9 +93,9 @@ func ioError(doing, file string, err error) error {
 	}
 	remedy := ""
 	switch {
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case isFull(err):
 		remedy = ": free some space"
-	case errors.Is(err, syscall.EROFS):
+	case isReadOnly(err):
 		remedy = ": make the file system writable, or use another directory"
 	case errors.Is(err, fs.ErrPermission):
 		remedy = ": check the owner and the mode of the file and its directory"

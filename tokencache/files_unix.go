@@ -3,6 +3,7 @@
 package tokencache
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -13,11 +14,13 @@ const openNoFollow = syscall.O_NOFOLLOW
 
 func openRoot(path string) (*os.Root, error) { return os.OpenRoot(path) }
 
-func rename(root *os.Root, from, to string) error { return root.Rename(from, to) }
+// whileShared does it once: whoever has a file open keeps nobody from using,
+// replacing or removing it.
+func whileShared(do func() error) error { return do() }
 
-func remove(root *os.Root, name string) error { return root.Remove(name) }
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
-func openFile(root *os.Root, name string) (*os.File, error) { return root.Open(name) }
+func isReadOnly(err error) bool { return errors.Is(err, syscall.EROFS) }
 
 // syncDir makes the renames and removals in dir survive a crash of the machine.
 func syncDir(root *os.Root, dir string) error {

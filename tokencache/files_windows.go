@@ -22,24 +22,19 @@ func openRoot(path string) (*os.Root, error) {
 	return root.OpenRoot(".")
 }
 
-func rename(root *os.Root, from, to string) error {
-	return whileShared(func() error { return root.Rename(from, to) })
-}
-
-func remove(root *os.Root, name string) error {
-	return whileShared(func() error { return root.Remove(name) })
-}
-
-func openFile(root *os.Root, name string) (f *os.File, err error) {
-	err = whileShared(func() error { f, err = root.Open(name); return err })
-	return f, err
-}
+// The errors of Windows that package syscall has no name for.
+const (
+	errorWriteProtect      = syscall.Errno(19)
+	errorSharingViolation  = syscall.Errno(32)
+	errorHandleDiskFull    = syscall.Errno(39)
+	errorDiskFull          = syscall.Errno(112)
+	errorDiskQuotaExceeded = syscall.Errno(1295)
+)
 
 // whileShared repeats do for up to two seconds while another process has the
-// file open: Windows then refuses to replace or remove it. Readers are quick, but virus
-// scanners and indexers are readers too.
+// file open in a way that does not let others use, replace or remove it. Readers are
+// quick, but virus scanners and indexers are readers too.
 func whileShared(do func() error) error {
-	const errorSharingViolation = syscall.Errno(32)
 	for deadline := time.Now().Add(2 * time.Second); ; {
 		err := do()
 		if !errors.Is(err, syscall.ERROR_ACCESS_DENIED) && !errors.Is(err, errorSharingViolation) || time.Now().After(deadline) {
@@ -48,6 +43,12 @@ func whileShared(do func() error) error {
 		time.Sleep(time.Millisecond + rand.N(20*time.Millisecond))
 	}
 }
+
+func isFull(err error) bool {
+	return errors.Is(err, errorDiskFull) || errors.Is(err, errorHandleDiskFull) || errors.Is(err, errorDiskQuotaExceeded)
+}
+
+func isReadOnly(err error) bool { return errors.Is(err, errorWriteProtect) }
 
 // Windows cannot sync a directory; NTFS journals the rename.
 func syncDir(*os.Root, string) error { return nil }

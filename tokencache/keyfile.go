@@ -182,7 +182,8 @@ func readPrivateFile(path string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%w: key file %s is a symbolic link or something else that is not a plain file: name the file itself", ErrUnavailable, path)
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|openNoFollow, 0)
+	var f *os.File
+	err = whileShared(func() error { f, err = os.OpenFile(path, os.O_RDONLY|openNoFollow, 0); return err })
 	if err != nil {
 		return nil, ioError("open", path, err)
 	}

@@ -19,7 +19,8 @@ import (
 func lockFile(ctx context.Context, path string) (unlock func() error, err error) {
 	// A new instance each time: one instance takes the same lock twice.
 	file := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR|openNoFollow), flock.SetPermissions(0o600))
-	locked, err := file.TryLockContext(ctx, pollInterval())
+	var locked bool
+	err = whileShared(func() error { locked, err = file.TryLockContext(ctx, pollInterval()); return err })
 	switch {
 	case locked:
 		return file.Unlock, nil
