@@ -9,35 +9,36 @@ import (
 
 // look adopts what the cache holds, if that is of use, without taking the lock.
 // An error says that there is no more to be done. Neither means that only the
-// critical section can tell; at is the version that was of no use.
-func (s *Source) look(ctx context.Context, refused tokencache.Secret) (snap *snapshot, at tokencache.Version, err error) {
+// critical section can tell.
+func (s *Source) look(ctx context.Context, f *flight) (*snapshot, error) {
 	cur := s.cur.Load()
 	rec, at, err := s.cfg.Cache.Load(ctx, s.key())
+	f.at = at
 	switch {
 	case errors.Is(err, tokencache.ErrNotFound):
 		if err := s.cfg.Refresher.Check(nil); cur == nil && err != nil {
-			return nil, "", err
+			return nil, err
 		}
-		return nil, "", nil
+		return nil, nil
 	case err != nil:
-		return nil, "", storageError("load", err)
+		return nil, storageError("load", err)
 	}
-	if snap := s.adopt(cur, rec, refused); snap != nil {
-		return snap, at, nil
+	if snap := s.adopt(ctx, f, cur, rec); snap != nil {
+		return snap, nil
 	}
 	if rec.Tombstone != nil && (cur == nil || !newer(&cur.rec, rec)) {
-		return nil, at, deadError(rec.Tombstone)
+		return nil, deadError(rec.Tombstone)
 	}
-	return nil, at, nil
+	return nil, nil
 }
 
 // adopt publishes the token of a record that came from the cache, if it is newer
 // than the one in use, good, and not refused. A stale one is good for a start.
 // cur is the one in use, as it was before the record was read.
-func (s *Source) adopt(cur *snapshot, rec *tokencache.Record, refused tokencache.Secret) *snapshot {
+func (s *Source) adopt(ctx context.Context, f *flight, cur *snapshot, rec *tokencache.Record) *snapshot {
 	now := wallNow()
 	switch {
-	case rec.AccessToken == refused:
+	case rec.AccessToken == f.refused:
 		return nil
 	case cur != nil && !newer(rec, &cur.rec):
 		if cur.fresh(now) && !newer(&cur.rec, rec) {
@@ -49,8 +50,13 @@ func (s *Source) adopt(cur *snapshot, rec *tokencache.Record, refused tokencache
 	if cur.usable(now) && !snap.fresh(now) || !snap.usable(now) {
 		return nil
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !s.cur.CompareAndSwap(cur, snap) {
 		return nil // A login or logout came between.
+	}
+	if cur != nil || s.dead != nil { // Else it is what a process finds when it starts.
+		s.note(ctx, f.end(Event{Type: EventAdopted}))
 	}
 	return snap
 }

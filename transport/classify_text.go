@@ -66,6 +66,18 @@ func (a *answer) clean(text string) string {
 	return text
 }
 
+// saysReuse reports whether a provider gives as its reason for a refusal that the
+// refresh token was spent before. Most do not tell.
+func saysReuse(code, description string) bool {
+	text := strings.ToLower(strings.ReplaceAll(code, "_", " ") + " " + description)
+	for _, sign := range []string{"reuse", "already used", "already been used", "already exchanged", "replay", "stale token"} {
+		if strings.Contains(text, sign) {
+			return true
+		}
+	}
+	return false
+}
+
 // connectionError returns the part of err that describes a connection. Other
 // errors of net/http and of foreign code may quote what was sent or received, so
 // that only their type is told.

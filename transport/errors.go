@@ -52,6 +52,11 @@ type Error struct {
 	Code        string // the "error" member
 	Description string // "error_description", cleaned, at most 200 bytes
 
+	// ReuseSuspected says, with ErrLoginRequired, that the refused refresh token may have
+	// been spent before: by a refresh that was interrupted, or by somebody who has a copy
+	// of the login. Remedy says which.
+	ReuseSuspected bool
+
 	// RetryAfter is how long the provider asks to wait. RetryAt is when the next
 	// attempt will be made; the zero Time means that none is planned.
 	RetryAfter time.Duration

@@ -2,70 +2,180 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// An EventType names a change in the life of a login. The names are stable, and
-// are the messages of the log.
+// An EventType names a change in the life of a login. The names are stable.
 type EventType string
 
-// The types of events.
+// The types of events. What each means, and what to do about it, is in the
+// documentation of Event.
 const (
-	EventLogin         EventType = "login"          // a new login was stored
-	EventLogout        EventType = "logout"         // the login was ended by this process
-	EventRefreshed     EventType = "refreshed"      // this process renewed the token
-	EventAdopted       EventType = "adopted"        // another process had renewed it
-	EventLoginRequired EventType = "login required" // the login is over; see Err
-	EventOutage        EventType = "outage"         // no token can be had for now; see Err and RetryAt
-	EventRecovered     EventType = "recovered"      // the outage is over
-	EventUnsaved       EventType = "unsaved"        // a new refresh token could not be stored; see Err
-	EventSaved         EventType = "saved"          // now it is
+	EventLogin         EventType = "login"
+	EventLogout        EventType = "logout"
+	EventRefreshed     EventType = "refreshed"
+	EventAdopted       EventType = "adopted"
+	EventRefreshFailed EventType = "refresh failed"
+	EventOutage        EventType = "outage"
+	EventRecovered     EventType = "recovered"
+	EventLoginRequired EventType = "login required"
+	EventUnsaved       EventType = "unsaved"
+	EventSaved         EventType = "saved"
 )
 
-// An Event is one change in the life of a login. It holds no secret.
+// An Event is one change in the life of a login, as one process sees it. It holds no
+// secret.
+//
+//	type            level  what happened                             what to do
+//	--------------  -----  ----------------------------------------  ----------------------------------
+//	login           Debug  this process stored a new login           -
+//	logout          Debug  this process removed the login            -
+//	refreshed       Debug  this process renewed the token            -
+//	adopted         Debug  another process had renewed it, or        -
+//	                       logged in anew
+//	refresh failed  Debug  an attempt to get a token failed          see outage
+//	outage          Warn   the first that failed; the token in use   see Err: wait, or fix what it
+//	                       is served until Expiry, and the next      says; the login is kept
+//	                       attempt is due at RetryAt
+//	recovered       Warn   the outage is over                        -
+//	login required  Warn   nothing is stored, or the provider has    log in again; if ReuseSuspected
+//	                       refused the refresh token                 is set in Err, find out who else
+//	                                                                 has a copy of the login
+//	unsaved         Warn   a new refresh token is in memory only     make the cache writable, and do
+//	                                                                 not end this process before saved
+//	saved           Warn   it is stored now                          -
+//
+// Each is told once, in the order in which they happen. An outage ends with recovered,
+// login required, login or logout. The state unsaved ends with saved or, if that refresh
+// token need not be saved any more, with adopted, login required, login or logout. What
+// a process finds in the cache when it starts is no event.
+//
+// In the log, the message is the type after "stayauth: ", and the attributes are the
+// fields that are set: issuer, client_id, account, generation, expiry, retry_at, took,
+// attempts, and of Err kind, status, code, reuse_suspected and err, its text. Three more
+// lines tell of trouble with the cache that changes nothing for the user, and have err:
+// "unlock failed", "the journal could not be cleared" and "the refusal of the refresh
+// token could not be stored".
 type Event struct {
-	Type       EventType
-	Key        tokencache.Key
-	Generation uint64        // how often the login has been refreshed
-	Expiry     time.Time     // of the access token
-	RetryAt    time.Time     // when the next attempt may be made
-	Took       time.Duration // how long it took, all waiting included
-	Err        error
+	Type EventType
+	At   time.Time // when it happened
+	Key  tokencache.Key
+
+	// Of the token in use, if there is one.
+	Generation uint64    // 1 after the login, and 1 more with every refresh
+	Expiry     time.Time // zero: unknown
+
+	// How long an attempt to get a token took, all waiting included, and how often the
+	// provider was asked in it: 0 times if the cache could tell. Took is 0 only for
+	// events that do not end an attempt.
+	Took     time.Duration
+	Attempts int
+
+	Err     error     // an *Error: why, for refresh failed, outage, login required and unsaved
+	RetryAt time.Time // when the next attempt may be made, for refresh failed and outage
 }
 
-// emit tells the log and OnEvent. s.mu is not held.
-func (s *Source) emit(e Event) {
-	e.Key = s.key()
-	level := slog.LevelDebug
-	switch e.Type {
+// level returns how important an event is.
+func (t EventType) level() slog.Level {
+	switch t {
 	case EventLoginRequired, EventOutage, EventRecovered, EventUnsaved, EventSaved:
-		level = slog.LevelWarn
+		return slog.LevelWarn
 	}
-	if ctx := context.Background(); s.cfg.Logger.Enabled(ctx, level) {
-		attrs := []slog.Attr{
-			slog.String("issuer", e.Key.Issuer),
-			slog.String("client_id", e.Key.ClientID),
-			slog.String("account", e.Key.Account),
-			slog.Uint64("generation", e.Generation),
-		}
-		if !e.Expiry.IsZero() {
-			attrs = append(attrs, slog.Time("expiry", e.Expiry))
-		}
-		if !e.RetryAt.IsZero() {
-			attrs = append(attrs, slog.Time("retry_at", e.RetryAt))
-		}
-		if e.Took != 0 {
-			attrs = append(attrs, slog.Duration("took", e.Took))
-		}
-		if e.Err != nil {
-			attrs = append(attrs, slog.String("err", e.Err.Error()))
-		}
-		s.cfg.Logger.LogAttrs(ctx, level, "stayauth: "+string(e.Type), attrs...)
+	return slog.LevelDebug
+}
+
+// attrs returns what the log says of the event.
+func (e *Event) attrs() []slog.Attr {
+	attrs := keyAttrs(e.Key)
+	if e.Generation != 0 {
+		attrs = append(attrs, slog.Uint64("generation", e.Generation))
 	}
-	if s.cfg.OnEvent != nil {
-		s.cfg.OnEvent(e)
+	if !e.Expiry.IsZero() {
+		attrs = append(attrs, slog.Time("expiry", e.Expiry))
 	}
+	if !e.RetryAt.IsZero() {
+		attrs = append(attrs, slog.Time("retry_at", e.RetryAt))
+	}
+	if e.Took != 0 {
+		attrs = append(attrs, slog.Duration("took", e.Took))
+	}
+	if e.Attempts != 0 {
+		attrs = append(attrs, slog.Int("attempts", e.Attempts))
+	}
+	if err, ok := errors.AsType[*Error](e.Err); ok {
+		attrs = append(attrs, slog.String("kind", string(err.Kind)))
+		if err.Status != 0 {
+			attrs = append(attrs, slog.Int("status", err.Status))
+		}
+		if err.Code != "" {
+			attrs = append(attrs, slog.String("code", err.Code))
+		}
+		if err.ReuseSuspected {
+			attrs = append(attrs, slog.Bool("reuse_suspected", true))
+		}
+		attrs = append(attrs, slog.String("err", err.Error()))
+	}
+	return attrs
+}
+
+func keyAttrs(k tokencache.Key) []slog.Attr {
+	return []slog.Attr{
+		slog.String("issuer", k.Issuer),
+		slog.String("client_id", k.ClientID),
+		slog.String("account", k.Account),
+	}
+}
+
+// A noted event is one that is to be told, with the context of the call that caused it.
+type noted struct {
+	ctx context.Context
+	Event
+}
+
+// note takes an event down when what it tells of happens, so that the order is right
+// whoever comes to tell it. s.mu is held.
+func (s *Source) note(ctx context.Context, e Event) {
+	e.Key, e.At = s.key(), time.Now()
+	if snap := s.cur.Load(); snap != nil && e.Generation == 0 {
+		e.Generation, e.Expiry = snap.rec.Generation, snap.rec.Expiry
+	}
+	s.events = append(s.events, noted{context.WithoutCancel(ctx), e})
+}
+
+// tell tells the log and OnEvent what was noted, one event after the other. If
+// somebody is at it already, it leaves all to them. Neither s.mu nor the turn is
+// held, so that OnEvent may use the Source.
+func (s *Source) tell() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.telling {
+		return
+	}
+	s.telling = true
+	defer func() { s.telling = false }()
+	for len(s.events) > 0 {
+		e := s.events[0]
+		if s.events = s.events[1:]; len(s.events) == 0 {
+			s.events = nil
+		}
+		func() {
+			s.mu.Unlock()
+			defer s.mu.Lock() // also if OnEvent panics
+			if level := e.Type.level(); s.cfg.Logger.Enabled(e.ctx, level) {
+				s.cfg.Logger.LogAttrs(e.ctx, level, "stayauth: "+string(e.Type), e.attrs()...)
+			}
+			if s.cfg.OnEvent != nil {
+				s.cfg.OnEvent(e.ctx, e.Event)
+			}
+		}()
+	}
+}
+
+// log tells the log of a trouble that changes nothing in the life of the login.
+func (s *Source) log(ctx context.Context, level slog.Level, msg string, err error) {
+	s.cfg.Logger.LogAttrs(ctx, level, "stayauth: "+msg, append(keyAttrs(s.key()), slog.String("err", err.Error()))...)
 }

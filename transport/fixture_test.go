@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -63,7 +64,7 @@ func (w *world) source(change ...func(*SourceConfig)) *Source {
 		Cache:     w.cache(),
 		Refresher: w.endpoint(),
 		Logger:    slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
-		OnEvent: func(e Event) {
+		OnEvent: func(_ context.Context, e Event) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.events = append(w.events, e)
@@ -130,6 +131,25 @@ func (w *world) seen(want EventType) (n int) {
 		}
 	}
 	return n
+}
+
+// wantEvents checks which events there were since it was last called.
+func (w *world) wantEvents(want ...EventType) []Event {
+	w.t.Helper()
+	synctest.Wait() // until they are told
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	told := w.events
+	w.events = nil
+	var got []EventType
+	for _, e := range told {
+		got = append(got, e.Type)
+	}
+	if !slices.Equal(got, want) {
+		w.t.Errorf("events %q, want %q", got, want)
+		return make([]Event, len(want))
+	}
+	return told
 }
 
 // get calls the API and returns the status and the body.

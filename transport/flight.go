@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http/httptrace"
@@ -16,6 +17,14 @@ import (
 // their contexts: to cancel a rotation that the provider has carried out would
 // lose the login.
 type flight struct {
+	begun    time.Time
+	logins   uint32            // those of the Source when the flight last looked into the cache
+	refused  tokencache.Secret // a token that an API has refused, or ""
+	lookOnly bool              // the provider must be left alone
+	attempts int               // requests to the provider
+
+	at tokencache.Version // of the record that was last looked at, and of no use
+
 	done chan struct{} // closed when the fields below are set
 
 	snap    *snapshot
@@ -91,13 +100,13 @@ func within(now, t time.Time, near time.Duration) bool {
 
 // start starts a flight. If lookOnly, it only looks into the cache. s.mu is held.
 func (s *Source) start(ctx context.Context, refused tokencache.Secret, lookOnly bool) *flight {
-	f := &flight{done: make(chan struct{})}
-	s.flight = f
 	if cur := s.cur.Load(); cur != nil && cur.refused {
 		refused = cur.rec.AccessToken // also if an earlier flight has failed to replace it
 	}
+	f := &flight{begun: time.Now(), logins: s.logins, refused: refused, lookOnly: lookOnly, done: make(chan struct{})}
+	s.flight = f
 	ctx = detached{context.WithoutCancel(ctx)}
-	s.work.Go(func() { s.fly(ctx, f, refused, lookOnly) })
+	s.work.Go(func() { s.fly(ctx, f) })
 	return f
 }
 
@@ -114,68 +123,58 @@ func (d detached) Value(key any) any {
 	return v
 }
 
-func (s *Source) fly(ctx context.Context, f *flight, refused tokencache.Secret, lookOnly bool) {
-	begun := time.Now()
-	old := s.cur.Load()
+func (s *Source) fly(ctx context.Context, f *flight) {
 	waiting, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	var at tokencache.Version
-	f.snap, at, f.err = s.look(waiting, refused)
+	f.snap, f.err = s.look(waiting, f)
 	f.adopted = f.snap != nil
-	if f.snap == nil && f.err == nil && !lookOnly {
-		f.snap, f.adopted, f.err = s.refresh(waiting, ctx, refused, at)
+	if f.snap == nil && f.err == nil && !f.lookOnly {
+		f.snap, f.adopted, f.err = s.refresh(waiting, ctx, f)
 	}
 
 	s.mu.Lock()
 	s.flight = nil
-	var events []Event
-	switch {
-	case !lookOnly || f.snap != nil || errors.Is(f.err, ErrLoginRequired):
-		events = s.settle(f, old)
-	case s.outage != nil:
-		f.err = s.outage
-	default: // A login or logout ended the outage meanwhile.
-		f.snap = s.cur.Load()
+	switch brought := f.snap != nil && f.err == nil; {
+	case !brought && s.logins != f.logins:
+		// A login or logout has come between, and the failure is one of the past.
+		f.snap, f.err = s.cur.Load(), nil
 		if !f.snap.usable(wallNow()) {
-			f.err = &Error{Kind: ErrLoginRequired, Op: "token", Remedy: "log in again"}
+			f.err = cmp.Or(s.dead, &Error{Kind: ErrUnavailable, Op: "token", Remedy: "there is a new login; try again"})
 		}
+	case f.lookOnly && !brought && !errors.Is(f.err, ErrLoginRequired):
+		f.err = s.outage
+	default:
+		s.settle(ctx, f)
 	}
+	unsaved := s.unsaved != nil
 	s.mu.Unlock()
-	close(f.done)
-	for _, e := range events {
-		e.Took = time.Since(begun)
-		s.emit(e)
+	if unsaved { // Whoever gets the token, and perhaps ends the process, has been warned.
+		s.tell()
 	}
+	close(f.done)
+	s.tell()
 }
 
 // settle draws the consequences of a flight: the state that the next caller
 // meets, and the events. s.mu is held.
-func (s *Source) settle(f *flight, old *snapshot) (events []Event) {
+func (s *Source) settle(ctx context.Context, f *flight) {
 	if f.err == nil {
 		if s.outage != nil {
-			events = append(events, Event{Type: EventRecovered})
-		}
-		if f.adopted && old != nil && f.snap != old {
-			events = append(events, Event{Type: EventAdopted})
-		} else if !f.adopted {
-			events = append(events, Event{Type: EventRefreshed})
-		}
-		for i := range events {
-			events[i].Generation, events[i].Expiry = f.snap.rec.Generation, f.snap.rec.Expiry
+			s.note(ctx, Event{Type: EventRecovered})
 		}
 		s.calm()
-		return events
+		return
 	}
 
 	e := asError(f.err)
 	if e.Kind == ErrLoginRequired && e.RetryAt.IsZero() {
 		if s.dead == nil {
-			events = append(events, Event{Type: EventLoginRequired, Err: e})
+			s.note(ctx, f.end(Event{Type: EventLoginRequired, Err: e}))
 		}
 		refused, lookAt := s.refused, s.lookAt
 		s.calm()
 		s.dead, s.refused, s.lookAt, f.err = e, refused, lookAt, e
-		return events
+		return
 	}
 	// The error gets its time of the next attempt; it is shared, so on a copy.
 	first := s.outage == nil
@@ -198,10 +197,16 @@ func (s *Source) settle(f *flight, old *snapshot) (events []Event) {
 	c := *e
 	c.RetryAt = wallNow().Add(max(wait, min(e.RetryAfter, maxRetryAfter), minPause))
 	s.outage, f.err = &c, &c
+	s.note(ctx, f.end(Event{Type: EventRefreshFailed, Err: &c, RetryAt: c.RetryAt}))
 	if first {
-		events = append(events, Event{Type: EventOutage, Err: &c, RetryAt: c.RetryAt})
+		s.note(ctx, Event{Type: EventOutage, Err: &c, RetryAt: c.RetryAt})
 	}
-	return events
+}
+
+// end returns e as the event that ends the flight.
+func (f *flight) end(e Event) Event {
+	e.Took, e.Attempts = max(time.Since(f.begun), 1), f.attempts // Clocks may be coarse.
+	return e
 }
 
 // calm forgets the troubles of the past. s.mu is held.

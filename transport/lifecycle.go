@@ -76,6 +76,7 @@ func (s *Source) Flush(ctx context.Context) error {
 			return &Error{Kind: ErrStorage, Op: "flush", Err: context.Cause(ctx), Remedy: "the login is still being worked on"}
 		}
 	}
+	defer s.tell()
 	defer func() { <-turn }()
 	return s.savePending(ctx)
 }

@@ -47,6 +47,7 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 	}
 	next.AuthorizedAt = now
 
+	defer s.tell()
 	unlock, err := s.lock(ctx)
 	if err != nil {
 		return err
@@ -66,12 +67,13 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 		}
 		break
 	}
-	s.settled()
-	s.cur.Store(s.snapshot(next))
+	s.settled(ctx, nil)
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cur.Store(s.snapshot(next))
+	s.logins++
 	s.calm()
-	s.mu.Unlock()
-	s.emit(Event{Type: EventLogin, Generation: next.Generation, Expiry: next.Expiry})
+	s.note(ctx, Event{Type: EventLogin})
 	return nil
 }
 
@@ -90,14 +92,16 @@ func (s *Source) Logout(ctx context.Context) error { return s.end(ctx, true) }
 func (s *Source) Forget(ctx context.Context) error { return s.end(ctx, false) }
 
 func (s *Source) end(ctx context.Context, revoke bool) error {
+	defer s.tell()
 	unlock, err := s.lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	rec, version, err := s.cfg.Cache.Load(ctx, s.key())
+	stored := !errors.Is(err, tokencache.ErrNotFound)
 	switch {
-	case errors.Is(err, tokencache.ErrNotFound):
+	case !stored:
 	case errors.Is(err, tokencache.ErrCorrupt) && !revoke:
 	case err != nil:
 		return storageError("logout", err)
@@ -113,12 +117,17 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 	if err := s.cfg.Cache.Delete(ctx, s.key(), version); err != nil {
 		return storageError("logout", err)
 	}
-	s.settled()
-	s.cur.Store(ended()) // Not nil, so that a look which has read the record before this cannot publish it.
+	s.settled(ctx, nil)
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := s.cur.Load()
+	s.cur.Store(ended()) // Not nil, so that a look which has read the record before this cannot publish it.
+	s.logins++
 	s.calm()
-	s.mu.Unlock()
-	s.emit(Event{Type: EventLogout})
+	s.dead = &Error{Kind: ErrLoginRequired, Op: "token", Remedy: "log in again"} // which nobody needs to be told
+	if stored || known != nil && known.rec.Grant != "" {
+		s.note(ctx, Event{Type: EventLogout})
+	}
 	return nil
 }
 

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -13,27 +14,29 @@ import (
 // answer can be stored, leave a note, spend, store, and only then publish.
 //
 // waiting bounds the wait for the lock. The rest has a time of its own: a request
-// must not be cut short because others were slow. What the cache holds at version at
-// was found to be of no use.
-func (s *Source) refresh(waiting, ctx context.Context, refused tokencache.Secret, at tokencache.Version) (snap *snapshot, adopted bool, err error) {
+// must not be cut short because others were slow.
+func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapshot, adopted bool, err error) {
 	// 1: one process at a time, and in it one goroutine. Who waits sees the token that
 	// another process has stored before that gives back the lock.
-	unlock, err := s.lockAt(waiting, at)
+	unlock, err := s.lockAt(waiting, f.at)
 	for errors.Is(err, tokencache.ErrConflict) {
-		if snap, at, err = s.look(waiting, refused); snap != nil || err != nil {
+		if snap, err = s.look(waiting, f); snap != nil || err != nil {
 			return snap, snap != nil, err
 		}
-		unlock, err = s.lockAt(waiting, at)
+		unlock, err = s.lockAt(waiting, f.at)
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	if err != nil {
-		if snap, _, lookErr := s.look(ctx, refused); lookErr == nil && snap != nil {
+		if snap, lookErr := s.look(ctx, f); lookErr == nil && snap != nil {
 			return snap, true, nil
 		}
 		return nil, false, err // Never refresh without the lock.
 	}
 	defer unlock()
+	s.mu.Lock()
+	f.logins = s.logins // More cannot come while it is our turn.
+	s.mu.Unlock()
 
 	for range 3 {
 		// In state unsaved, before one more refresh token is spent, is the best time to
@@ -45,7 +48,7 @@ func (s *Source) refresh(waiting, ctx context.Context, refused tokencache.Secret
 			return nil, false, err
 		}
 		if cur != nil {
-			if snap := s.adopt(s.cur.Load(), cur, refused); snap != nil {
+			if snap := s.adopt(ctx, f, s.cur.Load(), cur); snap != nil {
 				return snap, true, nil
 			}
 		}
@@ -69,7 +72,7 @@ func (s *Source) refresh(waiting, ctx context.Context, refused tokencache.Secret
 			awaitLostRequest(ctx, cur.Attempt.At)
 		}
 		// 6: from here until 7 is done, a crash may lose the login.
-		next, unknown, err := s.spend(ctx, cur, refused)
+		next, unknown, err := s.spend(ctx, cur, f)
 		if next == nil {
 			again, err := s.noAnswer(ctx, cur, version, interrupted || unknown, asError(err))
 			if again {
@@ -80,12 +83,21 @@ func (s *Source) refresh(waiting, ctx context.Context, refused tokencache.Secret
 		// 7: what is not saved is lost at the next crash. ctx has no say in this.
 		saved := s.save(context.WithoutCancel(ctx), next, version)
 		if saved == nil { // The user has logged out meanwhile.
-			return nil, false, &Error{Kind: ErrLoginRequired, Op: "refresh", Remedy: "the login was ended elsewhere; log in again"}
+			return nil, false, endedElsewhere()
 		}
 		// 8: publish. 9: unlock.
 		snap := s.snapshot(saved)
+		how := EventRefreshed
+		if saved != next { // Somebody was faster, although we hold the lock.
+			how = EventAdopted
+		}
+		s.mu.Lock()
 		s.cur.Store(snap)
-		return snap, false, err
+		if err == nil {
+			s.note(ctx, f.end(Event{Type: how}))
+		}
+		s.mu.Unlock()
+		return snap, how == EventAdopted, err
 	}
 	return nil, false, &Error{Kind: ErrStorage, Op: "refresh", Err: tokencache.ErrConflict,
 		Remedy: "other processes change this entry without taking its lock"}
@@ -126,7 +138,7 @@ func (s *Source) lockBy(ctx context.Context, share func() (func() error, error))
 		if p := s.pending; p != nil && p.rec.RefreshToken != "" {
 			p.unlock = release // The saver will unlock.
 		} else if err := release(); err != nil {
-			s.cfg.Logger.Warn("stayauth: unlock failed", "err", err)
+			s.log(context.Background(), slog.LevelWarn, "unlock failed", err)
 		}
 		<-turn
 	}, nil
@@ -164,7 +176,7 @@ func (s *Source) spendable(ctx context.Context, cur *tokencache.Record, version 
 	if dead != nil && cur != nil && refused != nil && refused.RefreshToken == cur.RefreshToken {
 		// The tombstone could not be written. Until it is, others present the token too.
 		if _, err := s.cfg.Cache.Save(ctx, s.key(), refused, version); err != nil {
-			s.cfg.Logger.Debug("stayauth: the refusal of the refresh token could not be stored", "err", err)
+			s.log(ctx, slog.LevelDebug, "the refusal of the refresh token could not be stored", err)
 		}
 		return dead
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -36,11 +37,15 @@ func (s *Source) save(ctx context.Context, next *tokencache.Record, version toke
 	for try := 1; ; try++ {
 		saved, err := s.trySave(ctx, next, version)
 		if err == nil {
-			s.settled()
+			if saved == next {
+				s.settled(ctx, next)
+			} else {
+				s.settled(ctx, nil)
+			}
 			return saved
 		}
 		if try == saveTries {
-			s.keep(next, version, err)
+			s.keep(ctx, next, version, err)
 			return next
 		}
 		time.Sleep(pause)
@@ -48,7 +53,8 @@ func (s *Source) save(ctx context.Context, next *tokencache.Record, version toke
 	}
 }
 
-// trySave makes one attempt. What it returns without an error is in the store.
+// trySave makes one attempt. What it returns without an error is in the store: next, or
+// what has taken its place.
 func (s *Source) trySave(ctx context.Context, next *tokencache.Record, version tokencache.Version) (*tokencache.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
@@ -76,6 +82,9 @@ func (s *Source) trySave(ctx context.Context, next *tokencache.Record, version t
 			(stored.RefreshToken != next.RefreshToken || next.Attempt == nil || stored.Attempt != nil):
 			// Either it is ours, and lacks no journal, or both descend from the same refresh
 			// token, and the provider remembers the later one.
+			if stored.RefreshToken == next.RefreshToken && stored.AccessToken == next.AccessToken {
+				return next, nil
+			}
 			return stored, nil
 		}
 		version = v
@@ -84,7 +93,7 @@ func (s *Source) trySave(ctx context.Context, next *tokencache.Record, version t
 }
 
 // keep enters the state unsaved, or stays in it. The turn is held.
-func (s *Source) keep(next *tokencache.Record, version tokencache.Version, cause error) {
+func (s *Source) keep(ctx context.Context, next *tokencache.Record, version tokencache.Version, cause error) {
 	first := s.pending == nil
 	if first {
 		s.pending = &pending{}
@@ -98,12 +107,12 @@ func (s *Source) keep(next *tokencache.Record, version tokencache.Version, cause
 		s.stop = make(chan struct{})
 	}
 	stop, closed := s.stop, s.closed
-	s.mu.Unlock()
 	if first {
-		s.emit(Event{Type: EventUnsaved, Generation: next.Generation, Err: err})
-		if !closed { // Else Close makes the last attempt.
-			s.work.Go(func() { s.saver(stop) })
-		}
+		s.note(ctx, Event{Type: EventUnsaved, Generation: next.Generation, Expiry: next.Expiry, Err: err})
+	}
+	s.mu.Unlock()
+	if first && !closed { // Else Close makes the last attempt.
+		s.work.Go(func() { s.saver(stop) })
 	}
 }
 
@@ -122,6 +131,7 @@ func (s *Source) saver(stop <-chan struct{}) {
 		turn <- struct{}{}
 		err := s.savePending(context.Background())
 		<-turn
+		s.tell()
 		if err == nil {
 			return
 		}
@@ -140,18 +150,30 @@ func (s *Source) savePending(ctx context.Context) error {
 		defer s.mu.Unlock()
 		return s.unsaved
 	}
-	switch {
-	case saved == nil:
-		s.cur.Store(nil)
-	case saved != p.rec:
-		s.cur.Store(s.snapshot(saved))
+	if saved == p.rec {
+		s.settled(ctx, saved)
+		return nil
 	}
-	s.settled()
+	s.settled(ctx, nil)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if saved != nil {
+		s.cur.Store(s.snapshot(saved))
+		s.note(ctx, Event{Type: EventAdopted})
+		return nil
+	}
+	s.cur.Store(nil)
+	if s.dead == nil {
+		s.dead = endedElsewhere()
+		s.note(ctx, Event{Type: EventLoginRequired, Err: s.dead})
+	}
 	return nil
 }
 
-// settled leaves the state unsaved, if the Source is in it. The turn is held.
-func (s *Source) settled() {
+// settled leaves the state unsaved, if the Source is in it, because it has saved a
+// record or, if that is nil, because what was pending need not be saved any more. The
+// turn is held.
+func (s *Source) settled(ctx context.Context, saved *tokencache.Record) {
 	p := s.pending
 	if p == nil {
 		return
@@ -159,13 +181,20 @@ func (s *Source) settled() {
 	s.pending = nil
 	s.mu.Lock()
 	s.unsaved = nil
+	if saved != nil {
+		s.note(ctx, Event{Type: EventSaved, Generation: saved.Generation, Expiry: saved.Expiry})
+	}
 	s.mu.Unlock()
 	if p.unlock != nil {
 		if err := p.unlock(); err != nil {
-			s.cfg.Logger.Warn("stayauth: unlock failed", "err", err)
+			s.log(ctx, slog.LevelWarn, "unlock failed", err)
 		}
 	}
-	s.emit(Event{Type: EventSaved, Generation: p.rec.Generation})
+}
+
+// endedElsewhere says that another process has logged the user out.
+func endedElsewhere() *Error {
+	return &Error{Kind: ErrLoginRequired, Op: "refresh", Remedy: "the login was ended elsewhere; log in again"}
 }
 
 // newGrant returns the name of a new login.

@@ -48,9 +48,11 @@ type SourceConfig struct {
 	// logged at level Debug, what a person should know at Warn.
 	Logger *slog.Logger
 
-	// OnEvent, if set, is told of every change of state, from the goroutine that
-	// caused it. It must return soon and must not call the Source.
-	OnEvent func(Event)
+	// OnEvent, if set, is told of every change in the life of the login, of one after
+	// the other. The context is that of the call which caused it, without its end. It
+	// should return soon, because later events wait for it, and must not call Close.
+	// Package transport/otel makes metrics and traces of the events.
+	OnEvent func(context.Context, Event)
 }
 
 // A Source keeps one login alive and hands out its access token. It is safe for
@@ -78,6 +80,9 @@ type Source struct {
 	mu      sync.Mutex
 	flight  *flight
 	closed  bool
+	telling bool   // somebody is
+	logins  uint32 // logins and logouts by this Source
+	events  []noted
 	outage  *Error             // why the last flight failed, and when to try again
 	dead    *Error             // why a login is required
 	refused *tokencache.Record // the record whose refresh token the provider refused, with the tombstone

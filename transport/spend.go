@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -37,7 +38,7 @@ const promptRetries = 2
 // spend asks the provider. If it returns a record, that is the state of the
 // login from now on, even if there is an error besides. If not, unknown reports
 // whether the refresh token may have been spent all the same.
-func (s *Source) spend(ctx context.Context, cur *tokencache.Record, refused tokencache.Secret) (next *tokencache.Record, unknown bool, err error) {
+func (s *Source) spend(ctx context.Context, cur *tokencache.Record, f *flight) (next *tokencache.Record, unknown bool, err error) {
 	s.mu.Lock()
 	retries := promptRetries
 	if s.lost > 0 {
@@ -45,9 +46,10 @@ func (s *Source) spend(ctx context.Context, cur *tokencache.Record, refused toke
 	}
 	s.mu.Unlock()
 	for try := 0; ; try++ {
+		f.attempts++
 		answer, err := s.cfg.Refresher.Refresh(ctx, cur)
 		if answer != nil {
-			return successor(cur, answer, refused), false, err
+			return successor(cur, answer, f.refused), false, err
 		}
 		lost := errors.Is(err, ErrAmbiguous)
 		unknown = unknown || lost
@@ -150,9 +152,9 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 			return true, nil
 		}
 		if err != nil {
-			s.cfg.Logger.Warn("stayauth: the refusal of the refresh token could not be stored", "err", err)
+			s.log(ctx, slog.LevelWarn, "the refusal of the refresh token could not be stored", err)
 		}
-		s.settled() // A dead refresh token need not be saved any more.
+		s.settled(ctx, nil) // A dead refresh token need not be saved any more.
 		s.mu.Lock()
 		s.refused = next
 		s.mu.Unlock()
@@ -164,7 +166,7 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 		// Not spent for certain, so the note would mislead whoever reads it later.
 		_, err := s.cfg.Cache.Save(ctx, s.key(), next, version)
 		if err != nil && !errors.Is(err, tokencache.ErrConflict) {
-			s.cfg.Logger.Warn("stayauth: the journal could not be cleared", "err", err)
+			s.log(ctx, slog.LevelWarn, "the journal could not be cleared", err)
 		}
 	}
 	return false, cause
@@ -173,8 +175,13 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 // deadError says why a login is needed.
 func deadError(t *tokencache.Tombstone) *Error {
 	e := &Error{Kind: ErrLoginRequired, Op: "refresh", Code: t.Code, Description: t.Description, Remedy: "log in again"}
-	if t.Interrupted {
+	switch {
+	case t.Interrupted:
+		e.ReuseSuspected = true
 		e.Remedy = "an earlier refresh was interrupted before its answer could be saved, and the provider does not accept its refresh token again; log in again"
+	case saysReuse(t.Code, t.Description):
+		e.ReuseSuspected = true
+		e.Remedy = "the provider says that the refresh token was used before: something that does not share this cache has a copy of the login; find out what, and log in again"
 	}
 	return e
 }

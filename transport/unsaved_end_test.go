@@ -69,6 +69,7 @@ func TestTheEndOfUnsaved(t *testing.T) {
 		name  string
 		act   func(*testing.T, *world, *Source, *troubled)
 		state State
+		told  []EventType // after that it is unsaved
 	}{
 		{"the save", func(t *testing.T, w *world, s *Source, store *troubled) {
 			store.heal()
@@ -76,7 +77,7 @@ func TestTheEndOfUnsaved(t *testing.T) {
 			if r := w.stored(s); string(r.RefreshToken) != w.srv.Current("ann").RefreshToken || r.Attempt != nil {
 				t.Errorf("stored: %v", r)
 			}
-		}, StateFresh},
+		}, StateFresh, []EventType{EventSaved}},
 		{"Login", func(t *testing.T, w *world, s *Source, store *troubled) {
 			if err := s.Login(t.Context(), record(w.srv.Login("bob"))); !errors.Is(err, ErrStorage) {
 				t.Errorf("Login while the store is down: %v", err)
@@ -92,7 +93,7 @@ func TestTheEndOfUnsaved(t *testing.T) {
 			if tok, err := s.Token(t.Context()); err != nil || string(tok.AccessToken) != w.srv.Current("bob").AccessToken {
 				t.Errorf("not the token of the login: %v", err)
 			}
-		}, StateFresh},
+		}, StateFresh, []EventType{EventLogin}},
 		{"Logout", func(t *testing.T, w *world, s *Source, store *troubled) {
 			newest := w.srv.Current("ann")
 			if err := s.Logout(t.Context()); err != nil { // deleting needs no space
@@ -102,20 +103,20 @@ func TestTheEndOfUnsaved(t *testing.T) {
 				t.Error("the newest tokens live on at the provider")
 			}
 			store.heal()
-		}, StateEmpty},
+		}, StateEmpty, []EventType{EventLogout}},
 		{"Forget", func(t *testing.T, w *world, s *Source, store *troubled) {
 			if err := s.Forget(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			store.heal()
-		}, StateEmpty},
+		}, StateEmpty, []EventType{EventLogout}},
 		{"the next rotation", func(t *testing.T, w *world, s *Source, store *troubled) {
 			time.Sleep(2 * time.Hour)
 			store.heal()
 			if _, err := s.Token(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-		}, StateFresh},
+		}, StateFresh, []EventType{EventSaved, EventRefreshed}},
 		{"the provider", func(t *testing.T, w *world, s *Source, store *troubled) {
 			w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
 			time.Sleep(2 * time.Hour)
@@ -127,7 +128,7 @@ func TestTheEndOfUnsaved(t *testing.T) {
 			}
 			w.wantCounts(2, 0) // It was asked once, although the tombstone could not be stored.
 			store.heal()
-		}, StateDead},
+		}, StateDead, []EventType{EventLoginRequired}},
 		{"a login without the lock", func(t *testing.T, w *world, s *Source, store *troubled) {
 			r := record(w.srv.Login("bob"))
 			r.Grant, r.Generation, r.AuthorizedAt, r.TokenURL = newGrant(), 1, wallNow(), w.srv.TokenURL()
@@ -137,7 +138,7 @@ func TestTheEndOfUnsaved(t *testing.T) {
 			if tok, err := s.Token(t.Context()); err != nil || string(tok.AccessToken) != w.srv.Current("bob").AccessToken {
 				t.Errorf("not the token of the login: %v", err)
 			}
-		}, StateFresh},
+		}, StateFresh, []EventType{EventAdopted}},
 		{"a later state without the lock", func(t *testing.T, w *world, s *Source, store *troubled) {
 			r := s.cur.Load().rec.Clone()
 			r.Generation += 5
@@ -148,7 +149,7 @@ func TestTheEndOfUnsaved(t *testing.T) {
 			if tok, err := s.Token(t.Context()); err != nil || tok.AccessToken != "later" {
 				t.Errorf("not the later token: %v", err)
 			}
-		}, StateFresh},
+		}, StateFresh, []EventType{EventAdopted}},
 		{"an earlier state without the lock", func(t *testing.T, w *world, s *Source, store *troubled) {
 			r := w.stored(s)
 			r.AccessToken = "earlier"
@@ -158,7 +159,7 @@ func TestTheEndOfUnsaved(t *testing.T) {
 			if r := w.stored(s); string(r.RefreshToken) != w.srv.Current("ann").RefreshToken {
 				t.Error("the rotation was not saved")
 			}
-		}, StateFresh},
+		}, StateFresh, []EventType{EventSaved}},
 		{"an earlier rotation of the same refresh token without the lock", func(t *testing.T, w *world, s *Source, store *troubled) {
 			r := s.cur.Load().rec.Clone()
 			r.ObtainedAt = r.ObtainedAt.Add(-time.Second)
@@ -169,7 +170,7 @@ func TestTheEndOfUnsaved(t *testing.T) {
 			if r := w.stored(s); string(r.RefreshToken) != w.srv.Current("ann").RefreshToken {
 				t.Error("the rotation was not saved")
 			}
-		}, StateFresh},
+		}, StateFresh, []EventType{EventSaved}},
 		{"a logout without the lock", func(t *testing.T, w *world, s *Source, store *troubled) {
 			_, v, err := s.cfg.Cache.Load(t.Context(), s.cfg.Key)
 			if err != nil {
@@ -183,13 +184,15 @@ func TestTheEndOfUnsaved(t *testing.T) {
 			if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
 				t.Errorf("got %v", err)
 			}
-		}, StateEmpty},
+		}, StateEmpty, []EventType{EventLoginRequired}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				w, s, store := unsaved(t, oauthtest.StrictFamily)
+				w.wantEvents(EventLogin, EventUnsaved, EventRefreshed)
 				tt.act(t, w, s, store)
 				wantSettled(t, w, s, tt.state)
+				w.wantEvents(tt.told...)
 				if c := w.srv.Counts(); c.Reuses != 0 {
 					t.Errorf("%d reuses", c.Reuses)
 				}

@@ -44,7 +44,7 @@ func openLogin(cache *tokencache.Cache, endpoint *transport.Endpoint, tell func(
 		Cache:     cache,
 		Refresher: endpoint,
 		Logger:    slog.New(slog.DiscardHandler), // The timeline shows the events instead.
-		OnEvent: func(e transport.Event) {
+		OnEvent: func(_ context.Context, e transport.Event) {
 			tell(report{Event: e.Type, Generation: e.Generation, Expiry: e.Expiry, RetryAt: e.RetryAt, Err: text(e.Err)})
 		},
 	})

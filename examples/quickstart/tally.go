@@ -50,7 +50,7 @@ func (d *demo) tell(process string, r report) {
 	case transport.EventOutage:
 		t.outages++
 		d.tl.note(markRefused, "renewal refused; the next attempt is due in %.1f s", time.Until(r.RetryAt).Seconds())
-	case transport.EventRecovered: // A renewal, which is an event of its own.
+	case transport.EventRefreshFailed, transport.EventRecovered: // Marked as attempts and renewals are.
 	default:
 		d.tl.note(' ', "%s: %s", r.Event, r.Err)
 	}

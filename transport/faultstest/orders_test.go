@@ -279,12 +279,12 @@ func (l *lab) start(t *testing.T, name string) *simulated {
 	p.source, err = transport.NewSource(transport.SourceConfig{
 		Cache:  cache,
 		Logger: slog.New(slog.DiscardHandler),
-		OnEvent: func(e transport.Event) {
+		OnEvent: func(_ context.Context, e transport.Event) {
 			l.say("%s: %s %v", name, e.Type, e.Err)
 			switch e.Type {
 			case transport.EventUnsaved:
 				p.unsaved.Store(true)
-			case transport.EventSaved:
+			case transport.EventSaved, transport.EventAdopted, transport.EventLoginRequired, transport.EventLogin, transport.EventLogout:
 				p.unsaved.Store(false)
 			}
 		},

@@ -115,7 +115,7 @@ func (p plan) source(tell func(report)) (*transport.Source, error) {
 		Cache:   cache,
 		Key:     p.key(),
 		Logger:  slog.New(slog.DiscardHandler),
-		OnEvent: func(e transport.Event) { tell(report{Event: string(e.Type)}) },
+		OnEvent: func(_ context.Context, e transport.Event) { tell(report{Event: string(e.Type)}) },
 		Refresher: &transport.Endpoint{
 			TokenURL: p.TokenURL, ClientID: p.ClientID, ClientSecret: tokencache.Secret(p.ClientSecret),
 			AuthStyle: oauth2.AuthStyleInHeader, Base: wires,
