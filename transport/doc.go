@@ -56,4 +56,11 @@
 //
 // Every function returns an *[Error], whose [Kind] says what to do: log in again,
 // fix the configuration, or wait until RetryAt.
+//
+// # Events
+//
+// What happens to a login between two calls is told to [SourceConfig.OnEvent] and to
+// the log; [Event] has a table of what there is and what to do about it. Package
+// transport/otel makes OpenTelemetry metrics and traces of it. [Source.Status] tells
+// how a login is now.
 package transport
