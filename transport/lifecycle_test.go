@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -163,50 +164,70 @@ func TestStatus(t *testing.T) {
 		store := &troubled{Memory: new(tokencache.Memory)}
 		w.store = store
 		s, peer := w.source(), w.source()
-		want := func(state State) Status {
+		want := func(state State, says string) Status {
 			t.Helper()
 			synctest.Wait()
 			st, err := s.Status(t.Context())
 			if err != nil || st.State != state || st.Key.ClientID != w.srv.ClientID() {
 				t.Fatalf("status %+v, %v; want state %q", st, err, state)
 			}
+			if !strings.HasPrefix(st.String(), says) || says == "logged in" && st.String() != says {
+				t.Errorf("%s: %q, want %q", state, st, says)
+			}
 			return st
 		}
-		want(StateEmpty)
+		want(StateEmpty, "not logged in")
 		w.login(peer, "ann")
 		begun := wallNow()
-		st := want(StateFresh) // although it has not used it yet
+		st := want(StateFresh, "logged in") // although it has not used it yet
 		if !st.AuthorizedAt.Equal(begun) || !st.ObtainedAt.Equal(begun) || !st.Expiry.Equal(begun.Add(time.Hour)) || st.Generation != 1 ||
 			!st.RefreshAt.After(begun.Add(50*time.Minute)) || !st.RefreshAt.Before(st.Expiry) || st.Err != nil || !st.RetryAt.IsZero() {
 			t.Errorf("status %+v", st)
 		}
 		time.Sleep(57 * time.Minute)
-		want(StateStale)
+		want(StateStale, "logged in; the token is renewed when it is next used")
 		time.Sleep(3 * time.Minute)
-		want(StateExpired)
+		want(StateExpired, "logged in; the token is renewed when it is next used")
 		w.srv.Fault("/token", 0, oauthtest.Status(429, 2*time.Minute))
 		s.Token(t.Context())
-		if st := want(StateOutage); !errors.Is(st.Err, ErrUnavailable) || !st.RetryAt.Equal(wallNow().Add(2*time.Minute)) {
+		if st := want(StateOutage, "logged in, but there is no new token for now: provider unavailable (HTTP 429); next attempt at "); !errors.Is(st.Err, ErrUnavailable) || !st.RetryAt.Equal(wallNow().Add(2*time.Minute)) {
 			t.Errorf("status %+v", st)
 		}
 		w.srv.Heal()
 		if _, err := peer.Token(t.Context()); err != nil { // newer than what s has
 			t.Fatal(err)
 		}
-		if st := want(StateOutage); st.Generation != 2 {
+		if st := want(StateOutage, "logged in with a token that is good until "+wallNow().Add(time.Hour).Format(time.RFC3339)+", but there is no new token for now: "); st.Generation != 2 {
 			t.Errorf("status %+v", st)
 		}
 		time.Sleep(2 * time.Minute)
-		want(StateFresh)
+		want(StateFresh, "logged in")
 
 		w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
 		time.Sleep(2 * time.Hour)
 		peer.Token(t.Context())
-		if st := want(StateDead); !errors.Is(st.Err, ErrLoginRequired) { // as the tombstone says
+		if st := want(StateDead, "login required: invalid_grant: the login was revoked; log in again"); !errors.Is(st.Err, ErrLoginRequired) { // as the tombstone says
 			t.Errorf("status %+v", st)
 		}
 		w.login(peer, "ann")
-		want(StateFresh)
+		want(StateFresh, "logged in")
+
+		// What a refresh that was interrupted has left behind, seen by any process.
+		time.Sleep(2 * time.Hour)
+		w.srv.Fault("/token", 1, oauthtest.Status(503, time.Second))
+		begun = wallNow()
+		peer.Token(t.Context())
+		st = want(StateExpired, "logged in; the token is renewed when it is next used; a refresh that began at "+begun.Format(time.RFC3339)+" is under way or was interrupted")
+		if !st.AttemptAt.Equal(begun) {
+			t.Errorf("status %+v", st)
+		}
+		time.Sleep(time.Minute)
+		if _, err := peer.Token(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if st := want(StateFresh, "logged in"); !st.AttemptAt.IsZero() {
+			t.Errorf("status %+v", st)
+		}
 
 		store.fail(func(op string, _ int32) error {
 			if op == "load" {
@@ -221,8 +242,26 @@ func TestStatus(t *testing.T) {
 		if err := peer.Forget(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		want(StateEmpty)
+		want(StateEmpty, "not logged in")
 	})
+}
+
+// Of a refresh token that has expired, and of one that is not saved, a person is told.
+func TestStatusOfRefreshTokens(t *testing.T) {
+	past, full := time.Now().Add(-time.Hour), &Error{Kind: ErrStorage, Op: "save", Remedy: "make room"}
+	for _, tt := range []struct {
+		status Status
+		want   string
+	}{
+		{Status{}, "not logged in"},
+		{Status{State: StateFresh, RefreshExpiry: past}, "logged in"},
+		{Status{State: StateExpired, RefreshExpiry: past}, "logged in; the token is renewed when it is next used; the refresh token has expired, so a login is likely to be required"},
+		{Status{State: StateUnsaved, Err: full}, "logged in, but not saved: save: token cache; make room"},
+	} {
+		if got := tt.status.String(); got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
+	}
 }
 
 // The adapter hands out access tokens, and waits no longer than the Source does.

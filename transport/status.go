@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -39,8 +40,48 @@ type Status struct {
 	RefreshExpiry time.Time // when the refresh token expires; zero: unknown
 	Generation    uint64    // how often the login has been refreshed
 
+	// AttemptAt is when a refresh began whose outcome is not stored: it is under way
+	// in some process, or was interrupted. Zero: there is none.
+	AttemptAt time.Time
+
 	RetryAt time.Time // in StateOutage
 	Err     error     // in StateOutage, StateUnsaved and StateDead: why
+}
+
+// String says in one line how the login is and, where that is up to a person, what to
+// do about it.
+func (st Status) String() string {
+	s, now := "logged in", wallNow()
+	switch st.State {
+	case "", StateEmpty:
+		return "not logged in"
+	case StateDead:
+		return reason(st.Err)
+	case StateStale, StateExpired:
+		s += "; the token is renewed when it is next used"
+	case StateOutage:
+		if now.Before(st.Expiry) {
+			s += " with a token that is good until " + st.Expiry.Format(time.RFC3339)
+		}
+		s += ", but there is no new token for now: " + reason(st.Err)
+	case StateUnsaved:
+		s += ", but not saved: " + reason(st.Err)
+	}
+	if !st.AttemptAt.IsZero() {
+		s += "; a refresh that began at " + st.AttemptAt.Format(time.RFC3339) + " is under way or was interrupted"
+	}
+	if st.State != StateFresh && !st.RefreshExpiry.IsZero() && now.After(st.RefreshExpiry) {
+		s += "; the refresh token has expired, so a login is likely to be required"
+	}
+	return s
+}
+
+// reason returns what an error says without who says it.
+func reason(err error) string {
+	if err == nil {
+		return "unknown"
+	}
+	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), "stayauth: "), "refresh: ")
 }
 
 // Status returns the state of the login. It asks the cache, never the provider.
@@ -68,6 +109,9 @@ func (s *Source) Status(ctx context.Context) (Status, error) {
 		return st, nil
 	}
 	r, now := &snap.rec, wallNow()
+	if rec != nil && rec.Attempt != nil && s.unsaved == nil && !newer(r, rec) {
+		st.AttemptAt = rec.Attempt.At
+	}
 	st.Scope, st.Generation = r.Scope, r.Generation
 	st.AuthorizedAt, st.ObtainedAt, st.Expiry, st.RefreshExpiry = r.AuthorizedAt, r.ObtainedAt, r.Expiry, r.RefreshExpiry
 	if !r.Expiry.IsZero() || !r.RefreshAt.IsZero() {
