@@ -86,12 +86,10 @@ func (s *session) printStatus(account login.Account, st transport.Status) {
 	row := func(name, format string, args ...any) {
 		s.print("%s %s\n", s.paintOut(bold, fmt.Sprintf("%-9s", name)), fmt.Sprintf(format, args...))
 	}
-	state, colour := "logged in", green
+	state, colour := st.String(), green
 	switch st.State {
-	case transport.StateDead, transport.StateEmpty:
+	case transport.StateDead, transport.StateEmpty: // The reason follows as an error.
 		state, colour = "login required", red
-	case transport.StateStale, transport.StateExpired:
-		state = "logged in; the token is renewed when it is next used"
 	}
 	row("account", "%s", cmp.Or(account.Name, "(no name)"))
 	row("provider", "%s", s.provider.Issuer)

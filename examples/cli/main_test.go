@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -39,7 +40,8 @@ func browser() {
 	if err == nil {
 		body, _ := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		err = os.WriteFile(filepath.Join(tmp, "page"), fmt.Appendf(nil, "%s\n%s", resp.Request.URL, body), 0o600)
+		page := filepath.Join(tmp, "page")
+		err = errors.Join(os.WriteFile(page+".part", fmt.Appendf(nil, "%s\n%s", resp.Request.URL, body), 0o600), os.Rename(page+".part", page))
 	}
 	if err != nil {
 		os.Exit(1)

@@ -121,7 +121,17 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 			ts.Fatalf("exit status %d, want %s", status, args[0])
 		}
 	},
-	// provider down|up|busy|calm|slow
+	// await FILE: a process that the script did not start writes it.
+	"await": func(ts *testscript.TestScript, _ bool, args []string) {
+		for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+			if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+				return
+			} else if time.Since(begun) > time.Minute {
+				ts.Check(err)
+			}
+		}
+	},
+	// provider down|up|busy|broken|calm|slow
 	"provider": func(ts *testscript.TestScript, _ bool, args []string) {
 		s := stageOf(ts)
 		switch args[0] {
@@ -131,6 +141,9 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 			s.srv.Up()
 		case "busy":
 			s.srv.Fault("/revoke", 0, oauthtest.Status(503, time.Hour))
+		case "broken":
+			s.srv.Heal()
+			s.srv.Fault("/token", 0, oauthtest.Status(503, 0))
 		case "calm":
 			s.calm()
 		case "slow":
@@ -188,6 +201,23 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 			_, err = dir.Save(context.Background(), rec.Key.Name(), []byte("?"), version)
 			ts.Check(err)
 		}
+	},
+	// full: when the next refresh is answered, no login can be stored, for a second.
+	"full": func(ts *testscript.TestScript, _ bool, _ []string) {
+		entries := filepath.Join(ts.Getenv("STAYAUTH_DIR"), "logins", "entries")
+		s := stageOf(ts)
+		s.srv.Heal()
+		s.srv.Fault("/token", 1, func(endpoint http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				os.Rename(entries, entries+".away")
+				os.WriteFile(entries, nil, 0o600)
+				time.AfterFunc(time.Second, func() {
+					os.Remove(entries)
+					os.Rename(entries+".away", entries)
+				})
+				endpoint.ServeHTTP(w, r)
+			})
+		})
 	},
 	// noleak [stderr]: no secret in what the last command printed (or only in what it
 	// told the user), in any file, or in what other processes could see.
