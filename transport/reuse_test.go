@@ -1,0 +1,80 @@
+package transport
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+// Whether somebody else may have used the refresh token is told to programs, to
+// people, and to processes that start later.
+func TestReuseSuspected(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		before func(*testing.T, *world, *Source)
+		remedy string // "": no suspicion
+	}{
+		{"revoked", func(t *testing.T, w *world, s *Source) {
+			w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
+		}, ""},
+		{"interrupted", func(t *testing.T, w *world, s *Source) {
+			w.srv.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Status(503, time.Second)))
+			use(t, s, ErrAmbiguous)
+			w.wantEvents(EventRefreshFailed, EventOutage)
+			time.Sleep(time.Minute)
+		}, "interrupted"},
+		{"used elsewhere", func(t *testing.T, w *world, s *Source) {
+			if _, err := w.endpoint().Refresh(t.Context(), w.stored(s)); err != nil {
+				t.Fatal(err)
+			}
+		}, "used before"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+				s := w.source()
+				w.login(s, "ann")
+				w.wantEvents(EventLogin)
+				time.Sleep(2 * time.Hour)
+				tt.before(t, w, s)
+				use(t, s, ErrLoginRequired)
+				told := w.wantEvents(EventLoginRequired)[0].Err
+				st, err := w.source().Status(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, err := range []error{told, st.Err} {
+					e := asError(err)
+					if e.Kind != ErrLoginRequired || e.ReuseSuspected != (tt.remedy != "") || !strings.Contains(e.Remedy, tt.remedy) || !strings.Contains(e.Remedy, "log in again") {
+						t.Errorf("suspected: %t, %v", e.ReuseSuspected, e)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestSaysReuse(t *testing.T) {
+	for _, tt := range []struct {
+		code, description string
+		want              bool
+	}{
+		{"invalid_grant", "Maximum allowed refresh token reuse exceeded", true}, // Keycloak
+		{"invalid_grant", "Stale token", true},                                  // Keycloak
+		{"invalid_grant", "Refresh token already exchanged.", true},             // WorkOS
+		{"refresh_token_already_used", "Invalid Refresh Token: Already Used", true},
+		{"refresh_token_reused", "", true},
+		{"invalid_grant", "Token reuse detected", true},
+		{"invalid_grant", "Token is not active", false},                      // Keycloak
+		{"invalid_grant", "Unknown or invalid refresh token.", false},        // Auth0
+		{"invalid_grant", "Token has been expired or revoked.", false},       // Google
+		{"invalid_grant", "The refresh token is invalid or expired.", false}, // Okta
+		{"bad_refresh_token", "", false},
+	} {
+		if got := saysReuse(tt.code, tt.description); got != tt.want {
+			t.Errorf("%s, %q: %t", tt.code, tt.description, got)
+		}
+	}
+}
