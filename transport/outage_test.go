@@ -229,40 +229,6 @@ func TestALostAnswerAfterAnOutage(t *testing.T) {
 	}
 }
 
-// The request of a process that has just died may still be under way. The next
-// process does not race with it: it waits a moment before it presents the same
-// refresh token.
-func TestAnInterruptedRefreshIsRepeatedAfterAMoment(t *testing.T) {
-	for _, tt := range []struct{ age, wait time.Duration }{
-		{0, time.Second}, {700 * time.Millisecond, 300 * time.Millisecond}, {time.Minute, 0}, {-time.Hour, time.Second},
-	} {
-		bubble(t, func(t *testing.T) {
-			w := newWorld(t, oauthtest.Config{Policy: oauthtest.SecondToLastKills})
-			s := w.source()
-			w.login(s, "ann")
-			time.Sleep(2 * time.Hour)
-			r, v, err := s.cfg.Cache.Load(t.Context(), s.key())
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.Attempt = &tokencache.Attempt{At: wallNow().Add(-tt.age), PID: 1}
-			if _, err := s.cfg.Cache.Save(t.Context(), s.key(), r, v); err != nil {
-				t.Fatal(err)
-			}
-			begun := time.Now()
-			if _, err := s.Token(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if d := time.Since(begun); d != tt.wait {
-				t.Errorf("a note of %v ago: waited %v, want %v", tt.age, d, tt.wait)
-			}
-			if r := w.stored(s); r.Attempt != nil {
-				t.Error("the note is still there")
-			}
-		})
-	}
-}
-
 // Two hours without a network: nothing is sent, so nothing is presented twice, and
 // the first attempt after it succeeds.
 func TestOffline(t *testing.T) {

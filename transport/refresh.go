@@ -38,7 +38,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 	f.logins = s.logins // More cannot come while it is our turn.
 	s.mu.Unlock()
 
-	for range 3 {
+	for try := range 1 + promptRetries {
 		// In state unsaved, before one more refresh token is spent, is the best time to
 		// save the last: a crash would now cost two.
 		s.savePending(ctx)
@@ -59,6 +59,9 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		// 4, 5: find out that the answer cannot be stored while that is harmless.
 		// Whatever keeps the journal from being written would keep the answer too.
 		interrupted := cur != nil && cur.Attempt != nil
+		if interrupted {
+			awaitLostRequest(ctx, cur.Attempt.At)
+		}
 		if cur != nil && cur.RefreshToken != "" && s.pending == nil {
 			version, err = s.prepare(ctx, cur, version)
 			if errors.Is(err, tokencache.ErrConflict) {
@@ -68,18 +71,19 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 				return nil, false, err
 			}
 		}
-		if interrupted {
-			awaitLostRequest(ctx, cur.Attempt.At)
-		}
 		// 6: from here until 7 is done, a crash may lose the login.
-		next, unknown, err := s.spend(ctx, cur, f)
-		if next == nil {
-			again, err := s.noAnswer(ctx, cur, version, interrupted || unknown, asError(err))
-			if again {
+		sent := wallNow()
+		f.attempts++
+		answer, err := s.cfg.Refresher.Refresh(ctx, cur)
+		if answer == nil {
+			cause := asError(err)
+			again, err := s.noAnswer(ctx, cur, version, interrupted || cause.Kind == ErrAmbiguous, cause)
+			if again || try < promptRetries && s.retryNow(ctx, cur, try, sent, cause) {
 				continue
 			}
 			return nil, false, err
 		}
+		next := successor(cur, answer, f.refused)
 		// 7: what is not saved is lost at the next crash. ctx has no say in this.
 		saved := s.save(context.WithoutCancel(ctx), next, version)
 		if saved == nil { // The user has logged out meanwhile.
@@ -189,14 +193,17 @@ func (s *Source) prepare(ctx context.Context, cur *tokencache.Record, version to
 	if err := s.cfg.Cache.Preflight(ctx, s.key(), cur); err != nil {
 		return "", storageError("preflight", err)
 	}
-	if cur.Attempt != nil {
-		return version, nil // The note of the attempt whose outcome is unknown says it all.
-	}
-	note := cur.Clone()
-	note.Attempt = &tokencache.Attempt{At: wallNow(), PID: os.Getpid()}
-	version, err := s.cfg.Cache.Save(ctx, s.key(), note, version)
+	version, err := s.cfg.Cache.Save(ctx, s.key(), attempting(cur), version)
 	if err != nil {
 		return "", storageError("journal", err)
 	}
 	return version, nil
+}
+
+// attempting returns rec with the note that its refresh token is being spent. Each
+// attempt has its own, because the next one waits for what the last has sent.
+func attempting(rec *tokencache.Record) *tokencache.Record {
+	note := rec.Clone()
+	note.Attempt = &tokencache.Attempt{At: wallNow(), PID: os.Getpid()}
+	return note
 }

@@ -6,19 +6,18 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// lostRequestTime is how long the request of a process that died may still be under way.
-// If it overtook ours, the provider would take ours for the older one, and what we
-// store would be dead. A provider's grace is longer, by far.
+// lostRequestTime is how long a request may still be under way whose sender has died, or
+// whose connection broke. If ours overtook it, the provider would take ours for the older
+// one, and what we store would be dead. A provider's grace is longer, by far.
 const lostRequestTime = time.Second
 
-// awaitLostRequest waits until a request that was sent at the given time, and whose
-// sender is gone, has been dealt with by the provider.
+// awaitLostRequest waits until a request that was sent at the given time, and for whose
+// answer nobody waits, has been dealt with by the provider.
 func awaitLostRequest(ctx context.Context, sent time.Time) {
 	wait := min(sent.Add(lostRequestTime).Sub(wallNow()), lostRequestTime)
 	if wait <= 0 {
@@ -35,33 +34,24 @@ func awaitLostRequest(ctx context.Context, sent time.Time) {
 // some seconds, just for this case.
 const promptRetries = 2
 
-// spend asks the provider. If it returns a record, that is the state of the
-// login from now on, even if there is an error besides. If not, unknown reports
-// whether the refresh token may have been spent all the same.
-func (s *Source) spend(ctx context.Context, cur *tokencache.Record, f *flight) (next *tokencache.Record, unknown bool, err error) {
+// retryNow reports whether to present the refresh token once more after an attempt
+// that failed, and waits until it is time to.
+func (s *Source) retryNow(ctx context.Context, cur *tokencache.Record, try int, sent time.Time, cause *Error) bool {
 	s.mu.Lock()
-	retries := promptRetries
-	if s.lost > 0 {
-		retries = 0 // They have been made, and the outage has outlasted any grace.
-	}
+	lost := s.lost
 	s.mu.Unlock()
-	for try := 0; ; try++ {
-		f.attempts++
-		answer, err := s.cfg.Refresher.Refresh(ctx, cur)
-		if answer != nil {
-			return successor(cur, answer, f.refused), false, err
-		}
-		lost := errors.Is(err, ErrAmbiguous)
-		unknown = unknown || lost
-		if try == retries || !lost || asError(err).RetryAfter > 0 {
-			return nil, unknown, err
-		}
-		pause := time.Duration(1+rand.Int64N(int64(500*time.Millisecond))) << try
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return nil, unknown, err
-		}
+	if cause.Kind != ErrAmbiguous || cause.RetryAfter > 0 || lost > 0 {
+		return false // If lost, it has been done, and the outage has outlasted any grace.
+	}
+	if cur != nil && cur.RefreshToken != "" {
+		awaitLostRequest(ctx, sent)
+	}
+	pause := time.Duration(1+rand.Int64N(int64(500*time.Millisecond))) << try
+	select {
+	case <-time.After(pause):
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -125,10 +115,8 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 		return false, cause
 	}
 	if s.pending != nil && cause.Kind != ErrLoginRequired {
-		if unknown && cur.Attempt == nil { // There is no journal but memory.
-			note := cur.Clone()
-			note.Attempt = &tokencache.Attempt{At: wallNow(), PID: os.Getpid()}
-			s.pending.rec = note
+		if unknown { // There is no journal but memory.
+			s.pending.rec = attempting(cur)
 		}
 		return false, cause
 	}

@@ -222,6 +222,8 @@ func (p *simulated) RoundTrip(r *http.Request) (*http.Response, error) {
 	presented := form.Get("refresh_token")
 	r = r.Clone(r.Context())
 	r.Body = io.NopCloser(bytes.NewReader(body))
+	// Without the lock, the journal would do if the provider were fast.
+	time.Sleep(l.duration(2 * time.Second))
 	if err := p.step(); err != nil {
 		return nil, err
 	}
