@@ -21,16 +21,14 @@ func (m system) outside(s state, emit func(who int8, what string, s state)) {
 		after.login(2)
 		emit(0, "somebody logs in anew, without taking the lock", after)
 	}
-	if s.late != 0 {
-		after := s
-		after.late = 0
-		if answer, ok := after.logins[0].present(m.policy, s.late); ok {
-			after.logins[0].orphan(answer)
-		}
-		emit(0, "the provider receives the request of the process that has died", after)
-	}
 	for i := range m.processes {
 		p := s.processes[i]
+		if s.left.pauses > 0 && p.holds && (p.pc == present || p.pc == save || p.pc == resolve) {
+			after := s
+			after.left.pauses--
+			after.holder, after.processes[i].holds = 0, false
+			emit(int8(i+1), "is paused for so long that it loses the lock", after)
+		}
 		if s.left.crashes == 0 || p == (process{}) {
 			continue
 		}
@@ -49,9 +47,8 @@ func (m system) outside(s state, emit func(who int8, what string, s state)) {
 		}
 		after.processes[i] = process{}
 		emit(int8(i+1), "dies", after)
-		if p.pc == present && s.left.late > 0 {
-			after.left.late--
-			after.late = p.from.token
+		if s.maySend(p) {
+			after.send(&p)
 			emit(int8(i+1), "dies, and its request is on the way", after)
 		}
 	}
@@ -102,11 +99,17 @@ func (m system) check() (r result) {
 				edges = append(edges, [2]int32{at, visit(int8(i+1), what, after)})
 			})
 		}
+		if s.late != 0 {
+			enabled = true // It will certainly be.
+			after := s
+			m.arrive(&after)
+			edges = append(edges, [2]int32{at, visit(0, "the provider receives the request that was on its way", after)})
+		}
 		m.outside(s, func(who int8, what string, after state) { visit(who, what, after) })
 		if !enabled {
-			if !m.atRest(s) {
+			if why := m.unrest(s); why != "" {
 				found = true
-				r.broken, r.trace = "nobody can go on", trace(states, how, at)
+				r.broken, r.trace = why, trace(states, how, at)
 			}
 			edges = append(edges, [2]int32{at, -1})
 		}
@@ -123,15 +126,23 @@ func (m system) check() (r result) {
 	return r
 }
 
-// atRest reports whether every process has a token that is good, or knows why it
-// cannot have one.
-func (m system) atRest(s state) bool {
+// unrest returns what is wrong when no process has anything left to do. Each must have
+// a token that is good, or know why it cannot have one; and unless an answer was lost,
+// what is stored must be what the provider has issued last.
+func (m system) unrest(s state) string {
 	for _, p := range s.processes[:m.processes] {
 		if p.pc != idle || p.holds || p.pending.login != 0 || !s.fresh(p.cur) && p.dead.login == 0 {
-			return false
+			return "nobody can go on"
 		}
 	}
-	return s.holder == 0
+	f := s.family(s.store)
+	switch {
+	case s.holder != 0:
+		return "nobody can go on"
+	case f.orphaned == 0 && s.store.token != f.current:
+		return "the refresh token that was issued last is not the one that is stored"
+	}
+	return ""
 }
 
 // cannotRest returns a state from which the processes cannot come to rest by

@@ -32,11 +32,18 @@ func TestNoLoginIsLost(t *testing.T) {
 		{"two processes, lost answers", 2, budget{expiries: 1, crashes: 1, lost: 3}},
 		{"two processes, a failing store", 2, budget{expiries: 2, crashes: 1, failures: 3}},
 		{"two processes, everything", 2, budget{expiries: 2, crashes: 1, lost: 1, failures: 1}},
+		{"two processes, one of them paused", 2, budget{expiries: 1, crashes: 1, pauses: 1}},
 		{"two processes, another login", 2, budget{expiries: 1, crashes: 1, lost: 1, failures: 1, logins: 1}},
+		{"two processes, a late request", 2, budget{expiries: 2, crashes: 2, late: 1}},
+		{"two processes, lost answers and a late request", 2, budget{expiries: 1, crashes: 1, lost: 2, late: 1}},
 		{"three processes, crashes", 3, budget{expiries: 1, crashes: 2}},
 		{"three processes, everything", 3, budget{expiries: 1, crashes: 1, lost: 1}},
+		{"three processes, a late request", 3, budget{expiries: 1, crashes: 2, late: 1}},
 	} {
 		for _, p := range []policy{keepOld, oneDeep, strict} {
+			if p == strict && tt.budget.pauses > 0 {
+				continue // Who has lost the lock is a second spender, whatever it does.
+			}
 			t.Run(tt.name+"/"+p.String(), func(t *testing.T) {
 				if r := check(t, system{processes: tt.processes, policy: p, budget: tt.budget, grace: 2}); r.broken != "" {
 					t.Error("a rule can be broken")
@@ -55,6 +62,8 @@ func TestEachRuleIsNeeded(t *testing.T) {
 		unsaved     = "an access token was published before its refresh token was saved"
 		unexplained = "a login was lost without an explanation"
 		overwritten = "a newer login was overwritten"
+		dropped     = "the refresh token that was issued last is not the one that is stored"
+		older       = "a refresh token was replaced by one that had been issued before it"
 	)
 	for _, tt := range []struct {
 		name    string
@@ -65,17 +74,24 @@ func TestEachRuleIsNeeded(t *testing.T) {
 	}{
 		{"the lock", strict, theLock, budget{}, lost},
 		{"the lock, with a provider that minds nothing", keepOld, theLock, budget{}, spent},
-		// Without a crash the journal alone would do, because it is only written in the
-		// place of what was read. The note of a process that has died ends that.
-		{"the second look", strict, theReread, budget{crashes: 1}, spent},
+		// The journal alone would almost do, because it is only written in the place of
+		// what was read. In state unsaved there is none.
+		{"the second look", strict, theReread, budget{expiries: 2, failures: 3}, lost},
+		{"the second look and the journal", strict, theReread | theJournal, budget{}, spent},
 		{"the journal", strict, theJournal, budget{crashes: 1}, unexplained},
 		{"save, then publish", keepOld, saveThenPublish, budget{}, unsaved},
 		{"compare and swap", keepOld, compareAndSwap, budget{logins: 1}, overwritten},
 		{"the lock while unsaved", strict, lockWhileUnsaved, budget{failures: 2}, lost},
+		{"the wait for a late request", oneDeep, theWait, budget{expiries: 2, crashes: 1, late: 1}, lost},
+		{"the wait for one's own late request", oneDeep, theWait, budget{expiries: 2, lost: 1, late: 1}, lost},
+		{"a new note for each attempt", oneDeep, theNewNote, budget{expiries: 2, crashes: 2, late: 1}, lost},
+		{"a new note for each attempt of one process", oneDeep, theNewNote, budget{expiries: 2, crashes: 1, lost: 1, late: 1}, lost},
+		{"the later answer stays", oneDeep, theLaterStays, budget{pauses: 1}, older},
+		{"the later answer wins", oneDeep, theLaterWins, budget{pauses: 1}, dropped},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := system{processes: 2, policy: tt.policy, budget: tt.budget, grace: 2}
-			m.budget.expiries = 1
+			m.budget.expiries = max(1, m.budget.expiries)
 			if r := check(t, m); r.broken != "" {
 				t.Error("these faults should not be enough to break a rule")
 			}
@@ -94,10 +110,10 @@ func TestWhatCannotBePrevented(t *testing.T) {
 		name string
 		m    system
 	}{
-		// The provider takes the late request for the newer one, and so the token that was
-		// stored meanwhile for an old one.
-		{"a request that arrives after its sender has died",
-			system{policy: oneDeep, grace: 2, budget: budget{expiries: 2, crashes: 1, late: 1}}},
+		// It does not know that others have refreshed meanwhile, and the provider takes its
+		// request for the newest one. Only a store whose locks are leases can do that.
+		{"a process that is paused for longer than the lease of its lock",
+			system{policy: oneDeep, grace: 2, budget: budget{expiries: 2, pauses: 1}}},
 		{"a store that fails through two rotations, and then a crash",
 			system{policy: oneDeep, grace: 3, budget: budget{expiries: 2, crashes: 1, failures: 3}}},
 	} {

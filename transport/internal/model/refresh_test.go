@@ -42,7 +42,7 @@ func (m system) load(s *state, p *process) {
 		return
 	}
 	r, version := s.newest(p)
-	if m.without == theReread {
+	if m.lacks(theReread) {
 		r, version = p.seen, p.seen
 	}
 	switch {
@@ -55,11 +55,31 @@ func (m system) load(s *state, p *process) {
 		m.swap(s, version, p.dead) // spendable
 		return
 	}
-	p.from, p.version, p.interrupted, p.unknown, p.tries = r, version, false, false, 0
+	p.from, p.version, p.interrupted = r, version, r.attempt
 	p.from.attempt = false
-	p.interrupted = r.attempt
-	if p.pc = present; p.pending.login == 0 && !r.attempt && m.without != theJournal {
-		p.pc = journal
+	if p.pc = await; !p.interrupted {
+		m.prepare(s, p)
+	}
+}
+
+// again starts the loop of refresh, or starts it over.
+func again(_ *state, p *process) {
+	if p.pc = load; p.pending.login != 0 {
+		p.pc = settle
+	}
+}
+
+// arrived reports whether awaitLostRequest has come to an end: whatever was sent
+// before the journal was written has been received.
+func (s *state) arrived(p *process) bool {
+	return s.late == 0 || !s.noted && p.pending.login == 0
+}
+
+// prepare is what follows awaitLostRequest.
+func (m system) prepare(_ *state, p *process) {
+	p.pc = journal
+	if p.pending.login != 0 || m.lacks(theJournal) || m.lacks(theNewNote) && p.interrupted {
+		p.pc = present
 	}
 }
 
@@ -70,6 +90,7 @@ func (s *state) note(p *process) bool {
 	}
 	p.version = p.from
 	p.version.attempt = true
+	p.noted, s.noted = true, true
 	s.write(p.version)
 	return true
 }

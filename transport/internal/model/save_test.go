@@ -2,7 +2,7 @@ package model
 
 // swap replaces the stored record if it is still at old.
 func (m system) swap(s *state, old, next record) bool {
-	if s.store != old && m.without != compareAndSwap {
+	if s.store != old && !m.lacks(compareAndSwap) {
 		return false
 	}
 	s.write(next)
@@ -12,7 +12,7 @@ func (m system) swap(s *state, old, next record) bool {
 // saved is what follows in save when trySave has succeeded.
 func (m system) saved(s *state, p *process) {
 	p.settled()
-	if p.pc = publish; m.without == saveThenPublish {
+	if p.pc = publish; m.lacks(saveThenPublish) {
 		p.pc = unlock
 	}
 }
@@ -32,7 +32,7 @@ func (p *process) settled() { p.pending, p.replaces = record{}, record{} }
 // savePending is the function of that name in save.go.
 func (m system) savePending(s *state, p *process) {
 	if !m.swap(s, p.replaces, p.pending) {
-		if p.replaces = s.store; !s.wins(p.pending) {
+		if p.replaces = s.store; !m.wins(s, p.pending) {
 			return // once more
 		}
 		p.cur = s.store
@@ -41,8 +41,18 @@ func (m system) savePending(s *state, p *process) {
 }
 
 // wins reports whether what is stored is to stay although next was to be saved, or
-// is next.
-func (s *state) wins(next record) bool {
-	same := s.store.token == next.token && (!next.attempt || s.store.attempt)
-	return s.store.login != next.login || s.store.generation > next.generation || same
+// is next. Tokens are numbered in the order of Record.ObtainedAt.
+func (m system) wins(s *state, next record) bool {
+	switch stored := s.store; {
+	case stored.login != next.login:
+		return true
+	case stored.generation != next.generation:
+		return stored.generation > next.generation
+	case stored.token == next.token:
+		return !next.attempt || stored.attempt
+	case stored.token > next.token:
+		return !m.lacks(theLaterStays)
+	default:
+		return m.lacks(theLaterWins)
+	}
 }

@@ -105,8 +105,9 @@ const (
 	lock                // step 1 of refresh
 	settle              // the beginning of the loop of refresh, in state unsaved
 	load                // steps 2 and 3
+	await               // awaitLostRequest
 	journal             // steps 4 and 5: prepare
-	present             // step 6: spend
+	present             // step 6: Refresher.Refresh
 	save                // step 7: save, trySave
 	resolve             // trySave, after a conflict
 	publish             // step 8
@@ -130,7 +131,7 @@ type process struct {
 	version     record // what is to be replaced
 	next        record // the answer
 	interrupted bool   // as in refresh
-	unknown     bool   // as in spend
+	noted       bool   // the journal was written, and nothing presented since
 	tries       int8
 	rounds      int8
 }
@@ -147,7 +148,8 @@ type budget struct {
 	lost     int8 // requests and answers that do not arrive
 	failures int8 // of the store
 	logins   int8 // by somebody who takes no lock
-	late     int8 // requests that arrive after their sender has died
+	late     int8 // requests that arrive after their sender has died, or has given them up
+	pauses   int8 // of a process, for longer than the lease of its lock
 }
 
 // A state is everything.
@@ -157,7 +159,8 @@ type state struct {
 	logins    [2]family
 	processes [maxProcesses]process
 	left      budget
-	late      token  // on its way to the provider, from a process that has died
+	late      token  // of the first login, on its way to the provider; nobody waits for the answer
+	noted     bool   // the stored journal is not older than that request
 	broken    string // the rule that was broken by the last step
 }
 
@@ -170,6 +173,9 @@ func (s *state) fresh(r record) bool { return r.login != 0 && r.token > s.family
 func (s *state) write(r record) {
 	if s.store.login > r.login {
 		s.broken = "a newer login was overwritten"
+	}
+	if s.store.login == r.login && s.store.generation == r.generation && s.store.token > r.token {
+		s.broken = "a refresh token was replaced by one that had been issued before it"
 	}
 	s.store = r
 	f := s.family(r)

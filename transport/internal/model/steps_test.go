@@ -13,17 +13,20 @@ type system struct {
 }
 
 // A rule is something that the critical section does to keep a login alive, and
-// that can be left out to see what happens.
-type rule int8
+// that can be left out to see what happens. Rules can be added up.
+type rule uint16
 
 const (
-	nothing          rule = iota
-	theLock               // steps 1 and 9
-	theReread             // step 2: what look read is spent instead
-	theJournal            // step 5
-	saveThenPublish       // steps 7 and 8 change places
-	compareAndSwap        // step 7 replaces whatever is there
-	lockWhileUnsaved      // the lock is released although the rotation is not saved
+	theLock          rule = 1 << iota // steps 1 and 9
+	theReread                         // step 2: what look read is spent instead
+	theJournal                        // step 5
+	saveThenPublish                   // steps 7 and 8 change places
+	compareAndSwap                    // step 7 replaces whatever is there
+	lockWhileUnsaved                  // the lock is released although the rotation is not saved
+	theWait                           // what a process that is gone has sent may still be on its way
+	theNewNote                        // the journal stays as the first attempt has left it
+	theLaterStays                     // a late save replaces what was issued after it
+	theLaterWins                      // a late save does not replace what was issued before it
 )
 
 const (
@@ -31,6 +34,8 @@ const (
 	saveTries     = 2 // 3 in transport
 	maxRounds     = 3 // of the loop in refresh
 )
+
+func (m system) lacks(r rule) bool { return m.without&r != 0 }
 
 func (m system) start() state {
 	s := state{left: m.budget}
@@ -59,11 +64,6 @@ func (m system) next(s state, i int, emit func(what string, s state)) {
 		}
 	}
 	end := func(_ *state, p *process) { p.pc = unlock }
-	again := func(_ *state, p *process) { // the loop of refresh
-		if p.pc = load; p.pending.login != 0 {
-			p.pc = settle
-		}
-	}
 	p := s.processes[i]
 	switch p.pc {
 	case idle:
@@ -83,7 +83,7 @@ func (m system) next(s state, i int, emit func(what string, s state)) {
 		fails("cannot read the cache", func(_ *state, p *process) { p.rest() })
 		do("looks into the cache", m.look)
 	case lock:
-		if m.without == theLock || p.holds {
+		if m.lacks(theLock) || p.holds {
 			do("needs no lock", again)
 		} else if s.holder == 0 {
 			do("locks", func(s *state, p *process) {
@@ -101,6 +101,10 @@ func (m system) next(s state, i int, emit func(what string, s state)) {
 	case load:
 		fails("cannot read the cache", end)
 		do("reads the cache again", m.load)
+	case await:
+		if s.arrived(&p) || m.lacks(theWait) {
+			do("has waited for requests that are on their way", m.prepare)
+		}
 	case journal:
 		fails("cannot write the journal", end)
 		fails("writes the journal, and is told that it failed", func(s *state, p *process) { s.note(p); p.pc = unlock })
@@ -110,7 +114,7 @@ func (m system) next(s state, i int, emit func(what string, s state)) {
 			}
 		})
 	case present:
-		m.present(&s, &p, do)
+		m.present(s, p, do)
 	case save:
 		fails("cannot save", notSaved)
 		fails("saves, and is told that it failed", func(s *state, p *process) {
@@ -125,7 +129,7 @@ func (m system) next(s state, i int, emit func(what string, s state)) {
 	case resolve:
 		fails("cannot read what is in the way", notSaved)
 		do("reads what is in the way", func(s *state, p *process) {
-			if p.version, p.pc = s.store, save; s.wins(p.next) {
+			if p.version, p.pc = s.store, save; m.wins(s, p.next) {
 				p.next = s.store
 				m.saved(s, p)
 			}
@@ -136,13 +140,13 @@ func (m system) next(s state, i int, emit func(what string, s state)) {
 				s.broken = "an access token was published before its refresh token was saved"
 			}
 			p.cur, p.dead, p.pc = p.next, record{}, unlock
-			if m.without == saveThenPublish && s.store != p.next {
+			if m.lacks(saveThenPublish) && s.store != p.next {
 				p.pc = save
 			}
 		})
 	case unlock:
 		do("ends the flight", func(s *state, p *process) {
-			if p.pending.login == 0 || m.without == lockWhileUnsaved {
+			if p.pending.login == 0 || m.lacks(lockWhileUnsaved) {
 				s.release(p)
 			}
 			p.rest()
