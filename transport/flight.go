@@ -48,9 +48,13 @@ func (f *flight) wait(ctx context.Context) (*snapshot, error) {
 	}
 }
 
-// lookInterval is the shortest time between two looks into the cache for the
-// token of another process while this one may not ask the provider.
-const lookInterval = time.Second
+// The shortest time between two looks into the cache for what another process has
+// brought: while this one may not ask the provider and has no good token, so that its
+// callers fail; and while a login is required.
+const (
+	lookInterval     = 100 * time.Millisecond
+	deadLookInterval = 10 * time.Second
+)
 
 // startInBackground starts a flight if there is none and one may start now.
 // s.mu is held.
@@ -59,10 +63,10 @@ func (s *Source) startInBackground(ctx context.Context, now time.Time) *flight {
 		return nil
 	}
 	if s.dead != nil { // Only a look for somebody's new login; not at each request.
-		if within(now, s.lookAt, 10*lookInterval) {
+		if within(now, s.lookAt, deadLookInterval) {
 			return nil
 		}
-		s.lookAt = now.Add(10 * lookInterval)
+		s.lookAt = now.Add(deadLookInterval)
 	}
 	return s.start(ctx, "", false)
 }

@@ -109,7 +109,6 @@ type caller struct {
 // A known access token is one that the client could use.
 type known struct {
 	token  string
-	since  time.Time
 	before time.Time // until then the client may take it for good
 }
 
@@ -136,10 +135,6 @@ func (c *caller) call() report {
 		return report{}
 	}
 	r := report{Failed: failed.Error(), Login: errors.Is(failed, transport.ErrLoginRequired)}
-	// In an outage a Source looks into the cache once a second.
-	if time.Since(stored.since) < 1500*time.Millisecond {
-		stored = known{}
-	}
 	for _, k := range []known{sent, stored} {
 		r.Valid = r.Valid || time.Now().Before(k.before) && c.get(http.DefaultClient, oracle+k.token) == nil
 	}
@@ -158,7 +153,7 @@ func (c *caller) look() {
 	if r == nil {
 		c.stored = known{}
 	} else if token := string(r.AccessToken); token != c.stored.token {
-		c.stored = known{token, time.Now(), r.Expiry.Add(-c.plan.TTL / 10)}
+		c.stored = known{token, r.Expiry.Add(-c.plan.TTL / 10)}
 	}
 }
 

@@ -36,7 +36,13 @@ type fault struct {
 }
 
 // period is how long a fault lasts at least. A token lives for three seconds.
-const period = 4 * time.Second
+var period = 4 * time.Second
+
+func init() {
+	if full {
+		period = 20 * time.Second
+	}
+}
 
 var faults = append(single, fault{name: "one after the other", unsaved: true, loses: true, deep: true, run: medley})
 
