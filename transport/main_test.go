@@ -16,9 +16,6 @@ import (
 const secretsFileEnv = "STAYAUTH_TEST_SECRETS"
 
 func TestMain(m *testing.M) {
-	if plan := os.Getenv(crashPlanEnv); plan != "" {
-		os.Exit(crashChild(plan))
-	}
 	fuzzing := func(arg string) bool {
 		return strings.HasPrefix(arg, "-test.fuzz") && !strings.HasPrefix(arg, "-test.fuzzcachedir")
 	}

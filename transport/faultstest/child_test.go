@@ -1,5 +1,3 @@
-//go:build unix
-
 package faultstest
 
 import (
@@ -123,11 +121,11 @@ func (c *caller) RoundTrip(r *http.Request) (*http.Response, error) {
 func (c *caller) call() report {
 	c.look()
 	sent, stored := c.sent, c.stored
-	rt, err := transport.New(transport.Config{Source: c.source, Origins: []string{c.plan.API}, Base: c})
+	rt, err := transport.New(transport.Config{Source: c.source, Origins: []string{c.plan.Origin}, Base: c})
 	if err != nil {
 		return report{Failed: err.Error()}
 	}
-	failed := c.get(&http.Client{Transport: rt, Timeout: time.Minute}, "/api")
+	failed := c.get(&http.Client{Transport: rt, Timeout: time.Minute}, c.plan.API)
 	if failed == nil {
 		if t, err := c.source.Token(context.Background()); err == nil && string(t.AccessToken) == c.sent.token {
 			c.sent.before = t.Expiry.Add(-c.plan.TTL / 10) // the skew that a Source has by default
@@ -136,7 +134,7 @@ func (c *caller) call() report {
 	}
 	r := report{Failed: failed.Error(), Login: errors.Is(failed, transport.ErrLoginRequired)}
 	for _, k := range []known{sent, stored} {
-		r.Valid = r.Valid || time.Now().Before(k.before) && c.get(http.DefaultClient, oracle+k.token) == nil
+		r.Valid = r.Valid || time.Now().Before(k.before) && c.get(http.DefaultClient, c.plan.Oracle+k.token) == nil
 	}
 	return r
 }
@@ -157,8 +155,8 @@ func (c *caller) look() {
 	}
 }
 
-func (c *caller) get(client *http.Client, path string) error {
-	resp, err := client.Get(c.plan.API + path)
+func (c *caller) get(client *http.Client, url string) error {
+	resp, err := client.Get(url)
 	if err != nil {
 		return err
 	}

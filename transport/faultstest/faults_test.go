@@ -1,13 +1,8 @@
-//go:build unix
-
 package faultstest
 
 import (
 	"context"
 	"errors"
-	"os"
-	"os/exec"
-	"syscall"
 	"time"
 
 	"github.com/stayauth/stayauth/transport/oauthtest"
@@ -36,21 +31,15 @@ type fault struct {
 }
 
 // period is how long a fault lasts at least. A token lives for three seconds.
-var period = 4 * time.Second
+var period = pick(4*time.Second, 4*time.Second, 20*time.Second)
 
-func init() {
-	if full {
-		period = 20 * time.Second
-	}
-}
+var faults = append(single(), fault{name: "one after the other", unsaved: true, loses: true, deep: true, run: medley})
 
-var faults = append(single, fault{name: "one after the other", unsaved: true, loses: true, deep: true, run: medley})
+func single() []fault { return append(portable, unixFaults...) }
 
-var single = []fault{
+var portable = []fault{
 	{name: "none", run: func(*world) error { time.Sleep(period); return nil }},
 	{name: "SIGKILL", loses: true, run: kills},
-	{name: "SIGSTOP", run: stops},
-	{name: "suspended beyond the token's life", run: suspend},
 	{name: "provider restarts", loses: true, run: restarts},
 	{name: "reset before the request is read", loses: true, run: func(w *world) error {
 		defer w.provider.gate.set(false)
@@ -68,8 +57,6 @@ var single = []fault{
 	{name: "DNS failure", run: inside(dnsFails, 100)},
 	{name: "clock a day ahead", run: clock(-24 * time.Hour)},
 	{name: "clock a day behind", run: clock(24 * time.Hour)},
-	{name: "full disk", disk: true, unsaved: true, run: fullDisk},
-	{name: "read-only disk", disk: true, unsaved: true, run: readOnlyDisk},
 	{name: "saves fail", unsaved: true, run: inside(savesFail, 60)},
 	{name: "saves fail after the write", unsaved: true, run: inside(savesDeaf, 60)},
 	{name: "saves that lie", unsaved: true, loses: true, deep: true, run: inside(savesLie, 30)},
@@ -121,26 +108,6 @@ func kills(w *world) error {
 		w.kill(i, 0)
 		return w.start(i)
 	})
-}
-
-func stops(w *world) error {
-	return moments(w, 200*time.Millisecond, func(i int) error {
-		w.signal(i, syscall.SIGSTOP)
-		time.Sleep(time.Duration(w.rng.Int64N(int64(time.Second))))
-		w.signal(i, syscall.SIGCONT)
-		return nil
-	})
-}
-
-func suspend(w *world) error {
-	for i := range w.processes {
-		w.signal(i, syscall.SIGSTOP)
-	}
-	time.Sleep(period)
-	for i := range w.processes {
-		w.signal(i, syscall.SIGCONT)
-	}
-	return nil
 }
 
 func restarts(w *world) error {
@@ -197,36 +164,6 @@ func clock(off time.Duration) func(*world) error {
 	}
 }
 
-func fullDisk(w *world) error {
-	f, err := os.Create(w.path("disk", "filler"))
-	if err != nil {
-		return err
-	}
-	for block := make([]byte, 1<<10); err == nil; {
-		_, err = f.Write(block)
-	}
-	f.Close()
-	if !errors.Is(err, syscall.ENOSPC) {
-		return err
-	}
-	w.meet()
-	time.Sleep(period)
-	return os.Remove(f.Name())
-}
-
-func readOnlyDisk(w *world) error {
-	remount := func(how string) error {
-		return exec.Command("mount", "-o", "remount,"+how, w.path("disk")).Run()
-	}
-	// It is refused for as long as a file is open for writing.
-	if err := w.until("the disk is read-only", func() bool { return remount("ro") == nil }); err != nil {
-		return err
-	}
-	w.meet()
-	time.Sleep(period)
-	return remount("rw")
-}
-
 // versions looks for what the next version has stored. Half of the processes know
 // nothing of it.
 func versions(w *world) error {
@@ -252,6 +189,7 @@ func versions(w *world) error {
 
 // medley is one fault after the other.
 func medley(w *world) error {
+	single := single()
 	for range 3 {
 		f := single[w.rng.IntN(len(single))]
 		if f.disk || f.plain {

@@ -25,15 +25,23 @@ type usage struct {
 	heap              uint64
 }
 
+// measure returns the least of several measurements: the server may still be busy with
+// the request that it has answered last.
 func measure() (u usage) {
-	// Two collections, so that what has a finalizer is gone too.
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	u.goroutines, u.heap = runtime.NumGoroutine(), m.HeapAlloc
-	if entries, err := os.ReadDir("/proc/self/fd"); err == nil && runtime.GOOS == "linux" {
-		u.files = len(entries) // Wine has this path too, with the files of Wine itself
+	for i := range 20 {
+		time.Sleep(10 * time.Millisecond)
+		// Two collections, so that what has a finalizer and what is pooled is gone too.
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		now := usage{goroutines: runtime.NumGoroutine(), heap: m.HeapAlloc}
+		if entries, err := os.ReadDir("/proc/self/fd"); err == nil && runtime.GOOS == "linux" { // Wine has this path too, with files of its own
+			now.files = len(entries)
+		}
+		if i == 0 || now.heap < u.heap {
+			u = now
+		}
 	}
 	return u
 }
@@ -53,13 +61,11 @@ func (h hasty) Refresh(ctx context.Context, r *tokencache.Record) (*tokencache.R
 // After many rotations, over TCP and into files, a process holds what it held after
 // a few.
 func TestRotationsLeaveNothingBehind(t *testing.T) {
-	rotations := 1000
-	switch {
-	case full:
-		rotations = 100_000
-	case long:
-		rotations = 2000
-	}
+	rotations := pick(1000, 2000, 100_000)
+	// The runtime keeps what it needs for a goroutine, 480 bytes, for the next one. Each
+	// processor has such a store, and goroutines end on others than they started on: with
+	// more than one, the stores fill up by tens of kilobytes.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	var issued atomic.Int64 // oauthtest remembers all that it ever issued
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if want := fmt.Sprintf("refresh-%09d", issued.Load()); r.PostFormValue("refresh_token") != want {
@@ -113,8 +119,8 @@ func TestRotationsLeaveNothingBehind(t *testing.T) {
 	if after.goroutines > before.goroutines || after.files > before.files {
 		t.Errorf("%+v before, %+v after", before, after)
 	}
-	// What net/http and the runtime keep for later varies by some kilobytes.
-	if slack := uint64(64 << 10); after.heap > before.heap+slack {
+	// What net/http keeps of a request varies.
+	if slack := uint64(4 << 10); after.heap > before.heap+slack {
 		t.Errorf("%d bytes before, %d after", before.heap, after.heap)
 	}
 }

@@ -1,5 +1,3 @@
-//go:build unix
-
 package faultstest
 
 import (
@@ -25,9 +23,12 @@ import (
 type plan struct {
 	Name                   string // of the process
 	Dir                    string
-	TokenURL, API          string
+	TokenURL               string
+	API, Origin            string // a protected URL, and where it is
+	Oracle                 string // a URL that, followed by an access token, tells whether it is good; or none
 	ClientID, ClientSecret string
 	TTL                    time.Duration // of access tokens
+	Lead                   time.Duration // 0: the default
 	Plain                  bool          // records are not sealed
 	Next                   bool          // as the next version of the library would be
 	NoLock                 bool
@@ -112,15 +113,18 @@ func (p plan) source(tell func(report)) (*transport.Source, error) {
 		return nil, err
 	}
 	return transport.NewSource(transport.SourceConfig{
-		Cache:   cache,
-		Key:     p.key(),
-		Logger:  slog.New(slog.DiscardHandler),
-		OnEvent: func(_ context.Context, e transport.Event) { tell(report{Event: string(e.Type)}) },
-		Refresher: &transport.Endpoint{
-			TokenURL: p.TokenURL, ClientID: p.ClientID, ClientSecret: tokencache.Secret(p.ClientSecret),
-			AuthStyle: oauth2.AuthStyleInHeader, Base: wires,
-		},
+		Cache:     cache,
+		Key:       p.key(),
+		Lead:      p.Lead,
+		Logger:    slog.New(slog.DiscardHandler),
+		OnEvent:   func(_ context.Context, e transport.Event) { tell(report{Event: string(e.Type)}) },
+		Refresher: p.endpoint(wires),
 	})
+}
+
+func (p plan) endpoint(base http.RoundTripper) *transport.Endpoint {
+	return &transport.Endpoint{TokenURL: p.TokenURL, ClientID: p.ClientID, ClientSecret: tokencache.Secret(p.ClientSecret),
+		AuthStyle: oauth2.AuthStyleInHeader, Base: base}
 }
 
 // clientHeader tells the provider which process has sent a request.

@@ -1,5 +1,3 @@
-//go:build unix
-
 package faultstest
 
 import (
@@ -17,6 +15,9 @@ import (
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
+// gracePeriod is for how long oauthtest.Grace forgives.
+const gracePeriod = 30 * time.Second
+
 // oracle is the path below which the API tells whether a token is good.
 const oracle = "/oracle/"
 
@@ -24,6 +25,7 @@ const oracle = "/oracle/"
 // which does not. It writes down what it is asked.
 type provider struct {
 	*oauthtest.Server
+	policy   oauthtest.Policy
 	latency  time.Duration
 	token    *http.Server
 	tokenURL string
@@ -39,6 +41,7 @@ type provider struct {
 
 // An entry is one refresh that the provider has carried out or refused.
 type entry struct {
+	at        time.Time
 	client    string
 	presented string
 	issued    string // the successor; empty: refused, or none
@@ -48,9 +51,9 @@ type entry struct {
 func newProvider(policy oauthtest.Policy, latency, ttl time.Duration) (*provider, error) {
 	cfg := oauthtest.Config{Policy: policy, AccessTTL: ttl}
 	if policy == oauthtest.Grace {
-		cfg.GracePeriod = 30 * time.Second
+		cfg.GracePeriod = gracePeriod
 	}
-	p := &provider{Server: oauthtest.New(cfg), latency: latency}
+	p := &provider{Server: oauthtest.New(cfg), policy: policy, latency: latency}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -119,6 +122,7 @@ func (p *provider) commit(w http.ResponseWriter, r *http.Request, body []byte) {
 		e.issued = p.Current(account).RefreshToken
 	}
 	e.strange = stored != e.presented
+	e.at = time.Now()
 	p.entries = append(p.entries, e)
 	p.mu.Unlock()
 
@@ -146,16 +150,21 @@ func (p *provider) strange() (n int) {
 func (p *provider) committed() (n int) { return p.Counts().Rotations }
 
 // spender returns the process to which the successor of the refresh token was issued
-// first.
-func (p *provider) spender(refreshToken string) (client string, ok bool) {
+// first, and how long after that the token was presented for the last time.
+func (p *provider) spender(refreshToken string) (client string, after time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	var first time.Time
 	for _, e := range p.entries {
-		if e.presented == refreshToken && e.issued != "" {
-			return e.client, true
+		if e.presented != refreshToken {
+			continue
 		}
+		if client == "" && e.issued != "" {
+			client, first = e.client, e.at
+		}
+		after = e.at.Sub(first)
 	}
-	return "", false
+	return client, after
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -19,6 +19,17 @@ var (
 	long = full || os.Getenv("STAYAUTH_REQUIRE") == "all"
 )
 
+// pick returns how much to do: in a short run, with every real part, and in a full run.
+func pick[T any](short, real, all T) T {
+	switch {
+	case full:
+		return all
+	case long:
+		return real
+	}
+	return short
+}
+
 // seed returns the seed of the schedules.
 func seed(t *testing.T) uint64 {
 	t.Helper()

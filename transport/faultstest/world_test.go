@@ -1,24 +1,15 @@
-//go:build unix
-
 package faultstest
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
@@ -49,6 +40,7 @@ type result struct {
 	Lost        int           // logins
 	Unexplained int           // of these, without saying that a refresh was interrupted
 	Uncut       int           // of these, when no process had died or missed an answer after the commit
+	Late        int           // of these, when the grace was over, because the machine is slow
 	Recovery    time.Duration // the longest time from the end of the fault to a call that worked
 	Widths      []time.Duration
 	Events      map[string]int
@@ -56,18 +48,6 @@ type result struct {
 	Counts      oauthtest.Counts
 	Strange     int // refresh tokens presented that were not the stored one
 	Kills       int
-}
-
-// A process is one of those that share the login.
-type process struct {
-	mu      sync.Mutex
-	name    string
-	cmd     *exec.Cmd
-	stdin   io.Closer
-	alive   chan struct{} // closed when it has started
-	done    chan struct{} // closed when it has ended
-	failing bool
-	last    time.Time // the last call that was answered
 }
 
 type setup struct {
@@ -88,7 +68,8 @@ func newWorld(c setup) (w *world, err error) {
 	if w.provider, err = newProvider(c.policy, c.latency, c.ttl); err != nil {
 		return nil, err
 	}
-	w.plan = plan{Dir: c.dir, TokenURL: w.provider.tokenURL, API: w.provider.api.URL, TTL: c.ttl, Plain: c.plain, NoLock: c.noLock,
+	w.plan = plan{Dir: c.dir, TokenURL: w.provider.tokenURL, API: w.provider.api.URL + "/api", Origin: w.provider.api.URL, Oracle: w.provider.api.URL + oracle,
+		TTL: c.ttl, Plain: c.plain, NoLock: c.noLock,
 		ClientID: w.provider.ClientID(), ClientSecret: w.provider.ClientSecret()}
 	cache, err := w.plan.cache()
 	if err != nil {
@@ -102,8 +83,7 @@ func newWorld(c setup) (w *world, err error) {
 		return string(r.RefreshToken)
 	}
 	w.source, err = transport.NewSource(transport.SourceConfig{Cache: cache, Key: w.plan.key(), Logger: slog.New(slog.DiscardHandler),
-		Refresher: &transport.Endpoint{TokenURL: w.plan.TokenURL, ClientID: w.plan.ClientID,
-			ClientSecret: tokencache.Secret(w.plan.ClientSecret), AuthStyle: oauth2.AuthStyleInHeader}})
+		Refresher: w.plan.endpoint(nil)})
 	if err != nil {
 		return nil, err
 	}
@@ -129,57 +109,34 @@ func (w *world) login() error {
 
 // start starts process i.
 func (w *world) start(i int) error {
-	exe, err := os.Executable()
-	if err != nil {
-		return err
-	}
 	plan := w.plan
 	w.mu.Lock()
 	w.names++
 	plan.Name = fmt.Sprint("process ", w.names)
 	w.mu.Unlock()
 	plan.Next = plan.Plain && i%2 == 1
-	arg, err := json.Marshal(plan)
-	if err != nil {
-		return err
-	}
 	p := w.processes[i]
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.name, p.alive, p.done, p.failing = plan.Name, make(chan struct{}), make(chan struct{}), false
-	p.cmd = exec.Command(exe)
-	p.cmd.Env = append(os.Environ(), planEnv+"="+string(arg))
-	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
-		return err
+	return p.start(plan, func(r report) { w.hear(p, r) })
+}
+
+// kill kills process i, some time after it has started, and waits until it is dead.
+func (w *world) kill(i int, after time.Duration) {
+	p := w.processes[i]
+	p.awaitStart()
+	time.Sleep(after)
+	w.mu.Lock()
+	w.killed[p.name] = true
+	w.result.Kills++
+	w.result.Met++
+	w.mu.Unlock()
+	p.kill()
+}
+
+// end lets process i end as a program should.
+func (w *world) end(i int) {
+	if err := w.processes[i].end(); err != nil {
+		w.complain("%v", err)
 	}
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	errs := new(strings.Builder)
-	p.cmd.Stderr = errs
-	if err := p.cmd.Start(); err != nil {
-		return err
-	}
-	alive, done := p.alive, p.done
-	go func() {
-		defer close(done)
-		for d := json.NewDecoder(out); ; {
-			var r report
-			if err := d.Decode(&r); err != nil {
-				break
-			}
-			if r.Alive {
-				close(alive)
-			}
-			w.hear(p, r)
-		}
-		p.cmd.Wait()
-		if s := errs.String(); s != "" {
-			w.complain("%s printed: %s", plan.Name, s)
-		}
-	}()
-	return nil
 }
 
 func (w *world) complain(format string, args ...any) {
@@ -215,14 +172,7 @@ func (w *world) hear(p *process, r report) {
 	}
 	w.mu.Unlock()
 
-	p.mu.Lock()
-	if r.Failed != "" || r.Calls > 0 {
-		p.failing = r.Failed != ""
-	}
-	if r.Calls > 0 {
-		p.last = r.At
-	}
-	p.mu.Unlock()
+	p.note(r)
 	if r.Login {
 		w.loseLogin()
 	}
@@ -247,41 +197,17 @@ func (w *world) loseLogin() {
 		if !r.Tombstone.Interrupted {
 			w.result.Unexplained++
 		}
-		if client, ok := w.provider.spender(string(r.RefreshToken)); !ok || !w.killed[client] {
+		client, after := w.provider.spender(string(r.RefreshToken))
+		if !w.killed[client] {
 			w.result.Uncut++
+		}
+		if w.provider.policy == oauthtest.Grace && after > gracePeriod {
+			w.result.Late++
 		}
 	}
 	if err := w.login(); err != nil {
 		w.result.Complaints = append(w.result.Complaints, "the user cannot log in: "+err.Error())
 	}
-}
-
-// kill kills process i, some time after it has started, and waits until it is dead.
-func (w *world) kill(i int, after time.Duration) {
-	p := w.processes[i]
-	select {
-	case <-p.alive:
-	case <-p.done:
-	}
-	time.Sleep(after)
-	p.mu.Lock()
-	name, cmd, done := p.name, p.cmd, p.done
-	p.mu.Unlock()
-	w.mu.Lock()
-	w.killed[name] = true
-	w.result.Kills++
-	w.result.Met++
-	w.mu.Unlock()
-	cmd.Process.Kill()
-	<-done
-}
-
-func (w *world) signal(i int, s syscall.Signal) {
-	p := w.processes[i]
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.cmd.Process.Signal(s)
-	w.meet()
 }
 
 func (w *world) meet() {
@@ -299,22 +225,6 @@ func (w *world) met() int {
 	return w.result.Met + w.provider.gate.met
 }
 
-// end lets process i end as a program should.
-func (w *world) end(i int) {
-	p := w.processes[i]
-	p.mu.Lock()
-	stdin, done, cmd := p.stdin, p.done, p.cmd
-	p.mu.Unlock()
-	stdin.Close()
-	select {
-	case <-done:
-	case <-time.After(90 * time.Second):
-		w.complain("a process did not end")
-		cmd.Process.Kill()
-		<-done
-	}
-}
-
 // until waits for a condition.
 func (w *world) until(what string, f func() bool) error {
 	for range 1800 {
@@ -329,10 +239,7 @@ func (w *world) until(what string, f func() bool) error {
 // working reports whether every process has had an answer since then.
 func (w *world) working(since time.Time) bool {
 	for _, p := range w.processes {
-		p.mu.Lock()
-		ok := !p.failing && p.last.After(since)
-		p.mu.Unlock()
-		if !ok {
+		if !p.working(since) {
 			return false
 		}
 	}

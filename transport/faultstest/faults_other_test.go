@@ -1,0 +1,12 @@
+//go:build !unix
+
+package faultstest
+
+import (
+	"errors"
+	"testing"
+)
+
+var unixFaults []fault
+
+func smallDisk(*testing.T, string) error { return errors.New("needs a Unix system") }

@@ -1,0 +1,154 @@
+package faultstest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+// A lab is a simulated world: Sources that share a store, in which every access to the
+// store and to the provider takes a random time, may fail before or after it has taken
+// effect, and may be the last thing that its process does. The rules are those of
+// package internal/model, and the code is the real one.
+type lab struct {
+	rng    *rand.Rand
+	srv    *oauthtest.Server
+	direct http.RoundTripper
+	store  tokencache.Memory
+	policy oauthtest.Policy
+	noLock bool
+
+	calm atomic.Bool // nothing fails any more
+
+	mu         sync.Mutex
+	trace      []string
+	broken     string
+	parent     map[string]string // of a refresh token
+	saved      map[string]bool   // access tokens and refresh tokens that were ever stored
+	superseded map[string]bool   // refresh tokens whose successor was stored
+	orphaned   bool              // an answer of this login was lost
+	muted      bool              // a process of this login has died in state unsaved
+}
+
+func (l *lab) say(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.trace = append(l.trace, time.Now().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
+}
+
+func (l *lab) breaks(format string, args ...any) {
+	l.say("BROKEN: "+format, args...)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.broken == "" {
+		l.broken = fmt.Sprintf(format, args...)
+	}
+}
+
+// happens is true with a chance of some percent.
+func (l *lab) happens(percent int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rng.IntN(100) < percent && !l.calm.Load()
+}
+
+func (l *lab) duration(longest time.Duration) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Duration(l.rng.Int64N(int64(longest)))
+}
+
+// note takes note of what was stored.
+func (l *lab) note(p *simulated, data []byte, err error) {
+	var r struct {
+		Generation   int             `json:"generation"`
+		AccessToken  string          `json:"access_token"`
+		RefreshToken string          `json:"refresh_token"`
+		Attempt      json.RawMessage `json:"attempt"`
+		Tombstone    *tokencache.Tombstone
+	}
+	if json.Unmarshal(data, &r) != nil {
+		l.breaks("the stored record is not JSON")
+	}
+	l.say("%s saves generation %d, attempt %s, tombstone %v: %v", p.name, r.Generation, r.Attempt, r.Tombstone != nil, err)
+	if err != nil {
+		return
+	}
+	l.mu.Lock()
+	muted := l.muted
+	l.mu.Unlock()
+	if r.Tombstone != nil && !r.Tombstone.Interrupted && !muted {
+		l.breaks("%s: the login was lost without an explanation", p.name)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.saved[r.AccessToken], l.saved[r.RefreshToken] = true, true
+	l.superseded[l.parent[r.RefreshToken]] = true
+}
+
+const simulatedTTL = time.Minute
+
+func (l *lab) start(t *testing.T, name string) *simulated {
+	p := &simulated{Memory: &l.store, lab: l, name: name}
+	cache, err := tokencache.New(p, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.source, err = transport.NewSource(transport.SourceConfig{
+		Cache:  cache,
+		Logger: slog.New(slog.DiscardHandler),
+		OnEvent: func(_ context.Context, e transport.Event) {
+			l.say("%s: %s %v", name, e.Type, e.Err)
+			switch e.Type {
+			case transport.EventUnsaved:
+				p.unsaved.Store(true)
+			case transport.EventSaved:
+				p.unsaved.Store(false)
+			}
+		},
+		Refresher: &transport.Endpoint{TokenURL: l.srv.TokenURL(), ClientID: l.srv.ClientID(),
+			ClientSecret: tokencache.Secret(l.srv.ClientSecret()), AuthStyle: oauth2.AuthStyleInHeader, Base: p},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// login is the user, who logs in with a process of which nothing goes wrong.
+func (l *lab) login(t *testing.T) {
+	cache, err := tokencache.New(&l.store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := transport.NewSource(transport.SourceConfig{Cache: cache, Logger: slog.New(slog.DiscardHandler),
+		Refresher: &transport.Endpoint{TokenURL: l.srv.TokenURL(), ClientID: l.srv.ClientID(),
+			ClientSecret: tokencache.Secret(l.srv.ClientSecret()), AuthStyle: oauth2.AuthStyleInHeader}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens := l.srv.Login(account)
+	l.mu.Lock()
+	l.saved[tokens.AccessToken], l.saved[tokens.RefreshToken] = true, true
+	l.orphaned, l.muted = false, false
+	l.mu.Unlock()
+	err = s.Login(t.Context(), &tokencache.Record{AccessToken: tokencache.Secret(tokens.AccessToken),
+		RefreshToken: tokencache.Secret(tokens.RefreshToken), ObtainedAt: time.Now(), Expiry: tokens.Expiry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.say("the user logs in")
+}
