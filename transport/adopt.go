@@ -32,6 +32,22 @@ func (s *Source) look(ctx context.Context, f *flight) (*snapshot, error) {
 	return nil, nil
 }
 
+// lookForNewer returns the token that another process has put in the place of one that
+// an API has refused, or nil. It may be that of a new login.
+func (s *Source) lookForNewer(ctx context.Context, refused *snapshot) *snapshot {
+	snap, err := s.look(ctx, refused.rec.AccessToken)
+	if err != nil || snap == nil {
+		return nil
+	}
+	s.mu.Lock()
+	events := s.settle(&flight{snap: snap, adopted: true}, refused)
+	s.mu.Unlock()
+	for _, e := range events {
+		s.emit(e)
+	}
+	return snap
+}
+
 // adopt publishes the token of a record that came from the cache, if it is newer
 // than the one in use, good, and not refused. A stale one is good for a start.
 // cur is the one in use, as it was before the record was read.

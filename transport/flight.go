@@ -49,8 +49,8 @@ func (f *flight) wait(ctx context.Context) (*snapshot, error) {
 }
 
 // The shortest time between two looks into the cache for what another process has
-// brought: while this one may not ask the provider and has no good token, so that its
-// callers fail; and while a login is required.
+// brought: while this one may not ask the provider and has no token that an API takes,
+// so that its callers fail; and while a login is required.
 const (
 	lookInterval     = 100 * time.Millisecond
 	deadLookInterval = 10 * time.Second

@@ -122,6 +122,40 @@ func TestAPeersTokenWhileTheLockIsHeld(t *testing.T) {
 	}
 }
 
+// A token that is too new to be replaced, and yet refused, has been revoked together with
+// its login perhaps, and somebody has logged in anew.
+func TestTheTokenOfANewLogin(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		loads := w.countLoads()
+		s, peer := w.source(), w.source()
+		old := w.login(s, "ann")
+		w.srv.RevokeFamily(old.RefreshToken)
+		w.srv.RevokeAccess(old.AccessToken)
+		c := w.client(s)
+		before := loads.Load()
+		for range 1000 {
+			if status, _ := get(t, c, w.srv.APIURL()); status != 401 {
+				t.Fatalf("status %d", status)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if n := loads.Load() - before; n < 9 || n > 11 {
+			t.Errorf("%d loads in a second", n)
+		}
+		w.login(peer, "ann")
+		time.Sleep(lookInterval)
+		if status, _ := get(t, c, w.srv.APIURL()); status != 200 {
+			t.Errorf("status %d, and another process has logged in", status)
+		}
+		synctest.Wait()
+		if n := w.seen(EventAdopted); n != 1 {
+			t.Errorf("%d adoptions were reported", n)
+		}
+		w.wantCounts(0, 0)
+	})
+}
+
 // How long the provider is left alone.
 func TestTheNextAttempt(t *testing.T) {
 	for _, tt := range []struct {

@@ -209,7 +209,8 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 // use instead. A newer token that is known already is returned at once; otherwise
 // one refresh serves all callers. A token that is only seconds old is not replaced,
 // nor is any within 30 seconds of the last one that was, whichever process did it:
-// an API that refuses everything must not cause a storm.
+// an API that refuses everything must not cause a storm. Then only a newer token in
+// the cache helps, that of a new login for instance.
 func (s *Source) Reject(ctx context.Context, refused Token) (Token, error) {
 	snap, err := s.reject(ctx, refused.AccessToken)
 	if err != nil {
@@ -281,7 +282,16 @@ func (s *Source) reject(ctx context.Context, refused tokencache.Secret) (*snapsh
 		}
 		if snap != nil && snap.rec.AccessToken == refused {
 			if at := snap.replaceableAt(); s.flight == nil && now.Before(at) {
+				look := !within(now, s.lookAt, lookInterval)
+				if look {
+					s.lookAt = now.Add(lookInterval)
+				}
 				s.mu.Unlock()
+				if look {
+					if snap := s.lookForNewer(ctx, snap); snap != nil {
+						return snap, nil
+					}
+				}
 				return nil, &Error{Kind: ErrUnavailable, Op: "reject", RetryAt: at,
 					Remedy: "the token is too new to be replaced; the API may refuse it for another reason"}
 			}
