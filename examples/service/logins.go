@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"log/slog"
+	"net/url"
+	"strconv"
 	"strings"
 
 	"golang.org/x/oauth2"
@@ -22,7 +24,11 @@ type config struct {
 	ClientID     string
 	ClientSecret string
 	API          string // its origin
+	Replica      int    // its number
 }
+
+// replicaParam is the parameter of token requests that tells the ledger who asks.
+const replicaParam = "replica"
 
 // openStore opens the store that all replicas share.
 func openStore(where string) (tokencache.Store, error) {
@@ -66,6 +72,7 @@ func (c config) open() (*transport.Pool, *tokencache.Cache, error) {
 			ClientID:     c.ClientID,
 			ClientSecret: tokencache.Secret(c.ClientSecret),
 			AuthStyle:    oauth2.AuthStyleInHeader,
+			Params:       url.Values{replicaParam: {strconv.Itoa(c.Replica)}},
 		},
 		Logger: slog.New(slog.DiscardHandler), // The proof counts what goes wrong.
 	}})

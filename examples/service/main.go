@@ -28,6 +28,18 @@ type options struct {
 	duration  time.Duration
 	tokenLife time.Duration
 	kill      time.Duration
+	grace     time.Duration
+}
+
+func (o *options) register(flags *flag.FlagSet) {
+	flags.StringVar(&o.store, "store", "", "where the logins are: postgres://..., redis://..., or a directory; default a new one")
+	flags.IntVar(&o.replicas, "replicas", 4, "processes that serve")
+	flags.IntVar(&o.users, "users", 50, "users who are logged in")
+	flags.IntVar(&o.rate, "rate", 200, "requests per second to all replicas")
+	flags.DurationVar(&o.duration, "for", 20*time.Second, "how long")
+	flags.DurationVar(&o.tokenLife, "token-life", 5*time.Second, "how long an access token is good")
+	flags.DurationVar(&o.kill, "kill", 0, "how often a replica is killed and replaced; 0 is never")
+	flags.DurationVar(&o.grace, "grace", time.Minute, "with -kill, how long the provider accepts a refresh token again")
 }
 
 func main() {
@@ -39,13 +51,7 @@ func main() {
 		return
 	}
 	var o options
-	flag.StringVar(&o.store, "store", "", "where the logins are: postgres://..., redis://..., or a directory; default a new one")
-	flag.IntVar(&o.replicas, "replicas", 4, "processes that serve")
-	flag.IntVar(&o.users, "users", 50, "users who are logged in")
-	flag.IntVar(&o.rate, "rate", 200, "requests per second to all replicas")
-	flag.DurationVar(&o.duration, "for", 20*time.Second, "how long")
-	flag.DurationVar(&o.tokenLife, "token-life", 5*time.Second, "how long an access token is good")
-	flag.DurationVar(&o.kill, "kill", 0, "how often a replica is killed and replaced; 0 is never")
+	o.register(flag.CommandLine)
 	flag.Parse()
 	if flag.NArg() > 0 || o.replicas < 1 || o.users < 1 || o.rate < 1 {
 		flag.Usage()

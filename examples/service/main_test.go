@@ -1,14 +1,17 @@
 package main
 
 import (
+	"flag"
 	"fmt"
-	"io"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/stayauth/stayauth/testdata/realparts"
 )
+
+// The flags of the program make TestService as large as one likes: see README.md.
+var size options
 
 func TestMain(m *testing.M) {
 	if conf, ok := os.LookupEnv(replicaVar); ok {
@@ -18,55 +21,88 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	size.register(flag.CommandLine)
+	for name, small := range map[string]string{"replicas": "3", "users": "10", "rate": "60", "for": "6s", "token-life": "2s", "kill": "700ms"} {
+		flag.Set(name, small)
+	}
+	flag.Parse()
 	os.Exit(m.Run())
 }
 
+type server interface {
+	Stop()
+	Start()
+}
+
 func TestService(t *testing.T) {
-	for name, test := range map[string]struct {
-		store func(t *testing.T) string
-		kill  time.Duration
+	for _, test := range []struct {
+		name     string
+		store    func(t *testing.T) (url string, s server)
+		troubles bool
 	}{
-		"directory":                     {store: func(t *testing.T) string { return "" }},
-		"PostgreSQL":                    {store: postgres},
-		"PostgreSQL, replicas are lost": {store: postgres, kill: 700 * time.Millisecond},
-		"Redis":                         {store: func(t *testing.T) string { return realparts.StartRedis(t).URL() }},
+		{"directory", func(t *testing.T) (string, server) { return "", nil }, false},
+		{"PostgreSQL", postgres, false},
+		{"PostgreSQL with troubles", postgres, true},
+		{"Redis", redis, false},
+		{"Redis with troubles", redis, true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			o := options{store: test.store(t), replicas: 3, users: 10, rate: 60, duration: 6 * time.Second, tokenLife: 2 * time.Second, kill: test.kill}
-			proof, err := run(t.Context(), o, io.Discard)
+		t.Run(test.name, func(t *testing.T) {
+			o := size
+			var server server
+			o.store, server = test.store(t)
+			restarted := make(chan struct{})
+			if test.troubles {
+				go func() {
+					defer close(restarted)
+					time.Sleep(o.duration / 2)
+					server.Stop()
+					server.Start()
+				}()
+			} else {
+				o.kill = 0
+				close(restarted)
+			}
+			proof, err := run(t.Context(), o, t.Output())
 			if err != nil {
 				t.Fatal(err)
 			}
+			<-restarted
+			t.Log(proof)
 			if err := proof.check(); err != nil {
-				t.Errorf("%v\n%v", err, proof)
+				t.Error(err)
 			}
-			if proof.saved == 0 {
-				t.Errorf("no rotation was needed\n%v", proof)
+			if !test.troubles && proof.failed > 0 {
+				t.Error("requests failed")
 			}
-			if test.kill == 0 && proof.failed > 0 {
-				t.Errorf("requests failed\n%v", proof)
-			}
-			if test.kill > 0 && proof.killed == 0 {
+			if test.troubles && proof.killed == 0 {
 				t.Error("no replica was killed")
 			}
 		})
 	}
 }
 
-func postgres(t *testing.T) string {
-	return realparts.StartPostgreSQL(t, "max_connections=200").URL("pool_max_conns=4")
+func postgres(t *testing.T) (string, server) {
+	s := realparts.StartPostgreSQL(t, "max_connections=500")
+	return s.URL("pool_max_conns=4"), s
+}
+
+func redis(t *testing.T) (string, server) {
+	s := realparts.StartRedis(t)
+	return s.URL(), s
 }
 
 // The proof must fail when there is something wrong.
 func TestProofFails(t *testing.T) {
 	for what, spoil := range map[string]func(*proof){
-		"reuse":        func(p *proof) { p.Reuses = 1 },
-		"login lost":   func(p *proof) { p.ended = 1 },
-		"wasted":       func(p *proof) { p.TokenRequests += 2 },
-		"nothing done": func(p *proof) { p.saved, p.TokenRequests = 0, 0 },
+		"reuse":               func(p *proof) { p.Reuses = 1 },
+		"login lost":          func(p *proof) { p.ended = 1 },
+		"asked again":         func(p *proof) { p.TokenRequests += 2; p.again += 2 },
+		"asked early":         func(p *proof) { p.TokenRequests += 2; p.early += 2; p.saved += 2 },
+		"rotation not stored": func(p *proof) { p.saved-- },
+		"nothing done":        func(p *proof) { *p = proof{} },
 	} {
-		p := &proof{saved: 50, requests: 1000}
-		p.TokenRequests = 50
+		p := &proof{saved: 100, requests: 1000, open: 1}
+		p.TokenRequests, p.due, p.lost = 104, 101, 3
 		if err := p.check(); err != nil {
 			t.Fatal(err)
 		}

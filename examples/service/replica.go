@@ -83,6 +83,8 @@ type replica struct {
 	cmd   *exec.Cmd
 	stdin io.Closer
 	url   string
+
+	number int
 }
 
 func startReplica(c config) (*replica, error) {
@@ -94,7 +96,7 @@ func startReplica(c config) (*replica, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &replica{cmd: exec.Command(exe)}
+	r := &replica{cmd: exec.Command(exe), number: c.Replica}
 	r.cmd.Env = append(os.Environ(), replicaVar+"="+string(conf))
 	r.cmd.Stderr = os.Stderr
 	stdout, err := r.cmd.StdoutPipe()

@@ -8,6 +8,7 @@ import (
 	"io"
 	mathrand "math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -27,14 +28,13 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 		// where replicas are killed does the provider forgive, as many do: what was asked
 		// by a process that died before the answer came has to be asked again.
 		Policy:      map[bool]oauthtest.Policy{false: oauthtest.StrictFamily, true: oauthtest.Grace}[o.kill > 0],
-		GracePeriod: time.Minute, // the longest that Okta offers
+		GracePeriod: o.grace,
 		AccessTTL:   o.tokenLife,
 		Latency:     30 * time.Millisecond,
 	})
-	if err := provider.Start(); err != nil {
-		return nil, err
-	}
-	defer provider.Close()
+	ledger := newLedger(provider.Handler(), o.tokenLife)
+	server := httptest.NewServer(ledger)
+	defer server.Close()
 	if o.store == "" {
 		dir, err := os.MkdirTemp("", "stayauth-service-")
 		if err != nil {
@@ -43,8 +43,8 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 		defer os.RemoveAll(dir)
 		o.store = dir
 	}
-	c := config{Store: o.store, Key: make([]byte, 32), TokenURL: provider.TokenURL(),
-		ClientID: provider.ClientID(), ClientSecret: provider.ClientSecret(), API: provider.APIOrigin()}
+	c := config{Store: o.store, Key: make([]byte, 32), TokenURL: server.URL + "/token",
+		ClientID: provider.ClientID(), ClientSecret: provider.ClientSecret(), API: server.URL}
 	rand.Read(c.Key)
 	if err := migrate(ctx, c.Store); err != nil {
 		return nil, err
@@ -62,19 +62,20 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 	begun := time.Now()
 	if err = each(accounts, func(_ int, account string) error {
 		t := provider.Login(account)
+		ledger.issued(t.RefreshToken)
 		rec := transport.FromOAuth2(&oauth2.Token{AccessToken: t.AccessToken, RefreshToken: t.RefreshToken, Expiry: time.Now().Add(o.tokenLife)})
 		return logins.Source(account).Login(ctx, rec)
 	}); err != nil {
 		return nil, err
 	}
 	took := time.Since(begun)
-	before, err := generations(cache, c, accounts)
+	before, err := stored(cache, c, accounts)
 	if err != nil {
 		return nil, err
 	}
 	fmt.Fprintf(out, "%d users logged in, %.0f per second\n", o.users, float64(o.users)/took.Seconds())
 
-	s := &swarm{config: c, accounts: accounts}
+	s := &swarm{config: c, accounts: accounts, ledger: ledger}
 	defer s.killAll()
 	for range o.replicas {
 		if err := s.add(); err != nil {
@@ -89,28 +90,29 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 	if err := s.stopAll(); err != nil {
 		return nil, err
 	}
-	p.Counts = provider.Counts()
+	p.Counts, p.tally = provider.Counts(), ledger.counted()
 	p.firstFailure, _ = s.firstFailure.Load().(string)
-	after, err := generations(cache, c, accounts)
-	for i := range after {
-		if after[i] < before[i] { // see generations
+	after, err := stored(cache, c, accounts)
+	for i, now := range after {
+		switch {
+		case err != nil:
+		case now.Tombstone != nil:
 			p.ended++
-		} else {
-			p.saved += int(after[i] - before[i])
+		default:
+			p.saved += int(now.Generation - before[i].Generation)
+			if ledger.wasSpent(string(now.RefreshToken)) {
+				p.open++
+			}
 		}
 	}
 	return p, err
 }
 
-// generations returns how often the store says that each login was refreshed, 0 for one
-// that is over.
-func generations(cache *tokencache.Cache, c config, accounts []string) ([]uint64, error) {
-	all := make([]uint64, len(accounts))
-	return all, each(accounts, func(i int, account string) error {
-		rec, _, err := cache.Load(context.Background(), tokencache.Key{Issuer: c.TokenURL, ClientID: c.ClientID, Account: account})
-		if err == nil && rec.Tombstone == nil {
-			all[i] = rec.Generation
-		}
+// stored returns what is in the store.
+func stored(cache *tokencache.Cache, c config, accounts []string) ([]*tokencache.Record, error) {
+	all := make([]*tokencache.Record, len(accounts))
+	return all, each(accounts, func(i int, account string) (err error) {
+		all[i], _, err = cache.Load(context.Background(), tokencache.Key{Issuer: c.TokenURL, ClientID: c.ClientID, Account: account})
 		return err
 	})
 }
@@ -140,9 +142,11 @@ func each(accounts []string, f func(i int, account string) error) error {
 type swarm struct {
 	config   config
 	accounts []string
+	ledger   *ledger
 
 	mu       sync.Mutex
 	replicas []*replica
+	started  int
 	killed   int
 
 	requests, failed atomic.Int64
@@ -150,7 +154,12 @@ type swarm struct {
 }
 
 func (s *swarm) add() error {
-	r, err := startReplica(s.config)
+	s.mu.Lock()
+	s.started++
+	c := s.config
+	c.Replica = s.started
+	s.mu.Unlock()
+	r, err := startReplica(c)
 	if err == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -190,6 +199,7 @@ func (s *swarm) load(ctx context.Context, o options, out io.Writer) error {
 			s.replicas = append(s.replicas[:i:i], s.replicas[i+1:]...)
 			s.killed++
 			s.mu.Unlock()
+			s.ledger.kills(victim.number)
 			wg.Go(func() {
 				victim.kill()
 				select {

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// A ledger stands in front of the provider and finds the reason for every token request:
+// who presents a refresh token, whether somebody has presented it before, and what
+// became of them.
+type ledger struct {
+	provider  http.Handler
+	tokenLife time.Duration
+
+	mu     sync.Mutex
+	tokens map[string]*spending // by refresh token
+	killed map[int]bool         // replicas
+	tally
+}
+
+// A spending is what the ledger knows of a refresh token.
+type spending struct {
+	issued    time.Time
+	presented time.Time // for the first time; zero: not yet
+	by        int       // the replica that has presented it last
+}
+
+// A tally counts token requests by their reasons.
+type tally struct {
+	due   int // the first for a refresh token, when its access token was in the second half of its life
+	lost  int // once more, because the replica that had asked was killed
+	early int // the first, but before it was due
+	again int // once more, though the replica that had asked lives
+
+	wait time.Duration // the longest from the first request for a refresh token to one that was needed once more
+}
+
+// needed is how many token requests there have to be.
+func (t tally) needed() int { return t.due + t.lost }
+
+func newLedger(provider http.Handler, tokenLife time.Duration) *ledger {
+	return &ledger{provider: provider, tokenLife: tokenLife, tokens: make(map[string]*spending), killed: make(map[int]bool)}
+}
+
+func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/token" {
+		l.provider.ServeHTTP(w, r)
+		return
+	}
+	r.ParseForm()
+	by, _ := strconv.Atoi(r.PostForm.Get(replicaParam))
+	l.presented(r.PostForm.Get("refresh_token"), by)
+	answer := &copying{ResponseWriter: w}
+	l.provider.ServeHTTP(answer, r)
+	var issued struct {
+		RefreshToken string `json:"refresh_token"`
+	}
+	if json.Unmarshal(answer.body.Bytes(), &issued) == nil {
+		l.issued(issued.RefreshToken)
+	}
+}
+
+func (l *ledger) issued(token string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tokens[token] = &spending{issued: time.Now()}
+}
+
+func (l *ledger) presented(token string, by int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.tokens[token]
+	if s == nil {
+		s = &spending{} // The provider does not know it either.
+		l.tokens[token] = s
+	}
+	now := time.Now()
+	switch {
+	case s.presented.IsZero():
+		s.presented = now
+		if now.Sub(s.issued) > l.tokenLife/2 {
+			l.due++
+		} else {
+			l.early++
+		}
+	case l.killed[s.by], l.killed[by]: // The request of the one that was killed may come last.
+		l.lost++
+		l.wait = max(l.wait, now.Sub(s.presented))
+	default:
+		l.again++
+	}
+	s.by = by
+}
+
+// kills says that a replica is about to be killed.
+func (l *ledger) kills(replica int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.killed[replica] = true
+}
+
+// wasSpent reports whether anybody has presented the refresh token.
+func (l *ledger) wasSpent(token string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.tokens[token]
+	return s != nil && !s.presented.IsZero()
+}
+
+// counted returns the reasons for the token requests so far.
+func (l *ledger) counted() tally {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.tally
+}
+
+// copying keeps a copy of the body.
+type copying struct {
+	http.ResponseWriter
+	body bytes.Buffer
+}
+
+func (c *copying) Write(b []byte) (int, error) {
+	c.body.Write(b)
+	return c.ResponseWriter.Write(b)
+}
