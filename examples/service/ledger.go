@@ -24,7 +24,7 @@ type ledger struct {
 
 // A spending is what the ledger knows of a refresh token.
 type spending struct {
-	issued    time.Time
+	since     time.Time // when it was asked for, which is when clients begin to count its access token's life
 	presented time.Time // for the first time; zero: not yet
 	by        int       // the replica that has presented it last
 }
@@ -51,6 +51,7 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		l.provider.ServeHTTP(w, r)
 		return
 	}
+	begun := time.Now()
 	r.ParseForm()
 	by, _ := strconv.Atoi(r.PostForm.Get(replicaParam))
 	l.presented(r.PostForm.Get("refresh_token"), by)
@@ -60,14 +61,14 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		RefreshToken string `json:"refresh_token"`
 	}
 	if json.Unmarshal(answer.body.Bytes(), &issued) == nil {
-		l.issued(issued.RefreshToken)
+		l.issued(issued.RefreshToken, begun)
 	}
 }
 
-func (l *ledger) issued(token string) {
+func (l *ledger) issued(token string, since time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.tokens[token] = &spending{issued: time.Now()}
+	l.tokens[token] = &spending{since: since}
 }
 
 func (l *ledger) presented(token string, by int) {
@@ -82,7 +83,7 @@ func (l *ledger) presented(token string, by int) {
 	switch {
 	case s.presented.IsZero():
 		s.presented = now
-		if now.Sub(s.issued) > l.tokenLife/2 {
+		if now.Sub(s.since) > l.tokenLife/2 {
 			l.due++
 		} else {
 			l.early++

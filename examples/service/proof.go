@@ -61,9 +61,9 @@ func (p *proof) check() error {
 	if wasted := p.TokenRequests - p.needed(); wasted > p.needed()/100 {
 		errs = append(errs, fmt.Errorf("%d token requests, of which %d were needed", p.TokenRequests, p.needed()))
 	}
-	// The two sides agree: what was asked for is stored, once.
-	if first := p.due + p.early; first != p.saved+p.open {
-		errs = append(errs, fmt.Errorf("%d refresh tokens were spent, and %d rotations are stored, %d still to be", first, p.saved, p.open))
+	// Both sides agree: what was asked for is stored, once.
+	if spent := p.due + p.early; spent != p.saved+p.open+p.ended {
+		errs = append(errs, fmt.Errorf("%d refresh tokens were spent, and %d rotations are stored", spent, p.saved))
 	}
 	if p.saved == 0 {
 		errs = append(errs, errors.New("no token was refreshed: nothing is proved"))

@@ -62,7 +62,7 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 	begun := time.Now()
 	if err = each(accounts, func(_ int, account string) error {
 		t := provider.Login(account)
-		ledger.issued(t.RefreshToken)
+		ledger.issued(t.RefreshToken, time.Now())
 		rec := transport.FromOAuth2(&oauth2.Token{AccessToken: t.AccessToken, RefreshToken: t.RefreshToken, Expiry: time.Now().Add(o.tokenLife)})
 		return logins.Source(account).Login(ctx, rec)
 	}); err != nil {
@@ -93,19 +93,18 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 	p.Counts, p.tally = provider.Counts(), ledger.counted()
 	p.firstFailure, _ = s.firstFailure.Load().(string)
 	after, err := stored(cache, c, accounts)
+	if err != nil {
+		return nil, err
+	}
 	for i, now := range after {
-		switch {
-		case err != nil:
-		case now.Tombstone != nil:
+		p.saved += int(now.Generation - before[i].Generation)
+		if now.Tombstone != nil {
 			p.ended++
-		default:
-			p.saved += int(now.Generation - before[i].Generation)
-			if ledger.wasSpent(string(now.RefreshToken)) {
-				p.open++
-			}
+		} else if ledger.wasSpent(string(now.RefreshToken)) {
+			p.open++
 		}
 	}
-	return p, err
+	return p, nil
 }
 
 // stored returns what is in the store.
