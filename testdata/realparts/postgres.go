@@ -17,8 +17,9 @@ type PostgreSQL struct {
 	Server
 	Dir string // where it keeps its data, and its socket
 
-	bin string
-	as  []string // the command that changes to the user postgres, if root runs the test
+	bin   string
+	as    []string // the command that changes to the user postgres, if root runs the test
+	owner []int    // the user and group of that user
 }
 
 // StartPostgreSQL starts a server. The settings are those of postgresql.conf, such as
@@ -39,6 +40,7 @@ func StartPostgreSQL(t testing.TB, settings ...string) *PostgreSQL {
 		Require(t, what, err)
 		uid, _ := strconv.Atoi(owner.Uid)
 		gid, _ := strconv.Atoi(owner.Gid)
+		p.owner = []int{uid, gid}
 		if err := os.Chown(p.Dir, uid, gid); err != nil {
 			t.Fatal(err)
 		}
@@ -62,6 +64,23 @@ func StartPostgreSQL(t testing.TB, settings ...string) *PostgreSQL {
 	}
 	p.run()
 	return p
+}
+
+// GiveFile copies a file into the directory of the server's data, for the server's eyes
+// only.
+func (p *PostgreSQL) GiveFile(name, from string) {
+	p.t.Helper()
+	content, err := os.ReadFile(from)
+	to := filepath.Join(p.Dir, "data", name)
+	if err == nil {
+		err = os.WriteFile(to, content, 0o600)
+	}
+	if err == nil && p.owner != nil {
+		err = os.Chown(to, p.owner[0], p.owner[1])
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 // URL is the address of the database, with the parameters given, such as

@@ -1,6 +1,7 @@
 package realparts
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"strconv"
@@ -17,6 +18,8 @@ type Proxy struct {
 	mu     sync.Mutex
 	down   bool
 	conns  map[net.Conn]bool
+	record bool
+	sent   bytes.Buffer
 }
 
 // StartProxy starts a proxy that ends with the test.
@@ -69,6 +72,33 @@ func (p *Proxy) Up() {
 	p.down = false
 }
 
+// Record begins to keep what clients send.
+func (p *Proxy) Record() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.record = true
+}
+
+// Sent returns what clients have sent since Record.
+func (p *Proxy) Sent() []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return bytes.Clone(p.sent.Bytes())
+}
+
+type writerFunc func(data []byte) (int, error)
+
+func (f writerFunc) Write(data []byte) (int, error) { return f(data) }
+
+func (p *Proxy) keep(data []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.record {
+		p.sent.Write(data)
+	}
+	return len(data), nil
+}
+
 func (p *Proxy) pass(client net.Conn) {
 	defer client.Close()
 	if !p.enter(client) {
@@ -80,7 +110,7 @@ func (p *Proxy) pass(client net.Conn) {
 		return
 	}
 	var both sync.WaitGroup
-	both.Go(func() { io.Copy(server, client); server.Close() })
+	both.Go(func() { io.Copy(io.MultiWriter(writerFunc(p.keep), server), client); server.Close() })
 	both.Go(func() { io.Copy(client, server); client.Close() })
 	both.Wait()
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stayauth/stayauth/testdata/realparts"
+	"github.com/stayauth/stayauth/testdata/realparts/storecheck"
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/pgstore"
 	"github.com/stayauth/stayauth/tokencache/storetest"
@@ -35,8 +36,8 @@ func migrateConcurrently(t *testing.T, server *realparts.PostgreSQL) {
 	if err := weak.Migrate(t.Context()); err != nil {
 		t.Error(err)
 	}
-	mustSave(t, weak, "a", "x", "")
-	mustLock(t, weak, "a")()
+	storecheck.Save(t, weak, "a", "x", "")
+	storecheck.Lock(t, weak, "a")()
 	if err := weak.Preflight(t.Context(), "a", 1); err != nil {
 		t.Error(err)
 	}
@@ -48,7 +49,7 @@ func purge(t *testing.T, server *realparts.PostgreSQL) {
 	s := mustOpen(t, arg)
 	query(t, server, `INSERT INTO `+table+` (name, version, saved, data)
 		SELECT decode(md5(i::text), 'hex'), 1, now() - i * interval '1 hour', 'x' FROM generate_series(1, 2500) i`)
-	mustSave(t, s, "new", "x", "")
+	storecheck.Save(t, s, "new", "x", "")
 	for _, step := range []struct {
 		age  time.Duration
 		want int
@@ -112,8 +113,8 @@ func poolOfTheProgram(t *testing.T, server *realparts.PostgreSQL) {
 	if err := s.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	unlock := mustLock(t, s, "a")
-	mustSave(t, s, "a", "x", "")
+	unlock := storecheck.Lock(t, s, "a")
+	storecheck.Save(t, s, "a", "x", "")
 	if err := unlock(); err != nil {
 		t.Fatal(err)
 	}

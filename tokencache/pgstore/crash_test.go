@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stayauth/stayauth/testdata/realparts"
+	"github.com/stayauth/stayauth/testdata/realparts/storecheck"
 	"github.com/stayauth/stayauth/tokencache"
 )
 
@@ -36,7 +36,7 @@ func TestLockOutlastsConnections(t *testing.T) {
 		"server crashes":  func() { server.Crash(); server.Start() },
 	} {
 		t.Run(what, func(t *testing.T) {
-			unlock := mustLock(t, holder, what)
+			unlock := storecheck.Lock(t, holder, what)
 			// Somebody who waits all along, and so would notice first.
 			got := make(chan func() error, 1)
 			go func() {
@@ -48,14 +48,14 @@ func TestLockOutlastsConnections(t *testing.T) {
 					time.Sleep(5 * time.Millisecond)
 				}
 			}()
-			v := mustSave(t, holder, what, "journal", "")
+			v := storecheck.Save(t, holder, what, "journal", "")
 			happens()
 			select {
 			case <-got:
 				t.Fatal("somebody else got the lock")
 			case <-time.After(outage):
 			}
-			mustSave(t, holder, what, "new token", v)
+			storecheck.Save(t, holder, what, "new token", v)
 			if err := unlock(); err != nil {
 				t.Fatal(err)
 			}
@@ -71,11 +71,11 @@ func lockOfOneCutOff(t *testing.T, server *realparts.PostgreSQL) {
 	proxy := realparts.StartProxy(t, server.Port)
 	direct := newTable(t, server.URL())
 	lost, other := mustOpen(t, through(proxy, direct)), mustOpen(t, direct)
-	unlock := mustLock(t, lost, "a")
-	v := mustSave(t, lost, "a", "journal", "")
+	unlock := storecheck.Lock(t, lost, "a")
+	v := storecheck.Save(t, lost, "a", "journal", "")
 	proxy.Down()
-	unlockOther := mustLock(t, other, "a")
-	mustSave(t, other, "a", "theirs", v)
+	unlockOther := storecheck.Lock(t, other, "a")
+	storecheck.Save(t, other, "a", "theirs", v)
 	proxy.Up()
 	if _, err := lost.Save(t.Context(), "a", []byte("late"), v); !errors.Is(err, tokencache.ErrConflict) {
 		t.Errorf("the late save: %v, want ErrConflict", err)
@@ -97,16 +97,16 @@ func unlockDuringOutage(t *testing.T, server *realparts.PostgreSQL) {
 	direct := newTable(t, server.URL())
 	holder, other := mustOpen(t, through(proxy, direct)), mustOpen(t, direct)
 	for _, name := range []string{"a", "b"} {
-		unlock := mustLock(t, holder, name)
+		unlock := storecheck.Lock(t, holder, name)
 		proxy.Down()
 		if err := unlock(); !errors.Is(err, tokencache.ErrUnavailable) {
 			t.Errorf("unlock without a server: %v", err)
 		}
 		proxy.Up()
 		if name == "a" { // In the same process the next may be faster than that.
-			mustLock(t, holder, name)()
+			storecheck.Lock(t, holder, name)()
 		}
-		mustLock(t, other, name)()
+		storecheck.Lock(t, other, name)()
 	}
 }
 
@@ -115,9 +115,9 @@ func unlockDuringOutage(t *testing.T, server *realparts.PostgreSQL) {
 func pausedProcess(t *testing.T, server *realparts.PostgreSQL) {
 	arg := newTable(t, server.URL("application_name=paused"))
 	other := mustOpen(t, strings.Replace(arg, "paused", "other", 1))
-	mustSave(t, other, "a", "old", "")
-	holder := startHolder(t, arg)
-	holder.pause()
+	storecheck.Save(t, other, "a", "old", "")
+	holder := storecheck.StartHolder(t, arg)
+	holder.Pause()
 
 	ctx, cancel := context.WithTimeout(t.Context(), outage)
 	defer cancel()
@@ -125,16 +125,16 @@ func pausedProcess(t *testing.T, server *realparts.PostgreSQL) {
 		t.Fatalf("the lock of a paused process: %v", err)
 	}
 	query(t, server, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'paused'`)
-	unlock := mustLock(t, other, "a")
+	unlock := storecheck.Lock(t, other, "a")
 	_, v, err := other.Load(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)
 	}
-	mustSave(t, other, "a", "theirs", v)
+	storecheck.Save(t, other, "a", "theirs", v)
 	if err := unlock(); err != nil {
 		t.Fatal(err)
 	}
-	if said := holder.resumeAndSave(); !strings.Contains(said, tokencache.ErrConflict.Error()) {
+	if said := holder.ResumeAndSave(); !strings.Contains(said, tokencache.ErrConflict.Error()) {
 		t.Errorf("the late save said %q", said)
 	}
 	if data, _, err := other.Load(t.Context(), "a"); string(data) != "theirs" {
@@ -151,8 +151,8 @@ func TestSaveIsDurable(t *testing.T) {
 		var want []string
 		for i := range 10 {
 			name := fmt.Sprintf("%d %d", round, i)
-			mustLock(t, s, name)()
-			mustSave(t, s, name, name, "")
+			storecheck.Lock(t, s, name)()
+			storecheck.Save(t, s, name, name, "")
 			want = append(want, name)
 		}
 		server.Crash()
@@ -172,7 +172,7 @@ func manyLocksOneConnection(t *testing.T, server *realparts.PostgreSQL) {
 	const many = 50
 	var unlocks []func() error
 	for i := range many {
-		unlocks = append(unlocks, mustLock(t, a, fmt.Sprint(i)))
+		unlocks = append(unlocks, storecheck.Lock(t, a, fmt.Sprint(i)))
 	}
 	turns := make(chan error, 2*many)
 	for i := range 2 * many {
@@ -185,7 +185,7 @@ func manyLocksOneConnection(t *testing.T, server *realparts.PostgreSQL) {
 		}()
 	}
 	for i := range many {
-		mustSave(t, a, fmt.Sprint(i), "x", "")
+		storecheck.Save(t, a, fmt.Sprint(i), "x", "")
 		if err := unlocks[i](); err != nil {
 			t.Fatal(err)
 		}
@@ -195,15 +195,4 @@ func manyLocksOneConnection(t *testing.T, server *realparts.PostgreSQL) {
 			t.Fatal(err)
 		}
 	}
-}
-
-// through returns arg with the port of the proxy.
-func through(proxy *realparts.Proxy, arg string) string {
-	dsn, table, _ := strings.Cut(arg, "|")
-	u, err := url.Parse(dsn)
-	if err != nil {
-		panic(err)
-	}
-	u.Host = fmt.Sprintf("127.0.0.1:%d", proxy.Port)
-	return u.String() + "|" + table
 }

@@ -13,12 +13,18 @@ The database sees sealed entries under hashed names. The key stays with the serv
 in a file, or from a key management service; see [tokencache.KeySource], and
 [tokencache.Cache.Rekey] to replace it.
 
-# Tables
+# Tables and rights
 
 [Store.Migrate] creates two tables. The entries have a name, a version, the time they
 were last saved, and the sealed data. The locks have a row for each lock that is held.
-The role needs SELECT, INSERT, UPDATE and DELETE on both, and CREATE on the schema if
-it is to migrate.
+Who migrates must own the schema or have CREATE on it. The role of the service needs no
+more than
+
+	GRANT USAGE ON SCHEMA logins TO app;
+	GRANT SELECT, INSERT, UPDATE, DELETE ON logins.stayauth_entries, logins.stayauth_entries_locks TO app;
+
+with Config.Table "logins.stayauth_entries". It may still call Migrate, which changes
+nothing if the tables are there.
 
 # Locks
 

@@ -124,7 +124,7 @@ func (s *Store) check(ctx context.Context, key string) error {
 var remedies = map[string]string{
 	"NOAUTH":      "the server wants a password",
 	"WRONGPASS":   "the server refuses the user or the password",
-	"NOPERM":      "the user lacks a right: allow the commands HMGET, EVAL, EVALSHA, INFO, SCAN, WAIT and the keys of Config.Prefix",
+	"NOPERM":      "the user lacks a right: the package documentation has the ACL line with all it needs",
 	"READONLY":    "the server is a replica: connect to the primary",
 	"MISCONF":     "the server cannot write to its disk",
 	"OOM":         "the memory of the server is full",
@@ -152,7 +152,11 @@ func problem(ctx context.Context, op, name string, err error) error {
 }
 
 func harmless(err error) string {
-	word, _, _ := strings.Cut(err.Error(), " ")
+	word, text, _ := strings.Cut(err.Error(), " ")
+	// So say Redis 7 and Redis 6 when it is a script that lacks the right.
+	if word == "ERR" && (strings.HasPrefix(text, "ACL failure in script") || strings.HasPrefix(text, "The user executing the script can't")) {
+		word = "NOPERM"
+	}
 	if remedy := remedies[word]; remedy != "" {
 		return fmt.Sprintf("%s (%s)", remedy, word)
 	}

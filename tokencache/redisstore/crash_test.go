@@ -8,9 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/stayauth/stayauth/testdata/realparts"
+	"github.com/stayauth/stayauth/testdata/realparts/storecheck"
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/redisstore"
 )
@@ -29,7 +28,7 @@ func TestLockOutlastsConnections(t *testing.T) {
 		"server crashes":      func() { server.Crash(); server.Start() },
 	} {
 		t.Run(what, func(t *testing.T) {
-			unlock := mustLock(t, holder, what)
+			unlock := storecheck.Lock(t, holder, what)
 			got := make(chan func() error, 1)
 			go func() {
 				for t.Context().Err() == nil {
@@ -40,14 +39,14 @@ func TestLockOutlastsConnections(t *testing.T) {
 					time.Sleep(5 * time.Millisecond)
 				}
 			}()
-			v := mustSave(t, holder, what, "journal", "")
+			v := storecheck.Save(t, holder, what, "journal", "")
 			happens()
 			select {
 			case <-got:
 				t.Fatal("somebody else got the lock")
 			case <-time.After(lease + lease/3):
 			}
-			mustSave(t, holder, what, "new token", v)
+			storecheck.Save(t, holder, what, "new token", v)
 			must(t, unlock())
 			must(t, (<-got)())
 		})
@@ -61,19 +60,19 @@ func TestPausedProcess(t *testing.T) {
 	server := realparts.StartRedis(t)
 	arg := empty(server.URL())
 	other := mustOpen(t, arg)
-	mustSave(t, other, "a", "old", "")
-	holder := startHolder(t, arg)
+	storecheck.Save(t, other, "a", "old", "")
+	holder := storecheck.StartHolder(t, arg)
 	ctx, cancel := context.WithTimeout(t.Context(), lease+lease/3)
 	defer cancel()
 	if _, err := other.Lock(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("the lock of a process that runs: %v", err)
 	}
-	holder.pause()
-	unlock := mustLock(t, other, "a")
+	holder.Pause()
+	unlock := storecheck.Lock(t, other, "a")
 	_, v, err := other.Load(t.Context(), "a")
 	must(t, err)
-	mustSave(t, other, "a", "theirs", v)
-	if said := holder.resumeAndSave(); !strings.Contains(said, tokencache.ErrConflict.Error()) {
+	storecheck.Save(t, other, "a", "theirs", v)
+	if said := holder.ResumeAndSave(); !strings.Contains(said, tokencache.ErrConflict.Error()) {
 		t.Errorf("the late save said %q", said)
 	}
 	must(t, unlock())
@@ -90,9 +89,9 @@ func TestLockOfOneCutOff(t *testing.T) {
 	direct := empty(server.URL())
 	lost := mustOpen(t, strings.Replace(direct, fmt.Sprint(server.Port), fmt.Sprint(proxy.Port), 1))
 	other := mustOpen(t, direct)
-	unlock := mustLock(t, lost, "a")
+	unlock := storecheck.Lock(t, lost, "a")
 	proxy.Down()
-	unlockOther := mustLock(t, other, "a")
+	unlockOther := storecheck.Lock(t, other, "a")
 	proxy.Up()
 	if err := unlock(); err == nil || !strings.Contains(err.Error(), "the lock was lost") {
 		t.Errorf("unlock of a lock that was lost: %v", err)
@@ -107,7 +106,7 @@ func TestSaveIsDurable(t *testing.T) {
 	s := mustOpen(t, empty(server.URL()))
 	var versions []tokencache.Version
 	for i := range 20 {
-		versions = append(versions, mustSave(t, s, fmt.Sprint(i), "x", ""))
+		versions = append(versions, storecheck.Save(t, s, fmt.Sprint(i), "x", ""))
 		if i%5 == 4 {
 			server.Crash()
 			server.Start()
@@ -126,9 +125,8 @@ func TestReplicas(t *testing.T) {
 	t.Parallel()
 	primary := realparts.StartRedis(t)
 	replica := realparts.StartRedis(t, fmt.Sprintf("replicaof 127.0.0.1 %d", primary.Port), "repl-diskless-sync-delay 0")
-	client := redis.NewClient(&redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", replica.Port)})
-	defer client.Close()
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+	client := newClient(t, replica.URL())
+	for deadline := time.Now().Add(storecheck.Patience); ; time.Sleep(20 * time.Millisecond) {
 		info, _ := client.Info(t.Context(), "replication").Result()
 		if strings.Contains(info, "master_link_status:up") {
 			break
@@ -137,11 +135,12 @@ func TestReplicas(t *testing.T) {
 			t.Fatal("the replica does not come up")
 		}
 	}
-	s, err := redisstore.Open(redisstore.Config{URL: primary.URL(), Replicas: 1})
+	addUser(t, newClient(t, primary.URL()), "+wait")
+	s, err := redisstore.Open(redisstore.Config{URL: asUser(primary.URL()), Replicas: 1})
 	must(t, err)
 	defer s.Close()
 	must(t, s.Preflight(t.Context(), "a", 1))
-	v := mustSave(t, s, "a", "one", "")
+	v := storecheck.Save(t, s, "a", "one", "")
 	onReplica, err := redisstore.Open(redisstore.Config{URL: replica.URL()})
 	must(t, err)
 	defer onReplica.Close()

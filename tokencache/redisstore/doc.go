@@ -30,11 +30,12 @@ login is lost.
 # Locks
 
 A lock is a lease that its holder renews. It is released by unlock, or when the lease
-has ended after the process died: half a minute by default. Unlike what
+has ended after the process died: 10 seconds by default. Unlike what
 [tokencache.Store] asks for, it also ends when its process is paused or cut off for
 that long. What such a process saves late is refused if somebody else has saved
 meanwhile, because Save compares versions, whoever holds the lock. A restart of the
-server, which takes less time than the lease, ends no lock.
+server that takes less time than the lease ends no lock. Where processes are never
+killed and the provider forgives nothing, a longer [Config.Lease] is safer.
 
 # Cluster and Sentinel
 
@@ -50,7 +51,19 @@ entry by [tokencache.Cache.Delete], or ends the login by Source.Logout. If an ac
 have entries for other audiences, [tokencache.Cache.List] finds them. [Config.Expiry]
 lets abandoned entries go.
 
-The user needs the commands HMGET, EVAL, EVALSHA, SCAN and INFO, with Replicas also
-WAIT, and what the scripts use: GET, SET, HGET, HSET, DEL and PEXPIRE. Redis 6 or later.
+# TLS
+
+With rediss:// in the URL, the server must have a certificate for its name from an
+authority that the machine trusts. For an authority of your own, and for a client
+certificate, pass a client with a TLSConfig as [Config.Client], as the example shows.
+
+# Rights
+
+The user of the service needs no more than
+
+	ACL SETUSER app on >password ~stayauth:* -@all +hmget +eval +evalsha +scan +info +get +set +hget +hset +del +pexpire
+
+with the default [Config.Prefix]; +wait too with [Config.Replicas], and +cluster|slots too on
+a cluster. SCAN, for List, shows the names of all keys of the server. Redis 6 or later.
 */
 package redisstore

@@ -2,11 +2,9 @@ package redisstore_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/stayauth/stayauth/testdata/realparts"
+	"github.com/stayauth/stayauth/testdata/realparts/storecheck"
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/redisstore"
 )
@@ -26,7 +25,7 @@ func TestErrors(t *testing.T) {
 	server := realparts.StartRedis(t, "requirepass "+password)
 	at := func(userinfo string) string { return strings.Replace(server.URL(), "//", "//"+userinfo, 1) }
 	admin := mustOpen(t, at(":"+password+"@")+"|app:")
-	mustSave(t, admin, "a", "x", "")
+	storecheck.Save(t, admin, "a", "x", "")
 	options, err := redis.ParseURL(at(":" + password + "@"))
 	must(t, err)
 	client := redis.NewClient(options)
@@ -45,12 +44,7 @@ func TestErrors(t *testing.T) {
 		t.Run(test.what, func(t *testing.T) {
 			t.Parallel()
 			s := mustOpen(t, test.url+"|app:")
-			for op, err := range everything(t.Context(), s) {
-				if !errors.Is(err, tokencache.ErrUnavailable) || !strings.Contains(err.Error(), test.says) {
-					t.Errorf("%s: %v\nwant ErrUnavailable that says %q", op, err, test.says)
-				}
-				wantNoPassword(t, err)
-			}
+			storecheck.Unavailable(t, s, test.says, password)
 		})
 	}
 	for _, url := range []string{"", "redis://:" + password + "@host:x", "redis://:" + password + "%zz@host", "host:" + password} {
@@ -58,31 +52,7 @@ func TestErrors(t *testing.T) {
 		if err == nil {
 			t.Errorf("Open takes %q", url)
 		}
-		wantNoPassword(t, err)
-	}
-}
-
-// everything returns what each method says.
-func everything(ctx context.Context, s *redisstore.Store) map[string]error {
-	errs := map[string]error{"Preflight": s.Preflight(ctx, "a", 1), "Delete": s.Delete(ctx, "a", "1")}
-	_, _, errs["Load"] = s.Load(ctx, "a")
-	_, errs["Save"] = s.Save(ctx, "a", []byte("x"), "")
-	_, errs["Lock"] = s.Lock(ctx, "a")
-	for _, err := range s.List(ctx) {
-		errs["List"] = err
-	}
-	return errs
-}
-
-func wantNoPassword(t *testing.T, err error) {
-	t.Helper()
-	text := fmt.Sprintf("%v %+v %#v", err, err, err)
-	for e := err; e != nil; e = errors.Unwrap(e) {
-		encoded, _ := json.Marshal(e)
-		text += fmt.Sprintf(" %#v %s", e, encoded)
-	}
-	if strings.Contains(text, password) {
-		t.Errorf("the password is in %s", text)
+		storecheck.Silent(t, err, password)
 	}
 }
 
@@ -104,15 +74,7 @@ func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	server := realparts.StartRedis(t)
 	server.Stop()
-	mount := func(options string) {
-		out, err := exec.Command("mount", "-t", "tmpfs", "-o", options, "tmpfs", server.Dir).CombinedOutput()
-		if err != nil {
-			err = fmt.Errorf("%w: %s", err, out)
-		}
-		realparts.Require(t, "the right to mount a small file system", err)
-	}
-	mount("size=1m")
-	t.Cleanup(func() { exec.Command("umount", "-l", server.Dir).Run() })
+	storecheck.SmallDisk(t, server.Dir, "size=1m")
 	server.Start()
 	s := mustOpen(t, empty(server.URL()))
 	err, saved := error(nil), 0
@@ -124,7 +86,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	// A server that must not lose what it has confirmed ends when its disk is full.
 	server.Stop()
-	mount("remount,size=8m")
+	storecheck.SmallDisk(t, server.Dir, "remount,size=8m")
 	server.Start()
 	wantEntries(t, s, saved-1)
 }
@@ -140,22 +102,12 @@ func wantEntries(t *testing.T, s tokencache.Store, n int) {
 
 func TestWrongSealingKey(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, empty(realparts.StartRedis(t).URL()))
-	key := tokencache.Key{Issuer: "https://issuer.test", ClientID: "app", Account: "someone"}
-	caches := make([]*tokencache.Cache, 2)
-	for i := range caches {
-		var err error
-		caches[i], err = tokencache.New(s, tokencache.KeyBytes([]byte(strings.Repeat(fmt.Sprint(i), 32))))
-		must(t, err)
-	}
-	_, err := caches[0].Save(t.Context(), key, &tokencache.Record{RefreshToken: "secret"}, "")
-	must(t, err)
-	if _, _, err := caches[1].Load(t.Context(), key); !errors.Is(err, tokencache.ErrCorrupt) {
-		t.Errorf("Load with another key: %v", err)
-	}
-	if r, _, err := caches[0].Load(t.Context(), key); err != nil || r.RefreshToken != "secret" {
-		t.Errorf("Load with the key: %v", err)
-	}
+	storecheck.WrongSealingKey(t, mustOpen(t, empty(realparts.StartRedis(t).URL())))
+}
+
+func TestRemoveAccount(t *testing.T) {
+	t.Parallel()
+	storecheck.RemoveAccount(t, mustOpen(t, empty(realparts.StartRedis(t).URL())))
 }
 
 // A server that accepts connections and says nothing delays nobody beyond their
@@ -169,7 +121,7 @@ func TestMuteServer(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	begun := time.Now()
 	time.AfterFunc(100*time.Millisecond, cancel)
-	for op, err := range everything(ctx, s) {
+	for op, err := range storecheck.Everything(ctx, s) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", op, err)
 		}

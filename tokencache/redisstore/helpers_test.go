@@ -1,55 +1,62 @@
 package redisstore_test
 
 import (
-	"bufio"
-	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/stayauth/stayauth/testdata/realparts/storecheck"
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/redisstore"
 )
 
-const patience = 30 * time.Second
+// lease is long for a test, and short for those who wait for the lock of a process
+// that was killed.
+const lease = 3 * time.Second
+
+func TestMain(m *testing.M) { storecheck.Main(m, open) }
+
+// open opens the store that "URL|prefix" names, or that of a cluster, as
+// "cluster:redis://user:password@host:port,...|prefix".
+func open(arg string) (tokencache.Store, error) {
+	url, prefix, _ := strings.Cut(arg, "|")
+	cfg := redisstore.Config{URL: url, Prefix: prefix, Lease: lease}
+	if url, ok := strings.CutPrefix(url, "cluster:"); ok {
+		options, err := redis.ParseClusterURL(url)
+		if err != nil {
+			return nil, err
+		}
+		cfg.URL, cfg.Client = "", redis.NewClusterClient(options)
+	}
+	return redisstore.Open(cfg)
+}
 
 func mustOpen(t *testing.T, arg string) *redisstore.Store {
 	t.Helper()
 	s, err := open(arg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { s.(*redisstore.Store).Close() })
 	return s.(*redisstore.Store)
 }
 
-func mustLock(t *testing.T, s tokencache.Store, name string) (unlock func() error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	for {
-		unlock, err := s.Lock(ctx, name)
-		if err == nil {
-			return unlock
-		}
-		if ctx.Err() != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(10 * time.Millisecond) // the server is coming back
-	}
+var prefixes atomic.Int32
+
+// empty returns how to open a new, empty store.
+func empty(url string) (arg string) {
+	return fmt.Sprintf("%s|stayauth:test-%d-[*]?\\:", url, prefixes.Add(1))
 }
 
-func mustSave(t *testing.T, s tokencache.Store, name, data string, old tokencache.Version) tokencache.Version {
+func newClient(t *testing.T, url string) *redis.Client {
 	t.Helper()
-	v, err := s.Save(t.Context(), name, []byte(data), old)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
+	options, err := redis.ParseURL(url)
+	must(t, err)
+	client := redis.NewClient(options)
+	t.Cleanup(func() { client.Close() })
+	return client
 }
 
 func must(t *testing.T, err error) {
@@ -57,78 +64,4 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-func isNotFound(err error) bool { return errors.Is(err, tokencache.ErrNotFound) }
-
-// holderEnv makes the test binary a process that holds the lock on the entry "a" of
-// the store that it names, until it is told to save.
-const holderEnv = "REDISSTORE_TEST_HOLDER"
-
-func hold(arg string) error {
-	s, err := open(arg)
-	if err != nil {
-		return err
-	}
-	ctx := context.Background()
-	if _, err := s.Lock(ctx, "a"); err != nil {
-		return err
-	}
-	_, v, err := s.Load(ctx, "a")
-	if err != nil {
-		return err
-	}
-	fmt.Println("holding")
-	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
-		return err // the test has ended
-	}
-	_, err = s.Save(ctx, "a", []byte("late"), v)
-	return err
-}
-
-type holder struct {
-	t     *testing.T
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
-	lines *bufio.Reader
-}
-
-func startHolder(t *testing.T, arg string) *holder {
-	t.Helper()
-	h := &holder{t: t, cmd: exec.Command(os.Args[0])}
-	h.cmd.Env = append(os.Environ(), holderEnv+"="+arg)
-	out, err := h.cmd.StdoutPipe()
-	if err == nil {
-		h.stdin, err = h.cmd.StdinPipe()
-	}
-	if err == nil {
-		err = h.cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		h.cmd.Process.Kill()
-		h.cmd.Wait()
-	})
-	h.lines = bufio.NewReader(out)
-	if line := h.line(); line != "holding\n" {
-		t.Fatalf("the holder said %q", line)
-	}
-	return h
-}
-
-func (h *holder) line() string {
-	line, err := h.lines.ReadString('\n')
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return line
-}
-
-// resumeAndSave lets the process go on, and returns what became of the save.
-func (h *holder) resumeAndSave() string {
-	h.resume()
-	io.WriteString(h.stdin, "save\n")
-	return h.line()
 }

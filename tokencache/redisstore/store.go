@@ -30,8 +30,10 @@ type Config struct {
 	Prefix string
 
 	// Lease is how long a lock outlasts its process, and how long a process may be paused
-	// or cut off before others take its locks. It must be well above the time that a
-	// refresh takes. Default: 30 seconds, twice the time-out of a token request.
+	// or cut off, or the server be down, before others take its locks. It should be well
+	// below the time for which the provider accepts a spent refresh token again: what a
+	// process had under way when it was killed is asked for again after a lease, and the
+	// user's requests wait as long. Default: 10 seconds.
 	Lease time.Duration
 
 	// Replicas is how many replicas must have confirmed what is saved. If fewer do so
@@ -63,7 +65,7 @@ func Open(cfg Config) (*Store, error) {
 		cfg.Prefix = "stayauth:"
 	}
 	if cfg.Lease == 0 {
-		cfg.Lease = 30 * time.Second
+		cfg.Lease = 10 * time.Second
 	}
 	if strings.ContainsAny(cfg.Prefix, "{}") {
 		return nil, errors.New("redisstore: Prefix contains a brace, which is for the hash tags of a cluster")

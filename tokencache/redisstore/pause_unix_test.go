@@ -1,8 +1,0 @@
-//go:build unix
-
-package redisstore_test
-
-import "syscall"
-
-func (h *holder) pause()  { h.cmd.Process.Signal(syscall.SIGSTOP) }
-func (h *holder) resume() { h.cmd.Process.Signal(syscall.SIGCONT) }
