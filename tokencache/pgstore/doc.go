@@ -71,6 +71,12 @@ entry by [tokencache.Cache.Delete], or ends the login by Source.Logout. If an ac
 have entries for other audiences, [tokencache.Cache.List] finds them. [Store.Purge]
 removes what was abandoned.
 
+# Metrics
+
+Embed the Store in a type of your own that measures the methods you care for, as the
+example shows. What single statements and connections do, a pgx tracer in the
+configuration of [Config.Pool] sees, and Stat of that pool.
+
 # TLS and limits
 
 The DSN says it all: sslmode=verify-full and sslrootcert for TLS, pool_max_conns for

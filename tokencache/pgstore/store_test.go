@@ -1,7 +1,9 @@
 package pgstore_test
 
 import (
+	"maps"
 	"testing"
+	"time"
 
 	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/testdata/realparts/storecheck"
@@ -20,6 +22,7 @@ func TestStore(t *testing.T) {
 		"wrong sealing key":             wrongSealingKey,
 		"account removal":               removeAccount,
 		"least rights":                  leastRights,
+		"metrics":                       metrics,
 		"concurrent migration":          migrateConcurrently,
 		"purge":                         purge,
 		"PgBouncer in transaction mode": pgBouncer,
@@ -43,4 +46,23 @@ func wrongSealingKey(t *testing.T, server *realparts.PostgreSQL) {
 
 func removeAccount(t *testing.T, server *realparts.PostgreSQL) {
 	storecheck.RemoveAccount(t, mustOpen(t, newTable(t, server.URL())))
+}
+
+// The store of the example is one, and tells what happens.
+func metrics(t *testing.T, server *realparts.PostgreSQL) {
+	seen := make(map[string]int)
+	var s storecheck.Store = measured{mustOpen(t, newTable(t, server.URL())), func(op, outcome string, took time.Duration) {
+		if seen[op+": "+outcome]++; took <= 0 {
+			t.Errorf("%s took %v", op, took)
+		}
+	}}
+	storecheck.RemoveAccount(t, s)
+	for range 2 {
+		storecheck.Everything(t.Context(), s)
+	}
+	s.Preflight(t.Context(), "a", 1)
+	want := map[string]int{"save: ok": 7, "save: changed by someone else": 1, "load: ok": 13, "load: not found": 1, "lock: ok": 2}
+	if !maps.Equal(seen, want) {
+		t.Errorf("seen: %v\nwant: %v", seen, want)
+	}
 }

@@ -51,6 +51,11 @@ entry by [tokencache.Cache.Delete], or ends the login by Source.Logout. If an ac
 have entries for other audiences, [tokencache.Cache.List] finds them. [Config.Expiry]
 lets abandoned entries go.
 
+# Metrics
+
+Embed the Store in a type of your own that measures the methods you care for, as the
+example of package pgstore shows. Hooks of [Config.Client] see single commands.
+
 # TLS
 
 With rediss:// in the URL, the server must have a certificate for its name from an

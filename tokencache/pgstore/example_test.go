@@ -1,0 +1,67 @@
+package pgstore_test
+
+import (
+	"context"
+	"errors"
+	"log"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/pgstore"
+)
+
+// measured is a Store that tells how long its operations take and how they end.
+type measured struct {
+	*pgstore.Store // also does what is not measured
+	observe        func(op, outcome string, took time.Duration)
+}
+
+func (m measured) Load(ctx context.Context, name string) ([]byte, tokencache.Version, error) {
+	begun := time.Now()
+	data, v, err := m.Store.Load(ctx, name)
+	m.observe("load", outcome(err), time.Since(begun))
+	return data, v, err
+}
+
+func (m measured) Save(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
+	begun := time.Now()
+	v, err := m.Store.Save(ctx, name, data, old)
+	m.observe("save", outcome(err), time.Since(begun))
+	return v, err
+}
+
+func (m measured) Lock(ctx context.Context, name string) (unlock func() error, err error) {
+	begun := time.Now()
+	unlock, err = m.Store.Lock(ctx, name)
+	m.observe("lock", outcome(err), time.Since(begun))
+	return unlock, err
+}
+
+func outcome(err error) string {
+	for _, kind := range []error{tokencache.ErrNotFound, tokencache.ErrConflict, tokencache.ErrUnavailable,
+		context.DeadlineExceeded, context.Canceled} {
+		if errors.Is(err, kind) {
+			return kind.Error()
+		}
+	}
+	if err != nil {
+		return "failed"
+	}
+	return "ok"
+}
+
+// A Store is an interface, so metrics are a few lines that embed one.
+func Example_metrics() {
+	store, err := pgstore.Open(pgstore.Config{DSN: "postgres://app@db.internal/logins?sslmode=verify-full"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer store.Close()
+	cache, err := tokencache.New(measured{store, func(op, outcome string, took time.Duration) {
+		log.Print(op, " ", outcome, " ", took) // here: a histogram
+	}}, tokencache.KeyFile("/etc/app/token.key"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	_ = cache
+}
