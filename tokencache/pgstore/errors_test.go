@@ -166,6 +166,25 @@ func TestMuteServer(t *testing.T) {
 	}
 }
 
+// Whoever gives up a Lock before there is a connection spoils nothing for the next.
+func TestLockAfterOneGivenUp(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s := mustOpen(t, fmt.Sprintf("postgres://app@%s/postgres?sslmode=disable|ours", l.Addr()))
+	for range 50 {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+		_, err := s.Lock(ctx, "a")
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("while the server says nothing: %v", err)
+		}
+		cancel()
+	}
+}
+
 func unusedPort(t *testing.T) int {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -135,6 +135,9 @@ func (s *session) keep(ctx context.Context) {
 		}
 		conn, err := s.connect(ctx)
 		if err != nil {
+			if ctx.Err() != nil {
+				return // The next may be waiting already, and is not to hear of this.
+			}
 			s.tell(0, err)
 			select {
 			case <-time.After(pause):
