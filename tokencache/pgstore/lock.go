@@ -14,10 +14,11 @@ const (
 	// of a refresh. It is enough to connect again.
 	grace = 3 * time.Second
 
-	// lookMin and lookMax are the times between two looks at a lock that others hold. A
-	// refresh takes some tens of milliseconds at least.
-	lookMin = 2 * time.Millisecond
-	lookMax = 50 * time.Millisecond
+	// lookMin and lookMax are the times between two looks at a lock that others hold. They
+	// grow with the time already waited: many may wait for what takes long, and those are
+	// the times when the server has enough to do.
+	lookMin = 5 * time.Millisecond
+	lookMax = 250 * time.Millisecond
 
 	unlockTimeout = 5 * time.Second
 )
@@ -58,13 +59,15 @@ func (s *Store) takeLock(ctx context.Context, name string, turn int64) (unsure b
 		doubtful, doubts int
 		look             = lookMin
 		dead             int64     // who seems to be dead
-		since, seen      time.Time // when that was first and last seen
+		since            time.Time // since when, at every look
+		connected        int       // the epoch all the time since: the server has not restarted
 	)
 	for {
 		epoch, err := s.session.wait(ctx, doubtful)
 		if err != nil {
 			return false, err
 		}
+		begun := time.Now()
 		var mine, doubt bool
 		var holder *int64
 		var holderDead *bool
@@ -82,15 +85,14 @@ func (s *Store) takeLock(ctx context.Context, name string, turn int64) (unsure b
 			continue
 		case holderDead == nil || !*holderDead:
 			dead = 0
-		case *holder != dead || time.Since(seen) > grace/4:
-			dead, since = *holder, time.Now()
-		case time.Since(since) >= grace:
+		case *holder != dead || epoch != connected:
+			dead, since, connected = *holder, time.Now(), epoch
+		case begun.Sub(since) >= grace:
 			if _, err := s.pool.Exec(ctx, s.sql.bury, unprepared, dead); err != nil {
 				return false, err
 			}
 			continue
 		}
-		seen = time.Now()
 		select {
 		case <-time.After(look/2 + rand.N(look)):
 		case <-ctx.Done():

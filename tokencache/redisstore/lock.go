@@ -12,11 +12,12 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// Times between two looks at a lock that others hold. A refresh takes some tens of
-// milliseconds at least.
+// Times between two looks at a lock that others hold. They grow with the time already
+// waited: many may wait for what takes long, and those are the times when the server has
+// enough to do.
 const (
-	lookMin = 2 * time.Millisecond
-	lookMax = 50 * time.Millisecond
+	lookMin = 5 * time.Millisecond
+	lookMax = 250 * time.Millisecond
 )
 
 const commandTimeout = 5 * time.Second
