@@ -196,3 +196,17 @@ func manyLocksOneConnection(t *testing.T, server *realparts.PostgreSQL) {
 		}
 	}
 }
+
+// Whoever waits only reads: the holder, who wants to unlock, must not wait for them.
+func waitersOnlyRead(t *testing.T, server *realparts.PostgreSQL) {
+	arg := newTable(t, server.URL())
+	holder, waiter := mustOpen(t, arg), mustOpen(t, arg)
+	storecheck.Lock(t, holder, "a")
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := waiter.Lock(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(arg, "|")
+	query(t, server, `DO $$ BEGIN ASSERT (SELECT xmax FROM `+table+`_locks) = 0, 'somebody has locked the row'; END $$`)
+}

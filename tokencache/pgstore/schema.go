@@ -77,10 +77,12 @@ func newStatements(table string) statements {
 
 		// Takes the lock if this process is alive, and nobody has the lock or it is left over
 		// from an earlier turn of this process whose unlock was lost. Returns whether it worked; whether the process is dead;
-		// else who holds the lock, and whether that process is dead.
+		// else who holds the lock, and whether that process is dead. Whoever looks must only read if others have the lock:
+		// ON CONFLICT alone would lock the row, and unlock would have to wait for all who look.
 		lock: replace(`WITH won AS (
 				INSERT INTO {locks} (name, owner, turn)
 				SELECT $1, $2, $3 WHERE NOT pg_try_advisory_xact_lock_shared($2) AND {not durable}
+					AND NOT EXISTS (SELECT FROM {locks} WHERE name = $1 AND owner <> $2)
 				ON CONFLICT (name) DO UPDATE SET turn = excluded.turn WHERE {locks}.owner = excluded.owner AND {locks}.turn < excluded.turn
 				RETURNING 1)
 			SELECT EXISTS (SELECT FROM won), pg_try_advisory_xact_lock_shared($2), holder.owner, holder.dead

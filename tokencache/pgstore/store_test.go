@@ -22,6 +22,7 @@ func TestStore(t *testing.T) {
 		"wrong sealing key":             wrongSealingKey,
 		"account removal":               removeAccount,
 		"least rights":                  leastRights,
+		"waiters only read":             waitersOnlyRead,
 		"metrics":                       metrics,
 		"concurrent migration":          migrateConcurrently,
 		"purge":                         purge,
