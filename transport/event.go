@@ -27,7 +27,7 @@ const (
 	EventSaved         EventType = "saved"
 )
 
-// An Event is one change in the life of a login, as one process sees it. It holds no
+// An Event is one change in the life of a login, as one Source sees it. It holds no
 // secret.
 //
 //	type            level  what happened                             what to do
@@ -143,7 +143,7 @@ func (s *Source) note(ctx context.Context, e Event) {
 	if snap := s.cur.Load(); snap != nil && e.Generation == 0 {
 		e.Generation, e.Expiry = snap.rec.Generation, snap.rec.Expiry
 	}
-	s.events = append(s.events, noted{context.WithoutCancel(ctx), e})
+	s.events = append(s.events, noted{detached{context.WithoutCancel(ctx)}, e})
 }
 
 // tell tells the log and OnEvent what was noted, one event after the other. If

@@ -191,6 +191,33 @@ func TestEventsOfAnOutage(t *testing.T) {
 	}
 }
 
+// A login that is over, and a cache that cannot be read: when it can, the login is
+// still over, and that is told, as it is how the outage ends.
+func TestEventsOfAnOutageOfADeadLogin(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := &troubled{Memory: new(tokencache.Memory)}
+		w.store = store
+		s := w.source()
+		w.login(s, "ann")
+		w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
+		time.Sleep(2 * time.Hour)
+		for range 2 {
+			use(t, s, ErrLoginRequired)
+		}
+		w.wantEvents(EventLogin, EventLoginRequired)
+		store.fail(func(string, int32) error { return tokencache.ErrUnavailable })
+		use(t, s, ErrStorage)
+		w.wantEvents(EventRefreshFailed, EventOutage)
+		store.heal()
+		time.Sleep(time.Minute)
+		for range 2 {
+			use(t, s, ErrLoginRequired)
+		}
+		w.wantEvents(EventLoginRequired)
+	})
+}
+
 // The requests of one attempt are counted, and its time is that of all of them.
 func TestEventOfARefreshWithRetries(t *testing.T) {
 	bubble(t, func(t *testing.T) {

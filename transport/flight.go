@@ -172,7 +172,7 @@ func (s *Source) settle(ctx context.Context, f *flight) {
 
 	e := asError(f.err)
 	if e.Kind == ErrLoginRequired && e.RetryAt.IsZero() {
-		if s.dead == nil {
+		if s.dead == nil || s.outage != nil {
 			s.note(ctx, f.end(Event{Type: EventLoginRequired, Err: e}))
 		}
 		refused, lookAt := s.refused, s.lookAt
