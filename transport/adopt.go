@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
@@ -35,17 +36,16 @@ func (s *Source) look(ctx context.Context, f *flight) (*snapshot, error) {
 // lookForNewer returns the token that another process has put in the place of one that
 // an API has refused, or nil. It may be that of a new login.
 func (s *Source) lookForNewer(ctx context.Context, refused *snapshot) *snapshot {
-	snap, err := s.look(ctx, refused.rec.AccessToken)
-	if err != nil || snap == nil {
+	f := &flight{begun: time.Now(), refused: refused.rec.AccessToken, adopted: true}
+	var err error
+	if f.snap, err = s.look(ctx, f); err != nil || f.snap == nil {
 		return nil
 	}
 	s.mu.Lock()
-	events := s.settle(&flight{snap: snap, adopted: true}, refused)
+	s.settle(ctx, f)
 	s.mu.Unlock()
-	for _, e := range events {
-		s.emit(e)
-	}
-	return snap
+	s.tell()
+	return f.snap
 }
 
 // adopt publishes the token of a record that came from the cache, if it is newer

@@ -10,16 +10,15 @@ import (
 )
 
 // A snapshot is a record as the hot path needs it. It is never modified, but for
-// freshFor. Many processes have very many of them, so it is one piece of memory, and
+// freshUntil. Many processes have very many of them, so it is one piece of memory, and
 // the access token, which may be kilobytes long, is there once. What a request needs
 // is side by side.
 type snapshot struct {
 	header [1]string // the value of the Authorization header
 
-	// The wall clock has been looked at, and needs no other look until freshFor
-	// nanoseconds after made, by the monotonic clock.
-	made     time.Time
-	freshFor atomic.Int64
+	// The wall clock has been looked at, and needs no other look until the monotonic
+	// clock shows this, in nanoseconds since SourceConfig.epoch.
+	freshUntil atomic.Int64
 
 	// Wall clock, in nanoseconds since 1970, so that a laptop's sleep counts: fresh
 	// from notBefore until refreshAt, usable until useBefore.
@@ -44,7 +43,6 @@ func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 	header := scheme + string(rec.AccessToken)
 	s := &snapshot{
 		header:    [1]string{header},
-		made:      time.Now(),
 		rec:       *rec,
 		notBefore: math.MinInt64,
 		refreshAt: math.MaxInt64,
@@ -112,18 +110,18 @@ func (s *Source) snapshot(rec *tokencache.Record) *snapshot {
 const clockInterval = 10 * time.Millisecond
 
 // freshNow reports whether the token is fresh, or was less than clockInterval ago.
-func (s *snapshot) freshNow() bool {
+func (s *snapshot) freshNow(epoch time.Time) bool {
 	if s == nil {
 		return false
 	}
-	age := int64(time.Since(s.made))
-	if age < s.freshFor.Load() {
+	since := int64(time.Since(epoch))
+	if since < s.freshUntil.Load() {
 		return true
 	}
 	if !s.fresh(time.Now()) {
 		return false
 	}
-	s.freshFor.Store(age + int64(clockInterval))
+	s.freshUntil.Store(since + int64(clockInterval))
 	return true
 }
 

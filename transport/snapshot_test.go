@@ -121,18 +121,18 @@ func TestReplaceableAt(t *testing.T) {
 // shown by a shift of the bounds, which are never modified otherwise.
 func TestHowOldTheTimeMayBe(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		now := wallNow()
+		epoch, now := time.Now(), wallNow()
 		s := newSnapshot(&tokencache.Record{AccessToken: "x", ObtainedAt: now, Expiry: now.Add(time.Hour)}, 0, 0)
-		if !s.freshNow() {
+		if !s.freshNow(epoch) {
 			t.Error("a new token is not fresh")
 		}
 		s.refreshAt = now.UnixNano()
 		time.Sleep(clockInterval - 1)
-		if !s.freshNow() {
+		if !s.freshNow(epoch) {
 			t.Error("the wall clock was asked twice within its interval")
 		}
 		time.Sleep(1)
-		if s.freshNow() {
+		if s.freshNow(epoch) {
 			t.Error("the wall clock was not asked after its interval")
 		}
 	})

@@ -53,6 +53,8 @@ type SourceConfig struct {
 	// should return soon, because later events wait for it, and must not call Close.
 	// Package transport/otel makes metrics and traces of the events.
 	OnEvent func(context.Context, Event)
+
+	epoch time.Time // of monotonic clock readings, see snapshot
 }
 
 // A Source keeps one login alive and hands out its access token. It is safe for
@@ -169,6 +171,7 @@ func (cfg *SourceConfig) complete() error {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
+	cfg.epoch = time.Now()
 	return nil
 }
 
@@ -221,7 +224,7 @@ func (s *Source) Reject(ctx context.Context, refused Token) (Token, error) {
 
 // fresh returns the token if it can be used without further thought, else nil.
 func (s *Source) fresh() *snapshot {
-	if snap := s.cur.Load(); snap.freshNow() {
+	if snap := s.cur.Load(); snap.freshNow(s.cfg.epoch) {
 		return snap
 	}
 	return nil
