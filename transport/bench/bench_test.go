@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stayauth/stayauth/testdata/realparts"
 )
 
 func TestMain(m *testing.M) {
@@ -144,13 +146,27 @@ func TestStart(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("the programs are built without .exe")
 	}
-	s, err := MeasureStart(t.Context(), 2)
+	s, err := MeasureStart(t.Context(), 2, realparts.Keyring(t).Env)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(s.Stayauth) != 2 || len(s.OAuth2) != 2 {
+	if len(s.Stayauth) != 2 || len(s.OAuth2) != 2 || len(s.Keyring) != 2 || len(s.OAuth2AndRead) != 2 {
 		t.Errorf("%+v", s)
 	}
+}
+
+// BenchmarkStart needs a keyring of its own, so it is no part of cmd/measure. It prints
+// the table: go test -run '^$' -bench Start -benchtime 30x .
+func BenchmarkStart(b *testing.B) {
+	s, err := MeasureStart(b.Context(), b.N, realparts.Keyring(b).Env)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var table strings.Builder
+	s.WriteTable(&table)
+	b.Logf("\n%s", table.String())
+	b.ReportMetric(Median(ratios(s.Keyring, s.OAuth2AndRead)), "x/oauth2+read")
+	b.ReportMetric(Median(ratios(s.Stayauth, s.OAuth2)), "x/oauth2")
 }
 
 // valid fails unless svg is well-formed and has no number that is none.

@@ -18,21 +18,25 @@ import (
 	"github.com/stayauth/stayauth/transport"
 )
 
-// Start is the time from the start of a process to its first authorized request.
-type Start struct{ Stayauth, OAuth2 []time.Duration }
+// Start is the time from the start of a process to its first authorized request: with a
+// key file, with the key in the OS keyring, with x/oauth2 and a plain file, and with the
+// same after one item of the keyring was read.
+type Start struct{ Stayauth, Keyring, OAuth2, OAuth2AndRead []time.Duration }
 
 // programs are built by MeasureStart, in the directory of this module.
 const programs = "github.com/stayauth/stayauth/transport/bench/start/"
 
-// MeasureStart builds two programs that make one request with a stored token, and
-// runs them in turns. It must run in a directory of this module.
-func MeasureStart(ctx context.Context, runs int) (*Start, error) {
+// MeasureStart builds programs that make one request with a stored token, and runs
+// them in turns. It must run in a directory of this module. With a keyring it leaves
+// two items there, so that should be one of its own: keyring is the environment that
+// leads to it. If that is empty, the two that need one are left out.
+func MeasureStart(ctx context.Context, runs int, keyring []string) (*Start, error) {
 	dir, err := os.MkdirTemp("", "stayauth-bench-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	for _, name := range []string{"stayauth", "oauth2"} {
+	for _, name := range []string{"stayauth", "keyring", "oauth2"} {
 		out, err := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, name), programs+name).CombinedOutput()
 		if err != nil {
 			return nil, fmt.Errorf("building %s: %w\n%s", name, err, out)
@@ -69,16 +73,30 @@ func MeasureStart(ctx context.Context, runs int) (*Start, error) {
 		return nil, err
 	}
 
+	command := func(args ...string) *exec.Cmd {
+		cmd := exec.CommandContext(ctx, filepath.Join(dir, args[0]), append([]string{dir, api.URL}, args[1:]...)...)
+		cmd.Env = append(os.Environ(), keyring...)
+		cmd.Stderr = os.Stderr
+		return cmd
+	}
 	s := new(Start)
+	contenders := []struct {
+		times *[]time.Duration
+		args  []string
+	}{{&s.Stayauth, []string{"stayauth"}}, {&s.OAuth2, []string{"oauth2"}},
+		{&s.Keyring, []string{"keyring"}}, {&s.OAuth2AndRead, []string{"oauth2", "keyring"}}}
+	if len(keyring) == 0 {
+		contenders = contenders[:2]
+	} else if err := command("keyring", accessToken).Run(); err != nil {
+		return nil, fmt.Errorf("storing a login: %w", err)
+	}
 	for range runs {
-		for name, times := range map[string]*[]time.Duration{"stayauth": &s.Stayauth, "oauth2": &s.OAuth2} {
-			cmd := exec.CommandContext(ctx, filepath.Join(dir, name), dir, api.URL)
-			cmd.Stderr = os.Stderr
+		for _, c := range contenders {
 			begun := time.Now()
-			if err := cmd.Run(); err != nil {
-				return nil, fmt.Errorf("%s: %w", name, err)
+			if err := command(c.args...).Run(); err != nil {
+				return nil, fmt.Errorf("%s: %w", c.args, err)
 			}
-			*times = append(*times, (<-arrived).Sub(begun))
+			*c.times = append(*c.times, (<-arrived).Sub(begun))
 		}
 	}
 	return s, nil
@@ -86,6 +104,14 @@ func MeasureStart(ctx context.Context, runs int) (*Start, error) {
 
 // WriteTable writes the medians, as Markdown.
 func (s *Start) WriteTable(w io.Writer) {
-	fmt.Fprintf(w, "| stayauth, sealed file | x/oauth2, plain file | ratio |\n|---|---|---|\n| %.1f ms | %.1f ms | %.2f |\n",
-		milliseconds(Median(s.Stayauth)), milliseconds(Median(s.OAuth2)), Median(ratios(s.Stayauth, s.OAuth2)))
+	fmt.Fprintf(w, "| | stayauth | x/oauth2 | ratio |\n|---|---|---|---|\n")
+	for _, row := range []struct {
+		name string
+		a, b []time.Duration
+	}{{"key in a file; plain file", s.Stayauth, s.OAuth2}, {"key in the OS keyring; plain file, and one item read", s.Keyring, s.OAuth2AndRead}} {
+		if len(row.a) > 0 {
+			fmt.Fprintf(w, "| %s | %.1f ms | %.1f ms | %.2f |\n", row.name,
+				milliseconds(Median(row.a)), milliseconds(Median(row.b)), Median(ratios(row.a, row.b)))
+		}
+	}
 }

@@ -67,7 +67,7 @@ func main() {
 			}
 			return t, os.WriteFile(filepath.Join(*plots, "logins.svg"), []byte(t.Plot()), 0o644)
 		}},
-		{"start", "From the start of a program to its first authorized request", func() (table, error) { return bench.MeasureStart(ctx, 3**runs) }},
+		{"start", "From the start of a program to its first authorized request", func() (table, error) { return bench.MeasureStart(ctx, 3**runs, nil) }},
 		{"processes", "Processes that share one login", func() (table, error) { return bench.Processes(ctx, 50, 2**runs) }},
 	} {
 		if !strings.Contains(","+*only+",", ","+m.name+",") {

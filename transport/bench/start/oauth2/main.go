@@ -1,5 +1,6 @@
 // Command oauth2 makes one request with a token from a plain file, for
-// bench.MeasureStart. Its arguments are a directory and the address of the API.
+// bench.MeasureStart. Its arguments are a directory, the address of the API and, to read
+// an item of the OS keyring first, "keyring".
 package main
 
 import (
@@ -8,11 +9,17 @@ import (
 	"log"
 	"os"
 
+	gokeyring "github.com/zalando/go-keyring"
 	"golang.org/x/oauth2"
 )
 
 func main() {
 	log.SetFlags(0)
+	if len(os.Args) > 3 {
+		if _, err := gokeyring.Get("stayauth-bench", "read"); err != nil {
+			log.Fatal(err)
+		}
+	}
 	if err := run(os.Args[1], os.Args[2]); err != nil {
 		log.Fatal(err)
 	}
