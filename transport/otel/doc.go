@@ -19,8 +19,8 @@
 //	stayauth.events            counter          {event}  stayauth.event, stayauth.reuse_suspected
 //	stayauth.logins.unsaved    up-down counter  {login}
 //
-// The histogram has one measurement for every attempt to get a token, so its count is
-// how many there were: by stayauth.outcome, which is refreshed, adopted (another process
+// The histogram has one measurement for every event that ends an attempt to get a token,
+// so its count is how many there were: by stayauth.outcome, which is refreshed, adopted (another process
 // had been faster), refresh_failed or login_required. The time is all that a caller
 // without a good token waits for: the lock that processes share, the provider, retries,
 // and the durable save.
@@ -45,7 +45,7 @@
 //
 // # Traces
 //
-// There is a span "stayauth refresh" for every attempt, with its true beginning and end,
+// There is a span "stayauth refresh" for every such attempt, with its true beginning and end,
 // the attributes above, stayauth.generation, stayauth.attempts (the requests to the
 // token endpoint), and of a failure http.response.status_code, stayauth.error.code (the
 // OAuth error code) and the text of the error as status, which holds no secret.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	oteltrace "go.opentelemetry.io/otel/trace"
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -29,10 +31,18 @@ import (
 // A program is a process that records what happens to its login.
 type program struct {
 	t      *testing.T
+	base   http.RoundTripper
 	source *transport.Source
 	reader *metric.ManualReader
 	spans  *tracetest.InMemoryExporter
 	tracer *trace.TracerProvider
+	asked  oteltrace.SpanContext // of the last request to the provider
+}
+
+// RoundTrip notes whose span a request to the provider belongs to.
+func (p *program) RoundTrip(r *http.Request) (*http.Response, error) {
+	p.asked = oteltrace.SpanContextFromContext(r.Context())
+	return p.base.RoundTrip(r)
 }
 
 const (
@@ -46,16 +56,16 @@ func newServer(t *testing.T) *oauthtest.Server {
 	return srv
 }
 
-func endpoint(srv *oauthtest.Server) *transport.Endpoint {
+func endpoint(srv *oauthtest.Server, base http.RoundTripper) *transport.Endpoint {
 	return &transport.Endpoint{
 		TokenURL: srv.TokenURL(), ClientID: srv.ClientID(), ClientSecret: tokencache.Secret(srv.ClientSecret()),
-		AuthStyle: oauth2.AuthStyleInHeader, Base: srv.RoundTripper(),
+		AuthStyle: oauth2.AuthStyleInHeader, Base: base,
 	}
 }
 
 func newProgram(t *testing.T, srv *oauthtest.Server, store tokencache.Store) *program {
 	t.Helper()
-	p := &program{t: t, reader: metric.NewManualReader(), spans: tracetest.NewInMemoryExporter()}
+	p := &program{t: t, base: srv.RoundTripper(), reader: metric.NewManualReader(), spans: tracetest.NewInMemoryExporter()}
 	p.tracer = trace.NewTracerProvider(trace.WithSyncer(p.spans))
 	cache, err := tokencache.New(store, nil)
 	if err != nil {
@@ -65,7 +75,7 @@ func newProgram(t *testing.T, srv *oauthtest.Server, store tokencache.Store) *pr
 		Cache:     cache,
 		Key:       tokencache.Key{Account: account},
 		Logger:    slog.New(slog.DiscardHandler),
-		Refresher: endpoint(srv),
+		Refresher: endpoint(srv, p),
 		OnEvent: otelstayauth.OnEvent(otelstayauth.Config{
 			MeterProvider:  metric.NewMeterProvider(metric.WithReader(p.reader)),
 			TracerProvider: p.tracer,

@@ -79,7 +79,7 @@ func TestMetrics(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := endpoint(srv).Refresh(t.Context(), rec); err != nil {
+		if _, err := endpoint(srv, srv.RoundTripper()).Refresh(t.Context(), rec); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Hour)
@@ -160,6 +160,9 @@ func TestSpans(t *testing.T) {
 		s = want(begun, latency, codes.Unset, "stayauth.attempts=1 stayauth.generation=4 stayauth.outcome=refreshed")
 		if s.Parent.SpanID() != caller.SpanContext().SpanID() || s.SpanContext.TraceID() != caller.SpanContext().TraceID() {
 			t.Errorf("the parent is %v, and the caller %v", s.Parent, caller.SpanContext())
+		}
+		if !p.asked.Equal(caller.SpanContext()) {
+			t.Errorf("the provider was asked for %v, and not for the caller", p.asked)
 		}
 
 		time.Sleep(2 * time.Hour)
