@@ -205,30 +205,6 @@ func TestAnExcessiveRetryAfter(t *testing.T) {
 	})
 }
 
-// The time of the next attempt says nothing once the clock has been set back.
-func TestAnOutageAndTheClockIsSetBack(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
-		s := w.source()
-		w.login(s, "ann")
-		time.Sleep(2 * time.Hour)
-		w.srv.Fault("/token", 1, oauthtest.Status(429, 0))
-		if _, err := s.Token(t.Context()); err == nil {
-			t.Fatal("no outage")
-		}
-		synctest.Wait() // until the event is told
-		s.mu.Lock()
-		later := *s.outage
-		later.RetryAt = later.RetryAt.Add(day) // as it looks then
-		s.outage = &later
-		s.lookAt = s.lookAt.Add(day)
-		s.mu.Unlock()
-		if _, err := s.Token(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 // Where a login is required, the cache is looked at for somebody else's, and the
 // error is reported once.
 func TestADeadLoginIsReportedOnce(t *testing.T) {

@@ -131,8 +131,17 @@ func again(w *world) error {
 	return nil
 }
 
-// clock is what processes find after the clock was set: the times of the record are
-// off by as much, in the other direction. Processes that were running know better.
+// clock is what processes find that start after the clock was set: the times of the
+// record are off by as much, in the other direction. No process can be given a clock of
+// its own that shows the time of day, and that is not needed: a Source compares the time
+// only with times that it has written itself, to the record. It asks neither the
+// provider's clock nor the time of a file, so setting the clock forward and setting the
+// record back are the same to it. The one exception is that a temporary file that somebody
+// left behind is removed when it is an hour old.
+//
+// A process that is running is another matter, because the clock that its timers follow
+// cannot be set. TestTheClockIsSet of package transport is about those, and "suspended
+// beyond the token's life" above is the sleep of a laptop.
 func clock(off time.Duration) func(*world) error {
 	return func(w *world) error {
 		ctx := context.Background()
@@ -147,8 +156,13 @@ func clock(off time.Duration) func(*world) error {
 		if err != nil {
 			return err
 		}
-		for _, t := range []*time.Time{&r.AuthorizedAt, &r.ObtainedAt, &r.Expiry} {
-			*t = t.Add(off)
+		for _, t := range []*time.Time{&r.AuthorizedAt, &r.ObtainedAt, &r.Expiry, &r.RefreshAt, &r.RefreshExpiry, &r.ForcedAt} {
+			if !t.IsZero() {
+				*t = t.Add(off)
+			}
+		}
+		if r.Attempt != nil {
+			r.Attempt.At = r.Attempt.At.Add(off)
 		}
 		if _, err := cache.Save(ctx, w.plan.key(), r, v); err != nil {
 			return err
