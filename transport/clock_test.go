@@ -48,13 +48,13 @@ func (w *world) setClock(forward time.Duration, sources ...*Source) {
 	for _, s := range sources {
 		s.mu.Lock()
 		if cur := s.cur.Load(); cur != nil {
-			c := *cur
-			c.rec = *cur.rec.Clone()
+			c := &snapshot{header: cur.header, notBefore: cur.notBefore, refreshAt: cur.refreshAt, useBefore: cur.useBefore,
+				refused: cur.refused, rec: *cur.rec.Clone()}
 			shiftRecord(&c.rec)
 			for _, t := range []*int64{&c.notBefore, &c.refreshAt, &c.useBefore} {
 				shiftNano(t)
 			}
-			s.cur.Store(&c)
+			s.cur.Store(c)
 		}
 		if s.outage != nil {
 			e := *s.outage
