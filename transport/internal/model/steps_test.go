@@ -83,6 +83,9 @@ func (m system) next(s state, i int, emit func(what string, s state)) {
 		fails("cannot read the cache", func(_ *state, p *process) { p.rest() })
 		do("looks into the cache", m.look)
 	case lock:
+		if !p.holds && s.store != p.seen { // Cache.LockAt
+			do("sees that the cache holds something else by now", func(_ *state, p *process) { p.pc = look })
+		}
 		if m.lacks(theLock) || p.holds {
 			do("needs no lock", again)
 		} else if s.holder == 0 {
