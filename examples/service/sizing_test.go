@@ -214,6 +214,13 @@ func fillRedis(t *testing.T, n int) (url string, bytesPerLogin float64) {
 	}
 	client := goredis.NewClient(options)
 	defer client.Close()
+	fsync := func(when string) {
+		if err := client.ConfigSet(t.Context(), "appendfsync", when).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fsync("no")
+	defer fsync("always")
 	pipe := client.Pipeline()
 	flush := func() error {
 		_, err := pipe.Exec(t.Context())

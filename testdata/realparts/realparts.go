@@ -1,6 +1,7 @@
 // Package realparts starts the real programs that tests run against: a certified
-// authorization server, and an OS keyring with a session bus of its own. It is test
-// support for this module and its nested modules, not part of what they offer.
+// authorization server, an OS keyring with a session bus of its own, PostgreSQL, Redis.
+// It is test support for this module and its nested modules, not part of what they
+// offer.
 //
 // A real part that is not installed makes the test skip, and the reason says how to
 // install it. With STAYAUTH_REQUIRE=all it makes the test fail: that is how .ci/run

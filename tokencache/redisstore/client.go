@@ -157,6 +157,9 @@ func harmless(err error) string {
 	if word == "ERR" && (strings.HasPrefix(text, "ACL failure in script") || strings.HasPrefix(text, "The user executing the script can't")) {
 		word = "NOPERM"
 	}
+	if strings.HasPrefix(text, "DB index is out of range") {
+		return "there is no such database"
+	}
 	if remedy := remedies[word]; remedy != "" {
 		return fmt.Sprintf("%s (%s)", remedy, word)
 	}

@@ -39,6 +39,7 @@ func TestErrors(t *testing.T) {
 		{"nobody listens", "redis://:" + password + "@" + unused.Addr().String(), "connection refused"},
 		{"no password", at(""), "wants a password"},
 		{"wrong password", at(":" + password + "x@"), "refuses the user or the password"},
+		{"wrong database", at(":"+password+"@") + "/99", "no such database"},
 		{"missing rights", at("weak:" + password + "@"), "lacks a right"},
 	} {
 		t.Run(test.what, func(t *testing.T) {
