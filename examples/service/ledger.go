@@ -13,8 +13,7 @@ import (
 // who presents a refresh token, whether somebody has presented it before, and what
 // became of them.
 type ledger struct {
-	provider  http.Handler
-	tokenLife time.Duration
+	provider http.Handler
 
 	mu     sync.Mutex
 	tokens map[string]*spending // by refresh token
@@ -24,14 +23,14 @@ type ledger struct {
 
 // A spending is what the ledger knows of a refresh token.
 type spending struct {
-	since     time.Time // when it was asked for, which is when clients begin to count its access token's life
+	due       time.Time // before, nobody has a reason to spend it
 	presented time.Time // for the first time; zero: not yet
 	by        int       // the replica that has presented it last
 }
 
 // A tally counts token requests by their reasons.
 type tally struct {
-	due   int // the first for a refresh token, when its access token was in the second half of its life
+	due   int // the first for a refresh token, after the first quarter of its access token's life
 	lost  int // once more, because the replica that had asked was killed
 	early int // the first, but before it was due
 	again int // once more, though the replica that had asked lives
@@ -42,8 +41,8 @@ type tally struct {
 // needed is how many token requests there have to be.
 func (t tally) needed() int { return t.due + t.lost }
 
-func newLedger(provider http.Handler, tokenLife time.Duration) *ledger {
-	return &ledger{provider: provider, tokenLife: tokenLife, tokens: make(map[string]*spending), killed: make(map[int]bool)}
+func newLedger(provider http.Handler) *ledger {
+	return &ledger{provider: provider, tokens: make(map[string]*spending), killed: make(map[int]bool)}
 }
 
 func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -57,18 +56,21 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.presented(r.PostForm.Get("refresh_token"), by)
 	answer := &copying{ResponseWriter: w}
 	l.provider.ServeHTTP(answer, r)
-	var issued struct {
-		RefreshToken string `json:"refresh_token"`
+	var tokens struct {
+		RefreshToken string  `json:"refresh_token"`
+		ExpiresIn    float64 `json:"expires_in"`
 	}
-	if json.Unmarshal(answer.body.Bytes(), &issued) == nil {
-		l.issued(issued.RefreshToken, begun)
+	if json.Unmarshal(answer.body.Bytes(), &tokens) == nil {
+		l.issued(tokens.RefreshToken, begun, time.Duration(tokens.ExpiresIn*float64(time.Second)))
 	}
 }
 
-func (l *ledger) issued(token string, since time.Time) {
+// issued says that a refresh token was asked for at a given time, and how long its
+// access token lives. Clients count that from the time at which they asked.
+func (l *ledger) issued(token string, at time.Time, life time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.tokens[token] = &spending{since: since}
+	l.tokens[token] = &spending{due: at.Add(life / 4)}
 }
 
 func (l *ledger) presented(token string, by int) {
@@ -83,10 +85,10 @@ func (l *ledger) presented(token string, by int) {
 	switch {
 	case s.presented.IsZero():
 		s.presented = now
-		if now.Sub(s.since) > l.tokenLife/2 {
-			l.due++
-		} else {
+		if now.Before(s.due) {
 			l.early++
+		} else {
+			l.due++
 		}
 	case l.killed[s.by], l.killed[by]: // The request of the one that was killed may come last.
 		l.lost++

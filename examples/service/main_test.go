@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	size.register(flag.CommandLine)
-	for name, small := range map[string]string{"replicas": "3", "users": "10", "rate": "60", "for": "6s", "token-life": "2s", "kill": "700ms"} {
+	for name, small := range map[string]string{"replicas": "3", "users": "10", "rate": "60", "for": "8s", "token-life": "3s", "kill": "700ms"} {
 		flag.Set(name, small)
 	}
 	flag.Parse()

@@ -18,6 +18,7 @@ type proof struct {
 	ended        int // logins that are over
 	killed       int
 	requests     int64
+	late         int64 // whose token expired on the way
 	failed       int64
 	firstFailure string
 }
@@ -44,6 +45,7 @@ func (p *proof) String() string {
 	row("logins that ended", p.ended)
 	fmt.Fprintf(&b, "what the users have seen\n")
 	row("requests", p.requests)
+	row("requests whose token expired on the way", p.late)
 	row("requests that failed", p.failed)
 	if p.firstFailure != "" {
 		row("the first of them", p.firstFailure)

@@ -32,7 +32,7 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 		AccessTTL:   o.tokenLife,
 		Latency:     30 * time.Millisecond,
 	})
-	ledger := newLedger(provider.Handler(), o.tokenLife)
+	ledger := newLedger(provider.Handler())
 	server := httptest.NewServer(ledger)
 	defer server.Close()
 	if o.store == "" {
@@ -62,7 +62,7 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 	begun := time.Now()
 	if err = each(accounts, func(_ int, account string) error {
 		t := provider.Login(account)
-		ledger.issued(t.RefreshToken, time.Now())
+		ledger.issued(t.RefreshToken, time.Now(), o.tokenLife)
 		rec := transport.FromOAuth2(&oauth2.Token{AccessToken: t.AccessToken, RefreshToken: t.RefreshToken, Expiry: time.Now().Add(o.tokenLife)})
 		return logins.Source(account).Login(ctx, rec)
 	}); err != nil {
@@ -86,7 +86,7 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 	if err := s.load(ctx, o, out); err != nil {
 		return nil, err
 	}
-	p := &proof{killed: s.killed, requests: s.requests.Load(), failed: s.failed.Load()}
+	p := &proof{killed: s.killed, requests: s.requests.Load(), late: s.late.Load(), failed: s.failed.Load()}
 	if err := s.stopAll(); err != nil {
 		return nil, err
 	}
@@ -148,8 +148,8 @@ type swarm struct {
 	started  int
 	killed   int
 
-	requests, failed atomic.Int64
-	firstFailure     atomic.Value
+	requests, late, failed atomic.Int64
+	firstFailure           atomic.Value
 }
 
 func (s *swarm) add() error {
@@ -235,7 +235,9 @@ func (s *swarm) ask(account string) {
 		}
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, 500))
 		resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
+		if resp.StatusCode == http.StatusUnauthorized {
+			s.late.Add(1)
+		} else if resp.StatusCode != http.StatusOK {
 			s.failed.Add(1)
 			s.firstFailure.CompareAndSwap(nil, fmt.Sprintf("%d: %s", resp.StatusCode, body))
 		}
