@@ -131,7 +131,7 @@ func TestHowOldTheTimeMayBe(t *testing.T) {
 		if !s.freshNow(epoch) {
 			t.Error("the wall clock was asked twice within its interval")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if s.freshNow(epoch) {
 			t.Error("the wall clock was not asked after its interval")
 		}
