@@ -208,8 +208,9 @@ func (k *keyring) probe(ctx context.Context) error {
 }
 
 // Probe reports whether the OS keyring works for this process: nil if a random
-// item could be written, read back and removed. It never shows a prompt, and
-// returns within 5 seconds. Its errors are of type *Error, or wrap ctx.Err().
+// item could be written, read back and removed. It shows no prompt, other than the
+// one that macOS shows by itself for a locked keychain, and returns within 5 seconds.
+// Its errors are of type *Error, or wrap ctx.Err().
 func Probe(ctx context.Context) error { return probe(ctx, goKeyring{}, &system) }
 
 func probe(ctx context.Context, b backend, g *guard) error {

@@ -34,13 +34,14 @@ type Config struct {
 
 	// Timeout limits one operation on the keyring while nobody is asked anything. The
 	// default is 5 seconds: a keyring answers in milliseconds, but may have to be
-	// started first.
+	// started first. An operation waits as long, at most, for each one before it.
 	Timeout time.Duration
 
 	// OnPrompt is called when the user is about to be asked to unlock the keyring, so
 	// that the program can say why nothing happens. The user is asked at most once in
 	// the life of a process. The default, nil, is never to ask: a locked keyring is
-	// then an error at once. OnPrompt must not block.
+	// then an error at once. On macOS, which shows its prompts by itself, it is called
+	// when Timeout has passed, and nil means to wait no longer. OnPrompt must not block.
 	OnPrompt func()
 
 	// PromptTimeout limits how long the user has to answer. The default is 2 minutes.
