@@ -1,6 +1,10 @@
 package model
 
-import "fmt"
+import (
+	"fmt"
+	"hash/maphash"
+	"slices"
+)
 
 // outside calls emit for each step that is not taken by a process: what goes wrong
 // around them.
@@ -56,9 +60,39 @@ func (m system) outside(s state, emit func(who int8, what string, s state)) {
 
 // A step leads to a state.
 type step struct {
-	from int32
-	who  int8 // a process, from 1; 0: none
-	what string
+	from  int32
+	who   int8 // a process, from 1; 0: none
+	what  string
+	order order
+}
+
+// An order says where each process was before the processes were put in order.
+type order [maxProcesses]int8
+
+// seed makes the order of processes, which does not matter, the same for one program.
+var seed = maphash.MakeSeed()
+
+// sorted puts the processes of s in order: they are all alike, so states that differ in
+// their order alone are one.
+func (m system) sorted(s state) (state, order) {
+	var keys [maxProcesses]uint64
+	o := order{0, 1, 2}
+	for i := range m.processes {
+		keys[i] = maphash.Comparable(seed, s.processes[i])
+	}
+	for i := range m.processes {
+		for j := i; j > 0 && keys[o[j]] < keys[o[j-1]]; j-- {
+			o[j], o[j-1] = o[j-1], o[j]
+		}
+	}
+	after := s
+	for i := range m.processes {
+		after.processes[i] = s.processes[o[i]]
+		if s.holder == o[i]+1 {
+			after.holder = int8(i + 1)
+		}
+	}
+	return after, o
 }
 
 // A result is what check has found.
@@ -71,7 +105,7 @@ type result struct {
 // check visits every state that the system can reach, breadth first, so that a
 // counterexample is as short as there is one.
 func (m system) check() (r result) {
-	start := m.start()
+	start, _ := m.sorted(m.start())
 	index := map[state]int32{start: 0}
 	states, how := []state{start}, []step{{from: -1}}
 	var edges [][2]int32 // of the processes
@@ -80,11 +114,12 @@ func (m system) check() (r result) {
 		found := false
 		visit := func(who int8, what string, after state) int32 {
 			r.steps++
+			after, order := m.sorted(after)
 			i, known := index[after]
 			if !known {
 				i = int32(len(states))
 				index[after] = i
-				states, how = append(states, after), append(how, step{at, who, what})
+				states, how = append(states, after), append(how, step{at, who, what, order})
 				if after.broken != "" && !found {
 					found = true
 					r.broken, r.trace = after.broken, trace(states, how, i)
@@ -179,9 +214,21 @@ func cannotRest(states int, edges [][2]int32) int32 {
 
 // trace tells how a state is reached.
 func trace(states []state, how []step, at int32) (lines []string) {
+	var path []int32
 	for ; how[at].from >= 0; at = how[at].from {
-		who := " ABC"[how[at].who]
-		lines = append([]string{fmt.Sprintf("%c %-72s stored: %v", who, how[at].what, states[at].store)}, lines...)
+		path = append(path, at)
+	}
+	names := [...]string{"A", "B", "C"} // of the processes, in their order
+	for _, at := range slices.Backward(path) {
+		who := " "
+		if n := how[at].who; n > 0 {
+			who = names[n-1]
+		}
+		lines = append(lines, fmt.Sprintf("%s %-72s stored: %v", who, how[at].what, states[at].store))
+		before := names
+		for i, j := range how[at].order {
+			names[i] = before[j]
+		}
 	}
 	return lines
 }

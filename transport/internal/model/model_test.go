@@ -38,6 +38,8 @@ func TestNoLoginIsLost(t *testing.T) {
 		{"two processes, lost answers and a late request", 2, budget{expiries: 1, crashes: 1, lost: 2, late: 1}},
 		{"three processes, crashes", 3, budget{expiries: 1, crashes: 2}},
 		{"three processes, everything", 3, budget{expiries: 1, crashes: 1, lost: 1}},
+		{"three processes, a failing store", 3, budget{expiries: 1, crashes: 1, failures: 2}},
+		{"three processes, one of them paused", 3, budget{expiries: 1, crashes: 1, pauses: 1}},
 		{"three processes, a late request", 3, budget{expiries: 1, crashes: 2, late: 1}},
 	} {
 		for _, p := range []policy{keepOld, oneDeep, strict} {
