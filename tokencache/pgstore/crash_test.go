@@ -11,6 +11,7 @@ import (
 	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/testdata/realparts/storecheck"
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/pgstore"
 )
 
 // outage is longer than it takes others to bury a process that seems to be dead.
@@ -88,6 +89,43 @@ func lockOfOneCutOff(t *testing.T, server *realparts.PostgreSQL) {
 	}
 	if data, _, err := lost.Load(t.Context(), "a"); string(data) != "theirs" {
 		t.Errorf("loaded %q, %v", data, err)
+	}
+}
+
+// Whoever is cut off takes nobody for dead because of that: the trouble, a restart of the
+// server for instance, may be everybody's.
+func waiterCutOff(t *testing.T, server *realparts.PostgreSQL) {
+	holders, waiters := realparts.StartProxy(t, server.Port), realparts.StartProxy(t, server.Port)
+	arg := newTable(t, server.URL())
+	dsn, table, _ := strings.Cut(arg, "|")
+	session, _, _ := strings.Cut(through(waiters, arg), "|")
+	waiter, err := pgstore.Open(pgstore.Config{DSN: dsn, Table: table, SessionDSN: session})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer waiter.Close()
+	storecheck.Lock(t, mustOpen(t, through(holders, arg)), "a")
+	holders.Down()
+	got := make(chan error, 1)
+	go func() {
+		_, err := waiter.Lock(t.Context(), "a")
+		got <- err
+	}()
+	longest, last := time.Duration(0), time.Now()
+	for begun := time.Now(); time.Since(begun) < outage; last = time.Now() {
+		select {
+		case err := <-got:
+			if longest = max(longest, time.Since(last)); longest < outage/2 { // The machine has been fast enough to tell.
+				t.Fatalf("got the lock while being cut off again and again: %v", err)
+			}
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+		longest = max(longest, time.Since(last))
+		waiters.Cut()
+	}
+	if err := <-got; err != nil {
+		t.Error(err)
 	}
 }
 

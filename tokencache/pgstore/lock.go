@@ -60,7 +60,7 @@ func (s *Store) takeLock(ctx context.Context, name string, turn int64) (unsure b
 		look             = lookMin
 		dead             int64     // who seems to be dead
 		since            time.Time // since when, at every look
-		connected        int       // the epoch all the time since: the server has not restarted
+		connected        int       // the epoch all the time since: who was cut off may blame nobody
 	)
 	for {
 		epoch, err := s.session.wait(ctx, doubtful)

@@ -16,6 +16,7 @@ func TestStore(t *testing.T) {
 	for name, test := range map[string]func(t *testing.T, server *realparts.PostgreSQL){
 		"contract":                      contract,
 		"lock of one cut off":           lockOfOneCutOff,
+		"waiter cut off":                waiterCutOff,
 		"unlock during an outage":       unlockDuringOutage,
 		"paused process":                pausedProcess,
 		"many locks, one connection":    manyLocksOneConnection,
