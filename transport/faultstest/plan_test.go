@@ -201,6 +201,13 @@ func (s *troubledStore) Lock(ctx context.Context, name string) (func() error, er
 	return s.Dir.Lock(ctx, name)
 }
 
+func (s *troubledStore) LockAt(ctx context.Context, name string, v tokencache.Version) (func() error, error) {
+	if s.NoLock {
+		return s.Lock(ctx, name)
+	}
+	return s.Dir.LockAt(ctx, name, v)
+}
+
 func (s *troubledStore) Save(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
 	switch {
 	case s.meets(savesFail):
