@@ -187,7 +187,7 @@ func (d *Dir) LockAt(ctx context.Context, name string, v Version) (unlock func()
 // The file is read once, and then it is enough to see whether it was replaced.
 func (d *Dir) watch(ctx context.Context, name string, v Version, changed func(error)) {
 	var seen fs.FileInfo // of the entry at v; nil if it is absent
-	poll := time.NewTicker(pollInterval())
+	poll := time.NewTicker(watchInterval())
 	defer poll.Stop()
 	for first := true; ; first = false {
 		select {

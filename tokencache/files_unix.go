@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+	"time"
 )
 
 const openNoFollow = syscall.O_NOFOLLOW
@@ -17,6 +18,9 @@ func openRoot(path string) (*os.Root, error) { return os.OpenRoot(path) }
 // whileShared does it once: whoever has a file open keeps nobody from using,
 // replacing or removing it.
 func whileShared(do func() error) error { return do() }
+
+// watchInterval is how often who waits for a lock looks at an entry.
+func watchInterval() time.Duration { return pollInterval() }
 
 func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 

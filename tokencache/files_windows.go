@@ -44,6 +44,10 @@ func whileShared(do func() error) error {
 	}
 }
 
+// watchInterval is how often who waits for a lock looks at an entry: rarely, because
+// whoever looks at a file is in the way of whoever replaces it.
+func watchInterval() time.Duration { return 20 * pollInterval() }
+
 func isFull(err error) bool {
 	return errors.Is(err, errorDiskFull) || errors.Is(err, errorHandleDiskFull) || errors.Is(err, errorDiskQuotaExceeded)
 }

@@ -73,7 +73,7 @@ func TestAPeersTokenEndsAnOutage(t *testing.T) {
 // The same while that process has the lock: for longer than this one waits, or, with
 // a store that sees changes, just until it has stored the token.
 func TestAPeersTokenWhileTheLockIsHeld(t *testing.T) {
-	for name, longest := range map[string]time.Duration{"memory": time.Minute, "files": 10 * time.Millisecond} {
+	for name, longest := range map[string]time.Duration{"memory": time.Minute, "files": 200 * time.Millisecond} {
 		t.Run(name, func(t *testing.T) {
 			dir, err := tokencache.OpenDir(filepath.Join(t.TempDir(), "cache"))
 			if err != nil {
