@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"runtime"
 	"sync"
@@ -90,7 +91,10 @@ func Requests(runs, slices int) (RequestTable, error) {
 				rts[c.name] = rt
 			}
 			for range slices {
-				for _, c := range contenders {
+				// Not always in the same order, or the garbage collector would run in the
+				// slices of the same one again and again.
+				for _, i := range rand.Perm(len(contenders)) {
+					c := contenders[i]
 					d, err := w.slice(rts[c.name])
 					if err != nil {
 						return nil, fmt.Errorf("%s: %w", c.name, err)
