@@ -14,8 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/stayauth/stayauth/tokencache/internal/gate"
 )
@@ -160,76 +158,6 @@ func (d *Dir) at(ctx context.Context, name string, old Version) (unlock func() e
 	}
 	unlock()
 	return nil, err
-}
-
-// Lock implements Store.
-func (d *Dir) Lock(ctx context.Context, name string) (unlock func() error, err error) {
-	if err := checkName(ctx, name); err != nil {
-		return nil, err
-	}
-	return d.lock(ctx, name, ".lock")
-}
-
-// LockAt implements Watcher: of many processes that wait for one refresh, none has to
-// take its turn to read the result.
-func (d *Dir) LockAt(ctx context.Context, name string, v Version) (unlock func() error, err error) {
-	waiting, giveUp := context.WithCancelCause(ctx)
-	defer giveUp(nil)
-	go d.watch(waiting, name, v, giveUp)
-	unlock, err = d.Lock(waiting, name)
-	if cause := context.Cause(waiting); err != nil && ctx.Err() == nil && cause != nil {
-		return nil, fmt.Errorf("entry %q: %w", name, cause)
-	}
-	return unlock, err
-}
-
-// watch calls changed as soon as the entry is not at v, unless ctx is done before.
-// The file is read once, and then it is enough to see whether it was replaced.
-func (d *Dir) watch(ctx context.Context, name string, v Version, changed func(error)) {
-	var seen fs.FileInfo // of the entry at v; nil if it is absent
-	poll := time.NewTicker(watchInterval())
-	defer poll.Stop()
-	for first := true; ; first = false {
-		select {
-		case <-poll.C:
-		case <-ctx.Done():
-			return
-		}
-		now, err := d.root.Lstat(entryFile(name))
-		if err != nil {
-			now = nil
-		}
-		if first {
-			seen = now
-			if _, current, err := d.Load(ctx, name); current == v && (err == nil || errors.Is(err, ErrNotFound)) {
-				continue
-			}
-		} else if now == nil && seen == nil || now != nil && seen != nil && os.SameFile(now, seen) && now.ModTime().Equal(seen.ModTime()) {
-			continue // The number of a removed file is used again at once, but the time goes on.
-		}
-		changed(ErrConflict)
-		return
-	}
-}
-
-// lock takes the lock file of name with the given suffix. Goroutines of this
-// process queue in front of it, so that only one of them polls.
-func (d *Dir) lock(ctx context.Context, name, suffix string) (unlock func() error, err error) {
-	file := filepath.Join(d.path, locksDir, encodeName(name)+suffix)
-	leave, err := d.gates.Enter(ctx, file)
-	if err != nil {
-		return nil, fmt.Errorf("waiting for the lock %s: %w", file, err)
-	}
-	release, err := lockFile(ctx, file)
-	if err != nil {
-		leave()
-		return nil, err
-	}
-	var once sync.Once
-	return func() (err error) {
-		once.Do(func() { err = release(); leave() })
-		return err
-	}, nil
 }
 
 // Preflight implements Preflighter: it writes size bytes to a temporary file in

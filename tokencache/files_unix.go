@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
-	"time"
 )
 
 const openNoFollow = syscall.O_NOFOLLOW
@@ -19,8 +18,13 @@ func openRoot(path string) (*os.Root, error) { return os.OpenRoot(path) }
 // replacing or removing it.
 func whileShared(do func() error) error { return do() }
 
-// watchInterval is how often who waits for a lock looks at an entry.
-func watchInterval() time.Duration { return pollInterval() }
+// Who waits for a lock looks at the entry after every pause, and at the lock, which
+// costs more, after some: it is only given back without a change of the entry if
+// something went wrong.
+const (
+	pausesOfLook = 1
+	pausesOfLock = 4
+)
 
 func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 

@@ -44,9 +44,12 @@ func whileShared(do func() error) error {
 	}
 }
 
-// watchInterval is how often who waits for a lock looks at an entry: rarely, because
+// Who waits for a lock looks at it after every pause, and at the entry rarely, because
 // whoever looks at a file is in the way of whoever replaces it.
-func watchInterval() time.Duration { return 20 * pollInterval() }
+const (
+	pausesOfLook = 20
+	pausesOfLock = 1
+)
 
 func isFull(err error) bool {
 	return errors.Is(err, errorDiskFull) || errors.Is(err, errorHandleDiskFull) || errors.Is(err, errorDiskQuotaExceeded)

@@ -4,28 +4,149 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
 )
 
-// lockFile waits for the kernel lock on the file at path, which is created if
-// need be and never removed: a process that waits for a removed file would not
-// exclude one that creates it anew. The kernel releases the lock when the process
-// dies, however it dies.
+// Lock implements Store.
+func (d *Dir) Lock(ctx context.Context, name string) (unlock func() error, err error) {
+	if err := checkName(ctx, name); err != nil {
+		return nil, err
+	}
+	return d.lock(ctx, name, ".lock")
+}
+
+// LockAt implements Watcher: of many processes that wait for one refresh, none has to
+// take its turn to read the result.
+func (d *Dir) LockAt(ctx context.Context, name string, v Version) (unlock func() error, err error) {
+	if err := checkName(ctx, name); err != nil {
+		return nil, err
+	}
+	file := d.lockFile(name, ".lock")
+	entry := watched{path: d.full(entryFile(name))}
+	for n := 0; ; n++ {
+		if n > 0 && n%pausesOfLook == 0 && entry.changed(func() bool { return d.isAt(name, v) }) {
+			return nil, fmt.Errorf("entry %q: %w", name, ErrConflict)
+		}
+		if n%pausesOfLock == 0 {
+			if unlock, err := d.tryLock(file); unlock != nil || err != nil {
+				return unlock, err
+			}
+		}
+		if err := pause(ctx); err != nil {
+			return nil, fmt.Errorf("waiting for the lock %s: %w", file, err)
+		}
+	}
+}
+
+// isAt reports whether the entry is at v.
+func (d *Dir) isAt(name string, v Version) bool {
+	data, err := d.read(name)
+	if err != nil {
+		return v == "" && errors.Is(err, ErrNotFound)
+	}
+	return v == contentVersion(data)
+}
+
+// A watched file is read once, and then it is enough to see whether it was replaced.
+type watched struct {
+	path string
+	read bool
+	seen fs.FileInfo // nil if it is absent
+}
+
+// changed reports whether the file was replaced since it was read, or was not as it
+// should be then.
+func (w *watched) changed(asItShould func() bool) bool {
+	now, err := os.Lstat(w.path)
+	if err != nil {
+		now = nil
+	}
+	if !w.read {
+		w.read, w.seen = true, now
+		return !asItShould()
+	}
+	if now == nil || w.seen == nil {
+		return now != w.seen
+	}
+	// The number of a removed file is used again at once, but the time goes on.
+	return !os.SameFile(now, w.seen) || !now.ModTime().Equal(w.seen.ModTime())
+}
+
+// lockFile returns the path of the lock file of name with the given suffix.
+func (d *Dir) lockFile(name, suffix string) string {
+	return filepath.Join(d.path, locksDir, encodeName(name)+suffix)
+}
+
+// lock takes the lock file of name with the given suffix. Goroutines of this
+// process queue in front of it, so that only one of them polls.
+func (d *Dir) lock(ctx context.Context, name, suffix string) (unlock func() error, err error) {
+	file := d.lockFile(name, suffix)
+	leave, err := d.gates.Enter(ctx, file)
+	if err != nil {
+		return nil, fmt.Errorf("waiting for the lock %s: %w", file, err)
+	}
+	release, err := lockFile(ctx, file)
+	return heldBy(release, leave), err
+}
+
+// tryLock takes a lock file unless somebody has it, in this process or another. Then
+// unlock is nil.
+func (d *Dir) tryLock(file string) (unlock func() error, err error) {
+	leave, ok := d.gates.TryEnter(file)
+	if !ok {
+		return nil, nil
+	}
+	release, err := tryLockFile(file)
+	return heldBy(release, leave), err
+}
+
+// heldBy returns the unlock of a lock file, and leaves the gate if it is not held.
+func heldBy(release func() error, leave func()) (unlock func() error) {
+	if release == nil {
+		leave()
+		return nil
+	}
+	var once sync.Once
+	return func() (err error) {
+		once.Do(func() { err = release(); leave() })
+		return err
+	}
+}
+
+// lockFile waits for the kernel lock on the file at path.
 func lockFile(ctx context.Context, path string) (unlock func() error, err error) {
+	for {
+		if unlock, err = tryLockFile(path); unlock != nil || err != nil {
+			return unlock, err
+		}
+		if err := pause(ctx); err != nil {
+			return nil, fmt.Errorf("waiting for the lock %s: %w", path, err)
+		}
+	}
+}
+
+// tryLockFile takes the kernel lock on the file at path, which is created if need be
+// and never removed: a process that waits for a removed file would not exclude one
+// that creates it anew. The kernel releases the lock when the process dies, however it
+// dies. unlock is nil if somebody else has the lock.
+func tryLockFile(path string) (unlock func() error, err error) {
 	// A new instance each time: one instance takes the same lock twice.
 	file := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR|openNoFollow), flock.SetPermissions(0o600))
 	var locked bool
-	err = whileShared(func() error { locked, err = file.TryLockContext(ctx, pollInterval()); return err })
+	err = whileShared(func() error { locked, err = file.TryLock(); return err })
 	switch {
 	case locked:
 		return file.Unlock, nil
-	case ctx.Err() != nil:
-		return nil, fmt.Errorf("waiting for the lock %s: %w", path, ctx.Err())
+	case err == nil:
+		return nil, nil
 	case errors.Is(err, syscall.ENOLCK), errors.Is(err, errors.ErrUnsupported):
 		// Going on without the lock would mean spending a refresh token twice.
 		return nil, fmt.Errorf("%w: the file system of %s cannot lock files (%w): use a directory on a local disk", ErrUnavailable, path, err)
@@ -33,6 +154,15 @@ func lockFile(ctx context.Context, path string) (unlock func() error, err error)
 	return nil, ioError("lock", path, err)
 }
 
-// pollInterval is how often a waiting process looks whether it has to wait on: out of
+// pause waits until a waiting process should look whether it has to wait on: out of
 // step with the others.
-func pollInterval() time.Duration { return 5*time.Millisecond + rand.N(5*time.Millisecond) }
+func pause(ctx context.Context) error {
+	timer := time.NewTimer(5*time.Millisecond + rand.N(5*time.Millisecond))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

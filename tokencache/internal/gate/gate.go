@@ -28,14 +28,30 @@ func (g *Gates) Enter(ctx context.Context, name string) (leave func(), err error
 	here := g.join(name)
 	select {
 	case here.turn <- struct{}{}:
-		return sync.OnceFunc(func() {
-			<-here.turn
-			g.part(name, here)
-		}), nil
+		return g.leave(name, here), nil
 	case <-ctx.Done():
 		g.part(name, here)
 		return nil, ctx.Err()
 	}
+}
+
+// TryEnter is Enter for who does not wait: ok is false if somebody is in.
+func (g *Gates) TryEnter(name string) (leave func(), ok bool) {
+	here := g.join(name)
+	select {
+	case here.turn <- struct{}{}:
+		return g.leave(name, here), true
+	default:
+		g.part(name, here)
+		return nil, false
+	}
+}
+
+func (g *Gates) leave(name string, here *gate) func() {
+	return sync.OnceFunc(func() {
+		<-here.turn
+		g.part(name, here)
+	})
 }
 
 func (g *Gates) join(name string) *gate {

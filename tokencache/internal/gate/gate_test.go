@@ -60,3 +60,22 @@ func TestGivingUp(t *testing.T) {
 		}
 	})
 }
+
+func TestTryEnter(t *testing.T) {
+	var g Gates
+	leave, ok := g.TryEnter("a")
+	if !ok {
+		t.Fatal("nobody is in")
+	}
+	if _, ok := g.TryEnter("a"); ok {
+		t.Error("entered while somebody was in")
+	}
+	leave()
+	if leave, ok = g.TryEnter("a"); !ok {
+		t.Fatal("nobody is in any more")
+	}
+	leave()
+	if len(g.m) != 0 {
+		t.Errorf("%d gates are left", len(g.m))
+	}
+}
