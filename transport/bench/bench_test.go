@@ -116,8 +116,8 @@ func TestMeasurements(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := stampede.TokenRequests[0]; n != 1 {
-		t.Errorf("%d token requests, want 1", n)
+	if n := stampede.TokenRequests; len(n) != 2 || n[0] != 1 || n[1] != 1 {
+		t.Errorf("token requests were %d, want [1 1]", n)
 	}
 	stampede.WriteTable(&text)
 
