@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"runtime"
 	"strings"
@@ -25,7 +24,8 @@ type Logins struct {
 
 	// Nanoseconds in each run. Any is a look at a login that is chosen at random among
 	// all, Busy among a thousand of them, and Request a whole request in the name of any.
-	Any, Busy, Request [][]float64
+	// Map is a look at any in a map of Go's, which does nothing else.
+	Any, Busy, Request, Map [][]float64
 
 	// Cold is a look at a login in one of coldPools pools of Numbers[0] logins each. Like
 	// a large pool they are too large for the processor's caches, so the difference is
@@ -61,8 +61,11 @@ func MeasureLogins(ctx context.Context, runs, coldPools int, numbers ...int) (*L
 		}
 		pools[i] = p
 		l.Bytes = append(l.Bytes, (heap()-before)/n-p.other)
+		p.fillMap()
 	}
-	l.Any, l.Busy, l.Request = make([][]float64, len(numbers)), make([][]float64, len(numbers)), make([][]float64, len(numbers))
+	for _, times := range []*[][]float64{&l.Any, &l.Busy, &l.Request, &l.Map} {
+		*times = make([][]float64, len(numbers))
+	}
 	for range runs {
 		for i, p := range pools {
 			for _, kind := range []struct {
@@ -73,6 +76,7 @@ func MeasureLogins(ctx context.Context, runs, coldPools int, numbers ...int) (*L
 				{len(p.accounts), p.look, &l.Any[i]},
 				{1000, p.look, &l.Busy[i]},
 				{len(p.accounts), p.request, &l.Request[i]},
+				{len(p.accounts), p.lookInMap, &l.Map[i]},
 			} {
 				among := min(kind.among, len(p.accounts))
 				from := rand.N(len(p.accounts) - among + 1)
@@ -97,68 +101,12 @@ func MeasureLogins(ctx context.Context, runs, coldPools int, numbers ...int) (*L
 	return l, nil
 }
 
-// A login is one of a pool.
-type login struct {
-	pool    *transport.Pool
-	account string
-}
-
-// look finds the login and its token.
-func (l login) look() error {
-	_, err := l.pool.Source(l.account).Token(context.Background())
-	return err
-}
-
-// A filled pool has every login in memory.
-type filled struct {
-	pool     *transport.Pool
-	rt       http.RoundTripper
-	req      *http.Request
-	accounts []string
-	other    int // bytes of each login's tokens, and of its name here
-}
-
-func fill(ctx context.Context, n int) (*filled, error) {
-	f := &filled{req: newRequest(http.MethodGet), accounts: make([]string, n), other: 2*tokenSize + 16 + 16}
-	cache, err := tokencache.New(new(nowhere), nil)
-	if err != nil {
-		return nil, err
-	}
-	f.pool, err = transport.NewPool(transport.PoolConfig{Size: 2 * n, Source: poolSource(cache)})
-	if err != nil {
-		return nil, err
-	}
-	f.rt, err = transport.New(transport.Config{Pool: f.pool, Origins: []string{"https://api.example.com"}, Base: stub{}})
-	if err != nil {
-		return nil, err
-	}
-	for i, at := range rand.Perm(n) {
-		f.accounts[i] = fmt.Sprintf("account-%08d", at) // 16 bytes
-	}
-	// Filled in another order than they will be looked for, so that no two that are
-	// looked for in turn lie side by side.
-	for _, i := range rand.Perm(n) {
-		if _, err := f.pool.Source(f.accounts[i]).Token(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return f, nil
-}
-
 func heap() int {
 	var m runtime.MemStats
 	runtime.GC()
 	runtime.GC()
 	runtime.ReadMemStats(&m)
 	return int(m.HeapAlloc)
-}
-
-// look finds a login and its token.
-func (f *filled) look(account string) error { return login{f.pool, account}.look() }
-
-// request sends a request in the name of the account.
-func (f *filled) request(account string) error {
-	return call(f.rt, f.req.WithContext(transport.WithAccount(context.Background(), account)))
 }
 
 // timed returns what a look takes, in nanoseconds: the median of short parts.
@@ -212,53 +160,13 @@ func firstToken(ctx context.Context) (time.Duration, error) {
 	return Median(times), nil
 }
 
-func poolSource(cache *tokencache.Cache) transport.SourceConfig {
-	return transport.SourceConfig{
-		Cache: cache, Refresher: tokens{}, Logger: quiet,
-		Key: tokencache.Key{Issuer: "https://auth.example.com", ClientID: "client"},
-	}
-}
-
-// tokens is a provider that issues tokens of tokenSize to anybody.
-type tokens struct{}
-
-func (tokens) Check(*tokencache.Record) error { return nil }
-
-func (tokens) Refresh(context.Context, *tokencache.Record) (*tokencache.Record, error) {
-	// Less than the size by the "Bearer " that is kept in front of it.
-	return &tokencache.Record{
-		AccessToken: tokencache.Secret(strings.Repeat("a", tokenSize-len("Bearer "))), RefreshToken: tokencache.Secret(strings.Repeat("r", tokenSize)),
-		TokenType: "Bearer", TokenURL: "https://auth.example.com/token", Scope: strings.Clone("openid profile email"),
-		ObtainedAt: time.Now(), Expiry: time.Now().Add(24 * time.Hour),
-	}, nil
-}
-
-// nowhere is a Store that forgets, so that only the pool is measured.
-type nowhere struct{ locks tokencache.Memory }
-
-func (*nowhere) Load(context.Context, string) ([]byte, tokencache.Version, error) {
-	return nil, "", tokencache.ErrNotFound
-}
-
-func (*nowhere) Save(context.Context, string, []byte, tokencache.Version) (tokencache.Version, error) {
-	return "saved", nil
-}
-
-func (*nowhere) Delete(context.Context, string, tokencache.Version) error { return nil }
-
-func (s *nowhere) Lock(ctx context.Context, name string) (func() error, error) {
-	return s.locks.Lock(ctx, name)
-}
-
-func (*nowhere) Confidential() bool { return true }
-
 // WriteTable writes the medians of the runs, as Markdown.
 func (l *Logins) WriteTable(w io.Writer) {
-	fmt.Fprintln(w, "| logins in memory | bytes of an idle one, beside its tokens | looking up any | one of 1000 that are busy | a request for any |\n|---|---|---|---|---|")
+	fmt.Fprintln(w, "| logins in memory | bytes of an idle one, beside its tokens | looking up any | one of 1000 that are busy | a request for any | finding any in a Go map |\n|---|---|---|---|---|---|")
 	for i, n := range l.Numbers {
-		fmt.Fprintf(w, "| %d | %d | %.0f ns (%.2f×) | %.0f ns (%.2f×) | %.0f ns (%.2f×) |\n", n, l.Bytes[i],
+		fmt.Fprintf(w, "| %d | %d | %.0f ns (%.2f×) | %.0f ns (%.2f×) | %.0f ns (%.2f×) | %.0f ns (%.2f×) |\n", n, l.Bytes[i],
 			Median(l.Any[i]), Median(ratios(l.Any[i], l.Any[0])), Median(l.Busy[i]), Median(ratios(l.Busy[i], l.Busy[0])),
-			Median(l.Request[i]), Median(ratios(l.Request[i], l.Request[0])))
+			Median(l.Request[i]), Median(ratios(l.Request[i], l.Request[0])), Median(l.Map[i]), Median(ratios(l.Map[i], l.Map[0])))
 	}
 	last := len(l.Numbers) - 1
 	fmt.Fprintf(w, "\nLooking up any of %d in one pool takes %.2f times as long as looking up one in many pools of %d, which lie in memory as widely: %.0f ns.\n",

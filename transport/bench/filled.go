@@ -1,0 +1,133 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+)
+
+// A login is one of a pool.
+type login struct {
+	pool    *transport.Pool
+	account string
+}
+
+// look finds the login and its token.
+func (l login) look() error {
+	_, err := l.pool.Source(l.account).Token(context.Background())
+	return err
+}
+
+// A filled pool has every login in memory.
+type filled struct {
+	pool     *transport.Pool
+	rt       http.RoundTripper
+	req      *http.Request
+	accounts []string
+	other    int               // bytes of each login's tokens, and of its name here
+	tokens   map[string]*token // the same, in nothing but a map
+}
+
+type token struct {
+	header string
+	expiry time.Time
+}
+
+func fill(ctx context.Context, n int) (*filled, error) {
+	f := &filled{req: newRequest(http.MethodGet), accounts: make([]string, n), other: 2*tokenSize + 16 + 16}
+	cache, err := tokencache.New(new(nowhere), nil)
+	if err != nil {
+		return nil, err
+	}
+	f.pool, err = transport.NewPool(transport.PoolConfig{Size: 2 * n, Source: poolSource(cache)})
+	if err != nil {
+		return nil, err
+	}
+	f.rt, err = transport.New(transport.Config{Pool: f.pool, Origins: []string{"https://api.example.com"}, Base: stub{}})
+	if err != nil {
+		return nil, err
+	}
+	for i, at := range rand.Perm(n) {
+		f.accounts[i] = fmt.Sprintf("account-%08d", at) // 16 bytes
+	}
+	// Filled in another order than they will be looked for, so that no two that are
+	// looked for in turn lie side by side.
+	for _, i := range rand.Perm(n) {
+		if _, err := f.pool.Source(f.accounts[i]).Token(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+// fillMap fills the map, with names of its own.
+func (f *filled) fillMap() {
+	f.tokens = make(map[string]*token, len(f.accounts))
+	expiry := time.Now().Add(time.Hour)
+	for _, i := range rand.Perm(len(f.accounts)) {
+		f.tokens[strings.Clone(f.accounts[i])] = &token{strings.Clone(accessToken), expiry}
+	}
+}
+
+// lookInMap finds a token and looks at it.
+func (f *filled) lookInMap(account string) error {
+	if t := f.tokens[account]; t.expiry.IsZero() || t.header[0] == 0 {
+		return errors.New("there is no token")
+	}
+	return nil
+}
+
+// look finds a login and its token.
+func (f *filled) look(account string) error { return login{f.pool, account}.look() }
+
+// request sends a request in the name of the account.
+func (f *filled) request(account string) error {
+	return call(f.rt, f.req.WithContext(transport.WithAccount(context.Background(), account)))
+}
+
+func poolSource(cache *tokencache.Cache) transport.SourceConfig {
+	return transport.SourceConfig{
+		Cache: cache, Refresher: tokens{}, Logger: quiet,
+		Key: tokencache.Key{Issuer: "https://auth.example.com", ClientID: "client"},
+	}
+}
+
+// tokens is a provider that issues tokens of tokenSize to anybody.
+type tokens struct{}
+
+func (tokens) Check(*tokencache.Record) error { return nil }
+
+func (tokens) Refresh(context.Context, *tokencache.Record) (*tokencache.Record, error) {
+	// Less than the size by the "Bearer " that is kept in front of it.
+	return &tokencache.Record{
+		AccessToken: tokencache.Secret(strings.Repeat("a", tokenSize-len("Bearer "))), RefreshToken: tokencache.Secret(strings.Repeat("r", tokenSize)),
+		TokenType: "Bearer", TokenURL: "https://auth.example.com/token", Scope: strings.Clone("openid profile email"),
+		ObtainedAt: time.Now(), Expiry: time.Now().Add(24 * time.Hour),
+	}, nil
+}
+
+// nowhere is a Store that forgets, so that only the pool is measured.
+type nowhere struct{ locks tokencache.Memory }
+
+func (*nowhere) Load(context.Context, string) ([]byte, tokencache.Version, error) {
+	return nil, "", tokencache.ErrNotFound
+}
+
+func (*nowhere) Save(context.Context, string, []byte, tokencache.Version) (tokencache.Version, error) {
+	return "saved", nil
+}
+
+func (*nowhere) Delete(context.Context, string, tokencache.Version) error { return nil }
+
+func (s *nowhere) Lock(ctx context.Context, name string) (func() error, error) {
+	return s.locks.Lock(ctx, name)
+}
+
+func (*nowhere) Confidential() bool { return true }
