@@ -8,8 +8,8 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"regexp"
 	"runtime"
+	"strings"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
@@ -17,10 +17,10 @@ import (
 // An application is named in directories, in keyring items and, on macOS, on a
 // command line. Windows ignores the case of both, and of a colon would make
 // another item.
-var appName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}[a-z0-9]$`)
-
 func checkApp(app string) error {
-	if !appName.MatchString(app) {
+	const ends = "abcdefghijklmnopqrstuvwxyz0123456789"
+	if len(app) < 2 || len(app) > 64 || strings.Trim(app, ends+"._-") != "" ||
+		!strings.Contains(ends, app[:1]) || !strings.Contains(ends, app[len(app)-1:]) {
 		return fmt.Errorf("oskeyring: the application is called %q; its name has 2 to 64 characters out of a-z, 0-9, '.', '_' and '-', and begins and ends with a letter or a digit", app)
 	}
 	return nil

@@ -14,6 +14,20 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
+func TestNamesOfApplications(t *testing.T) {
+	long := strings.Repeat("x", 64)
+	for app, want := range map[string]bool{
+		"ab": true, "a1": true, "0z": true, "my-app_2.0": true, "a..b": true, long: true,
+		"": false, "a": false, long + "x": false, "MyApp": false, ".ab": false, "ab.": false, "-a": false, "a_": false,
+		"a/b": false, "a:b": false, "a b": false, "a\x00b": false, "a\nb": false, "aéb": false, "éa": false, "a\xffb": false, "..": false,
+	} {
+		_, _, err := Config{App: app, Dir: t.TempDir(), backend: new(fake), guard: new(guard)}.Open(t.Context())
+		if (err == nil) != want {
+			t.Errorf("%q: %v", app, err)
+		}
+	}
+}
+
 func TestDirectoriesHaveTheirOwnKeys(t *testing.T) {
 	f := new(fake)
 	dir := t.TempDir()
