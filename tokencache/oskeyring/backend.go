@@ -14,8 +14,6 @@ import (
 // rest of it is in a file for each platform.
 type goKeyring struct{}
 
-func (goKeyring) Get(service, user string) (string, error) { return gokeyring.Get(service, user) }
-
 func (goKeyring) Set(service, user, value string) error { return gokeyring.Set(service, user, value) }
 
 func (goKeyring) Delete(service, user string) error { return gokeyring.Delete(service, user) }

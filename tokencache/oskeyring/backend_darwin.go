@@ -1,10 +1,16 @@
 package oskeyring
 
-import "context"
+import (
+	"context"
+
+	gokeyring "github.com/zalando/go-keyring"
+)
 
 // macOS has no question that could be asked first: the security program shows a
 // prompt when it needs one, and fails where it cannot.
-func (goKeyring) inspect(context.Context) error { return nil }
+func (goKeyring) Get(_ context.Context, service, user string) (string, error) {
+	return gokeyring.Get(service, user)
+}
 
 func (goKeyring) hidesPrompts() bool { return true }
 

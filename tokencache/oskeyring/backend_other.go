@@ -7,14 +7,14 @@ import (
 	"errors"
 )
 
-// inspect fails: there is no keyring that go-keyring knows.
-func (goKeyring) inspect(context.Context) error {
-	return &Error{NoService, errors.New("not supported on this platform")}
-}
+var errPlatform = &Error{NoService, errors.New("not supported on this platform")}
+
+// Get fails: there is no keyring that go-keyring knows.
+func (goKeyring) Get(context.Context, string, string) (string, error) { return "", errPlatform }
 
 func (goKeyring) hidesPrompts() bool { return false }
 
-func (b goKeyring) unlock(ctx context.Context, _ func()) error { return b.inspect(ctx) }
+func (goKeyring) unlock(context.Context, func()) error { return errPlatform }
 
 func (goKeyring) problem(error) Problem { return Failed }
 

@@ -9,11 +9,8 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
-
-	"github.com/godbus/dbus/v5"
 
 	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/tokencache"
@@ -130,35 +127,11 @@ func awaitProbe(t *testing.T, want *Error) {
 	t.Fatalf("Probe returned %v, want %v", err, want)
 }
 
-// freezer stops the daemon, so that it answers nothing and does not close its
-// connection, and makes it go on.
-func freezer(t *testing.T) (stop, goOn func()) {
-	t.Helper()
-	var pid uint32
-	conn, err := dbus.SessionBus()
-	if err == nil {
-		err = conn.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixProcessID", 0, secretsName).Store(&pid)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	signal := func(s syscall.Signal) func() {
-		return func() {
-			if err := syscall.Kill(int(pid), s); err != nil {
-				t.Error(err)
-			}
-		}
-	}
-	stop, goOn = signal(syscall.SIGSTOP), signal(syscall.SIGCONT)
-	t.Cleanup(goOn)
-	return stop, goOn
-}
-
 func TestDaemonStopped(t *testing.T) {
 	useKeyring(t)
 	items := mustItems(t, realConfig(t.TempDir()))
 	items.keyring.timeout = 200 * time.Millisecond
-	stop, goOn := freezer(t)
+	stop, goOn := freezer(t, secretsName)
 	stop()
 	before := runtime.NumGoroutine()
 	for range 10 {
@@ -205,7 +178,7 @@ func TestDaemonStoppedDuringWrite(t *testing.T) {
 	}
 
 	giveUp, cancel := context.WithCancel(ctx)
-	stop, goOn := freezer(t)
+	stop, goOn := freezer(t, secretsName)
 	b.beforeSet = func() { stop(); cancel() }
 	if _, err := here.Save(giveUp, "a", []byte("abandoned"), v); !errors.Is(err, context.Canceled) {
 		t.Fatalf("error %v, want Canceled", err)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+	gokeyring "github.com/zalando/go-keyring"
 
 	"github.com/stayauth/stayauth/testdata/realparts"
 )
@@ -100,7 +101,9 @@ func (d *desktop) unlock() {
 // blind does not see that the keyring is locked.
 type blind struct{ goKeyring }
 
-func (blind) inspect(context.Context) error { return nil }
+func (blind) Get(_ context.Context, service, user string) (string, error) {
+	return gokeyring.Get(service, user)
+}
 
 // lockedDesktop starts a keyring that is locked, and a desktop to unlock it on. The
 // prompter exits after a prompt, so it is good for one.

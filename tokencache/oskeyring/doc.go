@@ -79,8 +79,9 @@ and the longest 0.4 to 1.0 s. BenchmarkWindow measures it elsewhere.
     is a process of its own.
   - That nothing is left of a probe that is given up or killed: it can leave a small
     item called probe-… behind, which nobody reads.
-  - That the connection to the session bus is closed when it is idle: on Linux,
-    go-keyring keeps one for the process.
+  - That the connection to the session bus is closed when it is idle: on Linux, who
+    only reads closes it, but from the first write on go-keyring keeps one for the
+    process.
   - That the keyring survives: when a user's password is reset, most desktops start
     with a new, empty one.
 */

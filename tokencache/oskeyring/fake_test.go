@@ -52,7 +52,13 @@ func (f *fake) call(op, user string, do func() error) error {
 	return err
 }
 
-func (f *fake) Get(service, user string) (value string, err error) {
+func (f *fake) Get(ctx context.Context, service, user string) (value string, err error) {
+	if f.locked.Load() {
+		return "", &Error{Locked, nil}
+	}
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
 	f.gets.Add(1)
 	err = f.call("get", user, func() error {
 		var ok bool
@@ -91,13 +97,6 @@ func (f *fake) Delete(service, user string) error {
 		delete(f.items, service+"/"+user)
 		return nil
 	})
-}
-
-func (f *fake) inspect(ctx context.Context) error {
-	if f.locked.Load() {
-		return &Error{Locked, nil}
-	}
-	return ctx.Err()
 }
 
 func (f *fake) unlock(ctx context.Context, waiting func()) error {

@@ -10,20 +10,18 @@ import (
 	gokeyring "github.com/zalando/go-keyring"
 )
 
-// A backend is the keyring of an operating system. Its first three methods are
-// go-keyring's: they may take for ever, and are called by a guard only.
+// A backend is the keyring of an operating system. Its first three methods may take
+// for ever, and are called by a guard only, Get before the others: it shows no prompt
+// if the system lets it, and tells whether the keyring can be used.
 type backend interface {
-	Get(service, user string) (string, error) // gokeyring.ErrNotFound if there is no such item
+	Get(ctx context.Context, service, user string) (string, error) // gokeyring.ErrNotFound if there is no such item
 	Set(service, user, value string) error
 	Delete(service, user string) error
 
-	// inspect returns an *Error if the keyring cannot be used now, as far as that can
-	// be told without a prompt. It heeds ctx.
-	inspect(ctx context.Context) error
 	// unlock asks the user to unlock the keyring and waits for the answer. It calls
 	// waiting when the prompt is about to be shown. It heeds ctx.
 	unlock(ctx context.Context, waiting func()) error
-	// hidesPrompts reports whether a call may show a prompt that inspect cannot foresee.
+	// hidesPrompts reports whether Get may show a prompt by itself.
 	hidesPrompts() bool
 	// problem says what an error of the first three methods means.
 	problem(err error) Problem
@@ -53,7 +51,7 @@ type lockFunc func(ctx context.Context) (unlock func() error, err error)
 
 // get reads an item.
 func (k *keyring) get(ctx context.Context, user string) (item, error) {
-	return k.run(ctx, nil, func(context.Context) (item, error) { return k.read(user) })
+	return k.run(ctx, nil, func(ctx context.Context) (item, error) { return k.read(ctx, user) })
 }
 
 // change replaces an item by what f makes of it, under the lock. The lock is kept
@@ -62,7 +60,7 @@ func (k *keyring) get(ctx context.Context, user string) (item, error) {
 // new item is there.
 func (k *keyring) change(ctx context.Context, user string, lock lockFunc, f func(item) (item, error)) (item, error) {
 	return k.run(ctx, lock, func(ctx context.Context) (item, error) {
-		old, err := k.read(user)
+		old, err := k.read(ctx, user)
 		if err != nil {
 			return item{}, err
 		}
@@ -74,8 +72,8 @@ func (k *keyring) change(ctx context.Context, user string, lock lockFunc, f func
 	})
 }
 
-// run runs f in the guard, when the keyring has been found to be usable. If it is
-// locked and a prompt is wanted, the user is asked first, without the lock.
+// run runs f, which begins with a read, in the guard. If the keyring is locked and a
+// prompt is wanted, the user is asked without the lock, and f runs once more.
 func (k *keyring) run(ctx context.Context, lock lockFunc, f func(context.Context) (item, error)) (item, error) {
 	l := limits{call: k.timeout, prompt: k.promptTimeout}
 	if k.backend.hidesPrompts() {
@@ -86,15 +84,7 @@ func (k *keyring) run(ctx context.Context, lock lockFunc, f func(context.Context
 		if err != nil {
 			return item{}, err
 		}
-		it, err := k.guard.do(ctx, l, func(ctx context.Context) (item, error) {
-			if err := k.backend.inspect(ctx); err != nil {
-				return item{}, err
-			}
-			if ctx.Err() != nil {
-				return item{}, ctx.Err()
-			}
-			return f(ctx)
-		}, func() { unlock() })
+		it, err := k.guard.do(ctx, l, f, func() { unlock() })
 		if asked || k.onPrompt == nil || !isProblem(err, Locked) {
 			return it, err
 		}
@@ -126,11 +116,13 @@ func (k *keyring) take(ctx context.Context, l limits, lock lockFunc) (unlock fun
 }
 
 // read reads an item. It is called in the guard, as are all that follow.
-func (k *keyring) read(user string) (item, error) {
-	value, err := k.backend.Get(k.service, user)
+func (k *keyring) read(ctx context.Context, user string) (item, error) {
+	value, err := k.backend.Get(ctx, k.service, user)
 	switch {
 	case errors.Is(err, gokeyring.ErrNotFound):
 		return item{}, nil
+	case ctx.Err() != nil:
+		return item{}, ctx.Err()
 	case err != nil:
 		return item{}, k.failed(err)
 	}
@@ -157,7 +149,7 @@ func (k *keyring) replace(ctx context.Context, user string, old, next item) erro
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		got, readErr := k.read(user)
+		got, readErr := k.read(ctx, user)
 		switch {
 		case readErr != nil && err != nil:
 			return k.failed(err)
@@ -189,6 +181,9 @@ func (k *keyring) failed(err error) error {
 	if errors.Is(err, gokeyring.ErrSetDataTooBig) {
 		return &Error{TooBig, err}
 	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
 	return &Error{k.backend.problem(err), err}
 }
 
@@ -197,10 +192,13 @@ func (k *keyring) failed(err error) error {
 func (k *keyring) probe(ctx context.Context) error {
 	user := "probe-" + rand.Text()
 	_, err := k.run(ctx, nil, func(ctx context.Context) (item, error) {
+		none, err := k.read(ctx, user)
 		probe := item{rand.Text(), true}
-		err := k.replace(ctx, user, item{}, probe)
 		if err == nil {
-			err = k.replace(ctx, user, probe, item{})
+			err = k.replace(ctx, user, none, probe)
+		}
+		if err == nil {
+			err = k.replace(ctx, user, probe, none)
 		}
 		return item{}, err
 	})

@@ -34,7 +34,7 @@ func TestLostKey(t *testing.T) {
 				t.Fatal(err)
 			}
 			service := cfg.keyring(d).service
-			good, _ := f.Get(service, keyUser)
+			good, _ := f.Get(t.Context(), service, keyUser)
 			c.lose(f, service)
 			sets := f.sets.Load()
 			for range 2 {

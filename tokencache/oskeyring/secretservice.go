@@ -9,41 +9,55 @@ import (
 	"strings"
 
 	"github.com/godbus/dbus/v5"
+	gokeyring "github.com/zalando/go-keyring"
 )
 
 // Here the keyring is the Secret Service on the user's session bus. go-keyring
 // would wait for a prompt without end, start a bus where there is none, and its
-// errors have no types. So the bus is asked first, over a connection of its own
-// that can be closed at any time, and prompts are shown from here.
+// errors have no types. So the service is asked first, over a connection of its own
+// that can be closed at any time, and prompts are shown from here. The same question
+// gets the item, with which a read is done: go-keyring is left to write.
 
 const (
-	secretsName      = "org.freedesktop.secrets"
-	secretsPath      = dbus.ObjectPath("/org/freedesktop/secrets")
-	secretsInterface = "org.freedesktop.Secret.Service"
-	loginCollection  = dbus.ObjectPath("/org/freedesktop/secrets/collection/login")
-	noObject         = dbus.ObjectPath("/")
+	secretsName     = "org.freedesktop.secrets"
+	secretsPath     = dbus.ObjectPath("/org/freedesktop/secrets")
+	loginCollection = dbus.ObjectPath("/org/freedesktop/secrets/collection/login")
+	noObject        = dbus.ObjectPath("/")
+
+	secretsInterface    = "org.freedesktop.Secret.Service"
+	collectionInterface = "org.freedesktop.Secret.Collection"
 )
 
 func (goKeyring) hidesPrompts() bool { return false }
 
 func (goKeyring) limit(string, string) int { return noLimit }
 
-// inspect asks whether the keyring that go-keyring uses is there and unlocked.
-func (b goKeyring) inspect(ctx context.Context) error {
+// Get reads an item of the keyring that go-keyring uses. It heeds ctx, unless the item
+// alone is locked.
+func (b goKeyring) Get(ctx context.Context, service, user string) (string, error) {
 	conn, err := b.connect(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer conn.Close()
-	path, err := b.collection(ctx, conn)
+	collection, err := b.collection(ctx, conn)
 	if err != nil {
-		return err
+		return "", err
 	}
-	locked, err := b.locked(ctx, conn, path)
+	locked, err := b.locked(ctx, conn, collection)
 	if err == nil && locked {
 		err = &Error{Locked, nil}
 	}
-	return err
+	if err != nil {
+		return "", err
+	}
+	secret, err := b.secret(ctx, conn, collection, map[string]string{"service": service, "username": user})
+	if isProblem(err, Locked) {
+		// KeePassXC asks the user about each item, and go-keyring waits for the answer. On
+		// its connection the item then stays unlocked.
+		return gokeyring.Get(service, user)
+	}
+	return secret, err
 }
 
 // connect returns a new connection to the session bus, which ends with ctx. It does
@@ -74,10 +88,8 @@ func (b goKeyring) collection(ctx context.Context, conn *dbus.Conn) (dbus.Object
 		return loginCollection, nil
 	}
 	var path dbus.ObjectPath
-	service := conn.Object(secretsName, secretsPath)
-	err := service.CallWithContext(ctx, secretsInterface+".ReadAlias", 0, "default").Store(&path)
-	if err != nil {
-		return "", b.fail(ctx, Failed, err)
+	if err := b.call(ctx, conn, secretsPath, secretsInterface+".ReadAlias", []any{"default"}, &path); err != nil {
+		return "", err
 	}
 	if path == noObject {
 		return "", &Error{NoCollection, nil}
@@ -86,16 +98,51 @@ func (b goKeyring) collection(ctx context.Context, conn *dbus.Conn) (dbus.Object
 }
 
 func (b goKeyring) locked(ctx context.Context, conn *dbus.Conn, collection dbus.ObjectPath) (locked bool, err error) {
-	err = b.property(ctx, conn, collection, "org.freedesktop.Secret.Collection", "Locked", &locked)
+	err = b.property(ctx, conn, collection, collectionInterface, "Locked", &locked)
 	return locked, err
+}
+
+// secret returns the value of the item that has these attributes.
+func (b goKeyring) secret(ctx context.Context, conn *dbus.Conn, collection dbus.ObjectPath, attributes map[string]string) (string, error) {
+	var (
+		items   []dbus.ObjectPath
+		nothing dbus.Variant
+		session dbus.ObjectPath
+		secret  struct {
+			Session           dbus.ObjectPath
+			Parameters, Value []byte
+			ContentType       string
+		}
+	)
+	err := b.call(ctx, conn, collection, collectionInterface+".SearchItems", []any{attributes}, &items)
+	if err == nil && len(items) == 0 {
+		err = gokeyring.ErrNotFound
+	}
+	if err == nil {
+		err = b.call(ctx, conn, secretsPath, secretsInterface+".OpenSession", []any{"plain", dbus.MakeVariant("")}, &nothing, &session)
+	}
+	if err == nil {
+		err = b.call(ctx, conn, items[0], "org.freedesktop.Secret.Item.GetSecret", []any{session}, &secret)
+		// A session should end with its connection, but not every service sees to that.
+		conn.Object(secretsName, session).Call("org.freedesktop.Secret.Session.Close", dbus.FlagNoReplyExpected)
+	}
+	return string(secret.Value), err
 }
 
 func (b goKeyring) property(ctx context.Context, conn *dbus.Conn, path dbus.ObjectPath, iface, name string, value any) error {
 	var v dbus.Variant
-	err := conn.Object(secretsName, path).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, iface, name).Store(&v)
+	err := b.call(ctx, conn, path, "org.freedesktop.DBus.Properties.Get", []any{iface, name}, &v)
 	if err == nil {
-		err = v.Store(value)
+		if err = v.Store(value); err != nil {
+			err = &Error{Failed, err}
+		}
 	}
+	return err
+}
+
+// call calls a method of an object of the service.
+func (b goKeyring) call(ctx context.Context, conn *dbus.Conn, path dbus.ObjectPath, method string, args []any, results ...any) error {
+	err := conn.Object(secretsName, path).CallWithContext(ctx, method, 0, args...).Store(results...)
 	if err != nil {
 		return b.fail(ctx, Failed, err)
 	}
@@ -116,10 +163,9 @@ func (b goKeyring) unlock(ctx context.Context, waiting func()) error {
 	}
 	var unlocked []dbus.ObjectPath
 	var prompt dbus.ObjectPath
-	service := conn.Object(secretsName, secretsPath)
-	err = service.CallWithContext(ctx, secretsInterface+".Unlock", 0, []dbus.ObjectPath{path}).Store(&unlocked, &prompt)
+	err = b.call(ctx, conn, secretsPath, secretsInterface+".Unlock", []any{[]dbus.ObjectPath{path}}, &unlocked, &prompt)
 	if err != nil {
-		return b.fail(ctx, Failed, err)
+		return err
 	}
 	if prompt != noObject {
 		waiting()
@@ -152,9 +198,8 @@ func (b goKeyring) show(ctx context.Context, conn *dbus.Conn, prompt dbus.Object
 			return b.fail(ctx, Failed, err)
 		}
 	}
-	object := conn.Object(secretsName, prompt)
-	if err := object.CallWithContext(ctx, iface+".Prompt", 0, "").Err; err != nil {
-		return b.fail(ctx, Failed, err)
+	if err := b.call(ctx, conn, prompt, iface+".Prompt", []any{""}); err != nil {
+		return err
 	}
 	for {
 		s, ok := <-signals // closed with the connection, at the latest when ctx is done

@@ -4,7 +4,6 @@ package oskeyring
 
 import (
 	"log/slog"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -30,14 +29,15 @@ func useBus(t testing.TB, env []string) {
 		name, value, _ := strings.Cut(v, "=")
 		t.Setenv(name, value)
 	}
-	// go-keyring has one connection for the whole process.
-	forget := func() {
-		if conn, err := dbus.SessionBus(); err == nil {
-			conn.Close()
-		}
+	forgetBus()
+	t.Cleanup(forgetBus)
+}
+
+// forgetBus closes the connection of go-keyring, which has one for the whole process.
+func forgetBus() {
+	if conn, err := dbus.SessionBus(); err == nil {
+		conn.Close()
 	}
-	forget()
-	t.Cleanup(forget)
 }
 
 // realConfig returns a Config of a process that uses the real keyring.
@@ -109,20 +109,4 @@ func TestRealKeyringLocked(t *testing.T) {
 		wantProblem(t, err, Locked)
 	}
 	wantProblem(t, probeAgain(t), Locked)
-}
-
-func TestNoBus(t *testing.T) {
-	useBus(t, []string{"DBUS_SESSION_BUS_ADDRESS=unix:path=" + t.TempDir() + "/none"})
-	noBus := func() {
-		wantProblem(t, probeAgain(t), NoBus)
-		_, _, err := realConfig(t.TempDir()).Open(t.Context())
-		wantProblem(t, err, NoBus)
-		_, err = realConfig(t.TempDir()).Items(t.Context())
-		wantProblem(t, err, NoBus)
-	}
-	noBus()
-	if _, err := os.Stat("/run/user"); err != nil {
-		t.Setenv("DBUS_SESSION_BUS_ADDRESS", "")
-		noBus()
-	}
 }
