@@ -12,106 +12,7 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
-	"github.com/godbus/dbus/v5/prop"
-	ss "github.com/zalando/go-keyring/secret_service"
-
-	"github.com/stayauth/stayauth/testdata/realparts"
 )
-
-// A puppet is a Secret Service that the test plays itself: no desktop is needed to
-// answer its prompts, or not to.
-type puppet struct {
-	t          *testing.T
-	conn       *dbus.Conn
-	properties *prop.Properties
-	prompts    atomic.Int64
-	unlocks    atomic.Int64
-	sessions   atomic.Int64
-	// always makes Unlock answer with a prompt although nothing is locked.
-	always atomic.Bool
-	// hidden is whether the secret of the only item is, in an unlocked keyring.
-	hidden atomic.Bool
-}
-
-const (
-	promptPath = dbus.ObjectPath("/org/freedesktop/secrets/prompt/p1")
-	itemPath   = loginCollection + "/1"
-	session    = dbus.ObjectPath("/org/freedesktop/secrets/session/s1")
-)
-
-// newPuppet starts a bus, for this process, with a locked keyring. It calls shown
-// when a prompt is to be shown.
-func newPuppet(t *testing.T, shown func(p *puppet)) *puppet {
-	t.Helper()
-	k := realparts.Keyring(t)
-	k.Kill() // only its bus is needed
-	useBus(t, k.Env)
-	conn := busConn(t)
-	p := &puppet{t: t, conn: conn}
-	export := func(methods map[string]any, path dbus.ObjectPath, iface string) {
-		if err := conn.ExportMethodTable(methods, path, iface); err != nil {
-			t.Fatal(err)
-		}
-	}
-	export(map[string]any{"Unlock": p.unlock, "OpenSession": p.openSession}, secretsPath, secretsInterface)
-	export(map[string]any{"Close": func() *dbus.Error { p.sessions.Add(-1); return nil }}, session, "org.freedesktop.Secret.Session")
-	export(map[string]any{"SearchItems": p.search}, loginCollection, collectionInterface)
-	export(map[string]any{"GetSecret": p.secret}, itemPath, "org.freedesktop.Secret.Item")
-	export(map[string]any{"Prompt": func(string) *dbus.Error { p.prompts.Add(1); go shown(p); return nil }}, promptPath, "org.freedesktop.Secret.Prompt")
-	if _, err := prop.Export(conn, secretsPath, prop.Map{secretsInterface: {"Collections": {Value: []dbus.ObjectPath{loginCollection}}}}); err != nil {
-		t.Fatal(err)
-	}
-	var err error
-	p.properties, err = prop.Export(conn, loginCollection, prop.Map{collectionInterface: {"Locked": {Value: true, Writable: true}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if reply, err := conn.RequestName(secretsName, dbus.NameFlagDoNotQueue); err != nil || reply != dbus.RequestNameReplyPrimaryOwner {
-		t.Fatal(reply, err)
-	}
-	return p
-}
-
-func (p *puppet) unlock(paths []dbus.ObjectPath) ([]dbus.ObjectPath, dbus.ObjectPath, *dbus.Error) {
-	p.unlocks.Add(1)
-	if p.isLocked() || p.always.Load() || p.hidden.Load() && paths[0] == itemPath {
-		return nil, promptPath, nil
-	}
-	return paths, noObject, nil
-}
-
-func (p *puppet) openSession(string, dbus.Variant) (dbus.Variant, dbus.ObjectPath, *dbus.Error) {
-	p.sessions.Add(1)
-	return dbus.MakeVariant(""), session, nil
-}
-
-// search finds the item of the user "u".
-func (p *puppet) search(attributes map[string]string) ([]dbus.ObjectPath, *dbus.Error) {
-	if attributes["service"] == "s" && attributes["username"] == "u" {
-		return []dbus.ObjectPath{itemPath}, nil
-	}
-	return nil, nil
-}
-
-func (p *puppet) secret(session dbus.ObjectPath) (ss.Secret, *dbus.Error) {
-	if p.hidden.Load() {
-		return ss.Secret{Session: session}, dbus.NewError("org.freedesktop.Secret.Error.IsLocked", nil)
-	}
-	return ss.NewSecret(session, "a value"), nil
-}
-
-func (p *puppet) isLocked() bool {
-	return p.properties.GetMust(collectionInterface, "Locked").(bool)
-}
-
-func (p *puppet) setLocked(locked bool) {
-	p.properties.SetMust(collectionInterface, "Locked", locked)
-}
-
-// complete ends the prompt.
-func (p *puppet) complete(dismissed bool, unlocked ...dbus.ObjectPath) {
-	p.conn.Emit(promptPath, "org.freedesktop.Secret.Prompt.Completed", dismissed, dbus.MakeVariant(unlocked))
-}
 
 func realKeyring(timeout, promptTimeout time.Duration, onPrompt func()) *keyring {
 	return &keyring{backend: goKeyring{}, guard: new(guard), service: "s", timeout: timeout, promptTimeout: promptTimeout, onPrompt: onPrompt}
@@ -157,6 +58,22 @@ func TestPromptNotWanted(t *testing.T) {
 	for deadline := time.Now().Add(patience); p.sessions.Load() != 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("a session is left open")
+		}
+	}
+}
+
+// Somebody locks the keyring while it is read. It is not empty then, and a prompt is
+// wanted as little as before.
+func TestLockedDuringRead(t *testing.T) {
+	p := newPuppet(t, func(*puppet) {})
+	for _, call := range []string{"search", "secret"} {
+		p.lockIn.Store("")
+		p.setLocked(false)
+		p.lockIn.Store(call)
+		_, err := realKeyring(patience, patience, nil).get(t.Context(), "u")
+		wantProblem(t, err, Locked)
+		if !p.isLocked() || p.prompts.Load() != 0 || p.unlocks.Load() != 0 {
+			t.Errorf("%s: locked %t, %d prompts, unlocked %d times", call, p.isLocked(), p.prompts.Load(), p.unlocks.Load())
 		}
 	}
 }

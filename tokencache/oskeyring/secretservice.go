@@ -44,20 +44,23 @@ func (b goKeyring) Get(ctx context.Context, service, user string) (string, error
 	if err != nil {
 		return "", err
 	}
-	locked, err := b.locked(ctx, conn, collection)
-	if err == nil && locked {
-		err = &Error{Locked, nil}
-	}
-	if err != nil {
+	if err := b.unlocked(ctx, conn, collection); err != nil {
 		return "", err
 	}
 	secret, err := b.secret(ctx, conn, collection, map[string]string{"service": service, "username": user})
+	if err == nil {
+		return secret, nil
+	}
+	// A keyring that has been locked since looks empty to some services.
+	if err := b.unlocked(ctx, conn, collection); err != nil {
+		return "", err
+	}
 	if isProblem(err, Locked) {
 		// KeePassXC asks the user about each item, and go-keyring waits for the answer. On
 		// its connection the item then stays unlocked.
 		return gokeyring.Get(service, user)
 	}
-	return secret, err
+	return "", err
 }
 
 // connect returns a new connection to the session bus, which ends with ctx. It does
@@ -95,6 +98,15 @@ func (b goKeyring) collection(ctx context.Context, conn *dbus.Conn) (dbus.Object
 		return "", &Error{NoCollection, nil}
 	}
 	return path, nil
+}
+
+// unlocked returns an error if a keyring is locked.
+func (b goKeyring) unlocked(ctx context.Context, conn *dbus.Conn, collection dbus.ObjectPath) error {
+	locked, err := b.locked(ctx, conn, collection)
+	if err == nil && locked {
+		err = &Error{Locked, nil}
+	}
+	return err
 }
 
 func (b goKeyring) locked(ctx context.Context, conn *dbus.Conn, collection dbus.ObjectPath) (locked bool, err error) {
