@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -91,7 +92,9 @@ func MeasureStart(ctx context.Context, runs int, keyring []string) (*Start, erro
 		return nil, fmt.Errorf("storing a login: %w", err)
 	}
 	for range runs {
-		for _, c := range contenders {
+		// In a random order, because who comes after another that asks the keyring finds it awake.
+		for _, i := range rand.Perm(len(contenders)) {
+			c := contenders[i]
 			begun := time.Now()
 			if err := command(c.args...).Run(); err != nil {
 				return nil, fmt.Errorf("%s: %w", c.args, err)
