@@ -82,6 +82,15 @@ type Watcher interface {
 	LockAt(ctx context.Context, name string, v Version) (unlock func() error, err error)
 }
 
+// A Recoverer is a Store that remembers which locks have ended with the death of
+// their process. Interrupted returns their names, in any order and perhaps one of them
+// twice, until somebody else has taken the lock and released it. What a process that
+// lives has locked is never among them. The store may need some seconds to be sure that
+// a process is dead, and takes them.
+type Recoverer interface {
+	Interrupted(ctx context.Context) iter.Seq2[string, error]
+}
+
 // A Confidential store keeps what it holds secret by itself, as process memory
 // or an OS keyring does. Only such a store may be used by a Cache without keys.
 type Confidential interface {

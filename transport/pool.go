@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math/bits"
-	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // A PoolConfig says whose tokens a Pool keeps, and how many of them in memory.
@@ -153,63 +151,4 @@ func (p *Pool) kept() bool { return p.keepers.Load() > 0 }
 
 func (p *Pool) shard(account string) *shard {
 	return &p.shards[maphash.String(p.seed, account)&uint64(len(p.shards)-1)]
-}
-
-// The pace of KeepFresh: it looks at every login once in a pass, in so many steps,
-// and takes so long over it.
-const (
-	passSteps    = 16
-	minPass      = 200 * time.Millisecond
-	firstPass    = time.Second
-	maxPass      = time.Minute
-	passesInTime = 4 // passes between the time to refresh and the end of a token
-)
-
-// KeepFresh refreshes the tokens of the logins in memory whenever that is due,
-// until ctx is done, and returns ctx's error. Refreshes are spread over the time
-// there is for them, and no more than PoolConfig.MaxRefreshes are in flight. A
-// service runs it so that no request waits for a refresh after a quiet hour. What
-// goes wrong is told to OnEvent and the Logger.
-func (p *Pool) KeepFresh(ctx context.Context) error {
-	p.keepers.Add(1)
-	defer p.keepers.Add(-1)
-	var refreshes sync.WaitGroup
-	defer refreshes.Wait()
-	slots := make(chan struct{}, p.refresh)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for pass := firstPass; ; {
-		shortest := time.Duration(0) // of the times that tokens leave for a refresh
-		for step := range passSteps {
-			select {
-			case <-timer.C:
-				timer.Reset(pass / passSteps)
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-			for i := range p.shards {
-				due, window := p.shards[i].due(step)
-				if shortest == 0 || window > 0 && window < shortest {
-					shortest = window
-				}
-				for _, s := range due {
-					select {
-					case slots <- struct{}{}:
-					case <-ctx.Done():
-						return context.Cause(ctx)
-					}
-					refreshes.Go(func() {
-						defer func() { <-slots }()
-						if _, f, err := s.token(ctx); err == nil && f != nil {
-							f.wait(ctx)
-						}
-					})
-				}
-			}
-		}
-		pass = firstPass
-		if shortest > 0 {
-			pass = min(max(shortest/passesInTime, minPass), maxPass)
-		}
-	}
 }

@@ -143,25 +143,24 @@ func (sh *shard) due(step int) (due []*Source, window time.Duration) {
 	now := wallNow()
 	for _, s := range sh.ring[len(sh.ring)*step/passSteps : len(sh.ring)*(step+1)/passSteps] {
 		snap := s.cur.Load()
-		if snap == nil {
-			continue // It will be read from the cache when a request needs it.
-		}
-		if snap.useBefore != math.MaxInt64 && snap.useBefore > snap.refreshAt {
+		if snap != nil && snap.useBefore != math.MaxInt64 && snap.useBefore > snap.refreshAt {
 			if w := time.Duration(snap.useBefore - snap.refreshAt); window == 0 || w < window {
 				window = w
 			}
 		}
-		if !snap.fresh(now) && s.idle(now) {
+		if !snap.fresh(now) && s.due(now, snap != nil) {
 			due = append(due, s)
 		}
 	}
 	return due, window
 }
 
-// idle reports whether nothing keeps s from asking the provider now. A login that
-// is over is not asked for: the next request will find out whether there is a new one.
-func (s *Source) idle(now time.Time) bool {
+// due reports whether s should ask the provider now, when its token is not fresh. What
+// was never read from the cache will be when a request needs it, but a failure is made
+// up for. A login that is over is not asked for: the next request will find out whether
+// there is a new one.
+func (s *Source) due(now time.Time, known bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.flight == nil && s.dead == nil && !s.waiting(now)
+	return s.flight == nil && s.dead == nil && !s.waiting(now) && (known || s.outage != nil)
 }

@@ -125,9 +125,11 @@ func (s *snapshot) freshNow(epoch time.Time) bool {
 	return true
 }
 
-// fresh reports whether the token can be used without further thought.
+// fresh reports whether the token can be used without further thought. A record with
+// the note of a refresh is no cause for peace of mind: if nobody is at work on it, the
+// refresh was interrupted, and has to be made up for while the provider forgives.
 func (s *snapshot) fresh(now time.Time) bool {
-	if s == nil {
+	if s == nil || s.rec.Attempt != nil {
 		return false
 	}
 	t := now.UnixNano()

@@ -14,7 +14,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache/pgstore"
 )
 
-// outage is longer than it takes others to bury a process that seems to be dead.
+// outage is longer than it takes others to give up a process that seems to be dead.
 const outage = 4 * time.Second
 
 // Whatever happens to its connections, a process that lives and comes back soon keeps
@@ -49,11 +49,25 @@ func TestLockOutlastsConnections(t *testing.T) {
 					time.Sleep(5 * time.Millisecond)
 				}
 			}()
+			named := make(chan string, 1)
+			go func() {
+				for t.Context().Err() == nil {
+					for name, err := range waiter.Interrupted(t.Context()) {
+						if err == nil {
+							named <- name
+							return
+						}
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+			}()
 			v := storecheck.Save(t, holder, what, "journal", "")
 			happens()
 			select {
 			case <-got:
 				t.Fatal("somebody else got the lock")
+			case name := <-named:
+				t.Fatalf("%q was called interrupted", name)
 			case <-time.After(outage):
 			}
 			storecheck.Save(t, holder, what, "new token", v)

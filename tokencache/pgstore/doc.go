@@ -36,6 +36,11 @@ take the locks of a process only when it has seemed dead for three seconds, at e
 look. Who reconnects sooner keeps them; who is paused keeps them, because the kernel
 keeps its connection.
 
+What a process had under way when it died is not forgotten: its rows stay until somebody
+has taken the locks and released them, and [Store.Interrupted] tells which they are. A
+service that runs Pool.KeepFresh makes up for the refreshes that its dead replicas had
+begun, some five seconds later, while most providers still accept the refresh token again.
+
 That is one connection for each process besides the pool, however many locks it holds,
 and waiting takes none. A machine that loses its power is noticed by TCP keepalives,
 after 11 seconds and the three.

@@ -9,11 +9,6 @@ import (
 )
 
 const (
-	// grace is how long a process must seem dead, at every look, before others take its
-	// locks: perhaps its connection was cut or the server was restarted, in the middle
-	// of a refresh. It is enough to connect again.
-	grace = 3 * time.Second
-
 	// lookMin and lookMax are the times between two looks at a lock that others hold. They
 	// grow with the time already waited: many may wait for what takes long, and those are
 	// the times when the server has enough to do.
@@ -58,9 +53,7 @@ func (s *Store) takeLock(ctx context.Context, name string, turn int64) (unsure b
 	var (
 		doubtful, doubts int
 		look             = lookMin
-		dead             int64     // who seems to be dead
-		since            time.Time // since when, at every look
-		connected        int       // the epoch all the time since: who was cut off may blame nobody
+		dead             int64 // whose lock to take
 	)
 	for {
 		epoch, err := s.session.wait(ctx, doubtful)
@@ -71,7 +64,7 @@ func (s *Store) takeLock(ctx context.Context, name string, turn int64) (unsure b
 		var mine, doubt bool
 		var holder *int64
 		var holderDead *bool
-		err = s.pool.QueryRow(ctx, s.sql.lock, unprepared, []byte(name), s.session.owner, turn).Scan(&mine, &doubt, &holder, &holderDead)
+		err = s.pool.QueryRow(ctx, s.sql.lock, unprepared, []byte(name), s.session.owner, turn, dead).Scan(&mine, &doubt, &holder, &holderDead)
 		switch {
 		case err != nil:
 			return connectionLost(err), err
@@ -79,20 +72,18 @@ func (s *Store) takeLock(ctx context.Context, name string, turn int64) (unsure b
 			return false, nil
 		case doubt:
 			if doubts++; doubts > 3 {
-				return false, fmt.Errorf("%w: the connection of this process, see Config.SessionDSN, does not lead to the server and database of the pool, or is ended again and again", errUnavailable)
+				return false, errElsewhere
 			}
 			doubtful = epoch
 			continue
-		case holderDead == nil || !*holderDead:
-			dead = 0
-		case *holder != dead || epoch != connected:
-			dead, since, connected = *holder, time.Now(), epoch
-		case begun.Sub(since) >= grace:
-			if _, err := s.pool.Exec(ctx, s.sql.bury, unprepared, dead); err != nil {
-				return false, err
-			}
+		case holderDead == nil: // It has just been released.
+		case !*holderDead:
+			s.deaths.alive(*holder)
+		case s.deaths.sure(*holder, epoch, begun) && *holder != dead:
+			dead = *holder
 			continue
 		}
+		dead = 0
 		select {
 		case <-time.After(look/2 + rand.N(look)):
 		case <-ctx.Done():

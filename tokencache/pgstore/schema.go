@@ -45,7 +45,7 @@ type statements struct {
 	entries, locks, create                string
 	load, version, insert, update, delete string
 	list, purge, preflight                string
-	lock, unlock, bury                    string
+	lock, unlock, orphans                 string
 }
 
 func newStatements(table string) statements {
@@ -75,21 +75,28 @@ func newStatements(table string) statements {
 		preflight: `SELECT current_setting('transaction_read_only')::bool,
 			has_table_privilege($1, 'INSERT') AND has_table_privilege($1, 'UPDATE') AND has_table_privilege($2, 'INSERT')`,
 
-		// Takes the lock if this process is alive, and nobody has the lock or it is left over
-		// from an earlier turn of this process whose unlock was lost. Returns whether it worked; whether the process is dead;
+		// Takes the lock if this process is alive, and nobody has the lock, or it is left over
+		// from an earlier turn of this process whose unlock was lost, or its owner is $4 and dead: the row stays, so that
+		// there is always one who has to answer for the lock. Returns whether it worked; whether the process is dead;
 		// else who holds the lock, and whether that process is dead. Whoever looks must only read if others have the lock:
 		// ON CONFLICT alone would lock the row, and unlock would have to wait for all who look.
 		lock: replace(`WITH won AS (
 				INSERT INTO {locks} (name, owner, turn)
 				SELECT $1, $2, $3 WHERE NOT pg_try_advisory_xact_lock_shared($2) AND {not durable}
-					AND NOT EXISTS (SELECT FROM {locks} WHERE name = $1 AND owner <> $2)
-				ON CONFLICT (name) DO UPDATE SET turn = excluded.turn WHERE {locks}.owner = excluded.owner AND {locks}.turn < excluded.turn
+					AND NOT EXISTS (SELECT FROM {locks} WHERE name = $1 AND owner <> $2 AND NOT (owner = $4 AND pg_try_advisory_xact_lock_shared($4)))
+				ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, turn = excluded.turn
+					WHERE {locks}.owner = excluded.owner AND {locks}.turn < excluded.turn 
+						OR {locks}.owner = $4 AND pg_try_advisory_xact_lock_shared($4)
 				RETURNING 1)
 			SELECT EXISTS (SELECT FROM won), pg_try_advisory_xact_lock_shared($2), holder.owner, holder.dead
 			FROM (SELECT) one LEFT JOIN (
 				SELECT owner, pg_try_advisory_xact_lock_shared(owner) AS dead FROM {locks} WHERE name = $1) holder ON true`),
 		unlock: replace(`DELETE FROM {locks} WHERE name = $1 AND owner = $2 AND turn = $3 AND {not durable}`),
-		bury:   replace(`DELETE FROM {locks} WHERE owner = $1 AND pg_try_advisory_xact_lock_shared($1) AND {not durable}`),
+
+		// Returns whether this process is dead, and the locks of those who are.
+		orphans: replace(`SELECT pg_try_advisory_xact_lock_shared($1), orphan.name, orphan.owner
+			FROM (SELECT) one LEFT JOIN (
+				SELECT name, owner FROM {locks} WHERE owner <> $1 AND pg_try_advisory_xact_lock_shared(owner)) orphan ON true`),
 	}
 }
 

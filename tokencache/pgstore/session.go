@@ -211,6 +211,9 @@ func (s *session) connect(ctx context.Context) (*pgx.Conn, error) {
 var errPooler = fmt.Errorf("%w: a pooler, such as PgBouncer, stands between this process and the server, and hides when the process dies:"+
 	" set Config.SessionDSN to the address of the server itself", errUnavailable)
 
+var errElsewhere = fmt.Errorf("%w: the connection of this process, see Config.SessionDSN, does not lead to the server and database of the pool,"+
+	" or is ended again and again", errUnavailable)
+
 // drop ends the connection. The keeper calls it, or whoever has waited for its end.
 func (s *session) drop(err error) {
 	if s.conn != nil {

@@ -40,13 +40,14 @@ type Config struct {
 }
 
 // A Store is a tokencache.Store in a PostgreSQL database. It is also a
-// tokencache.Lister and a tokencache.Preflighter.
+// tokencache.Lister, a tokencache.Preflighter and a tokencache.Recoverer.
 type Store struct {
 	pool    *pgxpool.Pool
 	ownPool bool
 	sql     statements
 	gates   gate.Gates
 	session *session
+	deaths  deaths
 	turns   atomic.Int64 // counts the locks of this process
 }
 

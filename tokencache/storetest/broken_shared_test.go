@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"sync"
@@ -38,6 +39,9 @@ var brokenShared = map[string]struct {
 	}},
 	"lock file that outlives its process": {"lock is released by SIGKILL", func(dir *tokencache.Dir, path string) tokencache.Store {
 		return &lockFile{Dir: dir, path: filepath.Join(path, "locked")}
+	}},
+	"takes the living for dead": {"interrupted", func(dir *tokencache.Dir, _ string) tokencache.Store {
+		return &allDead{dir}
 	}},
 }
 
@@ -103,4 +107,10 @@ func (s *lockFile) Lock(ctx context.Context, _ string) (func() error, error) {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+type allDead struct{ *tokencache.Dir }
+
+func (*allDead) Interrupted(context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) { yield("a", nil) }
 }

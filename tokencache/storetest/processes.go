@@ -43,6 +43,7 @@ func RunShared(t *testing.T, prepare func(t *testing.T) (arg string), open func(
 		{"processes exclude each other", processesExclude},
 		{"processes increment", func(t *testing.T, arg string, s tokencache.Store) { processesIncrement(t, arg, s, c.increments) }},
 		{"lock is released by SIGKILL", lockReleasedByKill},
+		{"interrupted", interrupted},
 		{"no torn entry when writers are killed", noTornEntry},
 		{"processes see each other", func(t *testing.T, arg string, s tokencache.Store) { seeEachOther(t, s, mustOpen(t, arg)) }},
 	} {
@@ -152,6 +153,9 @@ func checksummed(seed int) []byte {
 	return append(sum[:], body...)
 }
 
+// heldNames are what the job "hold" locks the first of.
+var heldNames = []string{"a", "also a", "also b"}
+
 // A job is what a child process is told to do.
 type job struct {
 	Arg   string
@@ -193,8 +197,10 @@ func (j job) run(s tokencache.Store) error {
 	ctx := context.Background()
 	switch j.Do {
 	case "hold":
-		if _, err := s.Lock(ctx, "a"); err != nil {
-			return err
+		for _, name := range heldNames[:max(j.Count, 1)] {
+			if _, err := s.Lock(ctx, name); err != nil {
+				return err
+			}
 		}
 		fmt.Println("locked")
 		select {}

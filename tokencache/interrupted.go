@@ -1,0 +1,58 @@
+package tokencache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+)
+
+// Interrupted returns the records whose refresh was interrupted by the death of its
+// process, so that somebody may make up for it while the provider still accepts a
+// refresh token again. A record that cannot be read is an error in its place. The
+// store must be a Recoverer, else the error wraps errors.ErrUnsupported. What the dead
+// have locked and not begun to refresh, or long ago, is unlocked.
+func (c *Cache) Interrupted(ctx context.Context) iter.Seq2[*Record, error] {
+	return func(yield func(*Record, error) bool) {
+		recoverer, ok := c.store.(Recoverer)
+		if !ok {
+			yield(nil, fmt.Errorf("%T does not know which locks the dead have left: %w", c.store, errors.ErrUnsupported))
+			return
+		}
+		for name, err := range recoverer.Interrupted(ctx) {
+			var r *Record
+			if err == nil {
+				r, err = c.loadNamed(ctx, name)
+			}
+			if errors.Is(err, ErrNotFound) || err == nil && (r.Attempt == nil || time.Since(r.Attempt.At) > longInterrupted) {
+				err = c.forgetLock(ctx, name)
+				if err == nil {
+					continue
+				}
+				r = nil
+			}
+			if !yield(r, err) {
+				return
+			}
+		}
+	}
+}
+
+// longInterrupted is longer than any provider that counts accepts a spent refresh token
+// again, and than any service that has more to do is down.
+const longInterrupted = time.Hour
+
+// forgetLock lets go of a lock that a dead process has left, unless somebody has it.
+func (c *Cache) forgetLock(ctx context.Context, name string) error {
+	brief, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	unlock, err := c.store.Lock(brief, name)
+	if err == nil {
+		return unlock()
+	}
+	if ctx.Err() == nil && brief.Err() != nil {
+		return nil
+	}
+	return err
+}

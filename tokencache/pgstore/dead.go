@@ -1,0 +1,143 @@
+package pgstore
+
+import (
+	"context"
+	"iter"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// grace is how long a process must seem dead, at every look, before others take its
+// locks: perhaps its connection was cut or the server was restarted, in the middle
+// of a refresh. It is enough to connect again.
+const grace = 3 * time.Second
+
+// A deaths remembers since when other processes have seemed dead. The zero value is
+// ready to use.
+type deaths struct {
+	mu    sync.Mutex
+	seems map[int64]death // by owner
+}
+
+type death struct {
+	since, last time.Time // of the looks, at all of which it seemed so
+	epoch       int       // the connection of this process all the time: who was cut off may blame nobody
+}
+
+// sure takes note that the owner has seemed dead at a look that began at the given
+// time, and reports whether it has for so long that it is.
+func (d *deaths) sure(owner int64, epoch int, begun time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	for other, seen := range d.seems {
+		if begun.Sub(seen.last) > grace { // Nobody has looked for so long that it may have lived meanwhile.
+			delete(d.seems, other)
+		}
+	}
+	seen, ok := d.seems[owner]
+	if !ok || seen.epoch != epoch {
+		seen = death{since: now, epoch: epoch}
+	}
+	seen.last = now
+	if d.seems == nil {
+		d.seems = make(map[int64]death)
+	}
+	d.seems[owner] = seen
+	return begun.Sub(seen.since) >= grace
+}
+
+// alive takes note that the owner lives.
+func (d *deaths) alive(owner int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.seems, owner)
+}
+
+// only takes note that nobody but the owners seems to be dead.
+func (d *deaths) only(owners map[int64][]string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for owner := range d.seems {
+		if owners[owner] == nil {
+			delete(d.seems, owner)
+		}
+	}
+}
+
+// lookAgain is the time between two looks at those who seem to be dead.
+const lookAgain = time.Second
+
+// Interrupted implements tokencache.Recoverer. If there are locks of processes that
+// seem to be dead, it takes three or four seconds to be sure.
+func (s *Store) Interrupted(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		defer s.session.use()()
+		for first := time.Now(); ; {
+			begun := time.Now()
+			var left map[int64][]string
+			var epoch int
+			err := s.do(ctx, "look for the dead", "", func(bool) (err error) {
+				left, epoch, err = s.orphans(ctx)
+				return err
+			})
+			if err != nil {
+				yield("", err)
+				return
+			}
+			unsure := false
+			for owner, names := range left {
+				if !s.deaths.sure(owner, epoch, begun) {
+					unsure = true
+					continue
+				}
+				for _, name := range names {
+					if !yield(name, nil) {
+						return
+					}
+				}
+			}
+			if !unsure || begun.Sub(first) > grace { // Who has died since will be found at the next call.
+				return
+			}
+			select {
+			case <-time.After(lookAgain):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// orphans returns the names of the locks of those who seem to be dead, by owner, and
+// the connection of this process at that time.
+func (s *Store) orphans(ctx context.Context) (left map[int64][]string, epoch int, err error) {
+	for range maxTries {
+		if epoch, err = s.session.wait(ctx, epoch); err != nil {
+			return nil, 0, err
+		}
+		rows, err := s.pool.Query(ctx, s.sql.orphans, unprepared, s.session.owner)
+		if err != nil {
+			return nil, 0, err
+		}
+		left = make(map[int64][]string)
+		var doubt bool
+		var name []byte
+		var owner *int64
+		_, err = pgx.ForEachRow(rows, []any{&doubt, &name, &owner}, func() error {
+			if owner != nil {
+				left[*owner] = append(left[*owner], string(name))
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, 0, err
+		}
+		if !doubt {
+			s.deaths.only(left)
+			return left, epoch, nil
+		}
+	}
+	return nil, 0, errElsewhere
+}
