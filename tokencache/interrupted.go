@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync"
 	"time"
 )
 
@@ -20,17 +21,16 @@ func (c *Cache) Interrupted(ctx context.Context) iter.Seq2[*Record, error] {
 			yield(nil, fmt.Errorf("%T does not know which locks the dead have left: %w", c.store, errors.ErrUnsupported))
 			return
 		}
+		var forgetting sync.WaitGroup // which must not keep the others waiting
+		defer forgetting.Wait()
 		for name, err := range recoverer.Interrupted(ctx) {
 			var r *Record
 			if err == nil {
 				r, err = c.loadNamed(ctx, name)
 			}
 			if errors.Is(err, ErrNotFound) || err == nil && (r.Attempt == nil || time.Since(r.Attempt.At) > longInterrupted) {
-				err = c.forgetLock(ctx, name)
-				if err == nil {
-					continue
-				}
-				r = nil
+				forgetting.Go(func() { c.forgetLock(ctx, name) })
+				continue
 			}
 			if !yield(r, err) {
 				return
@@ -43,16 +43,12 @@ func (c *Cache) Interrupted(ctx context.Context) iter.Seq2[*Record, error] {
 // again, and than any service that has more to do is down.
 const longInterrupted = time.Hour
 
-// forgetLock lets go of a lock that a dead process has left, unless somebody has it.
-func (c *Cache) forgetLock(ctx context.Context, name string) error {
-	brief, cancel := context.WithTimeout(ctx, time.Second)
+// forgetLock releases a lock that a dead process has left, unless somebody else has it
+// by now. If that fails, the store will name it again.
+func (c *Cache) forgetLock(ctx context.Context, name string) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	unlock, err := c.store.Lock(brief, name)
-	if err == nil {
-		return unlock()
+	if unlock, err := c.store.Lock(ctx, name); err == nil {
+		unlock()
 	}
-	if ctx.Err() == nil && brief.Err() != nil {
-		return nil
-	}
-	return err
 }

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,12 +15,16 @@ import (
 // A deadLocks is a store with locks that the dead have left.
 type deadLocks struct {
 	*Memory
+	mu   *sync.Mutex
 	left map[string]bool
 }
 
 func (d deadLocks) Interrupted(context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		for _, name := range slices.Sorted(maps.Keys(d.left)) {
+		d.mu.Lock()
+		names := slices.Sorted(maps.Keys(d.left))
+		d.mu.Unlock()
+		for _, name := range names {
 			if !yield(name, nil) {
 				return
 			}
@@ -33,14 +38,19 @@ func (d deadLocks) Lock(ctx context.Context, name string) (func() error, error) 
 	if err != nil {
 		return nil, err
 	}
-	return func() error { delete(d.left, name); return unlock() }, nil
+	return func() error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.left, name)
+		return unlock()
+	}, nil
 }
 
 // Whoever makes up for the dead is told what they had under way, and of nothing else.
 // The other locks that they have left are released.
 func TestInterrupted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := deadLocks{new(Memory), map[string]bool{}}
+		store := deadLocks{new(Memory), new(sync.Mutex), map[string]bool{}}
 		cache, err := New(store, nil)
 		if err != nil {
 			t.Fatal(err)

@@ -19,7 +19,8 @@ type PoolConfig struct {
 	// when they are needed. A login takes about 1 KiB and its tokens. Default: 10000.
 	Size int
 
-	// MaxRefreshes is how many refreshes KeepFresh has in flight at most. Those that
+	// MaxRefreshes is how many refreshes KeepFresh has in flight at most, and how many
+	// more to make up for what other processes had in flight when they died. Those that
 	// requests wait for are not counted. Default: 16.
 	MaxRefreshes int
 }

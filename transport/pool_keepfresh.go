@@ -28,7 +28,7 @@ const recoverPause = 2 * time.Second
 
 // KeepFresh refreshes the tokens of the logins in memory whenever that is due,
 // until ctx is done, and returns ctx's error. Refreshes are spread over the time
-// there is for them, and no more than PoolConfig.MaxRefreshes are in flight. A
+// there is for them, and their number is bounded by PoolConfig.MaxRefreshes. A
 // service runs it so that no request waits for a refresh after a quiet hour. What
 // goes wrong is told to OnEvent and the Logger.
 //
@@ -41,22 +41,26 @@ func (p *Pool) KeepFresh(ctx context.Context) error {
 	defer p.keepers.Add(-1)
 	var work sync.WaitGroup
 	defer work.Wait()
-	slots := make(chan struct{}, p.refresh)
-	refresh := func(s *Source) error {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		work.Go(func() {
-			defer func() { <-slots }()
-			if _, f, err := s.token(ctx); err == nil && f != nil {
-				f.wait(ctx)
+	refresher := func() (refresh func(*Source) error) {
+		slots := make(chan struct{}, p.refresh)
+		return func(s *Source) error {
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+				return context.Cause(ctx)
 			}
-		})
-		return nil
+			work.Go(func() {
+				defer func() { <-slots }()
+				if _, f, err := s.token(ctx); err == nil && f != nil {
+					f.wait(ctx)
+				}
+			})
+			return nil
+		}
 	}
-	work.Go(func() { p.recoverInterrupted(ctx, refresh) })
+	// What was interrupted does not queue behind what is merely due.
+	work.Go(func() { p.recoverInterrupted(ctx, refresher()) })
+	refresh := refresher()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for pass := firstPass; ; {

@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"iter"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -93,8 +94,8 @@ func (s *Store) Interrupted(ctx context.Context) iter.Seq2[string, error] {
 					unsure = true
 					continue
 				}
-				for _, name := range names {
-					if !yield(name, nil) {
+				for _, i := range rand.Perm(len(names)) { // Others may be about to do the same.
+					if !yield(names[i], nil) {
 						return
 					}
 				}

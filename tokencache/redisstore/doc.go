@@ -37,10 +37,15 @@ meanwhile, because Save compares versions, whoever holds the lock. A restart of 
 server that takes less time than the lease ends no lock. Where processes are never
 killed and the provider forgives nothing, a longer [Config.Lease] is safer.
 
+What a process had under way when it died is not forgotten: what it had locked is in a
+set until somebody has taken the lock and released it, and [Store.Interrupted] tells
+what has no lease any more. A service that runs Pool.KeepFresh makes up for the refreshes
+that its dead replicas had begun, within a lease and some three seconds.
+
 # Cluster and Sentinel
 
-Pass a client of either as [Config.Client]. An entry and its lock have the same hash tag,
-and every command has one key. The client must not read from replicas. A client
+Pass a client of either as [Config.Client]. Entries are spread over the nodes by
+name, and locks, together with the sets that name them, by 256 hash tags. The client must not read from replicas. A client
 of your own also honours deadlines sooner with ContextTimeoutEnabled; all methods return
 when ctx is done in any case, and leave the command behind until its time-out.
 
@@ -66,7 +71,7 @@ certificate, pass a client with a TLSConfig as [Config.Client], as the example s
 
 The user of the service needs no more than
 
-	ACL SETUSER app on >password ~stayauth:* -@all +hmget +eval +evalsha +scan +info +get +set +hget +hset +del +pexpire
+	ACL SETUSER app on >password ~stayauth:* -@all +hmget +eval +evalsha +scan +info +get +set +hget +hset +del +pexpire +sadd +srem +smembers +exists +sismember
 
 with the default [Config.Prefix]; +wait too with [Config.Replicas], and +cluster|slots too on
 a cluster. SCAN, for List, shows the names of all keys of the server. Redis 6 or later.

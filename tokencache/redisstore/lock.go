@@ -22,17 +22,19 @@ const (
 
 const commandTimeout = 5 * time.Second
 
-// Takes the lock or renews it. A lock that is gone, lost by a server that has crashed,
-// is taken anew if nobody else was faster.
+// Takes the lock or renews it, and adds its name to what is locked. A lock that is gone,
+// lost by a server that has crashed, is taken anew if nobody else was faster.
 var lockScript = redis.NewScript(`
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('SADD', KEYS[2], ARGV[3])
 return 1`)
 
 var unlockScript = redis.NewScript(`
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
+redis.call('SREM', KEYS[2], ARGV[2])
 return 1`)
 
 // Lock implements tokencache.Store, with one exception: a process that is paused or
@@ -69,7 +71,7 @@ func (s *Store) Lock(ctx context.Context, name string) (unlock func() error, err
 }
 
 func (s *Store) takeLock(ctx context.Context, name, holder string) (bool, error) {
-	n, err := lockScript.Run(ctx, s.cfg.Client, []string{s.lock(name)}, holder, s.cfg.Lease.Milliseconds()).Int()
+	n, err := lockScript.Run(ctx, s.cfg.Client, s.lockKeys(name), holder, s.cfg.Lease.Milliseconds(), name).Int()
 	return n == 1, err
 }
 
@@ -77,7 +79,7 @@ func (s *Store) release(name, holder string) (bool, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 	defer cancel()
 	return await(ctx, func(ctx context.Context) (bool, error) {
-		n, err := unlockScript.Run(ctx, s.cfg.Client, []string{s.lock(name)}, holder).Int()
+		n, err := unlockScript.Run(ctx, s.cfg.Client, s.lockKeys(name), holder, name).Int()
 		return n == 1, err
 	})
 }

@@ -45,8 +45,8 @@ type Config struct {
 	Expiry time.Duration
 }
 
-// A Store is a tokencache.Store in Redis. It is also a tokencache.Lister and a
-// tokencache.Preflighter.
+// A Store is a tokencache.Store in Redis. It is also a tokencache.Lister, a
+// tokencache.Preflighter and a tokencache.Recoverer.
 type Store struct {
 	cfg   Config
 	own   bool // the client
@@ -236,10 +236,8 @@ func (s *Store) scan(ctx context.Context, use func(name string) bool) error {
 	return err
 }
 
-// Keys have the name in a hash tag, so an entry and its lock are on the same node of a
-// cluster, and fail over together.
+// Keys have a hash tag, so that it is not up to the prefix where they are in a cluster.
 func (s *Store) entry(name string) string { return s.cfg.Prefix + "entry:{" + encode(name) + "}" }
-func (s *Store) lock(name string) string  { return s.cfg.Prefix + "lock:{" + encode(name) + "}" }
 
 func encode(name string) string { return base64.RawURLEncoding.EncodeToString([]byte(name)) }
 

@@ -24,6 +24,7 @@ type Store interface {
 	tokencache.Store
 	tokencache.Lister
 	tokencache.Preflighter
+	tokencache.Recoverer
 }
 
 // Main runs the tests of a package, or does the work of a process that they have started.
@@ -73,6 +74,9 @@ func Everything(ctx context.Context, s Store) map[string]error {
 	_, _, errs["Load"] = s.Load(ctx, "a")
 	_, errs["Save"] = s.Save(ctx, "a", []byte("x"), "")
 	unlock, err := s.Lock(ctx, "a")
+	for _, err := range s.Interrupted(ctx) {
+		errs["Interrupted"] = err
+	}
 	if err == nil {
 		err = unlock()
 	}
