@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/godbus/dbus/v5"
 )
 
 // A SecretService is an unlocked OS keyring as desktops on Linux have it, GNOME
@@ -22,6 +24,7 @@ type SecretService struct {
 	Env []string
 
 	t      testing.TB
+	bus    string // its address
 	daemon *exec.Cmd
 }
 
@@ -43,13 +46,23 @@ const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Con
 // The collection that the Secret Service unlocks when its user logs in.
 const loginCollection = "/org/freedesktop/secrets/collection/login"
 
+// password is that of the keyring.
+const password = "password"
+
+// KeyringInstalled returns an error if Keyring would find something missing.
+func KeyringInstalled() error {
+	for _, program := range []string{"dbus-daemon", "dbus-send", "gnome-keyring-daemon"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Keyring starts a keyring that ends with the test.
 func Keyring(t testing.TB) *SecretService {
 	t.Helper()
-	for _, program := range []string{"dbus-daemon", "dbus-send", "gnome-keyring-daemon"} {
-		_, err := exec.LookPath(program)
-		Require(t, "a Secret Service (Debian: apt-get install gnome-keyring dbus)", err)
-	}
+	Require(t, "a Secret Service (Debian: apt-get install gnome-keyring dbus)", KeyringInstalled())
 
 	// Not t.TempDir, which can be too long for the path of a socket.
 	home, err := os.MkdirTemp("", "keyring-")
@@ -63,7 +76,7 @@ func Keyring(t testing.TB) *SecretService {
 		}
 	}
 	bus := filepath.Join(home, "run", "bus")
-	s := &SecretService{t: t, Env: []string{
+	s := &SecretService{t: t, bus: "unix:path=" + bus, Env: []string{
 		"HOME=" + home,
 		"XDG_DATA_HOME=" + filepath.Join(home, "data"),
 		"XDG_CONFIG_HOME=" + filepath.Join(home, "config"),
@@ -91,14 +104,20 @@ func Keyring(t testing.TB) *SecretService {
 		return err
 	})
 
-	s.daemon = s.Command("gnome-keyring-daemon", "--foreground", "--unlock", "--components=secrets")
-	s.daemon.Stdin = strings.NewReader("password")
-	if err := s.daemon.Start(); err != nil {
-		t.Fatal(err)
-	}
+	s.Start()
 	t.Cleanup(s.Kill)
-	await(t, "the unlocked keyring", func() error { return s.expectLocked(false) })
 	return s
+}
+
+// Start starts the keyring again after Kill, unlocked and with what it had stored.
+func (s *SecretService) Start() {
+	s.t.Helper()
+	s.daemon = s.Command("gnome-keyring-daemon", "--foreground", "--unlock", "--components=secrets")
+	s.daemon.Stdin = strings.NewReader(password)
+	if err := s.daemon.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	await(s.t, "the unlocked keyring", func() error { return s.expectLocked(false) })
 }
 
 // Command returns a command that uses this keyring.
@@ -108,8 +127,7 @@ func (s *SecretService) Command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Lock locks the keyring, as a desktop does when its user logs out. Nobody can unlock
-// it again.
+// Lock locks the keyring, as a desktop does when its user logs out.
 func (s *SecretService) Lock() {
 	s.t.Helper()
 	_, err := s.send("/org/freedesktop/secrets", "org.freedesktop.Secret.Service.Lock", "array:objpath:"+loginCollection)
@@ -117,6 +135,44 @@ func (s *SecretService) Lock() {
 		err = s.expectLocked(true)
 	}
 	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Unlock unlocks it with the password, as a desktop does when its user logs in.
+func (s *SecretService) Unlock() {
+	s.t.Helper()
+	conn, err := dbus.Connect(s.bus)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer conn.Close()
+	service := conn.Object("org.freedesktop.secrets", "/org/freedesktop/secrets")
+	var none dbus.Variant
+	secret := struct {
+		Session     dbus.ObjectPath
+		Parameters  []byte
+		Value       []byte
+		ContentType string
+	}{Parameters: []byte{}, Value: []byte(password), ContentType: "text/plain"}
+	err = service.Call("org.freedesktop.Secret.Service.OpenSession", 0, "plain", dbus.MakeVariant("")).Store(&none, &secret.Session)
+	if err == nil {
+		// The way without a prompt, which GNOME's own login uses.
+		err = service.Call("org.gnome.keyring.InternalUnsupportedGuiltRiddenInterface.UnlockWithMasterPassword", 0,
+			dbus.ObjectPath(loginCollection), secret).Err
+	}
+	if err == nil {
+		err = s.expectLocked(false)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Signal sends a signal to the keyring.
+func (s *SecretService) Signal(sig os.Signal) {
+	s.t.Helper()
+	if err := s.daemon.Process.Signal(sig); err != nil {
 		s.t.Fatal(err)
 	}
 }

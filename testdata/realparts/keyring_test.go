@@ -35,6 +35,16 @@ func TestKeyring(t *testing.T) {
 	if got, err := secretTool(keyring, "", "lookup", "service", "s", "username", "u"); err == nil {
 		t.Errorf("lookup in a locked keyring = %q, want an error", got)
 	}
+	keyring.Unlock()
+	if got, err := secretTool(keyring, "", "lookup", "service", "s", "username", "u"); err != nil || got != "a value" {
+		t.Errorf("lookup when it is unlocked again = %q, %v; want what was stored", got, err)
+	}
+
+	keyring.Kill()
+	keyring.Start()
+	if got, err := secretTool(keyring, "", "lookup", "service", "s", "username", "u"); err != nil || got != "a value" {
+		t.Errorf("lookup when it was started again = %q, %v; want what was stored", got, err)
+	}
 
 	other.Kill()
 	if _, err := secretTool(other, "a value", "store", "--label=test", "service", "s", "username", "u"); err == nil {

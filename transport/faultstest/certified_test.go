@@ -58,13 +58,9 @@ func TestCertifiedProvider(t *testing.T) {
 		}
 	}
 	program := func() (call func(), end func()) {
-		s, err := plan.source(hear)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := caller{plan: plan, source: s}
+		c := caller{plan: plan, tell: hear}
 		return func() { hear(c.call()) }, func() {
-			if err := s.Close(t.Context()); err != nil {
+			if err := c.close(); err != nil {
 				t.Error(err)
 			}
 		}
@@ -77,7 +73,7 @@ func TestCertifiedProvider(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	user, err := plan.source(hear)
+	user, _, err := plan.source(hear)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/oskeyring"
 	"github.com/stayauth/stayauth/transport"
 )
 
@@ -37,8 +38,11 @@ type report struct {
 	Again  bool          `json:",omitempty"` // the first call that was answered after one that was not
 	Met    bool          `json:",omitempty"` // a trouble
 	Event  string        `json:",omitempty"`
-	Width  time.Duration `json:",omitempty"` // from the provider's answer to the end of the save
+	Width  time.Duration `json:",omitempty"` // from the provider's answer until its refresh token was saved
 	Fatal  string        `json:",omitempty"`
+
+	Keyring  oskeyring.Problem `json:",omitempty"` // because of it the call failed
+	Answered string            `json:",omitempty"` // the fingerprint of a refresh token whose successor has come
 }
 
 const callInterval = 100 * time.Millisecond
@@ -58,10 +62,12 @@ func child(arg string) int {
 		tell(report{Fatal: err.Error()})
 		return 2
 	}
-	s, err := p.source(tell)
-	if err != nil {
-		tell(report{Fatal: err.Error()})
-		return 2
+	if p.User {
+		if err := serve(p); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 2
+		}
+		return 0
 	}
 	end := make(chan struct{})
 	go func() {
@@ -69,7 +75,7 @@ func child(arg string) int {
 		close(end)
 	}()
 	tell(report{Alive: true})
-	c := caller{plan: p, source: s}
+	c := caller{plan: p, tell: tell}
 	failing := false
 	for {
 		switch r := c.call(); {
@@ -84,9 +90,7 @@ func child(arg string) int {
 		}
 		select {
 		case <-end:
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			defer cancel()
-			if err := s.Close(ctx); err != nil {
+			if err := c.close(); err != nil {
 				tell(report{Fatal: err.Error()})
 				return 1
 			}
@@ -99,9 +103,28 @@ func child(arg string) int {
 // A caller calls the API, and finds out whether a failure was necessary.
 type caller struct {
 	plan   plan
-	source *transport.Source
+	tell   func(report)
+	source *transport.Source // nil if it could not be opened yet
+	cache  *tokencache.Cache
 	sent   known // the last access token that was sent
 	stored known // the access token in the cache
+}
+
+// open opens the login, if that could not be done before.
+func (c *caller) open() (err error) {
+	if c.source == nil {
+		c.source, c.cache, err = c.plan.source(c.tell)
+	}
+	return err
+}
+
+func (c *caller) close() error {
+	if c.source == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return c.source.Close(ctx)
 }
 
 // A known access token is one that the client could use.
@@ -119,11 +142,14 @@ func (c *caller) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func (c *caller) call() report {
+	if err := c.open(); err != nil {
+		return failure(err)
+	}
 	c.look()
 	sent, stored := c.sent, c.stored
 	rt, err := transport.New(transport.Config{Source: c.source, Origins: []string{c.plan.Origin}, Base: c})
 	if err != nil {
-		return report{Failed: err.Error()}
+		return failure(err)
 	}
 	failed := c.get(&http.Client{Transport: rt, Timeout: time.Minute}, c.plan.API)
 	if failed == nil {
@@ -132,9 +158,17 @@ func (c *caller) call() report {
 		}
 		return report{}
 	}
-	r := report{Failed: failed.Error(), Login: errors.Is(failed, transport.ErrLoginRequired)}
+	r := failure(failed)
 	for _, k := range []known{sent, stored} {
 		r.Valid = r.Valid || time.Now().Before(k.before) && c.get(http.DefaultClient, c.plan.Oracle+k.token) == nil
+	}
+	return r
+}
+
+func failure(err error) report {
+	r := report{Failed: err.Error(), Login: errors.Is(err, transport.ErrLoginRequired)}
+	if e, ok := errors.AsType[*oskeyring.Error](err); ok {
+		r.Keyring = e.Problem
 	}
 	return r
 }
@@ -144,9 +178,7 @@ func (c *caller) look() {
 	var r *tokencache.Record
 	st, err := c.source.Status(context.Background())
 	if err == nil && st.State != transport.StateEmpty {
-		if cache, err := c.plan.cache(); err == nil {
-			r, _, _ = cache.Load(context.Background(), c.plan.key())
-		}
+		r, _, _ = c.cache.Load(context.Background(), c.plan.key())
 	}
 	if r == nil {
 		c.stored = known{}

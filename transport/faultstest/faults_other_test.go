@@ -7,6 +7,6 @@ import (
 	"testing"
 )
 
-var unixFaults []fault
+var unixFaults, keyringFaults []fault
 
 func smallDisk(*testing.T, string) error { return errors.New("needs a Unix system") }

@@ -23,8 +23,10 @@ type fault struct {
 	// unsaved says that the newest refresh token may be in memory alone.
 	unsaved bool
 
-	disk  bool // needs a small disk of its own
-	plain bool // needs records that are not sealed
+	disk    bool // needs a small disk of its own
+	keyring bool // needs a keyring of its own, where there are any
+	wrapped bool // needs a store that meets trouble
+	plain   bool // and records that are not sealed
 
 	// run makes things go wrong, and right again before it returns.
 	run func(w *world) error
@@ -33,9 +35,18 @@ type fault struct {
 // period is how long a fault lasts at least. A token lives for three seconds.
 var period = pick(4*time.Second, 4*time.Second, 20*time.Second)
 
-var faults = append(single(), fault{name: "one after the other", unsaved: true, loses: true, deep: true, run: medley})
+// faults returns all that there are, with or without those of an OS keyring.
+func faults(keyring bool) []fault {
+	return append(single(keyring), fault{name: "one after the other", keyring: true, wrapped: true, unsaved: true, loses: true, deep: true, run: medley})
+}
 
-func single() []fault { return append(portable, unixFaults...) }
+func single(keyring bool) []fault {
+	f := append(portable, unixFaults...)
+	if keyring {
+		f = append(f, keyringFaults...)
+	}
+	return f
+}
 
 var portable = []fault{
 	{name: "none", run: func(*world) error { time.Sleep(period); return nil }},
@@ -57,12 +68,9 @@ var portable = []fault{
 	{name: "DNS failure", run: inside(dnsFails, 100)},
 	{name: "clock a day ahead", run: clock(-24 * time.Hour)},
 	{name: "clock a day behind", run: clock(24 * time.Hour)},
-	{name: "saves fail", unsaved: true, run: inside(savesFail, 60)},
-	{name: "saves fail after the write", unsaved: true, run: inside(savesDeaf, 60)},
-	{name: "saves that lie", unsaved: true, loses: true, deep: true, run: inside(savesLie, 30)},
-	{name: "locked keyring", run: func(w *world) error {
-		return errors.Join(w.plan.make(keysLocked, 100), again(w), w.wait(), w.plan.heal())
-	}},
+	{name: "saves fail", wrapped: true, unsaved: true, run: inside(savesFail, 60)},
+	{name: "saves fail after the write", wrapped: true, unsaved: true, run: inside(savesDeaf, 60)},
+	{name: "saves that lie", wrapped: true, unsaved: true, loses: true, deep: true, run: inside(savesLie, 30)},
 	{name: "two versions of the library", plain: true, run: versions},
 }
 
@@ -112,23 +120,12 @@ func kills(w *world) error {
 
 func restarts(w *world) error {
 	return moments(w, 700*time.Millisecond, func(int) error {
-		w.meet()
+		w.meet(1)
 		w.provider.gate.set(true)
 		time.Sleep(time.Duration(w.rng.Int64N(int64(700 * time.Millisecond))))
 		w.provider.gate.set(false)
 		return nil
 	})
-}
-
-// again ends all processes and starts others in their place.
-func again(w *world) error {
-	for i := range w.processes {
-		w.end(i)
-		if err := w.start(i); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // clock is what processes find that start after the clock was set: the times of the
@@ -144,27 +141,10 @@ func again(w *world) error {
 // beyond the token's life" above is the sleep of a laptop.
 func clock(off time.Duration) func(*world) error {
 	return func(w *world) error {
-		ctx := context.Background()
 		for i := range w.processes {
 			w.end(i)
 		}
-		cache, err := w.plan.cache()
-		if err != nil {
-			return err
-		}
-		r, v, err := cache.Load(ctx, w.plan.key())
-		if err != nil {
-			return err
-		}
-		for _, t := range []*time.Time{&r.AuthorizedAt, &r.ObtainedAt, &r.Expiry, &r.RefreshAt, &r.RefreshExpiry, &r.ForcedAt} {
-			if !t.IsZero() {
-				*t = t.Add(off)
-			}
-		}
-		if r.Attempt != nil {
-			r.Attempt.At = r.Attempt.At.Add(off)
-		}
-		if _, err := cache.Save(ctx, w.plan.key(), r, v); err != nil {
+		if err := w.user.shift(off); err != nil {
 			return err
 		}
 		for i := range w.processes {
@@ -172,7 +152,7 @@ func clock(off time.Duration) func(*world) error {
 				return err
 			}
 		}
-		w.meet()
+		w.meet(1)
 		time.Sleep(period)
 		return nil
 	}
@@ -192,7 +172,7 @@ func versions(w *world) error {
 	if err := w.until("the next version has stored something", has); err != nil {
 		return err
 	}
-	w.meet()
+	w.meet(1)
 	for end := time.Now().Add(period); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if !has() {
 			return errors.New("what the next version had stored is gone")
@@ -203,7 +183,7 @@ func versions(w *world) error {
 
 // medley is one fault after the other.
 func medley(w *world) error {
-	single := single()
+	single := single(w.keyring != nil)
 	for range 3 {
 		f := single[w.rng.IntN(len(single))]
 		if f.disk || f.plain {

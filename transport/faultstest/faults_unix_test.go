@@ -24,7 +24,7 @@ var unixFaults = []fault{
 // signal sends a signal to process i.
 func (w *world) signal(i int, s syscall.Signal) {
 	w.processes[i].cmd.Process.Signal(s)
-	w.meet()
+	w.meet(1)
 }
 
 func stops(w *world) error {
@@ -59,7 +59,7 @@ func fullDisk(w *world) error {
 	if !errors.Is(err, syscall.ENOSPC) {
 		return err
 	}
-	w.meet()
+	w.meet(1)
 	time.Sleep(period)
 	return os.Remove(f.Name())
 }
@@ -72,7 +72,7 @@ func readOnlyDisk(w *world) error {
 	if err := w.until("the disk is read-only", func() bool { return remount("ro") == nil }); err != nil {
 		return err
 	}
-	w.meet()
+	w.meet(1)
 	time.Sleep(period)
 	return remount("rw")
 }

@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -31,22 +32,24 @@ var policies = []struct {
 
 // A cell is one fault with one policy.
 type cell struct {
-	policy int
-	fault  fault
-	result result
-	err    error
+	policy  int
+	fault   fault
+	keyring *realparts.SecretService // nil: the sealing key is in a file
+	result  result
+	err     error
 }
 
 // Every fault with every policy: no call fails while there is a good access token,
 // and no login is lost that the policy allows to be kept.
 func TestFaults(t *testing.T) {
 	t.Parallel()
+	keyring := osKeyring(t)
 	var cells []*cell
 	for i := range policies {
-		for j, f := range faults {
+		for j, f := range faults(keyring != nil) {
 			// The short schedule takes the two strictest providers in turn.
 			if long || i >= 3 && (i+j)%4 == 0 && !f.disk {
-				cells = append(cells, &cell{policy: i, fault: f})
+				cells = append(cells, &cell{policy: i, fault: f, keyring: keyring})
 			}
 		}
 	}
@@ -65,6 +68,9 @@ func TestFaults(t *testing.T) {
 				continue
 			}
 		}
+		if c.fault.keyring && keyring != nil {
+			c.keyring = realparts.Keyring(t)
+		}
 		wg.Go(func() {
 			busy <- struct{}{}
 			defer func() { <-busy }()
@@ -75,7 +81,24 @@ func TestFaults(t *testing.T) {
 	for _, c := range cells {
 		c.check(t)
 	}
-	t.Log("\n" + table(cells))
+	t.Logf("sealing keys: %s\n%s", place(keyring), table(cells))
+}
+
+// osKeyring returns a real OS keyring, or nil where none is installed.
+func osKeyring(t *testing.T) *realparts.SecretService {
+	t.Helper()
+	if realparts.KeyringInstalled() != nil && os.Getenv("STAYAUTH_REQUIRE") != "all" {
+		return nil
+	}
+	return realparts.Keyring(t)
+}
+
+// place says where the sealing keys are.
+func place(keyring *realparts.SecretService) string {
+	if keyring == nil {
+		return "in files, for want of an OS keyring"
+	}
+	return "in GNOME Keyring"
 }
 
 var errLeftOut = fmt.Errorf("left out")
@@ -84,7 +107,8 @@ func (c *cell) run(dir string, n uint64) (result, error) {
 	h := fnv.New64()
 	fmt.Fprint(h, c.policy, c.fault.name)
 	w, err := newWorld(setup{dir: dir, policy: policies[c.policy].policy, processes: 2, ttl: 3 * time.Second,
-		latency: 200 * time.Millisecond, seed: [2]uint64{n, h.Sum64()}, plain: c.fault.plain})
+		latency: 200 * time.Millisecond, seed: [2]uint64{n, h.Sum64()},
+		keyring: c.keyring, wrapped: c.fault.wrapped, plain: c.fault.plain})
 	if err != nil {
 		return result{}, err
 	}
@@ -122,11 +146,17 @@ func (c *cell) check(t *testing.T) {
 	if r.Counts.Reuses > r.Lost {
 		fail("%d reuses", r.Counts.Reuses)
 	}
+	if r.Answered > 0 && !c.fault.unsaved {
+		fail("%d logins were lost although the process had the answer, and was not killed", r.Answered)
+	}
 	if r.Unexplained > 0 && !c.fault.unsaved {
 		fail("%d logins were lost without saying that a refresh was interrupted", r.Unexplained)
 	}
 	if r.Strange > 0 && !c.fault.unsaved {
 		fail("%d times a refresh token was presented that was not the stored one", r.Strange)
+	}
+	if c.fault.keyring && !c.fault.wrapped && r.Failed != r.Keyring {
+		fail("%d calls failed that did not need the keyring", r.Failed-r.Keyring)
 	}
 	if r.Calls == 0 || r.Met == 0 && c.fault.name != "none" {
 		fail("%d calls, and the fault was met %d times: nothing was tested", r.Calls, r.Met)

@@ -9,15 +9,16 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
 // killed kills processes at random moments and starts others in their place. A token
 // lives for a second and a half and a rotation takes almost a third of that, so that
 // many are killed between the provider's commit and the save.
-func killed(dir string, policy oauthtest.Policy, kills int, noLock bool, n uint64) (result, error) {
+func killed(dir string, policy oauthtest.Policy, keyring *realparts.SecretService, kills int, noLock bool, n uint64) (result, error) {
 	s := setup{dir: dir, policy: policy, processes: 4, ttl: 1500 * time.Millisecond,
-		latency: 400 * time.Millisecond, seed: [2]uint64{n, uint64(policy)}, noLock: noLock}
+		latency: 400 * time.Millisecond, seed: [2]uint64{n, uint64(policy)}, keyring: keyring, noLock: noLock}
 	lifetime := 1200 * time.Millisecond
 	if noLock { // Then the journal would do, if the provider were fast.
 		s.latency, lifetime = 1500*time.Millisecond, 4*time.Second
@@ -57,7 +58,7 @@ func killed(dir string, policy oauthtest.Policy, kills int, noLock bool, n uint6
 // happened is said.
 func TestKills(t *testing.T) {
 	t.Parallel()
-	kills := pick(40, 200, 1000)
+	kills, keyring := pick(40, 200, 1000), osKeyring(t)
 	n := seed(t)
 	results := make([]result, len(policies))
 	errs := make([]error, len(policies))
@@ -67,7 +68,7 @@ func TestKills(t *testing.T) {
 			continue
 		}
 		dir := t.TempDir()
-		wg.Go(func() { results[i], errs[i] = killed(dir, p.policy, kills, false, n) })
+		wg.Go(func() { results[i], errs[i] = killed(dir, p.policy, keyring, kills, false, n) })
 	}
 	wg.Wait()
 	var b bytes.Buffer
@@ -105,13 +106,13 @@ func TestKills(t *testing.T) {
 		}
 	}
 	w.Flush()
-	t.Log("\n" + b.String())
+	t.Logf("sealing keys: %s\n%s", place(keyring), b.String())
 }
 
 // The same without the lock ends badly: the test above can fail.
 func TestKillsWithoutTheLock(t *testing.T) {
 	t.Parallel()
-	r, err := killed(t.TempDir(), oauthtest.SecondToLastKills, 24, true, seed(t))
+	r, err := killed(t.TempDir(), oauthtest.SecondToLastKills, nil, 24, true, seed(t))
 	if err != nil {
 		t.Fatal(err)
 	}

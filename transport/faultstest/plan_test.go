@@ -1,16 +1,23 @@
 package faultstest
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"testing/iotest"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -29,7 +36,10 @@ type plan struct {
 	ClientID, ClientSecret string
 	TTL                    time.Duration // of access tokens
 	Lead                   time.Duration // 0: the default
-	Plain                  bool          // records are not sealed
+	Keyring                []string      // the environment to be in to find the OS keyring that has the sealing key; none: it is in a file
+	Wrapped                bool          // the store can meet trouble
+	Plain                  bool          // and its records are not sealed
+	User                   bool          // it is the user's
 	Hasty                  bool          // every call is a rotation
 	Next                   bool          // as the next version of the library would be
 	NoLock                 bool
@@ -43,7 +53,6 @@ const (
 	savesFail   trouble = "saves fail before the write"
 	savesDeaf   trouble = "saves fail after the write"
 	savesLie    trouble = "saves succeed without a write"
-	keysLocked  trouble = "the keyring is locked"
 	troubleFile         = "trouble"
 )
 
@@ -70,61 +79,47 @@ func (v victim) meets(what trouble) bool {
 	b, err := os.ReadFile(filepath.Join(v.Dir, troubleFile))
 	percent, now, _ := strings.Cut(string(b), " ")
 	n, _ := strconv.Atoi(percent)
-	if err != nil || now != string(what) || rand.IntN(100) >= n {
+	if v.tell == nil || err != nil || now != string(what) || rand.IntN(100) >= n {
 		return false
 	}
 	v.tell(report{Met: true})
 	return true
 }
 
-// store returns the store without any trouble.
-func (p plan) store() (*tokencache.Dir, error) {
-	return tokencache.OpenDir(filepath.Join(p.Dir, "disk", "tokens"))
-}
-
-// cache returns the cache without any trouble.
-func (p plan) cache() (*tokencache.Cache, error) {
-	dir, err := p.store()
-	if err != nil {
-		return nil, err
-	}
-	if p.Plain {
-		return tokencache.New(plain{dir}, nil)
-	}
-	return tokencache.New(dir, tokencache.KeyFile(filepath.Join(p.Dir, "key")))
-}
-
 func (p plan) key() tokencache.Key { return tokencache.Key{Issuer: p.TokenURL, ClientID: p.ClientID} }
 
-// source returns a Source that meets all trouble. tell receives what it does.
-func (p plan) source(tell func(report)) (*transport.Source, error) {
-	dir, err := p.store()
+// source returns a Source that meets all trouble, and the cache without any. tell
+// receives what the Source does.
+func (p plan) source(tell func(report)) (*transport.Source, *tokencache.Cache, error) {
+	calm, err := p.cache()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	v := victim{p, tell}
-	wires := &wires{victim: v}
-	var cache *tokencache.Cache
-	if troubled := (&troubledStore{Dir: dir, victim: v, wires: wires}); p.Plain {
-		cache, err = tokencache.New(plainTroubled{troubled}, nil)
-	} else {
-		cache, err = tokencache.New(troubled, lockable{tokencache.KeyFile(filepath.Join(p.Dir, "key")), v})
-	}
-	if err != nil {
-		return nil, err
+	wires, cache := &wires{victim: victim{p, tell}}, calm
+	if p.Wrapped {
+		if cache, err = p.wrapped(tell); err != nil {
+			return nil, nil, err
+		}
 	}
 	var refresher transport.Refresher = p.endpoint(wires)
 	if p.Hasty {
 		refresher = hasty{p.endpoint(wires)}
 	}
-	return transport.NewSource(transport.SourceConfig{
+	s, err := transport.NewSource(transport.SourceConfig{
 		Cache:     cache,
 		Key:       p.key(),
 		Lead:      p.Lead,
 		Logger:    slog.New(slog.DiscardHandler),
-		OnEvent:   func(_ context.Context, e transport.Event) { tell(report{Event: string(e.Type)}) },
 		Refresher: refresher,
+		OnEvent: func(_ context.Context, e transport.Event) {
+			r := report{Event: string(e.Type)}
+			if answered := wires.answered.Load(); e.Type == transport.EventRefreshed && answered != nil {
+				r.Width = e.At.Sub(*answered)
+			}
+			tell(r)
+		},
 	})
+	return s, calm, err
 }
 
 // hasty is an Endpoint whose tokens have expired when they arrive, so that every
@@ -151,7 +146,7 @@ const clientHeader = "X-Client"
 type wires struct {
 	victim
 	base     http.Transport
-	answered time.Time // when the last answer came
+	answered atomic.Pointer[time.Time] // when the last answer came
 }
 
 func (w *wires) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -161,83 +156,37 @@ func (w *wires) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	r.Header.Set(clientHeader, w.Name)
 	resp, err := w.base.RoundTrip(r)
-	w.answered = time.Now()
-	return resp, err
+	now := time.Now()
+	w.answered.Store(&now)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if err != nil {
+		resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), iotest.ErrReader(err)))
+		return resp, nil
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	if resp.StatusCode == http.StatusOK && json.Valid(body) {
+		w.tell(report{Answered: presented(r)})
+	}
+	return resp, nil
 }
 
-// A lockable source of keys is an OS keyring that may be locked.
-type lockable struct {
-	tokencache.KeySource
-	victim
+// presented returns a fingerprint of the refresh token of a request.
+func presented(r *http.Request) string {
+	body, err := r.GetBody()
+	if err != nil {
+		return ""
+	}
+	defer body.Close()
+	data, _ := io.ReadAll(body)
+	form, _ := url.ParseQuery(string(data))
+	return fingerprint(form.Get("refresh_token"))
 }
 
-func (l lockable) Keys(ctx context.Context) ([][]byte, error) {
-	if l.meets(keysLocked) {
-		return nil, tokencache.ErrUnavailable
-	}
-	return l.KeySource.Keys(ctx)
-}
-
-// A plain store is one that claims to keep secrets, so that its records can be read.
-type plain struct{ *tokencache.Dir }
-
-func (plain) Confidential() bool { return true }
-
-type plainTroubled struct{ *troubledStore }
-
-func (plainTroubled) Confidential() bool { return true }
-
-// A troubledStore is a directory on which not everything goes well.
-type troubledStore struct {
-	*tokencache.Dir
-	victim
-	wires *wires
-}
-
-func (s *troubledStore) Lock(ctx context.Context, name string) (func() error, error) {
-	if s.NoLock {
-		return func() error { return nil }, nil
-	}
-	return s.Dir.Lock(ctx, name)
-}
-
-func (s *troubledStore) LockAt(ctx context.Context, name string, v tokencache.Version) (func() error, error) {
-	if s.NoLock {
-		return s.Lock(ctx, name)
-	}
-	return s.Dir.LockAt(ctx, name, v)
-}
-
-func (s *troubledStore) Save(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
-	switch {
-	case s.meets(savesFail):
-		return "", tokencache.ErrUnavailable
-	case s.meets(savesLie):
-		return old, nil
-	}
-	if s.Next {
-		data = addMember(data)
-	}
-	v, err := s.Dir.Save(ctx, name, data, old)
-	if err == nil && !s.wires.answered.IsZero() {
-		s.tell(report{Width: time.Since(s.wires.answered)})
-	}
-	s.wires.answered = time.Time{}
-	if err == nil && s.meets(savesDeaf) {
-		return "", tokencache.ErrUnavailable
-	}
-	return v, err
-}
-
-// nextMember is what the next version of the library may store.
-const nextMember = "next_version"
-
-func addMember(record []byte) []byte {
-	var m map[string]json.RawMessage
-	if err := json.Unmarshal(record, &m); err != nil {
-		panic("a record that is not sealed is not JSON")
-	}
-	m[nextMember] = json.RawMessage(`{"kept": true}`)
-	record, _ = json.Marshal(m)
-	return record
+func fingerprint(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(sum[:8])
 }

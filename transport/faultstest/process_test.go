@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/stayauth/stayauth/tokencache/oskeyring"
 )
 
 // A process is one of those that share the login. It can be started again when it has
@@ -22,21 +24,30 @@ type process struct {
 
 	mu      sync.Mutex
 	failing bool
-	last    time.Time // the last call that was answered
+	keyring map[oskeyring.Problem]int // what it has said of the OS keyring, also before it was started again
+	last    time.Time                 // the last call that was answered
+}
+
+// command returns the command of a process of this plan.
+func (p plan) command() (*exec.Cmd, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	arg, err := json.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(exe)
+	cmd.Env = append(append(os.Environ(), p.Keyring...), planEnv+"="+string(arg))
+	return cmd, nil
 }
 
 // start starts the process. hear receives what it says.
-func (p *process) start(plan plan, hear func(report)) error {
-	exe, err := os.Executable()
-	if err != nil {
+func (p *process) start(plan plan, hear func(report)) (err error) {
+	if p.cmd, err = plan.command(); err != nil {
 		return err
 	}
-	arg, err := json.Marshal(plan)
-	if err != nil {
-		return err
-	}
-	p.cmd = exec.Command(exe)
-	p.cmd.Env = append(os.Environ(), planEnv+"="+string(arg))
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return err
 	}
@@ -107,9 +118,22 @@ func (p *process) note(r report) {
 	if r.Failed != "" || r.Calls > 0 {
 		p.failing = r.Failed != ""
 	}
+	if r.Keyring != "" {
+		if p.keyring == nil {
+			p.keyring = make(map[oskeyring.Problem]int)
+		}
+		p.keyring[r.Keyring]++
+	}
 	if r.Calls > 0 {
 		p.last = r.At
 	}
+}
+
+// said returns how often the process has said this of the OS keyring.
+func (p *process) said(problem oskeyring.Problem) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.keyring[problem]
 }
 
 // working reports whether the process has had an answer since then.

@@ -66,7 +66,7 @@ func newMill(t *testing.T, path string) *mill {
 	t.Cleanup(srv.Close)
 	p := plan{Dir: path, TokenURL: srv.URL, ClientID: "client", Hasty: true}
 	var err error
-	m.source, err = p.source(func(r report) {
+	m.source, _, err = p.source(func(r report) {
 		if r.Width != 0 && len(m.widths) < cap(m.widths) {
 			m.widths = append(m.widths, r.Width)
 		}

@@ -1,18 +1,15 @@
 package faultstest
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/stayauth/stayauth/tokencache"
-	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -20,15 +17,17 @@ import (
 type world struct {
 	plan      plan
 	provider  *provider
-	source    *transport.Source // of the user, who logs in
-	rng       *rand.Rand        // of the schedule
+	user      *user
+	keyring   *realparts.SecretService // that has the sealing key; nil: it is in a file
+	rng       *rand.Rand               // of the schedule
 	processes []*process
 
-	mu     sync.Mutex
-	result result
-	healed time.Time // when the last fault ended; zero: not yet
-	killed map[string]bool
-	names  int
+	mu       sync.Mutex
+	result   result
+	healed   time.Time // when the last fault ended; zero: not yet
+	killed   map[string]bool
+	answered map[string]bool // fingerprints of the refresh tokens whose successors have come
+	names    int
 }
 
 // A result is what came of it all.
@@ -37,9 +36,11 @@ type result struct {
 	Calls       int
 	FailedValid int           // calls that failed although there was a good token
 	Failed      int           // other calls that failed
+	Keyring     int           // of these, because of the keyring
 	Lost        int           // logins
 	Unexplained int           // of these, without saying that a refresh was interrupted
-	Uncut       int           // of these, when no process had died or missed an answer after the commit
+	Uncut       int           // of these, when the process that had spent its refresh token was not killed
+	Answered    int           // of these, although it had the answer
 	Late        int           // of these, when the grace was over, because the machine is slow
 	Recovery    time.Duration // the longest time from the end of the fault to a call that worked
 	Widths      []time.Duration
@@ -57,35 +58,31 @@ type setup struct {
 	ttl       time.Duration
 	latency   time.Duration
 	seed      [2]uint64
+	keyring   *realparts.SecretService // nil: the sealing key is in a file
+	wrapped   bool                     // the store can meet trouble
 	plain     bool
 	noLock    bool
 }
 
 // newWorld logs in and starts the processes.
 func newWorld(c setup) (w *world, err error) {
-	w = &world{rng: rand.New(rand.NewPCG(c.seed[0], c.seed[1])), killed: make(map[string]bool)}
+	w = &world{keyring: c.keyring, rng: rand.New(rand.NewPCG(c.seed[0], c.seed[1])), killed: make(map[string]bool), answered: make(map[string]bool)}
 	w.result.Events = make(map[string]int)
 	if w.provider, err = newProvider(c.policy, c.latency, c.ttl); err != nil {
 		return nil, err
 	}
 	w.plan = plan{Dir: c.dir, TokenURL: w.provider.tokenURL, API: w.provider.api.URL + "/api", Origin: w.provider.api.URL, Oracle: w.provider.api.URL + oracle,
-		TTL: c.ttl, Plain: c.plain, NoLock: c.noLock,
+		TTL: c.ttl, Wrapped: c.wrapped || c.plain || c.noLock, Plain: c.plain, NoLock: c.noLock,
 		ClientID: w.provider.ClientID(), ClientSecret: w.provider.ClientSecret()}
-	cache, err := w.plan.cache()
-	if err != nil {
+	if c.keyring != nil {
+		w.plan.Keyring = c.keyring.Env
+	}
+	if w.user, err = newUser(w.plan); err != nil {
 		return nil, err
 	}
 	w.provider.stored = func() string {
-		r, _, err := cache.Load(context.Background(), w.plan.key())
-		if err != nil {
-			return ""
-		}
-		return string(r.RefreshToken)
-	}
-	w.source, err = transport.NewSource(transport.SourceConfig{Cache: cache, Key: w.plan.key(), Logger: slog.New(slog.DiscardHandler),
-		Refresher: w.plan.endpoint(nil)})
-	if err != nil {
-		return nil, err
+		s, _ := w.user.look()
+		return s.RefreshToken
 	}
 	if err := w.login(); err != nil {
 		return nil, err
@@ -99,13 +96,7 @@ func newWorld(c setup) (w *world, err error) {
 	return w, nil
 }
 
-func (w *world) login() error {
-	tokens := w.provider.Login(account)
-	return w.source.Login(context.Background(), &tokencache.Record{
-		AccessToken: tokencache.Secret(tokens.AccessToken), RefreshToken: tokencache.Secret(tokens.RefreshToken),
-		TokenType: "Bearer", ObtainedAt: time.Now(), Expiry: tokens.Expiry,
-	})
-}
+func (w *world) login() error { return w.user.login(w.provider.Login(account)) }
 
 // start starts process i.
 func (w *world) start(i int) error {
@@ -158,11 +149,17 @@ func (w *world) hear(p *process, r report) {
 	case r.Again && !w.healed.IsZero():
 		w.result.Recovery = max(w.result.Recovery, r.At.Sub(w.healed))
 	}
+	if r.Keyring != "" {
+		w.result.Keyring++
+	}
 	if r.Met {
 		w.result.Met++
 	}
 	if r.Event != "" {
 		w.result.Events[r.Event]++
+	}
+	if r.Answered != "" {
+		w.answered[r.Answered] = true
 	}
 	if r.Width != 0 {
 		w.result.Widths = append(w.result.Widths, r.Width)
@@ -182,24 +179,23 @@ func (w *world) hear(p *process, r report) {
 func (w *world) loseLogin() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	cache, err := w.plan.cache()
-	if err != nil {
-		return
-	}
-	r, _, err := cache.Load(context.Background(), w.plan.key())
-	if err == nil && r.Tombstone == nil {
+	s, err := w.user.look()
+	if err == nil && !s.Lost {
 		return // That is done already.
 	}
 	if err != nil {
 		w.result.Complaints = append(w.result.Complaints, "the login cannot be read: "+err.Error())
 	} else {
 		w.result.Lost++
-		if !r.Tombstone.Interrupted {
+		if !s.Interrupted {
 			w.result.Unexplained++
 		}
-		client, after := w.provider.spender(string(r.RefreshToken))
+		client, after := w.provider.spender(s.RefreshToken)
 		if !w.killed[client] {
 			w.result.Uncut++
+			if w.answered[fingerprint(s.RefreshToken)] {
+				w.result.Answered++
+			}
 		}
 		if w.provider.policy == oauthtest.Grace && after > gracePeriod {
 			w.result.Late++
@@ -210,10 +206,11 @@ func (w *world) loseLogin() {
 	}
 }
 
-func (w *world) meet() {
+// meet notes that something was met n times.
+func (w *world) meet(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.result.Met++
+	w.result.Met += n
 }
 
 // met returns how often something was met.
@@ -269,6 +266,9 @@ func (w *world) stop() result {
 		wg.Go(func() { w.end(i) })
 	}
 	wg.Wait()
+	if err := w.user.end(); err != nil {
+		w.complain("%v", err)
+	}
 	w.provider.close()
 	w.result.Counts = w.provider.Counts()
 	w.result.Met = w.met()
