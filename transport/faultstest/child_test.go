@@ -35,6 +35,7 @@ type report struct {
 	Failed string        `json:",omitempty"` // a call: why
 	Valid  bool          `json:",omitempty"` // although there was a token that the API accepts
 	Login  bool          `json:",omitempty"` // because a login is required
+	Retry  time.Time     `json:",omitzero"`  // when the next attempt is promised
 	Again  bool          `json:",omitempty"` // the first call that was answered after one that was not
 	Met    bool          `json:",omitempty"` // a trouble
 	Event  string        `json:",omitempty"`
@@ -167,6 +168,9 @@ func (c *caller) call() report {
 
 func failure(err error) report {
 	r := report{Failed: err.Error(), Login: errors.Is(err, transport.ErrLoginRequired)}
+	if e, ok := errors.AsType[*transport.Error](err); ok {
+		r.Retry = e.RetryAt
+	}
 	if e, ok := errors.AsType[*oskeyring.Error](err); ok {
 		r.Keyring = e.Problem
 	}

@@ -1,7 +1,9 @@
 // Package faultstest tries to lose a login. It consists of tests only: real processes
 // share a login through real files, at a provider with a chosen rotation policy, while
 // a seeded schedule of faults kills and stops the processes, breaks the network, the
-// provider, the disk and the store.
+// provider, the disk, the store and the OS keyring that has the sealing key. The keyring
+// is a real GNOME Keyring where it is installed; elsewhere the key is in a file, and the
+// faults of the keyring are left out.
 //
 //	go test ./transport/faultstest                          a short schedule
 //	STAYAUTH_REQUIRE=all go test ./transport/faultstest     every fault with every policy

@@ -3,6 +3,7 @@
 package faultstest
 
 import (
+	"errors"
 	"fmt"
 	"syscall"
 	"time"
@@ -41,11 +42,13 @@ func keyring(problem oskeyring.Problem, begin, end func(*realparts.SecretService
 			}
 		}
 		err := w.until(fmt.Sprintf("a process says of the keyring: %s", problem), func() bool { return said() > before })
-		time.Sleep(period)
+		time.Sleep(period) // in which the token has to be renewed
+		now := time.Now()
+		err = errors.Join(err, w.until("the process that has the sealing key goes on", func() bool { return running.working(now) }))
 		end(w.keyring)
 		w.meet(said() - before)
-		if err == nil && running.said(problem) > 0 {
-			err = fmt.Errorf("a process that had the sealing key says of the keyring: %s", problem)
+		if running.said(problem) > 0 {
+			err = errors.Join(err, fmt.Errorf("the process that has the sealing key says of the keyring: %s", problem))
 		}
 		return err
 	}

@@ -24,6 +24,7 @@ type process struct {
 
 	mu      sync.Mutex
 	failing bool
+	promise time.Time                 // when the next attempt is to be, after a call that failed
 	keyring map[oskeyring.Problem]int // what it has said of the OS keyring, also before it was started again
 	last    time.Time                 // the last call that was answered
 }
@@ -62,7 +63,7 @@ func (p *process) start(plan plan, hear func(report)) (err error) {
 	}
 	p.name, p.alive, p.done = plan.Name, make(chan struct{}), make(chan struct{})
 	p.mu.Lock()
-	p.failing = false
+	p.failing, p.promise = false, time.Time{}
 	p.mu.Unlock()
 	cmd, alive, done := p.cmd, p.alive, p.done
 	go func() {
@@ -118,6 +119,9 @@ func (p *process) note(r report) {
 	if r.Failed != "" || r.Calls > 0 {
 		p.failing = r.Failed != ""
 	}
+	if !r.Retry.IsZero() {
+		p.promise = r.Retry
+	}
 	if r.Keyring != "" {
 		if p.keyring == nil {
 			p.keyring = make(map[oskeyring.Problem]int)
@@ -134,6 +138,13 @@ func (p *process) said(problem oskeyring.Problem) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.keyring[problem]
+}
+
+// promised returns when the next attempt is to be.
+func (p *process) promised() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.promise
 }
 
 // working reports whether the process has had an answer since then.

@@ -43,6 +43,7 @@ type result struct {
 	Answered    int           // of these, although it had the answer
 	Late        int           // of these, when the grace was over, because the machine is slow
 	Recovery    time.Duration // the longest time from the end of the fault to a call that worked
+	Overdue     time.Duration // and from when the next attempt was promised
 	Widths      []time.Duration
 	Events      map[string]int
 	Complaints  []string
@@ -148,6 +149,7 @@ func (w *world) hear(p *process, r report) {
 		w.result.Failed++
 	case r.Again && !w.healed.IsZero():
 		w.result.Recovery = max(w.result.Recovery, r.At.Sub(w.healed))
+		w.result.Overdue = max(w.result.Overdue, r.At.Sub(w.healed)-max(p.promised().Sub(w.healed), 0))
 	}
 	if r.Keyring != "" {
 		w.result.Keyring++
@@ -222,15 +224,16 @@ func (w *world) met() int {
 	return w.result.Met + w.provider.gate.met
 }
 
-// until waits for a condition.
+// until waits for a condition. After a long outage, four minutes may pass until a
+// process asks the provider again.
 func (w *world) until(what string, f func() bool) error {
-	for range 1800 {
+	for range 6000 {
 		if f() {
 			return nil
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	return errors.New("after 90 seconds still not: " + what)
+	return errors.New("after five minutes still not: " + what)
 }
 
 // working reports whether every process has had an answer since then.
