@@ -16,7 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing/iotest"
 	"time"
 
@@ -113,8 +113,8 @@ func (p plan) source(tell func(report)) (*transport.Source, *tokencache.Cache, e
 		Refresher: refresher,
 		OnEvent: func(_ context.Context, e transport.Event) {
 			r := report{Event: string(e.Type)}
-			if answered := wires.answered.Load(); e.Type == transport.EventRefreshed && answered != nil {
-				r.Width = e.At.Sub(*answered)
+			if e.Type == transport.EventRefreshed {
+				r.Width = wires.sinceAnswer(e.At)
 			}
 			tell(r)
 		},
@@ -145,8 +145,20 @@ const clientHeader = "X-Client"
 // wires lead to the provider.
 type wires struct {
 	victim
-	base     http.Transport
-	answered atomic.Pointer[time.Time] // when the last answer came
+	base http.Transport
+
+	mu      sync.Mutex
+	answers []time.Time // when they came, since the last event
+}
+
+// sinceAnswer returns the time from the last answer before an event until that.
+func (w *wires) sinceAnswer(event time.Time) (d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for len(w.answers) > 0 && !w.answers[0].After(event) {
+		d, w.answers = event.Sub(w.answers[0]), w.answers[1:]
+	}
+	return d
 }
 
 func (w *wires) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -156,8 +168,9 @@ func (w *wires) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	r.Header.Set(clientHeader, w.Name)
 	resp, err := w.base.RoundTrip(r)
-	now := time.Now()
-	w.answered.Store(&now)
+	w.mu.Lock()
+	w.answers = append(w.answers, time.Now())
+	w.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}

@@ -7,13 +7,11 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/oskeyring"
 )
-
-// The application to which the processes belong.
-const app = "faultstest"
 
 // store returns the directory of the records.
 func (p plan) store() (*tokencache.Dir, error) { return tokencache.OpenDir(p.records()) }
@@ -26,12 +24,22 @@ func (p plan) cache() (*tokencache.Cache, error) {
 	if p.Wrapped {
 		return p.wrapped(nil)
 	}
-	place := oskeyring.KeyFile("")
-	if p.Keyring != nil {
-		place = oskeyring.Keyring()
+	config := p.config(p.records())
+	if p.Keyring == nil {
+		config.Accept = []oskeyring.KeyChoice{oskeyring.KeyFile("")}
 	}
-	cache, _, err := oskeyring.Config{App: app, Dir: p.records(), Accept: []oskeyring.KeyChoice{place}, Logger: slog.New(slog.DiscardHandler)}.Open(context.Background())
+	cache, _, err := config.Open(context.Background())
 	return cache, err
+}
+
+// config is how the OS keyring is used. Nothing goes on without the user's process, so
+// it waits for the keyring of a slow machine; the others give up soon and try again.
+func (p plan) config(dir string) oskeyring.Config {
+	c := oskeyring.Config{App: "faultstest", Dir: dir, Logger: slog.New(slog.DiscardHandler)}
+	if p.User {
+		c.Timeout = time.Minute
+	}
+	return c
 }
 
 // wrapped returns a cache whose store meets trouble, unless tell is nil. A store that
@@ -48,7 +56,7 @@ func (p plan) wrapped(tell func(report)) (*tokencache.Cache, error) {
 	case p.Keyring == nil:
 		return tokencache.New(store, tokencache.KeyFile(filepath.Join(p.Dir, "key")))
 	}
-	items, err := oskeyring.Config{App: app, Dir: filepath.Join(p.Dir, "items")}.Items(context.Background())
+	items, err := p.config(filepath.Join(p.Dir, "items")).Items(context.Background())
 	if err != nil {
 		return nil, err
 	}

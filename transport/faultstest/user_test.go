@@ -64,16 +64,25 @@ func (u *user) end() error {
 }
 
 // login stores a login.
-func (u *user) login(t oauthtest.Tokens) error { return u.Call("Desk.Login", t, new(int)) }
+func (u *user) login(t oauthtest.Tokens) error { return u.call("Desk.Login", t, new(int)) }
+
+// call calls a method of the process, which may have ended and said why.
+func (u *user) call(method string, arg, reply any) error {
+	err := u.Call(method, arg, reply)
+	if errors.Is(err, rpc.ErrShutdown) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errors.Join(err, u.end())
+	}
+	return err
+}
 
 // look returns the stored login.
 func (u *user) look() (s Stored, err error) {
-	err = u.Call("Desk.Look", 0, &s)
+	err = u.call("Desk.Look", 0, &s)
 	return s, err
 }
 
 // shift sets all times of the stored login forward.
-func (u *user) shift(d time.Duration) error { return u.Call("Desk.Shift", d, new(int)) }
+func (u *user) shift(d time.Duration) error { return u.call("Desk.Shift", d, new(int)) }
 
 // Stored is what the cache tells of the login.
 type Stored struct {

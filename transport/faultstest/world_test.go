@@ -37,6 +37,7 @@ type result struct {
 	FailedValid int           // calls that failed although there was a good token
 	Failed      int           // other calls that failed
 	Keyring     int           // of these, because of the keyring
+	Otherwise   string        // why the last one failed that did not fail because of the keyring
 	Lost        int           // logins
 	Unexplained int           // of these, without saying that a refresh was interrupted
 	Uncut       int           // of these, when the process that had spent its refresh token was not killed
@@ -153,6 +154,8 @@ func (w *world) hear(p *process, r report) {
 	}
 	if r.Keyring != "" {
 		w.result.Keyring++
+	} else if r.Failed != "" {
+		w.result.Otherwise = r.Failed
 	}
 	if r.Met {
 		w.result.Met++
@@ -276,10 +279,10 @@ func (w *world) stop() result {
 	w.result.Counts = w.provider.Counts()
 	w.result.Met = w.met()
 	w.result.Strange = w.provider.strange()
-	said := strings.Join(w.result.Complaints, "\n")
+	said := strings.Join(append(w.result.Complaints, w.result.Otherwise), "\n")
 	for _, secret := range w.provider.Secrets() {
 		if strings.Contains(said, secret) {
-			w.result.Complaints = []string{"a secret was printed"}
+			w.result.Complaints, w.result.Otherwise = []string{"a secret was printed"}, ""
 		}
 	}
 	return w.result
