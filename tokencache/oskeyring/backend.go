@@ -14,8 +14,6 @@ import (
 // rest of it is in a file for each platform.
 type goKeyring struct{}
 
-func (goKeyring) Set(service, user, value string) error { return gokeyring.Set(service, user, value) }
-
 func (goKeyring) Delete(service, user string) error { return gokeyring.Delete(service, user) }
 
 // windowsLimit is the size of a credential (CRED_MAX_CREDENTIAL_BLOB_SIZE).

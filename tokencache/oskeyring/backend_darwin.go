@@ -12,6 +12,8 @@ func (goKeyring) Get(_ context.Context, service, user string) (string, error) {
 	return gokeyring.Get(service, user)
 }
 
+func (goKeyring) Set(service, user, value string) error { return gokeyring.Set(service, user, value) }
+
 func (goKeyring) hidesPrompts() bool { return true }
 
 func (goKeyring) unlock(context.Context, func()) error { return &Error{Locked, nil} }

@@ -86,9 +86,9 @@ func processOf(t *testing.T, name string) (pid int) {
 }
 
 // busConn returns a connection of the test to its bus.
-func busConn(t *testing.T) *dbus.Conn {
+func busConn(t *testing.T, opts ...dbus.ConnOption) *dbus.Conn {
 	t.Helper()
-	conn, err := dbus.SessionBusPrivateNoAutoStartup()
+	conn, err := dbus.SessionBusPrivateNoAutoStartup(opts...)
 	if err == nil {
 		err = errors.Join(conn.Auth(nil), conn.Hello())
 	}

@@ -78,6 +78,24 @@ func TestLockedDuringRead(t *testing.T) {
 	}
 }
 
+// GNOME Keyring may abort when a session is what a connection asks it for first.
+func TestSessionIsNotAskedForFirst(t *testing.T) {
+	p := newPuppet(t, func(*puppet) {})
+	p.setLocked(false)
+	k := realKeyring(patience, patience, nil)
+	_, err := k.change(t.Context(), "u", nil, func(item) (item, error) { return item{"another", true}, nil })
+	wantProblem(t, err, Failed) // The puppet writes nothing.
+	p.first.Range(func(sender, call any) bool {
+		if call != "Get" { // of a property
+			t.Errorf("%v asks for %v first", sender, call)
+		}
+		return true
+	})
+	if p.unlocks.Load() == 0 {
+		t.Error("go-keyring, which unlocks, was not called")
+	}
+}
+
 // KeePassXC asks the user about each item, in a keyring that is unlocked.
 func TestPromptForAnItem(t *testing.T) {
 	p := newPuppet(t, func(p *puppet) {

@@ -3,6 +3,7 @@
 package oskeyring
 
 import (
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -26,6 +27,8 @@ type puppet struct {
 	always atomic.Bool
 	// hidden is whether the secret of the only item is, in an unlocked keyring.
 	hidden atomic.Bool
+	// first is what each connection has called first.
+	first sync.Map
 	// lockIn is the call in which somebody locks the keyring.
 	lockIn atomic.Value
 }
@@ -43,8 +46,13 @@ func newPuppet(t *testing.T, shown func(p *puppet)) *puppet {
 	k := realparts.Keyring(t)
 	k.Kill() // only its bus is needed
 	useBus(t, k.Env)
-	conn := busConn(t)
-	p := &puppet{t: t, conn: conn}
+	p := &puppet{t: t}
+	p.conn = busConn(t, dbus.WithIncomingInterceptor(func(m *dbus.Message) {
+		if m.Type == dbus.TypeMethodCall {
+			p.first.LoadOrStore(m.Headers[dbus.FieldSender].Value(), m.Headers[dbus.FieldMember].Value())
+		}
+	}))
+	conn := p.conn
 	export := func(methods map[string]any, path dbus.ObjectPath, iface string) {
 		if err := conn.ExportMethodTable(methods, path, iface); err != nil {
 			t.Fatal(err)

@@ -40,7 +40,7 @@ func (b goKeyring) Get(ctx context.Context, service, user string) (string, error
 		return "", err
 	}
 	defer conn.Close()
-	collection, err := b.collection(ctx, conn)
+	collection, err := b.collection(ctx, conn) // first, for the reason that Set has
 	if err != nil {
 		return "", err
 	}
@@ -61,6 +61,20 @@ func (b goKeyring) Get(ctx context.Context, service, user string) (string, error
 		return gokeyring.Get(service, user)
 	}
 	return "", err
+}
+
+// Set writes an item. GNOME Keyring, up to version 50 at least, may abort when the
+// first thing that a connection asks it for is a session, with which go-keyring begins.
+// By the second call it knows the caller.
+func (b goKeyring) Set(service, user, value string) error {
+	conn, err := dbus.SessionBus()
+	if err != nil {
+		return err
+	}
+	if _, err := b.collection(context.Background(), conn); err != nil {
+		return err
+	}
+	return gokeyring.Set(service, user, value)
 }
 
 // connect returns a new connection to the session bus, which ends with ctx. It does

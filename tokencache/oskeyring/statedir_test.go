@@ -21,7 +21,9 @@ func TestNamesOfApplications(t *testing.T) {
 		"": false, "a": false, long + "x": false, "MyApp": false, ".ab": false, "ab.": false, "-a": false, "a_": false,
 		"a/b": false, "a:b": false, "a b": false, "a\x00b": false, "a\nb": false, "aéb": false, "éa": false, "a\xffb": false, "..": false,
 	} {
-		_, _, err := Config{App: app, Dir: t.TempDir(), backend: new(fake), guard: new(guard)}.Open(t.Context())
+		c := new(fake).config(t.TempDir())
+		c.App = app
+		_, _, err := c.Open(t.Context())
 		if (err == nil) != want {
 			t.Errorf("%q: %v", app, err)
 		}
