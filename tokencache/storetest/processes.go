@@ -302,8 +302,9 @@ func startChildren(t *testing.T, n int, j job) []*child {
 // wantLine waits for the child to say line.
 func (c *child) wantLine(line string) {
 	c.t.Helper()
-	// A child that hangs is killed, which ends its output.
-	watch := time.AfterFunc(patience, func() { c.cmd.Process.Kill() })
+	// A child that hangs is killed, which ends its output. What several do in turn may
+	// take long, in a store that is slow and on a machine that is busy.
+	watch := time.AfterFunc(4*patience, func() { c.cmd.Process.Kill() })
 	defer watch.Stop()
 	for c.lines.Scan() {
 		if c.last = c.lines.Text(); c.last == line {
