@@ -274,7 +274,7 @@ func (goKeyring) problem(err error) Problem {
 	case name == bus+"Timeout", name == bus+"TimedOut":
 		return NoAnswer
 	case name == "org.freedesktop.Secret.Error.IsLocked",
-		// go-keyring's words when the keyring was locked after it had been inspected.
+		// go-keyring's words when the keyring was locked after it had been read.
 		err != nil && strings.HasPrefix(err.Error(), "failed to unlock"):
 		return Locked
 	case name == "org.freedesktop.Secret.Error.NoSuchObject":
