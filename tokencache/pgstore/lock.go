@@ -2,10 +2,15 @@ package pgstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stayauth/stayauth/tokencache"
 )
 
 const (
@@ -21,17 +26,31 @@ const (
 // Lock implements tokencache.Store. It takes no connection of the pool while it waits,
 // and none while the lock is held.
 func (s *Store) Lock(ctx context.Context, name string) (unlock func() error, err error) {
+	return s.lock(ctx, name, anyVersion)
+}
+
+// LockAt implements tokencache.Watcher: whoever waits sees that the work is done when it
+// looks at the lock, and neither takes that nor releases it.
+func (s *Store) LockAt(ctx context.Context, name string, v tokencache.Version) (unlock func() error, err error) {
+	at := parseVersion(v)
+	if v != "" && at == noVersion {
+		at = wrongVersion
+	}
+	return s.lock(ctx, name, at)
+}
+
+func (s *Store) lock(ctx context.Context, name string, at int64) (unlock func() error, err error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
 	// In this process one waits for the lock on behalf of all.
-	leaveGate, err := s.gates.Enter(ctx, name)
+	leaveGate, err := s.enter(ctx, name, at)
 	if err != nil {
 		return nil, problem(ctx, "lock", name, err)
 	}
 	leaveSession := s.session.use()
 	turn := s.turns.Add(1)
-	if unsure, err := s.takeLock(ctx, name, turn); err != nil {
+	if unsure, err := s.takeLock(ctx, name, turn, at); err != nil {
 		leaveGate()
 		if unsure {
 			go s.unlockAtLast(name, turn, leaveSession)
@@ -47,9 +66,30 @@ func (s *Store) Lock(ctx context.Context, name string) (unlock func() error, err
 	}, nil
 }
 
-// takeLock waits until the lock is this process's. unsure says that it may be although
-// there is an error.
-func (s *Store) takeLock(ctx context.Context, name string, turn int64) (unsure bool, err error) {
+// enter waits for the gate, or until the entry is not at a version.
+func (s *Store) enter(ctx context.Context, name string, at int64) (leave func(), err error) {
+	for look := lookMin; at != anyVersion; look = min(look*3/2, lookMax) {
+		brief, cancel := context.WithTimeout(ctx, look)
+		leave, err := s.gates.Enter(brief, name)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return leave, err
+		}
+		now := int64(noVersion)
+		err = s.pool.QueryRow(ctx, s.sql.version, unprepared, []byte(name)).Scan(&now)
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return nil, err
+		}
+		if now != at {
+			return nil, tokencache.ErrConflict
+		}
+	}
+	return s.gates.Enter(ctx, name)
+}
+
+// takeLock waits until the lock is this process's, or the entry is not at a version.
+// unsure says that the lock may be taken although there is an error.
+func (s *Store) takeLock(ctx context.Context, name string, turn, at int64) (unsure bool, err error) {
 	var (
 		doubtful, doubts int
 		look             = lookMin
@@ -61,10 +101,10 @@ func (s *Store) takeLock(ctx context.Context, name string, turn int64) (unsure b
 			return false, err
 		}
 		begun := time.Now()
-		var mine, doubt bool
+		var mine, doubt, changed bool
 		var holder *int64
 		var holderDead *bool
-		err = s.pool.QueryRow(ctx, s.sql.lock, unprepared, []byte(name), s.session.owner, turn, dead).Scan(&mine, &doubt, &holder, &holderDead)
+		err = s.pool.QueryRow(ctx, s.sql.lock, unprepared, []byte(name), s.session.owner, turn, dead, at).Scan(&mine, &doubt, &changed, &holder, &holderDead)
 		switch {
 		case err != nil:
 			return connectionLost(err), err
@@ -76,6 +116,8 @@ func (s *Store) takeLock(ctx context.Context, name string, turn int64) (unsure b
 			}
 			doubtful = epoch
 			continue
+		case changed:
+			return false, tokencache.ErrConflict
 		case holderDead == nil: // It has just been released.
 		case !*holderDead:
 			s.deaths.alive(*holder)

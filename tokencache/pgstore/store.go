@@ -40,7 +40,8 @@ type Config struct {
 }
 
 // A Store is a tokencache.Store in a PostgreSQL database. It is also a
-// tokencache.Lister, a tokencache.Preflighter and a tokencache.Recoverer.
+// tokencache.Lister, a tokencache.Preflighter, a tokencache.Recoverer and a
+// tokencache.Watcher.
 type Store struct {
 	pool    *pgxpool.Pool
 	ownPool bool
@@ -187,8 +188,12 @@ func (s *Store) do(ctx context.Context, op, name string, f func(again bool) erro
 	}
 }
 
-// noVersion is no version of any entry.
-const noVersion = 0
+// Those of entries are positive.
+const (
+	noVersion    = 0  // of what is not there
+	anyVersion   = -1 // for who locks whatever is there
+	wrongVersion = -2 // none of ours
+)
 
 func formatVersion(v int64) tokencache.Version {
 	return tokencache.Version(strconv.FormatInt(v, 36))

@@ -109,19 +109,21 @@ func unlockTwice(t *testing.T, s tokencache.Store) {
 	mustUnlock(t, second)
 }
 
-func lockAtVersion(t *testing.T, s tokencache.Store) {
-	w, ok := s.(tokencache.Watcher)
+// lockAtVersion checks what waiter sees while the holder has the lock and works on the
+// entry. They are one store, or two handles as two processes would have.
+func lockAtVersion(t *testing.T, waiter, s tokencache.Store) {
+	w, ok := waiter.(tokencache.Watcher)
 	if !ok {
 		t.Log("the store is no Watcher")
 		return
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	unlock, err := w.LockAt(ctx, "a", "")
+	unlock, err := s.(tokencache.Watcher).LockAt(ctx, "a", "")
 	if err != nil {
 		t.Fatalf("LockAt of what nobody has locked: %v", err)
 	}
-	wantLocked(t, s, "a", 20*time.Millisecond)
+	wantLocked(t, waiter, "a", 20*time.Millisecond)
 	_, err = w.LockAt(ctx, "a", "no such version")
 	wantErr(t, "LockAt of a version that is not there", err, tokencache.ErrConflict)
 

@@ -74,7 +74,7 @@ func Run(t *testing.T, open func(t *testing.T) tokencache.Store, opts ...Option)
 		{"lock outlasts time", lockOutlastsTime},
 		{"lock is apart from entries", lockIsApart},
 		{"unlock twice", unlockTwice},
-		{"lock at a version", lockAtVersion},
+		{"lock at a version", func(t *testing.T, s tokencache.Store) { lockAtVersion(t, s, s) }},
 		{"list", list},
 		{"preflight", preflight},
 	} {
