@@ -37,6 +37,14 @@ func (m measured) Lock(ctx context.Context, name string) (unlock func() error, e
 	return unlock, err
 }
 
+// A Source waits with LockAt.
+func (m measured) LockAt(ctx context.Context, name string, v tokencache.Version) (unlock func() error, err error) {
+	begun := time.Now()
+	unlock, err = m.Store.LockAt(ctx, name, v)
+	m.observe("lock", outcome(err), time.Since(begun))
+	return unlock, err
+}
+
 func outcome(err error) string {
 	for _, kind := range []error{tokencache.ErrNotFound, tokencache.ErrConflict, tokencache.ErrUnavailable,
 		context.DeadlineExceeded, context.Canceled} {
