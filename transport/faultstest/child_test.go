@@ -144,7 +144,11 @@ func (c *caller) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func (c *caller) call() report {
 	if err := c.open(); err != nil {
-		return failure(err)
+		r := failure(err)
+		if r.Keyring == "" {
+			r.Fatal = "the login could not be opened, and not because of the OS keyring: " + r.Failed
+		}
+		return r
 	}
 	c.look()
 	sent, stored := c.sent, c.stored

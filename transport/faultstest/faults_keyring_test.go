@@ -33,7 +33,10 @@ func keyring(problem oskeyring.Problem, begin, end func(*realparts.SecretService
 			}
 			return n
 		}
-		before := said()
+		if err := w.until("the first process has the sealing key", func() bool { return running.working(time.Time{}) }); err != nil {
+			return err
+		}
+		before, beforeRunning := said(), running.said(problem)
 		begin(w.keyring)
 		for i := range others {
 			w.end(1 + i)
@@ -47,7 +50,7 @@ func keyring(problem oskeyring.Problem, begin, end func(*realparts.SecretService
 		err = errors.Join(err, w.until("the process that has the sealing key goes on", func() bool { return running.working(now) }))
 		end(w.keyring)
 		w.meet(said() - before)
-		if running.said(problem) > 0 {
+		if running.said(problem) > beforeRunning {
 			err = errors.Join(err, fmt.Errorf("the process that has the sealing key says of the keyring: %s", problem))
 		}
 		return err

@@ -63,7 +63,7 @@ func (p *process) start(plan plan, hear func(report)) (err error) {
 	}
 	p.name, p.alive, p.done = plan.Name, make(chan struct{}), make(chan struct{})
 	p.mu.Lock()
-	p.failing, p.promise = false, time.Time{}
+	p.failing, p.promise, p.last = false, time.Time{}, time.Time{}
 	p.mu.Unlock()
 	cmd, alive, done := p.cmd, p.alive, p.done
 	go func() {

@@ -36,8 +36,6 @@ type result struct {
 	Calls       int
 	FailedValid int           // calls that failed although there was a good token
 	Failed      int           // other calls that failed
-	Keyring     int           // of these, because of the keyring
-	Otherwise   string        // why the last one failed that did not fail because of the keyring
 	Lost        int           // logins
 	Unexplained int           // of these, without saying that a refresh was interrupted
 	Uncut       int           // of these, when the process that had spent its refresh token was not killed
@@ -151,11 +149,6 @@ func (w *world) hear(p *process, r report) {
 	case r.Again && !w.healed.IsZero():
 		w.result.Recovery = max(w.result.Recovery, r.At.Sub(w.healed))
 		w.result.Overdue = max(w.result.Overdue, r.At.Sub(w.healed)-max(p.promised().Sub(w.healed), 0))
-	}
-	if r.Keyring != "" {
-		w.result.Keyring++
-	} else if r.Failed != "" {
-		w.result.Otherwise = r.Failed
 	}
 	if r.Met {
 		w.result.Met++
@@ -279,10 +272,10 @@ func (w *world) stop() result {
 	w.result.Counts = w.provider.Counts()
 	w.result.Met = w.met()
 	w.result.Strange = w.provider.strange()
-	said := strings.Join(append(w.result.Complaints, w.result.Otherwise), "\n")
+	said := strings.Join(w.result.Complaints, "\n")
 	for _, secret := range w.provider.Secrets() {
 		if strings.Contains(said, secret) {
-			w.result.Complaints, w.result.Otherwise = []string{"a secret was printed"}, ""
+			w.result.Complaints = []string{"a secret was printed"}
 		}
 	}
 	return w.result
