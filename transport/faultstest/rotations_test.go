@@ -7,10 +7,12 @@ import (
 	"net/http/httptest"
 	"os"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 )
@@ -43,7 +45,7 @@ func measure() (u usage) {
 }
 
 // A mill is a Source that rotates with every call, at a provider over TCP and with a
-// cache in files below path.
+// cache in files.
 type mill struct {
 	t      *testing.T
 	source *transport.Source
@@ -51,7 +53,7 @@ type mill struct {
 	widths chan time.Duration // from the provider's answer until its refresh token was saved; what has no place is dropped
 }
 
-func newMill(t *testing.T, path string, widths int) *mill {
+func newMill(t *testing.T, p plan, widths int) *mill {
 	m := &mill{t: t, widths: make(chan time.Duration, widths)}
 	// oauthtest remembers all that it ever issued, and this does not.
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -64,7 +66,7 @@ func newMill(t *testing.T, path string, widths int) *mill {
 		fmt.Fprintf(w, `{"access_token":"access-%09d","token_type":"Bearer","expires_in":3600,"refresh_token":"refresh-%09d"}`, n, n)
 	}))
 	t.Cleanup(srv.Close)
-	p := plan{Dir: path, TokenURL: srv.URL, ClientID: "client", Hasty: true}
+	p.TokenURL, p.ClientID, p.Hasty = srv.URL, "client", true
 	var err error
 	m.source, _, err = p.source(func(r report) {
 		if r.Width != 0 {
@@ -98,11 +100,24 @@ func (m *mill) rotate(n int) {
 }
 
 // For how long a crash may lose the login: from the provider's answer until its refresh
-// token is stored durably, in files that are sealed with a key in a file.
+// token is stored durably, in files that are sealed with a key in a file, or in a real
+// OS keyring.
 func TestTheCrashWindow(t *testing.T) {
+	t.Run("key file", func(t *testing.T) { crashWindow(t, nil) })
+	t.Run("OS keyring", func(t *testing.T) {
+		keyring := realparts.Keyring(t)
+		for _, v := range keyring.Env { // The Source is in this process.
+			name, value, _ := strings.Cut(v, "=")
+			t.Setenv(name, value)
+		}
+		crashWindow(t, keyring.Env)
+	})
+}
+
+func crashWindow(t *testing.T, keyring []string) {
 	const warm = 20
 	n := pick(100, 100, 2000)
-	m := newMill(t, t.TempDir(), warm+n)
+	m := newMill(t, plan{Dir: t.TempDir(), Keyring: keyring}, warm+n)
 	m.rotate(warm + n)
 	var widths []time.Duration
 	for i := range warm + n {
@@ -131,7 +146,7 @@ func TestRotationsLeaveNothingBehind(t *testing.T) {
 		path = t.TempDir()
 	}
 	defer os.RemoveAll(path)
-	m := newMill(t, path, 0)
+	m := newMill(t, plan{Dir: path}, 0)
 	m.rotate(warm)
 	before, begun := measure(), time.Now()
 	m.rotate(rotations)
