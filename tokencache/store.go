@@ -87,7 +87,8 @@ type Watcher interface {
 // their process. Interrupted returns their names, in any order and perhaps one of them
 // twice, until somebody else has taken the lock and released it. What a process that
 // lives has locked is never among them. The store may need some seconds to be sure that
-// a process is dead, and takes them.
+// a process is dead, and takes them. With any other store, a refresh that was interrupted
+// is made up for when its login is next used.
 type Recoverer interface {
 	Interrupted(ctx context.Context) iter.Seq2[string, error]
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// Those of README.md take some minutes: -rows 1000,100000,1000000 -rounds 7 -round 5s
+// Those of README.md take some minutes: -rows 1000,100000,1000000 -rounds 5 -round 3s
 var (
 	rowsFlag   = flag.String("rows", "100", "how many logins the stores of TestSizing hold, separated by commas")
 	roundsFlag = flag.Int("rounds", 1, "how often TestSizing measures each case; the medians count")
