@@ -76,11 +76,12 @@ func newStatements(table string) statements {
 		preflight: `SELECT current_setting('transaction_read_only')::bool,
 			has_table_privilege($1, 'INSERT') AND has_table_privilege($1, 'UPDATE') AND has_table_privilege($2, 'INSERT')`,
 
-		// Takes the lock if this process is alive, the entry is at $5 or $5 is any version, and nobody has the lock, or it is left over
-		// from an earlier turn of this process whose unlock was lost, or its owner is $4 and dead: the row stays, so that
-		// there is always one who has to answer for the lock. Returns whether it worked; whether the process is dead; whether
-		// the entry has changed; else who holds the lock, and whether that process is dead. Whoever looks must only read if
-		// others have the lock: ON CONFLICT alone would lock the row, and unlock would have to wait for all who look.
+		// Takes the lock if this process is alive, and the entry is at $5, if that is a version, and nobody has the lock.
+		// It may also be left over from an earlier turn of this process whose unlock was lost; or its owner is $4 and dead:
+		// then the row changes hands, and at no time is it forgotten that the dead had something under way. Returns whether
+		// it worked; whether the process is dead; whether the entry has changed; else who holds the lock, and whether that
+		// process is dead. Whoever looks must only read if others have the lock: ON CONFLICT alone would lock the row, and
+		// unlock would have to wait for all who look.
 		lock: replace(`WITH entry AS MATERIALIZED (
 				SELECT $5::bigint <> {any} AND $5 <> coalesce((SELECT version FROM {entries} WHERE name = $1), {none}) AS changed),
 			won AS (
@@ -88,7 +89,7 @@ func newStatements(table string) statements {
 				SELECT $1, $2, $3 FROM entry WHERE NOT changed AND NOT pg_try_advisory_xact_lock_shared($2) AND {not durable}
 					AND NOT EXISTS (SELECT FROM {locks} WHERE name = $1 AND owner <> $2 AND NOT (owner = $4 AND pg_try_advisory_xact_lock_shared($4)))
 				ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, turn = excluded.turn
-					WHERE {locks}.owner = excluded.owner AND {locks}.turn < excluded.turn 
+					WHERE {locks}.owner = excluded.owner AND {locks}.turn < excluded.turn
 						OR {locks}.owner = $4 AND pg_try_advisory_xact_lock_shared($4)
 				RETURNING 1)
 			SELECT EXISTS (SELECT FROM won), pg_try_advisory_xact_lock_shared($2), changed, holder.owner, holder.dead
