@@ -29,21 +29,20 @@ func (d *Dir) LockAt(ctx context.Context, name string, v Version) (unlock func()
 	if err := checkName(ctx, name); err != nil {
 		return nil, err
 	}
-	file := d.lockFile(name, ".lock")
 	entry := watched{path: d.full(entryFile(name))}
-	for n := 0; ; n++ {
-		if n > 0 && n%pausesOfLook == 0 && entry.changed(func() bool { return d.isAt(name, v) }) {
-			return nil, fmt.Errorf("entry %q: %w", name, ErrConflict)
+	changed := func(context.Context) error {
+		if entry.changed(func() bool { return d.isAt(name, v) }) {
+			return fmt.Errorf("entry %q: %w", name, ErrConflict)
 		}
-		if n%pausesOfLock == 0 {
-			if unlock, err := d.tryLock(file); unlock != nil || err != nil {
-				return unlock, err
-			}
-		}
-		if err := pause(ctx); err != nil {
-			return nil, fmt.Errorf("waiting for the lock %s: %w", file, err)
-		}
+		return nil
 	}
+	file := d.lockFile(name, ".lock")
+	leave, err := d.gates.EnterUnless(ctx, file, changed)
+	if err != nil {
+		return nil, fmt.Errorf("waiting for the lock %s: %w", file, err)
+	}
+	release, err := lockFile(ctx, file, changed)
+	return heldBy(release, leave), err
 }
 
 // isAt reports whether the entry is at v.
@@ -93,18 +92,7 @@ func (d *Dir) lock(ctx context.Context, name, suffix string) (unlock func() erro
 	if err != nil {
 		return nil, fmt.Errorf("waiting for the lock %s: %w", file, err)
 	}
-	release, err := lockFile(ctx, file)
-	return heldBy(release, leave), err
-}
-
-// tryLock takes a lock file unless somebody has it, in this process or another. Then
-// unlock is nil.
-func (d *Dir) tryLock(file string) (unlock func() error, err error) {
-	leave, ok := d.gates.TryEnter(file)
-	if !ok {
-		return nil, nil
-	}
-	release, err := tryLockFile(file)
+	release, err := lockFile(ctx, file, nil)
 	return heldBy(release, leave), err
 }
 
@@ -121,11 +109,19 @@ func heldBy(release func() error, leave func()) (unlock func() error) {
 	}
 }
 
-// lockFile waits for the kernel lock on the file at path.
-func lockFile(ctx context.Context, path string) (unlock func() error, err error) {
-	for {
-		if unlock, err = tryLockFile(path); unlock != nil || err != nil {
-			return unlock, err
+// lockFile waits for the kernel lock on the file at path, unless look, which may be
+// nil, returns an error meanwhile.
+func lockFile(ctx context.Context, path string, look func(context.Context) error) (unlock func() error, err error) {
+	for n := 0; ; n++ {
+		if look != nil && n > 0 && n%pausesOfLook == 0 {
+			if err := look(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if look == nil || n%pausesOfLock == 0 {
+			if unlock, err = tryLockFile(path); unlock != nil || err != nil {
+				return unlock, err
+			}
 		}
 		if err := pause(ctx); err != nil {
 			return nil, fmt.Errorf("waiting for the lock %s: %w", path, err)

@@ -68,23 +68,20 @@ func (s *Store) lock(ctx context.Context, name string, at int64) (unlock func() 
 
 // enter waits for the gate, or until the entry is not at a version.
 func (s *Store) enter(ctx context.Context, name string, at int64) (leave func(), err error) {
-	for look := lookMin; at != anyVersion; look = min(look*3/2, lookMax) {
-		brief, cancel := context.WithTimeout(ctx, look)
-		leave, err := s.gates.Enter(brief, name)
-		cancel()
-		if err == nil || ctx.Err() != nil {
-			return leave, err
-		}
-		now := int64(noVersion)
-		err = s.pool.QueryRow(ctx, s.sql.version, unprepared, []byte(name)).Scan(&now)
-		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-			return nil, err
-		}
-		if now != at {
-			return nil, tokencache.ErrConflict
-		}
+	if at == anyVersion {
+		return s.gates.Enter(ctx, name)
 	}
-	return s.gates.Enter(ctx, name)
+	return s.gates.EnterUnless(ctx, name, func(ctx context.Context) error {
+		now := int64(noVersion)
+		err := s.pool.QueryRow(ctx, s.sql.version, unprepared, []byte(name)).Scan(&now)
+		if errors.Is(err, pgx.ErrNoRows) {
+			err = nil
+		}
+		if err == nil && now != at {
+			err = tokencache.ErrConflict
+		}
+		return err
+	})
 }
 
 // takeLock waits until the lock is this process's, or the entry is not at a version.

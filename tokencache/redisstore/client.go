@@ -145,7 +145,7 @@ func problem(ctx context.Context, op, name string, err error) error {
 	if ctxErr := ctx.Err(); ctxErr != nil {
 		return fmt.Errorf("%s: %w", what, ctxErr)
 	}
-	if errors.Is(err, tokencache.ErrUnavailable) {
+	if errors.Is(err, tokencache.ErrUnavailable) || errors.Is(err, tokencache.ErrConflict) {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return fmt.Errorf("%s: %w: %s", what, tokencache.ErrUnavailable, harmless(err))

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -49,6 +50,35 @@ func (s *Store) Lock(ctx context.Context, name string) (unlock func() error, err
 	if err != nil {
 		return nil, problem(ctx, "lock", name, err)
 	}
+	return s.wait(ctx, name, leave, func(context.Context) error { return nil })
+}
+
+// LockAt implements tokencache.Watcher, in the way of Lock.
+func (s *Store) LockAt(ctx context.Context, name string, v tokencache.Version) (unlock func() error, err error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	look := func(ctx context.Context) error {
+		now, err := await(ctx, func(ctx context.Context) (string, error) {
+			return s.cfg.Client.HGet(ctx, s.entry(name), "version").Result()
+		})
+		if errors.Is(err, redis.Nil) {
+			err = nil
+		}
+		if err == nil && tokencache.Version(now) != v {
+			err = tokencache.ErrConflict
+		}
+		return err
+	}
+	leave, err := s.gates.EnterUnless(ctx, name, look)
+	if err != nil {
+		return nil, problem(ctx, "lock", name, err)
+	}
+	return s.wait(ctx, name, leave, look)
+}
+
+// wait waits for the lock, unless a look while somebody else has it returns an error.
+func (s *Store) wait(ctx context.Context, name string, leave func(), unless func(context.Context) error) (unlock func() error, err error) {
 	holder := random()
 	for look := lookMin; ; look = min(look*3/2, lookMax) {
 		locked, err := await(ctx, func(ctx context.Context) (bool, error) { return s.takeLock(ctx, name, holder) })
@@ -56,12 +86,14 @@ func (s *Store) Lock(ctx context.Context, name string) (unlock func() error, err
 			return s.held(name, holder, leave), nil
 		}
 		if err == nil {
-			select {
-			case <-time.After(look/2 + rand.N(look)):
-				continue
-			case <-ctx.Done():
+			if err = unless(ctx); err == nil {
+				select {
+				case <-time.After(look/2 + rand.N(look)):
+					continue
+				case <-ctx.Done():
+				}
+				err = ctx.Err()
 			}
-			err = ctx.Err()
 		} else { // It may have been taken all the same: it would end with the lease.
 			go s.release(name, holder)
 		}

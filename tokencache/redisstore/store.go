@@ -46,7 +46,7 @@ type Config struct {
 }
 
 // A Store is a tokencache.Store in Redis. It is also a tokencache.Lister, a
-// tokencache.Preflighter and a tokencache.Recoverer.
+// tokencache.Preflighter, a tokencache.Recoverer and a tokencache.Watcher.
 type Store struct {
 	cfg   Config
 	own   bool // the client

@@ -5,6 +5,7 @@ package gate
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // Gates are locks by name whose waiters can give up. The zero value is ready to use.
@@ -28,30 +29,36 @@ func (g *Gates) Enter(ctx context.Context, name string) (leave func(), err error
 	here := g.join(name)
 	select {
 	case here.turn <- struct{}{}:
-		return g.leave(name, here), nil
+		return sync.OnceFunc(func() {
+			<-here.turn
+			g.part(name, here)
+		}), nil
 	case <-ctx.Done():
 		g.part(name, here)
 		return nil, ctx.Err()
 	}
 }
 
-// TryEnter is Enter for who does not wait: ok is false if somebody is in.
-func (g *Gates) TryEnter(name string) (leave func(), ok bool) {
-	here := g.join(name)
-	select {
-	case here.turn <- struct{}{}:
-		return g.leave(name, here), true
-	default:
-		g.part(name, here)
-		return nil, false
-	}
-}
+// The times between two looks of EnterUnless. They grow with the time already waited.
+const (
+	lookMin = 5 * time.Millisecond
+	lookMax = 250 * time.Millisecond
+)
 
-func (g *Gates) leave(name string, here *gate) func() {
-	return sync.OnceFunc(func() {
-		<-here.turn
-		g.part(name, here)
-	})
+// EnterUnless is Enter, but looks now and then whether it is still worth waiting, and
+// returns what look returns if that is an error.
+func (g *Gates) EnterUnless(ctx context.Context, name string, look func(context.Context) error) (leave func(), err error) {
+	for pause := lookMin; ; pause = min(pause*3/2, lookMax) {
+		brief, cancel := context.WithTimeout(ctx, pause)
+		leave, err := g.Enter(brief, name)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return leave, err
+		}
+		if err := look(ctx); err != nil {
+			return nil, err
+		}
+	}
 }
 
 func (g *Gates) join(name string) *gate {

@@ -61,21 +61,44 @@ func TestGivingUp(t *testing.T) {
 	})
 }
 
-func TestTryEnter(t *testing.T) {
-	var g Gates
-	leave, ok := g.TryEnter("a")
-	if !ok {
-		t.Fatal("nobody is in")
-	}
-	if _, ok := g.TryEnter("a"); ok {
-		t.Error("entered while somebody was in")
-	}
-	leave()
-	if leave, ok = g.TryEnter("a"); !ok {
-		t.Fatal("nobody is in any more")
-	}
-	leave()
-	if len(g.m) != 0 {
-		t.Errorf("%d gates are left", len(g.m))
-	}
+// Who waits looks whether that is still worth it, sooner in the beginning, and not when
+// there is no need to wait.
+func TestEnterUnless(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g Gates
+		enough := errors.New("enough")
+		looks := 0
+		look := func(context.Context) error {
+			if looks++; looks == 20 {
+				return enough
+			}
+			return nil
+		}
+		leave, err := g.EnterUnless(t.Context(), "a", look)
+		if err != nil || looks != 0 {
+			t.Fatalf("%d looks at an open gate, %v", looks, err)
+		}
+		begun := time.Now()
+		if _, err := g.EnterUnless(t.Context(), "a", look); !errors.Is(err, enough) {
+			t.Errorf("got %v", err)
+		}
+		if took := time.Since(begun); took < 20*lookMin || took > 20*lookMax {
+			t.Errorf("20 looks took %v", took)
+		}
+		looks = 100
+		time.AfterFunc(10*time.Second, leave)
+		begun = time.Now()
+		if leave, err = g.EnterUnless(t.Context(), "a", look); err != nil || time.Since(begun) != 10*time.Second {
+			t.Errorf("entered after %v, %v", time.Since(begun), err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := g.EnterUnless(ctx, "a", look); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		leave()
+		if len(g.m) != 0 {
+			t.Errorf("%d gates are left", len(g.m))
+		}
+	})
 }
