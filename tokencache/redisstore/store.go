@@ -30,10 +30,11 @@ type Config struct {
 	Prefix string
 
 	// Lease is how long a lock outlasts its process, and how long a process may be paused
-	// or cut off, or the server be down, before others take its locks. It should be well
-	// below the time for which the provider accepts a spent refresh token again: what a
-	// process had under way when it was killed is asked for again after a lease and some
-	// seconds, and the user's requests wait as long. Default: 10 seconds.
+	// or cut off, or the server be down, before others take its locks. It should be at
+	// most a third of the time for which the provider accepts a spent refresh token again:
+	// what a process had under way when it was killed is asked for again after a lease and
+	// some seconds, perhaps by one that is killed too, and the user's requests wait as
+	// long. Default: 10 seconds.
 	Lease time.Duration
 
 	// Replicas is how many replicas must have confirmed what is saved. If fewer do so
