@@ -63,6 +63,7 @@ var portable = []fault{
 	{name: "truncated answer", loses: true, run: network(70, oauthtest.Truncate)},
 	{name: "answer byte by byte", run: network(70, oauthtest.Drip(5*time.Millisecond))},
 	{name: "503 storm", run: network(100, oauthtest.Status(503, 0))},
+	{name: "503 storm, Retry-After", run: network(100, oauthtest.Status(503, 2*time.Second))},
 	{name: "429 storm, Retry-After", run: network(100, oauthtest.Status(429, 2*time.Second))},
 	{name: "captive portal", run: network(100, oauthtest.HTML)},
 	{name: "DNS failure", run: inside(dnsFails, 100)},

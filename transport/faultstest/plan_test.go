@@ -168,12 +168,12 @@ func (w *wires) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	r.Header.Set(clientHeader, w.Name)
 	resp, err := w.base.RoundTrip(r)
-	w.mu.Lock()
-	w.answers = append(w.answers, time.Now())
-	w.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
+	w.mu.Lock()
+	w.answers = append(w.answers, time.Now())
+	w.mu.Unlock()
 	body, err := io.ReadAll(resp.Body)
 	resp.Body.Close()
 	if err != nil {
