@@ -45,7 +45,7 @@ that its dead replicas had begun, within a lease and some three seconds.
 # Cluster and Sentinel
 
 Pass a client of either as [Config.Client]. Entries are spread over the nodes by name,
-and locks, each with the set that names it, by 256 hash tags. The client must not read
+and locks, each with the set that names it, by 32 hash tags. The client must not read
 from replicas. A client of your own also honours deadlines sooner with
 ContextTimeoutEnabled; all methods return when ctx is done in any case, and leave the
 command behind until its time-out.

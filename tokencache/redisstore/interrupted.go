@@ -11,7 +11,7 @@ import (
 
 // buckets is how many sets of names there are, each with the hash tag of the locks in
 // it: enough to spread them over a cluster, and few enough to look at all of them.
-const buckets = 256
+const buckets = 32
 
 // lockKeys returns the key of a lock, which is gone when its lease has ended, and that of
 // the set that names it until it is released. Both are on the same node of a cluster.
