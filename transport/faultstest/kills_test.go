@@ -41,8 +41,8 @@ func killed(dir string, policy oauthtest.Policy, keyring *realparts.SecretServic
 					continue
 				}
 				// However slow the machine is, something has to happen besides.
-				before := w.provider.committed()
-				if err := w.until("the login was refreshed", func() bool { return w.provider.committed() > before }); err != nil {
+				now := time.Now()
+				if err := w.until("the login was refreshed", func() bool { return w.provider.refreshed(now) }); err != nil {
 					w.complain("%v", err)
 				}
 			}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -41,7 +42,7 @@ type provider struct {
 
 // An entry is one refresh that the provider has carried out or refused.
 type entry struct {
-	at        time.Time
+	asked, at time.Time
 	client    string
 	presented string
 	issued    string // the successor; empty: refused, or none
@@ -91,6 +92,7 @@ func (p *provider) meet(fault func() oauthtest.Fault) {
 // serveToken has the latency of a provider, half of it before the refresh token is
 // spent and half after.
 func (p *provider) serveToken(w http.ResponseWriter, r *http.Request) {
+	asked := time.Now()
 	body, err := io.ReadAll(r.Body)
 	if err != nil || !sleep(r.Context(), p.latency/2) {
 		return
@@ -102,7 +104,7 @@ func (p *provider) serveToken(w http.ResponseWriter, r *http.Request) {
 		fault = p.fault()
 	}
 	p.mu.Unlock()
-	endpoint := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.commit(w, r, body) }))
+	endpoint := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.commit(w, r, body, asked) }))
 	if fault != nil {
 		p.gate.meet()
 		endpoint = fault(endpoint)
@@ -110,9 +112,9 @@ func (p *provider) serveToken(w http.ResponseWriter, r *http.Request) {
 	endpoint.ServeHTTP(w, r)
 }
 
-func (p *provider) commit(w http.ResponseWriter, r *http.Request, body []byte) {
+func (p *provider) commit(w http.ResponseWriter, r *http.Request, body []byte, asked time.Time) {
 	form, _ := url.ParseQuery(string(body))
-	e := entry{client: r.Header.Get(clientHeader), presented: form.Get("refresh_token")}
+	e := entry{asked: asked, client: r.Header.Get(clientHeader), presented: form.Get("refresh_token")}
 	stored := p.stored()
 
 	p.mu.Lock()
@@ -146,8 +148,12 @@ func (p *provider) strange() (n int) {
 	return n
 }
 
-// committed returns how many refreshes were carried out.
-func (p *provider) committed() (n int) { return p.Counts().Rotations }
+// refreshed reports whether a refresh was carried out that was asked for since then.
+func (p *provider) refreshed(since time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.entries, func(e entry) bool { return e.issued != "" && e.asked.After(since) })
+}
 
 // spender returns the process to which the successor of the refresh token was issued
 // first, and how long after that the token was presented for the last time.

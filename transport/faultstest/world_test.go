@@ -248,9 +248,9 @@ func (w *world) settle() result {
 	w.mu.Lock()
 	w.healed = time.Now()
 	w.mu.Unlock()
-	before := w.provider.committed()
+	// What was asked for earlier may have run into the fault.
 	err := w.until("all processes work, and the login was refreshed", func() bool {
-		return w.working(w.healed) && w.provider.committed() > before
+		return w.working(w.healed) && w.provider.refreshed(w.healed)
 	})
 	if err != nil {
 		w.complain("%v", err)
