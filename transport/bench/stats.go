@@ -19,6 +19,13 @@ func quantile[T any](sorted []T, q float64) (v T) {
 	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
 }
 
+func mean(values []float64) (sum float64) {
+	for _, v := range values {
+		sum += v / float64(len(values))
+	}
+	return sum
+}
+
 // ratios divides what was measured in the same round.
 func ratios[T ~int | ~int64 | ~float64](a, b []T) []float64 {
 	r := make([]float64, len(a))
