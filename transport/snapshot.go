@@ -3,22 +3,16 @@ package transport
 import (
 	"math"
 	"math/rand/v2"
-	"sync/atomic"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// A snapshot is a record as the hot path needs it. It is never modified, but for
-// freshUntil. Many processes have very many of them, so it is one piece of memory, and
-// the access token, which may be kilobytes long, is there once. What a request needs
-// is side by side.
+// A snapshot is a record as the hot path needs it, and never modified. Many processes
+// have very many of them, so it is one piece of memory, and the access token, which may
+// be kilobytes long, is there once. What a request needs is side by side.
 type snapshot struct {
 	header [1]string // the value of the Authorization header
-
-	// The wall clock has been looked at, and needs no other look until the monotonic
-	// clock shows this, in nanoseconds since SourceConfig.epoch.
-	freshUntil atomic.Int64
 
 	// Wall clock, in nanoseconds since 1970, so that a laptop's sleep counts: fresh
 	// from notBefore until refreshAt, usable until useBefore.
@@ -55,6 +49,12 @@ func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 	}
 	if !rec.ObtainedAt.IsZero() {
 		s.notBefore = nanoseconds(rec.ObtainedAt.Add(-clockTolerance))
+	}
+	if rec.Attempt != nil {
+		// A record with the note of a refresh is no cause for peace of mind: if nobody is at
+		// work on it, the refresh was interrupted, and has to be made up for while the
+		// provider forgives.
+		s.notBefore = math.MaxInt64
 	}
 	if !rec.RefreshAt.IsZero() {
 		s.refreshAt = nanoseconds(rec.RefreshAt)
@@ -103,37 +103,11 @@ func (s *Source) snapshot(rec *tokencache.Record) *snapshot {
 	return newSnapshot(rec, s.cfg.Lead, s.cfg.Skew)
 }
 
-// clockInterval is how old what the wall clock has said may be. To read it is most
-// of what a Transport adds to a request: time.Now reads two clocks, and time.Since
-// only the monotonic one, which stands still while a machine sleeps. A busy Source
-// asks for the time of day a hundred times a second.
-const clockInterval = 10 * time.Millisecond
+// fresh reports whether the token can be used without further thought.
+func (s *snapshot) fresh(now time.Time) bool { return s.freshAt(now.UnixNano()) }
 
-// freshNow reports whether the token is fresh, or was less than clockInterval ago.
-func (s *snapshot) freshNow(epoch time.Time) bool {
-	if s == nil {
-		return false
-	}
-	since := int64(time.Since(epoch))
-	if since < s.freshUntil.Load() {
-		return true
-	}
-	if !s.fresh(time.Now()) {
-		return false
-	}
-	s.freshUntil.Store(since + int64(clockInterval))
-	return true
-}
-
-// fresh reports whether the token can be used without further thought. A record with
-// the note of a refresh is no cause for peace of mind: if nobody is at work on it, the
-// refresh was interrupted, and has to be made up for while the provider forgives.
-func (s *snapshot) fresh(now time.Time) bool {
-	if s == nil || s.rec.Attempt != nil {
-		return false
-	}
-	t := now.UnixNano()
-	return s.notBefore <= t && t < s.refreshAt
+func (s *snapshot) freshAt(now int64) bool {
+	return s != nil && s.notBefore <= now && now < s.refreshAt
 }
 
 // usable reports whether the token can be used, if only until its refresh.

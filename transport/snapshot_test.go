@@ -3,6 +3,7 @@ package transport
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -117,23 +118,35 @@ func TestReplaceableAt(t *testing.T) {
 	}
 }
 
-// What the wall clock has said holds for 10 ms and no longer. That it was set is
-// shown by a shift of the bounds, which are never modified otherwise.
-func TestHowOldTheTimeMayBe(t *testing.T) {
+// A clock is at most 10 ms slow while it is read, and stands still when it is not.
+func TestClock(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		epoch, now := time.Now(), wallNow()
-		s := newSnapshot(&tokencache.Record{AccessToken: "x", ObtainedAt: now, Expiry: now.Add(time.Hour)}, 0, 0)
-		if !s.freshNow(epoch) {
-			t.Error("a new token is not fresh")
+		var c clock
+		slow := func() time.Duration {
+			synctest.Wait()
+			return time.Duration(time.Now().UnixNano() - c.now())
 		}
-		s.refreshAt = now.UnixNano()
-		time.Sleep(clockInterval - 1)
-		if !s.freshNow(epoch) {
-			t.Error("the wall clock was asked twice within its interval")
+		if d := slow(); d != 0 {
+			t.Errorf("the first time it was read it was %v slow", d)
 		}
-		time.Sleep(time.Nanosecond)
-		if s.freshNow(epoch) {
-			t.Error("the wall clock was not asked after its interval")
+		for range 3 { // as long as it is read, at whatever moment
+			time.Sleep(clockInterval - 1)
+			if d := slow(); d != clockInterval-1 {
+				t.Errorf("before it ticked it was %v slow: it was not kept", d)
+			}
+			time.Sleep(1)
+			if d := slow(); d != 0 {
+				t.Errorf("when it had ticked it was %v slow", d)
+			}
+		}
+		time.Sleep(2 * clockInterval)
+		synctest.Wait()
+		if c.time.Load() != 0 {
+			t.Error("it goes on although nobody reads it")
+		}
+		time.Sleep(time.Hour)
+		if d := slow(); d != 0 {
+			t.Errorf("after an hour it was %v slow", d)
 		}
 	})
 }

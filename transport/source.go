@@ -54,7 +54,7 @@ type SourceConfig struct {
 	// Package transport/otel makes metrics and traces of the events.
 	OnEvent func(context.Context, Event)
 
-	epoch time.Time // of monotonic clock readings, see snapshot
+	clock *clock // that its Sources share
 }
 
 // A Source keeps one login alive and hands out its access token. It is safe for
@@ -171,7 +171,7 @@ func (cfg *SourceConfig) complete() error {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	cfg.epoch = time.Now()
+	cfg.clock = new(clock)
 	return nil
 }
 
@@ -224,7 +224,7 @@ func (s *Source) Reject(ctx context.Context, refused Token) (Token, error) {
 
 // fresh returns the token if it can be used without further thought, else nil.
 func (s *Source) fresh() *snapshot {
-	if snap := s.cur.Load(); snap.freshNow(s.cfg.epoch) {
+	if snap := s.cur.Load(); snap.freshAt(s.cfg.clock.now()) {
 		return snap
 	}
 	return nil
