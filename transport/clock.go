@@ -37,6 +37,15 @@ func (c *clock) tick() {
 		c.time.Store(0)
 		return
 	}
-	c.time.Store(time.Now().UnixNano())
+	c.set()
 	time.AfterFunc(clockInterval, c.tick)
+}
+
+// set sets the clock if it goes. Whatever happened before is then in the past.
+func (c *clock) set() {
+	for {
+		if old := c.time.Load(); old == 0 || c.time.CompareAndSwap(old, time.Now().UnixNano()) {
+			return
+		}
+	}
 }

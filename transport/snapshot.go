@@ -98,8 +98,10 @@ func nanoseconds(t time.Time) int64 {
 // before it.
 func ended() *snapshot { return new(snapshot) }
 
-// snapshot returns rec as this Source uses it.
+// snapshot returns rec as this Source uses it. What rec says of the past must be that for
+// the clock too: some tokens do not live long.
 func (s *Source) snapshot(rec *tokencache.Record) *snapshot {
+	s.cfg.clock.set()
 	return newSnapshot(rec, s.cfg.Lead, s.cfg.Skew)
 }
 

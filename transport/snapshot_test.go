@@ -1,12 +1,14 @@
 package transport
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
 // Some libraries say "never" with the year 9999, which nanoseconds since 1970 do
@@ -134,19 +136,50 @@ func TestClock(t *testing.T) {
 			if d := slow(); d != clockInterval-1 {
 				t.Errorf("before it ticked it was %v slow: it was not kept", d)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			if d := slow(); d != 0 {
 				t.Errorf("when it had ticked it was %v slow", d)
 			}
 		}
+		time.Sleep(clockInterval / 2)
+		if c.set(); slow() != 0 {
+			t.Error("it was set, and is slow")
+		}
 		time.Sleep(2 * clockInterval)
 		synctest.Wait()
-		if c.time.Load() != 0 {
+		if c.set(); c.time.Load() != 0 {
 			t.Error("it goes on although nobody reads it")
 		}
 		time.Sleep(time.Hour)
 		if d := slow(); d != 0 {
 			t.Errorf("after an hour it was %v slow", d)
 		}
+	})
+}
+
+// hasty makes tokens that have expired when they arrive.
+type hasty struct{ *Endpoint }
+
+func (h hasty) Refresh(ctx context.Context, r *tokencache.Record) (*tokencache.Record, error) {
+	next, err := h.Endpoint.Refresh(ctx, r)
+	if next != nil {
+		next.Expiry = next.ObtainedAt
+	}
+	return next, err
+}
+
+// The clock makes no token out of one that has expired.
+func TestTokensThatExpireAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: time.Millisecond})
+		s := w.source(func(c *SourceConfig) { c.Refresher = hasty{c.Refresher.(*Endpoint)} })
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		for range 50 {
+			if _, err := s.Token(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.wantCounts(50, 0)
 	})
 }
