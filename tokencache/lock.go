@@ -36,7 +36,7 @@ func (d *Dir) LockAt(ctx context.Context, name string, v Version) (unlock func()
 		}
 		return nil
 	}
-	file := d.lockFile(name, ".lock")
+	file := d.lockPath(name, ".lock")
 	leave, err := d.gates.EnterUnless(ctx, file, changed)
 	if err != nil {
 		return nil, fmt.Errorf("waiting for the lock %s: %w", file, err)
@@ -79,15 +79,15 @@ func (w *watched) changed(asItShould func() bool) bool {
 	return !os.SameFile(now, w.seen) || !now.ModTime().Equal(w.seen.ModTime())
 }
 
-// lockFile returns the path of the lock file of name with the given suffix.
-func (d *Dir) lockFile(name, suffix string) string {
+// lockPath returns the path of the lock file of name with the given suffix.
+func (d *Dir) lockPath(name, suffix string) string {
 	return filepath.Join(d.path, locksDir, encodeName(name)+suffix)
 }
 
 // lock takes the lock file of name with the given suffix. Goroutines of this
 // process queue in front of it, so that only one of them polls.
 func (d *Dir) lock(ctx context.Context, name, suffix string) (unlock func() error, err error) {
-	file := d.lockFile(name, suffix)
+	file := d.lockPath(name, suffix)
 	leave, err := d.gates.Enter(ctx, file)
 	if err != nil {
 		return nil, fmt.Errorf("waiting for the lock %s: %w", file, err)
