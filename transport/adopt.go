@@ -27,7 +27,7 @@ func (s *Source) look(ctx context.Context, f *flight) (*snapshot, error) {
 	if snap := s.adopt(ctx, f, cur, rec); snap != nil {
 		return snap, nil
 	}
-	if rec.Tombstone != nil && (cur == nil || !newer(&cur.rec, rec)) {
+	if rec.Tombstone != nil && (cur == nil || !newer(cur.rec, rec)) {
 		return nil, deadError(rec.Tombstone)
 	}
 	return nil, nil
@@ -56,8 +56,8 @@ func (s *Source) adopt(ctx context.Context, f *flight, cur *snapshot, rec *token
 	switch {
 	case rec.AccessToken == f.refused:
 		return nil
-	case cur != nil && !newer(rec, &cur.rec):
-		if cur.fresh(now) && !newer(&cur.rec, rec) {
+	case cur != nil && !newer(rec, cur.rec):
+		if cur.fresh(now) && !newer(cur.rec, rec) {
 			return cur // A login of this process has come in between.
 		}
 		return nil

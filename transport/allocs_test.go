@@ -138,7 +138,7 @@ func TestMemoryOfAnIdleLogin(t *testing.T) {
 	check("after a refresh", loaded, with-heap())
 }
 
-// An issuer is a Refresher that issues tokens of a size.
+// An issuer is a Refresher that issues tokens which take so much memory.
 type issuer struct{ size int }
 
 func (issuer) Check(*tokencache.Record) error { return nil }
@@ -146,7 +146,7 @@ func (issuer) Check(*tokencache.Record) error { return nil }
 func (i issuer) Refresh(context.Context, *tokencache.Record) (*tokencache.Record, error) {
 	token := func() tokencache.Secret { return tokencache.Secret(strings.Repeat("x", i.size)) }
 	return &tokencache.Record{
-		AccessToken: token(), RefreshToken: token(), TokenType: "Bearer", TokenURL: "https://auth.example.com/token",
+		AccessToken: token()[len(scheme):], RefreshToken: token(), TokenType: "Bearer", TokenURL: "https://auth.example.com/token",
 		ObtainedAt: time.Now(), Expiry: time.Now().Add(time.Hour),
 	}, nil
 }

@@ -32,7 +32,7 @@ func (w *world) setClock(forward time.Duration, sources ...*Source) {
 		}
 	}
 	shiftNano := func(t *int64) {
-		if *t != math.MinInt64 && *t != math.MaxInt64 {
+		if *t != 0 && *t != math.MinInt64 && *t != math.MaxInt64 {
 			*t -= int64(forward)
 		}
 	}
@@ -48,20 +48,21 @@ func (w *world) setClock(forward time.Duration, sources ...*Source) {
 	for _, s := range sources {
 		s.mu.Lock()
 		if cur := s.cur.Load(); cur != nil {
-			c := &snapshot{header: cur.header, notBefore: cur.notBefore, refreshAt: cur.refreshAt, useBefore: cur.useBefore,
-				refused: cur.refused, rec: *cur.rec.Clone()}
-			shiftRecord(&c.rec)
+			c := *cur
+			c.rec = cur.rec.Clone()
+			shiftRecord(c.rec)
+			shift(&c.expiry)
 			for _, t := range []*int64{&c.notBefore, &c.refreshAt, &c.useBefore} {
 				shiftNano(t)
 			}
-			s.cur.Store(c)
+			s.cur.Store(&c)
 		}
 		if s.outage != nil {
 			e := *s.outage
 			shift(&e.RetryAt)
 			s.outage = &e
 		}
-		shift(&s.lookAt)
+		shiftNano(&s.lookAt)
 		s.mu.Unlock()
 	}
 }

@@ -62,11 +62,8 @@ func (s *Source) startInBackground(ctx context.Context, now time.Time) *flight {
 	if s.flight != nil || s.closed || s.waiting(now) {
 		return nil
 	}
-	if s.dead != nil { // Only a look for somebody's new login; not at each request.
-		if within(now, s.lookAt, deadLookInterval) {
-			return nil
-		}
-		s.lookAt = now.Add(deadLookInterval)
+	if s.dead != nil && !s.mayLook(now, deadLookInterval) {
+		return nil // It would be a look for somebody's new login; not at each request.
 	}
 	return s.start(ctx, "", false)
 }
@@ -82,13 +79,22 @@ func (s *Source) joinOrStart(ctx context.Context, now time.Time, refused tokenca
 		return nil, &Error{Kind: ErrMisconfigured, Op: "token", Remedy: "the Source was closed; use it no longer"}
 	case s.waiting(now):
 		// Another process may have had more luck: look, but not at every call.
-		if within(now, s.lookAt, lookInterval) {
+		if !s.mayLook(now, lookInterval) {
 			return nil, s.outage
 		}
-		s.lookAt = now.Add(lookInterval)
 		return s.start(ctx, refused, true), nil
 	}
 	return s.start(ctx, refused, false), nil
+}
+
+// mayLook reports whether to look into the cache, and takes note that somebody does: not
+// again before the interval is over. s.mu is held.
+func (s *Source) mayLook(now time.Time, interval time.Duration) bool {
+	if within(now, time.Unix(0, s.lookAt), interval) {
+		return false
+	}
+	s.lookAt = now.Add(interval).UnixNano()
+	return true
 }
 
 // waiting reports whether the provider must be left alone. s.mu is held.
@@ -196,7 +202,7 @@ func (s *Source) settle(ctx context.Context, f *flight) {
 	case ErrStorage:
 		wait = min(wait, storagePause)
 	case ErrAmbiguous:
-		s.lost++
+		s.lost = true
 	}
 	c := *e
 	c.RetryAt = wallNow().Add(max(wait, min(e.RetryAfter, maxRetryAfter), minPause))
@@ -215,8 +221,8 @@ func (f *flight) end(e Event) Event {
 
 // calm forgets the troubles of the past. s.mu is held.
 func (s *Source) calm() {
-	s.outage, s.dead, s.refused, s.lost = nil, nil, nil, 0
-	s.lookAt, s.backoff = time.Time{}, nil
+	s.outage, s.dead, s.refused, s.backoff = nil, nil, nil, nil
+	s.lookAt, s.lost = 0, false
 }
 
 const (

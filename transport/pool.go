@@ -40,7 +40,7 @@ type Pool struct {
 	shards []shard // a power of two of them
 }
 
-// maxShards is enough for many processors to find different logins without
+// maxShards is enough for many processors to add different logins without
 // waiting for each other. Each has at least minShardSize logins, so that chance does
 // not fill one long before the others.
 const (
@@ -81,7 +81,8 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 // does no I/O, and every account has one, logged in or not. All who ask while
 // anybody uses it get the same Source.
 func (p *Pool) Source(account string) *Source {
-	s := p.shard(account).find(account, p)
+	hash := maphash.String(p.seed, account)
+	s := p.shards[hash>>32&uint64(len(p.shards)-1)].find(account, hash, p)
 	if !s.used.Load() { // Most often it is: then nothing is written here.
 		s.used.Store(true)
 	}
@@ -149,7 +150,3 @@ func (p *Pool) choose(ctx context.Context) (*Source, error) {
 }
 
 func (p *Pool) kept() bool { return p.keepers.Load() > 0 }
-
-func (p *Pool) shard(account string) *shard {
-	return &p.shards[maphash.String(p.seed, account)&uint64(len(p.shards)-1)]
-}

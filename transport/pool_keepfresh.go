@@ -126,7 +126,7 @@ func (p *Pool) recoverInterrupted(ctx context.Context, refresh func(*Source) err
 // interrupted takes note of a record from the cache whose refresh was interrupted: that
 // the token in memory is still good is then no reason to wait.
 func (s *Source) interrupted(rec *tokencache.Record) {
-	if cur := s.cur.Load(); cur.fresh(wallNow()) && !newer(&cur.rec, rec) {
+	if cur := s.cur.Load(); cur.fresh(wallNow()) && !newer(cur.rec, rec) {
 		s.cur.CompareAndSwap(cur, s.snapshot(rec))
 	}
 }

@@ -14,14 +14,14 @@ import (
 // Which login makes room for another is found by a clock with a second chance: the
 // hand goes round the ring, and what was not used since it last came by is given up.
 // That is nearly the one least recently used, and a login that is found only has to
-// be marked, not moved, so finding needs no more than a read lock.
+// be marked, not moved, so finding it takes no lock.
 type shard struct {
-	size int
+	size   int
+	logins table // looked into without mu
 
-	mu     sync.RWMutex
-	logins map[string]*Source
-	ring   []*Source // the same, in the order in which the hand meets them
-	hand   int
+	mu   sync.Mutex
+	ring []*Source // the same, in the order in which the hand meets them
+	hand int
 
 	// left are those that were given up and that somebody may still use: a flight, the
 	// saver of what is unsaved, a request. Two Sources of one login would be safe, since
@@ -32,21 +32,20 @@ type shard struct {
 }
 
 // find returns the Source of the account, a new one if need be.
-func (sh *shard) find(account string, p *Pool) *Source {
-	sh.mu.RLock()
-	s := sh.logins[account]
-	sh.mu.RUnlock()
-	if s != nil {
+func (sh *shard) find(account string, hash uint64, p *Pool) *Source {
+	if s := sh.logins.find(account, hash); s != nil {
 		return s
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if s := sh.logins[account]; s != nil {
+	if s := sh.logins.find(account, hash); s != nil {
 		return s
 	}
-	if s = sh.left[account].Value(); s == nil {
+	s := sh.left[account].Value()
+	if s == nil {
 		account = strings.Clone(account) // which may be a part of something large
 		s = newSource(&p.cfg, account)
+		s.hash = hash
 		s.closed = p.closed.Load() // Close collects the others when it has set this.
 	}
 	delete(sh.left, s.account)
@@ -56,11 +55,7 @@ func (sh *shard) find(account string, p *Pool) *Source {
 
 // add makes room for s and adds it. sh.mu is held.
 func (sh *shard) add(s *Source) {
-	if sh.logins == nil {
-		sh.logins = make(map[string]*Source)
-		sh.left = make(map[string]weak.Pointer[Source])
-	}
-	sh.logins[s.account] = s
+	sh.logins.add(s)
 	if len(sh.ring) < sh.size {
 		sh.ring = append(sh.ring, s)
 		return
@@ -109,7 +104,7 @@ func (s *Source) worth(now time.Time) int {
 
 // leave gives up s, to be found again as long as anybody uses it. sh.mu is held.
 func (sh *shard) leave(s *Source) {
-	delete(sh.logins, s.account)
+	sh.logins.remove(s)
 	if len(sh.left) >= sh.sweepAt {
 		for account, w := range sh.left {
 			if w.Value() == nil {
@@ -118,13 +113,16 @@ func (sh *shard) leave(s *Source) {
 		}
 		sh.sweepAt = max(maxLook, 2*len(sh.left))
 	}
+	if sh.left == nil {
+		sh.left = make(map[string]weak.Pointer[Source])
+	}
 	sh.left[s.account] = weak.Make(s)
 }
 
 // all returns the Sources in use, those that were given up included.
 func (sh *shard) all() []*Source {
-	sh.mu.RLock()
-	defer sh.mu.RUnlock()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
 	all := append([]*Source(nil), sh.ring...)
 	for _, w := range sh.left {
 		if s := w.Value(); s != nil {
@@ -138,8 +136,8 @@ func (sh *shard) all() []*Source {
 // and the shortest time that any token there leaves for that, 0 if none is known.
 // Each of the steps of a pass looks at another part.
 func (sh *shard) due(step int) (due []*Source, window time.Duration) {
-	sh.mu.RLock()
-	defer sh.mu.RUnlock()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
 	now := wallNow()
 	for _, s := range sh.ring[len(sh.ring)*step/passSteps : len(sh.ring)*(step+1)/passSteps] {
 		snap := s.cur.Load()

@@ -164,7 +164,7 @@ func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Versi
 	// A store that was set back, by a failover or a restored backup, offers a refresh
 	// token that has been spent. Memory knows better.
 	if cur := s.cur.Load(); cur != nil && cur.rec.Grant == rec.Grant && cur.rec.Generation > rec.Generation {
-		rec = &cur.rec
+		rec = cur.rec
 	}
 	return rec, version, nil
 }

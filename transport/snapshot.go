@@ -8,20 +8,24 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// A snapshot is a record as the hot path needs it, and never modified. Many processes
-// have very many of them, so it is one piece of memory, and the access token, which may
-// be kilobytes long, is there once. What a request needs is side by side.
+// A snapshot is a record as the hot path needs it, and never modified. A process may have
+// very many of them, so the access token, which may be kilobytes long, is there once,
+// and what a request or Token needs is side by side, apart from the rest of the record.
 type snapshot struct {
-	header [1]string // the value of the Authorization header
+	header [1]string // the value of the Authorization header: scheme and token
 
 	// Wall clock, in nanoseconds since 1970, so that a laptop's sleep counts: fresh
 	// from notBefore until refreshAt, usable until useBefore.
 	notBefore, refreshAt, useBefore int64
 
-	refused bool // by an API
+	expiry time.Time // that of rec, as are the token and the scope
+	scope  string
 
-	rec tokencache.Record // with an AccessToken that is a part of header
+	rec     *tokencache.Record
+	refused bool // by an API
 }
+
+const scheme = "Bearer "
 
 // clockTolerance is how far a token's birth may lie in the future before the
 // clock counts as having been set back.
@@ -33,16 +37,18 @@ func wallNow() time.Time { return time.Now().Round(0) }
 
 // newSnapshot decides when rec is to be refreshed.
 func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
-	const scheme = "Bearer "
 	header := scheme + string(rec.AccessToken)
+	kept := *rec
+	kept.AccessToken = tokencache.Secret(header[len(scheme):])
 	s := &snapshot{
 		header:    [1]string{header},
-		rec:       *rec,
+		expiry:    rec.Expiry,
+		scope:     rec.Scope,
+		rec:       &kept,
 		notBefore: math.MinInt64,
 		refreshAt: math.MaxInt64,
 		useBefore: math.MaxInt64,
 	}
-	s.rec.AccessToken = tokencache.Secret(header[len(scheme):])
 	if rec.AccessToken == "" {
 		s.refreshAt, s.useBefore = math.MinInt64, math.MinInt64
 		return s
@@ -96,7 +102,7 @@ func nanoseconds(t time.Time) int64 {
 
 // ended returns a snapshot of no login, which like any other differs from those
 // before it.
-func ended() *snapshot { return new(snapshot) }
+func ended() *snapshot { return newSnapshot(new(tokencache.Record), 0, 0) }
 
 // snapshot returns rec as this Source uses it. What rec says of the past must be that for
 // the clock too: some tokens do not live long.
@@ -119,7 +125,9 @@ func (s *snapshot) usable(now time.Time) bool {
 
 // refuse returns a copy that is not to be used any more.
 func (s *snapshot) refuse() *snapshot {
-	return &snapshot{header: s.header, notBefore: math.MinInt64, refreshAt: math.MinInt64, useBefore: math.MinInt64, refused: true, rec: s.rec}
+	c := *s
+	c.notBefore, c.refreshAt, c.useBefore, c.refused = math.MinInt64, math.MinInt64, math.MinInt64, true
+	return &c
 }
 
 // replaceableAt returns the time before which a refusal of the token is not
@@ -138,5 +146,5 @@ func (s *snapshot) replaceableAt() time.Time {
 }
 
 func (s *snapshot) token() Token {
-	return Token{AccessToken: s.rec.AccessToken, Type: "Bearer", Expiry: s.rec.Expiry, Scope: s.rec.Scope}
+	return Token{AccessToken: tokencache.Secret(s.header[0][len(scheme):]), Type: "Bearer", Expiry: s.expiry, Scope: s.scope}
 }

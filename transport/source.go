@@ -68,11 +68,20 @@ type Source struct {
 	// cur is the token in use, nil while none is known. Readers need nothing else.
 	cur atomic.Pointer[snapshot]
 
+	hash uint64                 // of account, in a Pool
+	next atomic.Pointer[Source] // in a list of the Pool's table
+
 	// keepers counts the calls of KeepFresh that are running, and used says that a
 	// Pool has handed out this Source since it last looked.
 	keepers atomic.Int32
 	used    atomic.Bool
 
+	*state
+}
+
+// The state of a Source is what requests with a good token do not need. It lies elsewhere:
+// of a million logins, what each request needs should lie as close together as can be.
+type state struct {
 	// turn is held (by a send) by whoever works on the stored login: a flight, Login,
 	// Logout, Flush or the saver. The fields below it belong to the holder.
 	turn    chan struct{} // made when it is first needed, see turns
@@ -85,15 +94,15 @@ type Source struct {
 	telling bool   // somebody is
 	logins  uint32 // logins and logouts by this Source
 	events  []noted
-	outage  *Error             // why the last flight failed, and when to try again
-	dead    *Error             // why a login is required
-	refused *tokencache.Record // the record whose refresh token the provider refused, with the tombstone
-	lookAt  time.Time
+	outage  *Error                      // why the last flight failed, and when to try again
 	backoff *backoff.ExponentialBackOff // nil while there is no outage
-	lost    int                         // flights of this outage whose outcome is unknown
-	unsaved error
-	stop    chan struct{}  // made for the saver, closed by Close
-	work    sync.WaitGroup // flights and the saver
+	lost    bool                        // the outcome of a flight of this outage is unknown
+	dead    *Error                      // why a login is required
+	refused *tokencache.Record          // the record whose refresh token the provider refused, with the tombstone
+	lookAt  int64                       // nanoseconds since 1970, see mayLook
+	unsaved *Error                      // nil unless there is pending
+	stop    chan struct{}               // made for the saver, closed by Close
+	work    sync.WaitGroup              // flights and the saver
 }
 
 // NewSource returns a Source. It does no I/O: the login is read from the cache
@@ -108,7 +117,7 @@ func NewSource(cfg SourceConfig) (*Source, error) {
 // newSource returns the Source of an account. A Pool has very many of them, so it
 // makes nothing that an idle login can do without.
 func newSource(cfg *SourceConfig, account string) *Source {
-	return &Source{cfg: cfg, account: account}
+	return &Source{cfg: cfg, account: account, state: new(state)}
 }
 
 // turns returns the channel turn.
@@ -285,10 +294,7 @@ func (s *Source) reject(ctx context.Context, refused tokencache.Secret) (*snapsh
 		}
 		if snap != nil && snap.rec.AccessToken == refused {
 			if at := snap.replaceableAt(); s.flight == nil && now.Before(at) {
-				look := !within(now, s.lookAt, lookInterval)
-				if look {
-					s.lookAt = now.Add(lookInterval)
-				}
+				look := s.mayLook(now, lookInterval)
 				s.mu.Unlock()
 				if look {
 					if snap := s.lookForNewer(ctx, snap); snap != nil {

@@ -40,7 +40,7 @@ func (s *Source) retryNow(ctx context.Context, cur *tokencache.Record, try int, 
 	s.mu.Lock()
 	lost := s.lost
 	s.mu.Unlock()
-	if cause.Kind != ErrAmbiguous || cause.RetryAfter > 0 || lost > 0 {
+	if cause.Kind != ErrAmbiguous || cause.RetryAfter > 0 || lost {
 		return false // If lost, it has been done, and the outage has outlasted any grace.
 	}
 	if cur != nil && cur.RefreshToken != "" {

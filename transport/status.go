@@ -91,7 +91,7 @@ func (s *Source) Status(ctx context.Context) (Status, error) {
 	snap := s.cur.Load()
 	rec, _, err := s.cfg.Cache.Load(ctx, s.key())
 	switch {
-	case err == nil && (snap == nil || newer(rec, &snap.rec)):
+	case err == nil && (snap == nil || newer(rec, snap.rec)):
 		snap = s.snapshot(rec)
 	case errors.Is(err, tokencache.ErrNotFound):
 		err = nil
@@ -108,7 +108,7 @@ func (s *Source) Status(ctx context.Context) (Status, error) {
 	if snap == nil {
 		return st, nil
 	}
-	r, now := &snap.rec, wallNow()
+	r, now := snap.rec, wallNow()
 	if rec != nil && rec.Attempt != nil && s.unsaved == nil && !newer(r, rec) {
 		st.AttemptAt = rec.Attempt.At
 	}
