@@ -121,7 +121,7 @@ func TestMeasurements(t *testing.T) {
 	}
 	stampede.WriteTable(&text)
 
-	logins, err := MeasureLogins(t.Context(), 1, 2, 100, 1000)
+	logins, err := MeasureLogins(t.Context(), 1, 100, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}

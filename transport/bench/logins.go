@@ -27,30 +27,31 @@ type Logins struct {
 	// Map is a look at any in a map of Go's, which does nothing else.
 	Any, Busy, Request, Map [][]float64
 
-	// Cold is a look at a login in one of coldPools pools of Numbers[0] logins each. Like
-	// a large pool they are too large for the processor's caches, so the difference is
-	// what the number of logins in a pool costs, and not what memory costs.
-	Cold []float64
+	// Small is a look at a login in one of many pools of Numbers[0] logins, which together
+	// have as many as the largest pool. So they lie in memory as widely, and the difference
+	// is what the number of logins in a pool costs, and not what memory costs.
+	Small []float64
 
 	Load []time.Duration // reading a login from sealed files, for each run
 }
 
-// MeasureLogins fills pools with logins. The lookups take turns.
-func MeasureLogins(ctx context.Context, runs, coldPools int, numbers ...int) (*Logins, error) {
+// MeasureLogins fills pools with logins, from few to many. The lookups take turns.
+func MeasureLogins(ctx context.Context, runs int, numbers ...int) (*Logins, error) {
 	l := &Logins{Numbers: numbers}
-	var cold []login
-	for range coldPools {
+	last := len(numbers) - 1
+	var small []login
+	for len(small) < numbers[last] {
 		p, err := fill(ctx, numbers[0])
 		if err != nil {
 			return nil, err
 		}
 		for _, account := range p.accounts {
-			cold = append(cold, login{p.pool, account})
+			small = append(small, login{p.pool, account})
 		}
 	}
-	rand.Shuffle(len(cold), func(i, j int) { cold[i], cold[j] = cold[j], cold[i] })
-	for i := range cold { // in the order of use, so that names cost nothing
-		cold[i].account = strings.Clone(cold[i].account)
+	rand.Shuffle(len(small), func(i, j int) { small[i], small[j] = small[j], small[i] })
+	for i := range small { // in the order of use, so that names cost nothing
+		small[i].account = strings.Clone(small[i].account)
 	}
 	pools := make([]*filled, len(numbers))
 	for i, n := range numbers {
@@ -87,11 +88,11 @@ func MeasureLogins(ctx context.Context, runs, coldPools int, numbers ...int) (*L
 				*kind.times = append(*kind.times, ns)
 			}
 		}
-		ns, err := timed(func(i int) error { return cold[i%len(cold)].look() })
+		ns, err := timed(func(i int) error { return small[i%len(small)].look() })
 		if err != nil {
 			return nil, err
 		}
-		l.Cold = append(l.Cold, ns)
+		l.Small = append(l.Small, ns)
 		d, err := firstToken(ctx)
 		if err != nil {
 			return nil, err
@@ -169,8 +170,8 @@ func (l *Logins) WriteTable(w io.Writer) {
 			Median(l.Request[i]), Median(ratios(l.Request[i], l.Request[0])), Median(l.Map[i]), Median(ratios(l.Map[i], l.Map[0])))
 	}
 	last := len(l.Numbers) - 1
-	fmt.Fprintf(w, "\nLooking up any of %d in one pool takes %.2f times as long as looking up one in many pools of %d, which lie in memory as widely: %.0f ns.\n",
-		l.Numbers[last], Median(ratios(l.Any[last], l.Cold)), l.Numbers[0], Median(l.Cold))
+	fmt.Fprintf(w, "\nLooking up any of %d logins takes %.2f times as long in one pool as in pools of %d: %.0f and %.0f ns.\n",
+		l.Numbers[last], Median(ratios(l.Any[last], l.Small)), l.Numbers[0], Median(l.Any[last]), Median(l.Small))
 	fmt.Fprintf(w, "\nA first token, read from a sealed file: %.2f ms.\n", milliseconds(Median(l.Load)))
 }
 
