@@ -166,8 +166,11 @@ func (m system) check() (r result) {
 // what is stored must be what the provider has issued last.
 func (m system) unrest(s state) string {
 	for _, p := range s.processes[:m.processes] {
-		if p.pc != idle || p.holds || p.pending.login != 0 || !s.fresh(p.cur) && p.dead.login == 0 {
+		if p.pc != idle || p.holds || p.pending.login != 0 || !m.fresh(&s, p.cur) && p.dead.login == 0 {
 			return "nobody can go on"
+		}
+		if p.cur.attempt {
+			return "nobody makes up for a refresh that was interrupted"
 		}
 	}
 	f := s.family(s.store)

@@ -32,6 +32,7 @@ func TestNoLoginIsLost(t *testing.T) {
 		{"two processes, lost answers", 2, budget{expiries: 1, crashes: 1, lost: 3}},
 		{"two processes, a failing store", 2, budget{expiries: 2, crashes: 1, failures: 3}},
 		{"two processes, everything", 2, budget{expiries: 2, crashes: 1, lost: 1, failures: 1}},
+		{"two processes, early refreshes", 2, budget{expiries: 1, crashes: 2, lost: 1, early: 2}},
 		{"two processes, one of them paused", 2, budget{expiries: 1, crashes: 1, pauses: 1}},
 		{"two processes, another login", 2, budget{expiries: 1, crashes: 1, lost: 1, failures: 1, logins: 1}},
 		{"two processes, a late request", 2, budget{expiries: 2, crashes: 2, late: 1}},
@@ -39,6 +40,7 @@ func TestNoLoginIsLost(t *testing.T) {
 		{"three processes, crashes", 3, budget{expiries: 1, crashes: 2}},
 		{"three processes, everything", 3, budget{expiries: 1, crashes: 1, lost: 1}},
 		{"three processes, a failing store", 3, budget{expiries: 1, crashes: 1, failures: 2}},
+		{"three processes, early refreshes", 3, budget{expiries: 1, crashes: 2, early: 1}},
 		{"three processes, one of them paused", 3, budget{expiries: 1, crashes: 1, pauses: 1}},
 		{"three processes, a late request", 3, budget{expiries: 1, crashes: 2, late: 1}},
 	} {
@@ -65,6 +67,7 @@ func TestEachRuleIsNeeded(t *testing.T) {
 		unexplained = "a login was lost without an explanation"
 		overwritten = "a newer login was overwritten"
 		dropped     = "the refresh token that was issued last is not the one that is stored"
+		forgotten   = "nobody makes up for a refresh that was interrupted"
 		older       = "a refresh token was replaced by one that had been issued before it"
 	)
 	for _, tt := range []struct {
@@ -88,6 +91,7 @@ func TestEachRuleIsNeeded(t *testing.T) {
 		{"the wait for one's own late request", oneDeep, theWait, budget{expiries: 2, lost: 1, late: 1}, lost},
 		{"a new note for each attempt", oneDeep, theNewNote, budget{expiries: 2, crashes: 2, late: 1}, lost},
 		{"a new note for each attempt of one process", oneDeep, theNewNote, budget{expiries: 2, crashes: 1, lost: 1, late: 1}, lost},
+		{"a note is no cause for peace of mind", oneDeep, noPeace, budget{crashes: 1, early: 1}, forgotten},
 		{"the later answer stays", oneDeep, theLaterStays, budget{pauses: 1}, older},
 		{"the later answer wins", oneDeep, theLaterWins, budget{pauses: 1}, dropped},
 	} {

@@ -5,7 +5,7 @@ func (m system) look(s *state, p *process) {
 	r := s.store
 	p.seen = r
 	switch {
-	case s.adopt(p, r):
+	case m.adopt(s, p, r):
 		p.rest()
 	case r.tombstone && !newer(p.cur, r):
 		p.dead = r
@@ -16,8 +16,8 @@ func (m system) look(s *state, p *process) {
 }
 
 // adopt is the function of that name in adopt.go.
-func (s *state) adopt(p *process, r record) bool {
-	if !newer(r, p.cur) || !s.fresh(r) {
+func (m system) adopt(s *state, p *process, r record) bool {
+	if !newer(r, p.cur) || !m.fresh(s, r) {
 		return false
 	}
 	p.cur, p.dead = r, record{}
@@ -46,7 +46,7 @@ func (m system) load(s *state, p *process) {
 		r, version = p.seen, p.seen
 	}
 	switch {
-	case s.adopt(p, r):
+	case m.adopt(s, p, r):
 		return
 	case r.tombstone:
 		p.dead = r

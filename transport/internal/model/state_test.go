@@ -144,6 +144,7 @@ func (p *process) rest() {
 // A budget bounds what goes wrong in one run.
 type budget struct {
 	expiries int8 // times that the access tokens expire
+	early    int8 // refreshes of a token that the other processes think good for longer
 	crashes  int8
 	lost     int8 // requests and answers that do not arrive
 	failures int8 // of the store
@@ -167,7 +168,9 @@ type state struct {
 func (s *state) family(r record) *family { return &s.logins[r.login-1] }
 
 // fresh is snapshot.fresh.
-func (s *state) fresh(r record) bool { return r.login != 0 && r.token > s.family(r).expired }
+func (m system) fresh(s *state, r record) bool {
+	return r.login != 0 && r.token > s.family(r).expired && (!r.attempt || m.lacks(noPeace))
+}
 
 // write stores r, durably.
 func (s *state) write(r record) {

@@ -27,6 +27,7 @@ const (
 	theNewNote                        // the journal stays as the first attempt has left it
 	theLaterStays                     // a late save replaces what was issued after it
 	theLaterWins                      // a late save does not replace what was issued before it
+	noPeace                           // the token of a record with a note is good until it expires
 )
 
 const (
@@ -75,8 +76,11 @@ func (m system) next(s state, i int, emit func(what string, s state)) {
 				}
 			})
 		}
+		if s.left.early > 0 && m.fresh(&s, p.cur) {
+			do("wants a new token before the others do", func(s *state, p *process) { s.left.early--; p.pc = look })
+		}
 		dead := p.dead.login != 0 && p.dead.login == s.store.login && p.dead.token == s.store.token && s.store.tombstone
-		if !s.fresh(p.cur) && !dead {
+		if !m.fresh(&s, p.cur) && !dead {
 			do("needs a token", func(_ *state, p *process) { p.pc = look })
 		}
 	case look:
