@@ -33,6 +33,15 @@ type filled struct {
 	accounts []string
 	other    int               // bytes of each login's tokens, and of its name here
 	tokens   map[string]*token // the same, in nothing but a map
+
+	lines []line // as many, each with the place of the next
+	at    int
+}
+
+// A line is what a processor reads from memory at a time.
+type line struct {
+	next int
+	_    [56]byte
 }
 
 type token struct {
@@ -67,8 +76,13 @@ func fill(ctx context.Context, n int) (*filled, error) {
 	return f, nil
 }
 
-// fillMap fills the map, with names of its own.
-func (f *filled) fillMap() {
+// fillOthers fills the map, with names of its own, and the lines.
+func (f *filled) fillOthers() {
+	f.lines = make([]line, len(f.accounts))
+	order := rand.Perm(len(f.lines))
+	for i, at := range order {
+		f.lines[at].next = order[(i+1)%len(order)]
+	}
 	f.tokens = make(map[string]*token, len(f.accounts))
 	expiry := time.Now().Add(time.Hour)
 	for _, i := range rand.Perm(len(f.accounts)) {
@@ -81,6 +95,12 @@ func (f *filled) lookInMap(account string) error {
 	if t := f.tokens[account]; t.expiry.IsZero() || t.header[0] == 0 {
 		return errors.New("there is no token")
 	}
+	return nil
+}
+
+// access reads one line. Which one is known when the last has been read.
+func (f *filled) access(string) error {
+	f.at = f.lines[f.at].next
 	return nil
 }
 

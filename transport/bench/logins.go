@@ -24,8 +24,9 @@ type Logins struct {
 
 	// Nanoseconds in each run. Any is a look at a login that is chosen at random among
 	// all, Busy among a thousand of them, and Request a whole request in the name of any.
-	// Map is a look at any in a map of Go's, which does nothing else.
-	Any, Busy, Request, Map [][]float64
+	// Map is a look at any in a map of Go's, which does nothing else, and Line one access to
+	// memory, to one of as many lines of a cache.
+	Any, Busy, Request, Map, Line [][]float64
 
 	// Small is a look at a login in one of many pools of Numbers[0] logins, which together
 	// have as many as the largest pool. So they lie in memory as widely, and the difference
@@ -62,9 +63,9 @@ func MeasureLogins(ctx context.Context, runs int, numbers ...int) (*Logins, erro
 		}
 		pools[i] = p
 		l.Bytes = append(l.Bytes, (heap()-before)/n-p.other)
-		p.fillMap()
+		p.fillOthers()
 	}
-	for _, times := range []*[][]float64{&l.Any, &l.Busy, &l.Request, &l.Map} {
+	for _, times := range []*[][]float64{&l.Any, &l.Busy, &l.Request, &l.Map, &l.Line} {
 		*times = make([][]float64, len(numbers))
 	}
 	for range runs {
@@ -78,6 +79,7 @@ func MeasureLogins(ctx context.Context, runs int, numbers ...int) (*Logins, erro
 				{1000, p.look, &l.Busy[i]},
 				{len(p.accounts), p.request, &l.Request[i]},
 				{len(p.accounts), p.lookInMap, &l.Map[i]},
+				{len(p.accounts), p.access, &l.Line[i]},
 			} {
 				among := min(kind.among, len(p.accounts))
 				from := rand.N(len(p.accounts) - among + 1)
@@ -163,11 +165,12 @@ func firstToken(ctx context.Context) (time.Duration, error) {
 
 // WriteTable writes the medians of the runs, as Markdown.
 func (l *Logins) WriteTable(w io.Writer) {
-	fmt.Fprintln(w, "| logins in memory | bytes of an idle one, beside its tokens | looking up any | one of 1000 that are busy | a request for any | finding any in a Go map |\n|---|---|---|---|---|---|")
+	fmt.Fprintln(w, "| logins in memory | bytes of an idle one, beside its tokens | looking up any | one of 1000 that are busy | a request for any | finding any in a Go map | one access to memory |\n|---|---|---|---|---|---|---|")
 	for i, n := range l.Numbers {
-		fmt.Fprintf(w, "| %d | %d | %.0f ns (%.2f×) | %.0f ns (%.2f×) | %.0f ns (%.2f×) | %.0f ns (%.2f×) |\n", n, l.Bytes[i],
+		fmt.Fprintf(w, "| %d | %d | %.0f ns (%.2f×) | %.0f ns (%.2f×) | %.0f ns (%.2f×) | %.0f ns (%.2f×) | %.0f ns (%.2f×) |\n", n, l.Bytes[i],
 			Median(l.Any[i]), Median(ratios(l.Any[i], l.Any[0])), Median(l.Busy[i]), Median(ratios(l.Busy[i], l.Busy[0])),
-			Median(l.Request[i]), Median(ratios(l.Request[i], l.Request[0])), Median(l.Map[i]), Median(ratios(l.Map[i], l.Map[0])))
+			Median(l.Request[i]), Median(ratios(l.Request[i], l.Request[0])), Median(l.Map[i]), Median(ratios(l.Map[i], l.Map[0])),
+			Median(l.Line[i]), Median(ratios(l.Line[i], l.Line[0])))
 	}
 	last := len(l.Numbers) - 1
 	fmt.Fprintf(w, "\nLooking up any of %d logins takes %.2f times as long in one pool as in pools of %d: %.0f and %.0f ns.\n",
