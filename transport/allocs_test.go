@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -70,6 +71,45 @@ func TestAllocationsOfARequest(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(1000, func() { p.Source("ann") }); n > 0 {
 		t.Errorf("Pool.Source: %v allocations, want none", n)
+	}
+}
+
+// A request with a good token takes no lock: it is sent while somebody holds them all.
+func TestARequestTakesNoLock(t *testing.T) {
+	w := newWorld(t, defaultServer)
+	w.base = apiStub{}
+	s := w.source()
+	w.login(s, "ann")
+	p, many := w.pool(10)
+	w.login(p.Source("ann"), "ann")
+	for _, tt := range []struct {
+		name string
+		mu   []*sync.Mutex
+		rt   http.RoundTripper
+	}{
+		{"of one account", []*sync.Mutex{&s.mu}, w.client(s).Transport},
+		{"of one of many accounts", []*sync.Mutex{&p.Source("ann").mu, &p.shards[0].mu}, many.Transport},
+	} {
+		for _, mu := range tt.mu {
+			mu.Lock()
+		}
+		sent := make(chan error, 1)
+		req := newRequest(t, "GET", w.srv.APIURL(), nil)
+		go func() {
+			_, err := tt.rt.RoundTrip(req.WithContext(WithAccount(t.Context(), "ann")))
+			sent <- err
+		}()
+		select {
+		case err := <-sent:
+			if err != nil {
+				t.Errorf("a request %s: %v", tt.name, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("a request %s waits for a lock", tt.name)
+		}
+		for _, mu := range tt.mu {
+			mu.Unlock()
+		}
 	}
 }
 
