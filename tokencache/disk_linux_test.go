@@ -1,11 +1,16 @@
 package tokencache_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"syscall"
 	"testing"
+
+	"github.com/stayauth/stayauth/testdata/realparts"
+	"github.com/stayauth/stayauth/tokencache"
 )
 
 // smallDisk mounts a file system of 256 KiB.
@@ -14,11 +19,7 @@ func smallDisk(t *testing.T) (path string) {
 	path = t.TempDir()
 	out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs", path).CombinedOutput()
 	if err != nil {
-		const why = "needs the right to mount a small file system: %v %s"
-		if os.Getenv("STAYAUTH_REQUIRE") == "all" {
-			t.Fatalf(why, err, out)
-		}
-		t.Skipf(why, err, out)
+		realparts.Require(t, "the right to mount a small file system", fmt.Errorf("%w: %s", err, out))
 	}
 	t.Cleanup(func() {
 		if out, err := exec.Command("umount", "-l", path).CombinedOutput(); err != nil {
@@ -37,4 +38,62 @@ func notAsRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { syscall.Setfsuid(0) }) // and the thread ends with the goroutine
+}
+
+// A full disk must be noticed before a refresh token is spent, and must not cost
+// what is stored.
+func TestDirOnAFullDisk(t *testing.T) {
+	path := smallDisk(t)
+	d := openDir(t, path)
+	c := newCache(t, d, tokencache.KeyBytes(bytesKey(1)))
+	v, err := c.Save(t.Context(), testKey, testRecord(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Preflight(t.Context(), testKey, testRecord()); err != nil {
+		t.Fatal(err)
+	}
+	filler, err := os.Create(filepath.Join(path, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = filler.Write(make([]byte, 4096))
+	}
+	filler.Close()
+	wantErr(t, c.Preflight(t.Context(), testKey, testRecord()), tokencache.ErrUnavailable, path, "free some space")
+	_, err = c.Save(t.Context(), testKey, testRecord(), v)
+	wantErr(t, err, tokencache.ErrUnavailable, path, "free some space")
+	if _, got, err := c.Load(t.Context(), testKey); err != nil || got != v {
+		t.Errorf("after a failed Save: %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(path, "entries", ".tmp-*")); len(left) != 0 {
+		t.Errorf("left over: %v", left)
+	}
+	if err := os.Remove(filler.Name()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Save(t.Context(), testKey, testRecord(), v); err != nil {
+		t.Errorf("once there is space: %v", err)
+	}
+}
+
+// What is stored can still be used when it cannot be changed any more.
+func TestDirOnAReadOnlyDisk(t *testing.T) {
+	path := smallDisk(t)
+	c := newCache(t, openDir(t, path), tokencache.KeyBytes(bytesKey(1)))
+	v, err := c.Save(t.Context(), testKey, testRecord(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("mount", "-o", "remount,ro", path).CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	c = newCache(t, openDir(t, path), tokencache.KeyBytes(bytesKey(1)))
+	wantErr(t, c.Preflight(t.Context(), testKey, testRecord()), tokencache.ErrUnavailable, path, "make the file system writable")
+	_, err = c.Save(t.Context(), testKey, testRecord(), v)
+	wantErr(t, err, tokencache.ErrUnavailable, path, "make the file system writable")
+	if _, got, err := c.Load(t.Context(), testKey); err != nil || got != v {
+		t.Error(err)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/tokencache"
 )
 
@@ -46,7 +47,7 @@ func (r *rotator) DropOldKeys(context.Context) error {
 // An answer of the key source from before the new key was added must not be taken
 // for the present keys: records would be sealed with a key that is then dropped.
 func TestRekeyDoesNotUseAnOldAnswer(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	realparts.Bubble(t, func(t *testing.T) {
 		store := new(tokencache.Memory)
 		source := &rotator{keys: [][]byte{bytesKey(1)}}
 		c := newCache(t, store, source)

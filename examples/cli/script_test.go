@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -23,13 +22,6 @@ import (
 	"github.com/stayauth/stayauth/tokencache/oskeyring"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
-
-func TestScripts(t *testing.T) {
-	if runtime.GOOS == "darwin" || runtime.GOOS == "windows" {
-		t.Skip("login would open the real browser of this system")
-	}
-	testscript.Run(t, testscript.Params{Dir: "testdata/script", Setup: setup(t, "file", nil), Cmds: scriptCommands})
-}
 
 // The keyring of the system, which is then locked.
 func TestKeyring(t *testing.T) {

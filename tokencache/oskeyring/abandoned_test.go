@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/tokencache"
 )
 
@@ -14,7 +15,7 @@ import (
 // who does so then sees it.
 func TestAbandonedWriteOverwritesNothing(t *testing.T) {
 	for _, happens := range []bool{true, false} {
-		bubble(t, func(t *testing.T) {
+		realparts.Bubble(t, func(t *testing.T) {
 			ctx, dir := t.Context(), t.TempDir()
 			release := make(chan error)
 			f := new(fake)
@@ -80,7 +81,7 @@ func TestAbandonedWriteOverwritesNothing(t *testing.T) {
 
 // A caller who gives up while the item is being read does not write afterwards.
 func TestAbandonedReadWritesNothing(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	realparts.Bubble(t, func(t *testing.T) {
 		f := new(fake)
 		s := mustItems(t, f.config(t.TempDir()))
 		s.keyring.timeout = 5 * time.Second

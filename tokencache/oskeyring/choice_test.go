@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/tokencache"
 )
 
@@ -144,7 +145,7 @@ func TestChoiceHoldsWhileThereAreRecords(t *testing.T) {
 
 // While a process chooses, no other seals a record with the key of an earlier choice.
 func TestNothingIsSealedWhileChoosing(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	realparts.Bubble(t, func(t *testing.T) {
 		first := new(fake).config(t.TempDir())
 		second := first
 		first.Accept = []KeyChoice{KeyFile("")}

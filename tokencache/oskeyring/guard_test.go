@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/stayauth/stayauth/testdata/realparts"
 )
 
 func (f *fake) keyring(onPrompt func()) *keyring {
@@ -17,7 +19,7 @@ func (f *fake) keyring(onPrompt func()) *keyring {
 }
 
 func TestCallThatHangs(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	realparts.Bubble(t, func(t *testing.T) {
 		release := make(chan struct{})
 		f := &fake{before: func(string, string) error { <-release; return nil }}
 		k := f.keyring(nil)
@@ -50,7 +52,7 @@ func TestCallThatHangs(t *testing.T) {
 }
 
 func TestCallersQueue(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	realparts.Bubble(t, func(t *testing.T) {
 		var inside atomic.Int64
 		f := &fake{before: func(string, string) error {
 			if inside.Add(1) > 1 {
@@ -77,7 +79,7 @@ func TestCallersQueue(t *testing.T) {
 }
 
 func TestCallerGivesUp(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	realparts.Bubble(t, func(t *testing.T) {
 		f := &fake{before: func(string, string) error { time.Sleep(3 * time.Second); return nil }}
 		k := f.keyring(nil)
 		for range 2 { // as the one who calls, and as one who waits for a turn
@@ -117,7 +119,7 @@ func TestCallThatPanics(t *testing.T) {
 
 func TestPromptIsSharedAndShownOnce(t *testing.T) {
 	for _, answer := range []error{nil, &Error{Locked, errors.New("dismissed")}} {
-		bubble(t, func(t *testing.T) {
+		realparts.Bubble(t, func(t *testing.T) {
 			f := &fake{prompting: func(ctx context.Context) error {
 				select {
 				case <-time.After(30 * time.Second):
@@ -160,7 +162,7 @@ func TestPromptIsSharedAndShownOnce(t *testing.T) {
 }
 
 func TestPromptThatNobodyAnswers(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	realparts.Bubble(t, func(t *testing.T) {
 		f := &fake{prompting: func(ctx context.Context) error { <-ctx.Done(); return &Error{Locked, errors.New("nobody")} }}
 		f.locked.Store(true)
 		k := f.keyring(func() {})
@@ -185,7 +187,7 @@ func TestNoPromptUnlessAsked(t *testing.T) {
 
 // On macOS a prompt shows only in that the call takes long.
 func TestHiddenPrompt(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	realparts.Bubble(t, func(t *testing.T) {
 		answered := 20 * time.Second
 		f := &fake{hides: true, before: func(string, string) error { time.Sleep(answered); return nil }}
 		var waiting atomic.Int64
@@ -206,7 +208,7 @@ func TestHiddenPrompt(t *testing.T) {
 
 // Somebody who asks nobody does not wait for the person whom another has asked.
 func TestHiddenPromptOfAnother(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	realparts.Bubble(t, func(t *testing.T) {
 		f := &fake{hides: true, before: func(string, string) error { time.Sleep(30 * time.Second); return nil }}
 		asks, silent := f.keyring(func() {}), f.keyring(nil)
 		silent.guard = asks.guard
@@ -228,7 +230,7 @@ func TestHiddenPromptOfAnother(t *testing.T) {
 }
 
 func TestProbeIsBounded(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	realparts.Bubble(t, func(t *testing.T) {
 		release := make(chan struct{})
 		g := new(guard)
 		waiting := func() {}

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -143,9 +142,6 @@ func TestProcesses(t *testing.T) {
 }
 
 func TestStart(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("the programs are built without .exe")
-	}
 	s, err := MeasureStart(t.Context(), 2, realparts.Keyring(t).Env)
 	if err != nil {
 		t.Fatal(err)

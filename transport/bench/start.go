@@ -37,11 +37,10 @@ func MeasureStart(ctx context.Context, runs int, keyring []string) (*Start, erro
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	for _, name := range []string{"stayauth", "keyring", "oauth2"} {
-		out, err := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, name), programs+name).CombinedOutput()
-		if err != nil {
-			return nil, fmt.Errorf("building %s: %w\n%s", name, err, out)
-		}
+	// Into a directory, where each gets the name that programs have on this system.
+	out, err := exec.CommandContext(ctx, "go", "build", "-o", dir, programs+"stayauth", programs+"keyring", programs+"oauth2").CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("building the programs: %w\n%s", err, out)
 	}
 	arrived := make(chan time.Time, 1)
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

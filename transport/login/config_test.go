@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
@@ -109,7 +111,7 @@ func TestRedirectURL(t *testing.T) {
 // Both families are listened at for localhost, since a browser may mean either.
 func TestListenAtLocalhost(t *testing.T) {
 	if !available(t.Context(), "::1") {
-		t.Skip("this machine has no IPv6")
+		realparts.Require(t, "IPv6", errors.New("nothing can listen at ::1"))
 	}
 	ls, uri, err := listenAt(t.Context(), &url.URL{Scheme: "http", Host: "localhost", Path: "/cb"})
 	if err != nil || len(ls) != 2 {
