@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"time"
 )
 
 // Echo is what the API answers, as JSON: what it received and from whom. The
@@ -57,7 +56,7 @@ func (s *Server) admit(token string) (account string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.access[token]
-	if a == nil || a.revoked || !time.Now().Add(s.cfg.Skew).Before(a.expiry) {
+	if a == nil || !s.good(a) {
 		return "", false
 	}
 	return a.login.account, true

@@ -60,12 +60,18 @@ type Config struct {
 
 	AccessTTL   time.Duration // Life of an access token. Default: one hour. Answers give it in whole seconds, at least one.
 	RefreshTTL  time.Duration // Life of a login, which refreshing does not extend. Default: no end.
+	RefreshIdle time.Duration // Life of a login that is not used, which each refresh begins anew. Keycloak. Default: no end.
 	NoExpiresIn bool          // Answers do not say how long the access token lives. Salesforce.
 	Scope       string        // What a login is granted. With "openid" in it, there are ID tokens. Default: "api".
 
 	ClientID     string    // Default: "client".
 	ClientSecret string    // Default: a random one, see Server.ClientSecret.
 	AuthStyle    AuthStyle // Default: AuthBasic.
+
+	// OneAtATime refuses a refresh token while an earlier request with it is at
+	// work, with an invalid_grant that does not mean it, and without spending or
+	// revoking anything. Salesforce.
+	OneAtATime bool
 
 	// Latency of the token endpoint. Half of it passes before a grant is spent and
 	// half after, so a client that gives up early may or may not have spent it.
@@ -89,7 +95,8 @@ type Tokens struct {
 // Counts is what a Server has seen so far. Requests are counted when they
 // arrive, also those that then meet a Fault.
 type Counts struct {
-	TokenRequests   int // requests to the token endpoint
+	TokenRequests   int // requests to the token endpoint, without Questions
+	Questions       int // HEAD requests to anything but the API: is anybody there? They change nothing
 	Rotations       int // refresh grants that were answered with tokens, under any policy
 	Replays         int // refresh tokens that were spent already and accepted once more, by a grace
 	Reuses          int // spent refresh tokens or codes that were presented again and refused

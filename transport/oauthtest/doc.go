@@ -31,13 +31,16 @@
 // # What goes wrong
 //
 // [Config] holds what a provider is like at all times: its [Policy], its clocks,
-// its latency. [Server.Fault] lets single requests go wrong, and [Server.Down] is
-// an outage. A [Fault] is a piece of middleware, and faults can be put together:
+// its latency. [Server.Fault] lets single requests go wrong, [Server.Down] is
+// an outage, and [Server.Freeze] a server that hears everything and says nothing. A [Fault] is a piece of middleware, and faults can be put together:
 //
 //	s.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Drop))         // spent, and no answer
 //	s.Fault("/token", 3, oauthtest.Status(503, time.Minute))            // not spent, Retry-After: 60
 //	s.Fault("/token", 0, oauthtest.ErrorStatus(200))                    // GitHub, until Heal
+//	s.Fault("/token", 1, oauthtest.Slow(20*time.Second))                // worked on late, though the client may have gone
+//	s.Fault("", 0, oauthtest.Status(429, 0))                            // too many requests, for all
 //	s.Fault("/api", 0, oauthtest.Challenge(401))                        // an API that rejects everything
+//	s.Fault("/api", 1, oauthtest.Stall(oauthtest.Challenge(401)))       // and does not finish to say so
 //	s.Fault("/api", 1, oauthtest.Redirect(302, "https://other.test/"))  // then look at Strays
 //
 // # What it is not

@@ -1,9 +1,7 @@
 package oauthtest
 
 import (
-	"bytes"
 	"encoding/json"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -28,7 +26,11 @@ type queued struct {
 
 // Fault lets the next requests whose path begins with path ("/token", "/api")
 // run into f: as many as times says, or if it is zero all until Heal. Faults for
-// the same path take effect one after the other.
+// the same path take effect one after the other. With the path "" every request
+// does, to the API too.
+//
+// HEAD requests to anything but the API run into the same fault as the next
+// request, and do not use it up: see [Counts].Questions.
 func (s *Server) Fault(path string, times int, f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,15 +44,18 @@ func (s *Server) Heal() {
 	s.faults = nil
 }
 
-// takeFault returns the fault that a request to path meets now, or nil.
-func (s *Server) takeFault(path string) Fault {
+// takeFault returns the fault that a request meets now, or nil.
+func (s *Server) takeFault(r *http.Request) Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := s.nextFault(path)
+	i := s.nextFault(r.URL.Path)
 	if i < 0 {
 		return nil
 	}
 	q := s.faults[i]
+	if isQuestion(r) {
+		return q.fault
+	}
 	if q.left == 1 {
 		s.faults = slices.Delete(s.faults, i, i+1)
 	} else if q.left > 1 {
@@ -87,16 +92,6 @@ func AfterCommit(f Fault) Fault {
 // Drop closes the connection without an answer.
 func Drop(http.Handler) http.Handler {
 	return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-}
-
-// Hang never answers. It ends when the client goes away or the server closes.
-func Hang(http.Handler) http.Handler {
-	return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		// The end of the connection is only noticed once the body was read.
-		io.Copy(io.Discard, r.Body)
-		<-r.Context().Done()
-		panic(http.ErrAbortHandler)
-	})
 }
 
 // Answer answers in place of the endpoint.
@@ -161,36 +156,6 @@ func Truncate(endpoint http.Handler) http.Handler {
 		w.Write(a.body.Bytes()[:a.body.Len()/2])
 		http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
-	})
-}
-
-// Drip lets the endpoint do its work, and sends the answer one byte at a time,
-// with a pause before each.
-func Drip(pause time.Duration) Fault {
-	return func(endpoint http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			a := genuine(endpoint, r)
-			a.begin(w)
-			for _, b := range a.body.Bytes() {
-				http.NewResponseController(w).Flush()
-				if !sleep(r.Context(), pause) {
-					return
-				}
-				w.Write([]byte{b})
-			}
-		})
-	}
-}
-
-// Endless answers 200 with JSON that never ends, for as long as the client reads.
-func Endless(http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		chunk := bytes.Repeat([]byte("a"), 32<<10)
-		_, err := w.Write([]byte(`{"access_token":"`))
-		for err == nil && r.Context().Err() == nil {
-			_, err = w.Write(chunk)
-		}
 	})
 }
 

@@ -18,16 +18,21 @@ import (
 
 // A running is an http.Server at work.
 type running struct {
-	srv   *http.Server
-	done  chan struct{}
-	conns sync.WaitGroup
+	srv     *http.Server
+	closing context.CancelFunc // what outlives its client ends
+	done    chan struct{}
+	conns   sync.WaitGroup
 }
 
 // run serves h on l until Close. s.mu is held.
 func (s *Server) run(l net.Listener, h http.Handler) {
-	run := &running{done: make(chan struct{})}
+	ctx, cancel := context.WithCancel(context.Background())
+	run := &running{done: make(chan struct{}), closing: cancel}
 	run.srv = &http.Server{
 		Handler: h,
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(ctx, closingKey{}, ctx)
+		},
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if p, ok := c.(*pipeConn); ok {
 				ctx = context.WithValue(ctx, schemeKey{}, p.scheme)
@@ -110,6 +115,7 @@ func (s *Server) Close() {
 	s.running, s.memory, s.listening = nil, nil, false
 	s.mu.Unlock()
 	for _, run := range stopping {
+		run.closing()
 		run.srv.Close()
 		<-run.done
 		run.srv.Close() // what was being accepted meanwhile

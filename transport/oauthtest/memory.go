@@ -156,8 +156,8 @@ func (s *Server) serveStray(w http.ResponseWriter, r *http.Request) {
 
 // Direct returns a transport that calls the server as a function. It costs a few
 // microseconds a request, for simulations of days of traffic. A request that is
-// to meet a Fault goes through RoundTripper, where it can go wrong like a real one;
-// one that is under way is not cut by Down or Close.
+// to meet a Fault or Freeze goes through RoundTripper, where it can go wrong like
+// a real one; one that is under way is not cut by Down or Close.
 func (s *Server) Direct() http.RoundTripper { return &direct{s, s.RoundTripper()} }
 
 type direct struct {
@@ -169,7 +169,7 @@ func (d *direct) CloseIdleConnections() { d.wire.CloseIdleConnections() }
 
 func (d *direct) RoundTrip(req *http.Request) (*http.Response, error) {
 	s := d.s
-	if s.hasFault(req.URL.Path) {
+	if s.hasFault(req.URL.Path) || s.isFrozen(req.URL.Path) {
 		return d.wire.RoundTrip(req)
 	}
 	ctx := req.Context()
@@ -190,8 +190,10 @@ func (d *direct) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	var a *recorder
 	if s.knows(origin(r)) {
-		s.arrived(r.URL.Path)
-		a = genuine(s.mux, r)
+		s.arrived(r)
+		a = genuine(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s.oneAtATime(w, r, func() http.Handler { return s.mux })
+		}), r)
 		s.answered(r.URL.Path, a.status)
 	} else {
 		a = genuine(http.HandlerFunc(s.serveStray), r)

@@ -12,6 +12,7 @@ type login struct {
 	scope   string
 	nonce   string
 	since   time.Time
+	used    time.Time // for the last time
 	revoked bool
 	access  []*access
 
@@ -45,7 +46,7 @@ func (s *Server) Login(account string) Tokens {
 
 // login starts a family. s.mu is held.
 func (s *Server) login(account, scope, nonce, issuer string) Tokens {
-	l := &login{account: account, scope: scope, nonce: nonce, since: time.Now()}
+	l := &login{account: account, scope: scope, nonce: nonce, since: time.Now(), used: time.Now()}
 	t := s.issueAccess(l, scope, issuer)
 	t.RefreshToken = s.issueRefresh(l)
 	s.current[account] = t
@@ -62,7 +63,7 @@ func (s *Server) spend(token, scope, issuer string) (Tokens, *oauthError) {
 	if l.revoked {
 		return Tokens{}, s.invalidGrant("the login was revoked")
 	}
-	if s.cfg.RefreshTTL > 0 && now.Sub(l.since) >= s.cfg.RefreshTTL {
+	if !now.Before(l.ends(s.cfg)) {
 		return Tokens{}, s.invalidGrant("the login has expired")
 	}
 	if !s.accepts(r, now) {
@@ -81,6 +82,7 @@ func (s *Server) spend(token, scope, issuer string) (Tokens, *oauthError) {
 	}
 
 	s.counts.Rotations++
+	l.used = now
 	if again := !r.spent.IsZero(); again && s.graceful() {
 		s.counts.Replays++
 		if s.cfg.GraceSame && now.Before(r.answer.Expiry) {
@@ -156,6 +158,18 @@ func covers(granted, wanted string) bool {
 	return true
 }
 
+// ends is when the login expires, far away if it does not.
+func (l *login) ends(cfg Config) time.Time {
+	ends := l.since.AddDate(1000, 0, 0)
+	if cfg.RefreshTTL > 0 {
+		ends = l.since.Add(cfg.RefreshTTL)
+	}
+	if idle := l.used.Add(cfg.RefreshIdle); cfg.RefreshIdle > 0 && idle.Before(ends) {
+		return idle
+	}
+	return ends
+}
+
 func (l *login) killAccess() {
 	for _, a := range l.access {
 		a.revoked = true
@@ -176,17 +190,22 @@ func (s *Server) Current(account string) Tokens {
 	return s.current[account]
 }
 
-// Valid tells whether an access token or a refresh token would be accepted now.
+// Valid tells whether the API would accept an access token now, or the token
+// endpoint a refresh token.
 func (s *Server) Valid(token string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
 	if a := s.access[token]; a != nil {
-		return !a.revoked && now.Before(a.expiry)
+		return s.good(a)
 	}
 	r := s.refresh[token]
-	return r != nil && !r.login.revoked && s.accepts(r, now) &&
-		(s.cfg.RefreshTTL == 0 || now.Sub(r.login.since) < s.cfg.RefreshTTL)
+	return r != nil && !r.login.revoked && s.accepts(r, now) && now.Before(r.login.ends(s.cfg))
+}
+
+// good tells whether the API, by its clock, accepts an access token. s.mu is held.
+func (s *Server) good(a *access) bool {
+	return !a.revoked && time.Now().Add(s.cfg.Skew).Before(a.expiry)
 }
 
 // RevokeAccess ends one access token, as an administrator or an incident would.

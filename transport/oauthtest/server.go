@@ -32,6 +32,10 @@ type Server struct {
 	faults  []*queued
 	strays  []Stray
 
+	atWork map[string]bool // refresh tokens, for Config.OneAtATime
+	frozen chan struct{}   // closed by Thaw; nil if the server is not frozen
+	last   chan struct{}   // closed when the last one that queued is done; nil if nobody queues
+
 	down      bool
 	base      string // of the TCP listener, once there was one
 	conns     map[net.Conn]struct{}
@@ -70,6 +74,7 @@ func New(cfg Config) *Server {
 		codes:   map[string]*code{},
 		devices: map[string]*device{},
 		current: map[string]Tokens{},
+		atWork:  map[string]bool{},
 		conns:   map[net.Conn]struct{}{},
 	}
 	if cfg.ClientSecret != "" {
@@ -158,14 +163,20 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if s.refuses() {
 		panic(http.ErrAbortHandler) // A connection slipped in while Down cut the others.
 	}
-	s.arrived(r.URL.Path)
-	sw := &statusWriter{ResponseWriter: w}
-	defer func() { s.answered(r.URL.Path, sw.status) }() // also if a fault panics to drop the connection
-	if f := s.takeFault(r.URL.Path); f != nil {
-		f(s.mux).ServeHTTP(sw, r)
-	} else {
-		s.mux.ServeHTTP(sw, r)
+	s.arrived(r)
+	sw, path := &statusWriter{ResponseWriter: w}, r.URL.Path
+	defer func() { s.answered(path, sw.status) }() // also if a fault panics to drop the connection
+	r, done, err := s.queue(r)
+	if err != nil {
+		panic(http.ErrAbortHandler) // The client has gone, or the server was closed.
 	}
+	defer done()
+	s.oneAtATime(sw, r, func() http.Handler {
+		if f := s.takeFault(r); f != nil {
+			return f(s.mux)
+		}
+		return s.mux
+	})
 }
 
 // A statusWriter remembers the status. http.ResponseController looks through it.
@@ -192,10 +203,12 @@ func origin(r *http.Request) string {
 }
 
 // arrived counts a request.
-func (s *Server) arrived(path string) {
+func (s *Server) arrived(r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
+	switch path := r.URL.Path; {
+	case isQuestion(r):
+		s.counts.Questions++
 	case path == "/token":
 		s.counts.TokenRequests++
 	case path == "/revoke":
@@ -213,6 +226,9 @@ func (s *Server) answered(path string, status int) {
 		s.mu.Unlock()
 	}
 }
+
+// isQuestion tells whether a request asks for nothing but a sign of life.
+func isQuestion(r *http.Request) bool { return r.Method == http.MethodHead && !isAPI(r.URL.Path) }
 
 func isAPI(path string) bool { return path == "/api" || strings.HasPrefix(path, "/api/") }
 

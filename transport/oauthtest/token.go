@@ -23,6 +23,9 @@ func (e *oauthError) write(w http.ResponseWriter) {
 	if e.status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Basic realm="oauthtest"`)
 	}
+	if e.status == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", http.MethodPost)
+	}
 	noStore(w)
 	writeJSON(w, e.status, map[string]string{"error": e.code, "error_description": e.desc})
 }
@@ -189,8 +192,11 @@ func (s *Server) answer(t Tokens) map[string]any {
 	}
 	if t.RefreshToken != "" {
 		m["refresh_token"] = t.RefreshToken
-		if s.cfg.RefreshTTL > 0 {
-			ends := s.refresh[t.RefreshToken].login.since.Add(s.cfg.RefreshTTL)
+		l := s.refresh[t.RefreshToken].login
+		switch ends := l.ends(s.cfg); {
+		case s.cfg.RefreshIdle > 0:
+			m["refresh_expires_in"] = seconds(ends.Sub(now)) // Keycloak's name
+		case s.cfg.RefreshTTL > 0:
 			m["refresh_token_expires_in"] = seconds(ends.Sub(now))
 		}
 	}
