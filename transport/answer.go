@@ -2,7 +2,10 @@ package transport
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
+	"errors"
+	"io"
 	"maps"
 	"mime"
 	"net/http"
@@ -29,22 +32,64 @@ type answer struct {
 }
 
 // parse reads the body. Providers are not strict about types: GitHub sends forms
-// unless asked not to, others JSON as text/plain, and some a byte order mark.
+// unless asked not to, others JSON as text/plain, and some a byte order mark. What
+// lies between may compress an answer and lose the header that says so, or append to it.
 func (a *answer) parse(body []byte) {
+	if bytes.HasPrefix(body, []byte("\x1f\x8b")) { // gzip; neither JSON nor a form begins so.
+		body = a.unpack(body)
+	}
 	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")))
 	if bytes.HasPrefix(body, []byte("{")) {
-		// What parses is complete, whatever became of the connection after it.
-		if json.Unmarshal(body, &a.members) != nil {
+		// A first value that parses is complete, whatever became of the connection after
+		// it and whatever follows: to ask again could cost the login.
+		if json.NewDecoder(bytes.NewReader(body)).Decode(&a.members) != nil {
 			a.members = nil
 		}
 	} else if a.incomplete == nil {
 		a.members = parseForm(body)
 	}
-	// Slack: the tokens of the user, if the answer has none of the app.
-	if user := a.members.object("authed_user"); a.members.text("access_token") == "" && user.text("access_token") != "" {
-		delete(a.members, "authed_user")
-		maps.Copy(a.members, user)
+	a.members = a.members.unwrap()
+}
+
+// unpack decompresses a body within the limit of any other.
+func (a *answer) unpack(body []byte) []byte {
+	r, err := gzip.NewReader(bytes.NewReader(body))
+	var plain []byte
+	if err == nil {
+		plain, err = io.ReadAll(io.LimitReader(r, maxAnswer+1))
 	}
+	switch {
+	case a.incomplete != nil:
+	case err != nil:
+		a.incomplete = errors.New("the answer cannot be decompressed")
+	case len(plain) > maxAnswer:
+		a.incomplete = errors.New("the answer is longer than 1 MiB")
+	}
+	return plain
+}
+
+// unwrap returns the members with those of the only object in them that has an access
+// token, if they have none themselves: Slack's "authed_user", Withings's "body", the
+// "data" of others.
+func (m members) unwrap() members {
+	if m.token("access_token") != "" {
+		return m
+	}
+	var wrapper string
+	var inner members
+	for name := range m {
+		if o := m.object(name); o.token("access_token") != "" {
+			if inner != nil {
+				return m // Which of them is meant is anybody's guess.
+			}
+			wrapper, inner = name, o
+		}
+	}
+	if inner != nil {
+		delete(m, wrapper)
+		maps.Copy(m, inner)
+	}
+	return m
 }
 
 // parseForm reads a form-encoded answer, and returns nil for anything else: a
@@ -86,6 +131,20 @@ func (m members) text(name string) string {
 		return ""
 	}
 	return string(raw)
+}
+
+// token returns a member that is a token. What is no string is none: a provider that
+// has nothing to give may say so by false, and a serializer may write null as a word.
+func (m members) token(name string) string {
+	if raw := bytes.TrimSpace(m[name]); len(raw) == 0 || raw[0] != '"' {
+		return ""
+	}
+	switch t := m.text(name); strings.ToLower(t) {
+	case "null", "undefined", "none":
+		return ""
+	default:
+		return t
+	}
 }
 
 // object returns a member that is an object, or nil.

@@ -3,7 +3,6 @@ package transport
 import (
 	"bytes"
 	"encoding/json"
-	"strconv"
 	"strings"
 	"time"
 
@@ -15,34 +14,29 @@ import (
 // the refresh token in it must be kept all the same.
 func (a *answer) record() (*tokencache.Record, error) {
 	m := a.members
-	access, refresh := m.text("access_token"), m.text("refresh_token")
+	access, refresh := m.token("access_token"), m.token("refresh_token")
 	if code, _ := m.oauthError(); a.status/100 != 2 || access == "" && (refresh == "" || code != "") {
 		return nil, a.failure()
 	}
 	rec := &tokencache.Record{
 		AccessToken:   tokencache.Secret(access),
-		TokenType:     m.text("token_type"),
+		TokenType:     m.token("token_type"),
 		RefreshToken:  tokencache.Secret(refresh),
-		IDToken:       tokencache.Secret(m.text("id_token")),
+		IDToken:       tokencache.Secret(m.token("id_token")),
 		Scope:         m.scope(),
 		ObtainedAt:    a.at,
-		Expiry:        a.after("expires_in", "expires"),
-		RefreshAt:     a.after("refresh_in"),
-		RefreshExpiry: a.after("refresh_token_expires_in", "refresh_expires_in"),
+		Expiry:        a.expiry("expires_in_sec", "expires_in", "expires", "expires_at", "expires_on"),
+		RefreshAt:     a.expiry("refresh_in"),
+		RefreshExpiry: a.expiry("refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in", "refresh_token_expires_at"),
 		Extra:         m.extra(),
 	}
-	switch strings.ToLower(rec.TokenType) {
-	case "bearer":
-	case "", "bot", "user": // Slack calls its bearer tokens by their owner.
-		rec.TokenType = "Bearer"
-	default:
-		return a.withoutAccess(rec, &Error{Kind: ErrMisconfigured,
-			Remedy: "register the client for bearer tokens: the provider sent one of type " + strconv.Quote(a.clean(rec.TokenType))})
+	if remedy := bearer(&rec.TokenType); remedy != "" {
+		return a.withoutAccess(rec, &Error{Kind: ErrMisconfigured, Remedy: remedy})
 	}
 	if access == "" {
 		return a.withoutAccess(rec, a.failure())
 	}
-	if strings.ContainsFunc(access, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+	if !sendable(rec.AccessToken) {
 		return a.withoutAccess(rec, &Error{Kind: ErrAmbiguous, Remedy: "the access token has characters that no header can carry"})
 	}
 	return rec, nil
@@ -58,27 +52,9 @@ func (a *answer) withoutAccess(rec *tokencache.Record, err *Error) (*tokencache.
 	return rec, err
 }
 
-// longestLife is how long a token may claim to live. Nothing lives that long; a
-// larger number is a mistake, and times far in the future overflow.
-const longestLife = 10 * 365 * 24 * time.Hour
-
-// after returns the time that lies as many seconds after the request as the first
-// usable one of the members says. Counting from the request and not from the
-// answer errs on the safe side. The zero Time means unknown: nothing that these
-// members hold is a reason to lose the tokens beside them.
-func (a *answer) after(names ...string) time.Time {
-	for _, name := range names {
-		seconds, err := strconv.ParseFloat(strings.TrimSpace(a.members.text(name)), 64)
-		if err != nil || !(seconds > 0) {
-			continue
-		}
-		life := longestLife
-		if seconds < longestLife.Seconds() {
-			life = time.Duration(seconds * float64(time.Second))
-		}
-		return a.sentAt.Add(life)
-	}
-	return time.Time{}
+// sendable reports whether a header can carry the token.
+func sendable(token tokencache.Secret) bool {
+	return !strings.ContainsFunc(string(token), func(c rune) bool { return c < ' ' || c == 0x7f })
 }
 
 // maxExtra is the length in bytes of the longest member that is kept in
@@ -91,7 +67,7 @@ func (m members) extra() map[string]tokencache.Secret {
 	for name, raw := range m {
 		switch name {
 		case "access_token", "token_type", "refresh_token", "id_token", "scope",
-			"expires_in", "expires", "refresh_in", "refresh_token_expires_in", "refresh_expires_in",
+			"expires_in", "expires_in_sec", "expires", "refresh_in", "refresh_token_expires_in", "refresh_expires_in",
 			"ok", "error":
 			continue
 		}

@@ -142,6 +142,27 @@ func TestTruncatedAnswer(t *testing.T) {
 	}
 }
 
+// TestDecompressedAnswer: what is unpacked is as limited as what is read, and an answer
+// whose compressed end is missing counts if its JSON is whole.
+func TestDecompressedAnswer(t *testing.T) {
+	const tokens = `{"access_token":"new-access","refresh_token":"new-refresh"}`
+	for _, c := range []struct{ name, body, want string }{
+		{"whole", gzipped(tokens), "access=new-access refresh=new-refresh type=Bearer"},
+		{"without its end", strings.TrimSuffix(gzipped(tokens), gzipped(tokens)[len(gzipped(tokens))-8:]), "access=new-access refresh=new-refresh type=Bearer"},
+		{"with something after it", gzipped(tokens) + "\n", "access=new-access refresh=new-refresh type=Bearer"},
+		{"a form", gzipped("access_token=new-access"), "access=new-access type=Bearer"},
+		{"a bomb", gzipped(`{"x":"` + strings.Repeat("x", 64*maxAnswer) + `","access_token":"a"}`), "OUTCOME UNKNOWN 200 (the answer is longer than 1 MiB)"},
+		{"nothing else", "\x1f\x8b", "OUTCOME UNKNOWN 200 (the answer cannot be decompressed)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			rec, err := testEndpoint(respond(200, c.body)).Refresh(t.Context(), testRecord())
+			if got := meaning(rec, err); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
 // TestEndlessAnswer: neither an endless nor a stalled answer holds anybody up.
 func TestEndlessAnswer(t *testing.T) {
 	t.Run("endless", func(t *testing.T) {

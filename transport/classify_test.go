@@ -1,6 +1,8 @@
 package transport
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,6 +41,32 @@ func TestExpiresIn(t *testing.T) {
 		`"expires":"3600","expires_in":""`:       time.Hour,
 		`"expires":7200,"expires_in":3600`:       time.Hour,
 		`"expires_in":2147483648,"refresh_in":0`: longestLife,
+
+		// When, not how long. The clock of a bubble starts at 946684800.
+		`"expires_at":946688400`:                        time.Hour,
+		`"expires_at":"946688400"`:                      time.Hour,
+		`"expires_at":946688400.5`:                      time.Hour + time.Second/2,
+		`"expires_at":946688400000`:                     365 * 24 * time.Hour * 10, // ms from 2001 on
+		`"expires_at":1000000000000`:                    53315200 * time.Second,
+		`"expires_at":"2000-01-01T01:00:00Z"`:           time.Hour,
+		`"expires_at":"2000-01-01T03:00:00.5+02:00"`:    time.Hour + time.Second/2,
+		`"expires_at":"2000-01-01T03:00:00+0200"`:       time.Hour,
+		`"expires_at":"2000-01-01 01:00:00"`:            0,
+		`"expires_at":"1999-12-31T23:59:59Z"`:           0,
+		`"expires_at":"9999-12-31T23:59:59Z"`:           longestLife,
+		`"expires_at":946684800`:                        0,
+		`"expires_at":946684799,"expires_on":946688400`: time.Hour,
+		`"expires_on":"946688400"`:                      time.Hour,
+		`"expires":946688400`:                           time.Hour,
+		`"expires":"2000-01-01T01:00:00Z"`:              time.Hour,
+		`"expires_in":946688400`:                        time.Hour,
+		`"expires_in":"2000-01-01T01:00:00Z"`:           time.Hour,
+		`"expires_in":1e12`:                             53315200 * time.Second,
+		`"expires_in":60,"expires_at":946688400`:        time.Minute,
+		`"expires_in":0,"expires_at":946688400`:         time.Hour,
+		`"expires_in":3600000,"expires_in_sec":3600`:    time.Hour,
+		`"expires_in":946080000`:                        0, // in 1999
+		`"expires_in":946079999`:                        longestLife,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			body := `{"access_token":"new-access","refresh_token":"new-refresh",` + in + `}`
@@ -165,6 +193,15 @@ func FuzzRetryAfter(f *testing.F) {
 	})
 }
 
+// gzipped returns what a proxy makes of a body.
+func gzipped(body string) string {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	w.Write([]byte(body))
+	w.Close()
+	return b.String()
+}
+
 // FuzzAnswer: no answer makes the parser panic, none gets a secret printed, and
 // none comes back as neither tokens nor error.
 func FuzzAnswer(f *testing.F) {
@@ -173,6 +210,9 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(200, `access_token=a&refresh_token=b`, "application/x-www-form-urlencoded", "")
 	f.Add(302, `<html>`, "text/html", "-1")
 	f.Add(200, `{"authed_user":{"access_token":"a"},"scope":[1,"b",null]}`, "", "")
+	f.Add(200, `{"status":0,"body":{"access_token":"a","refresh_token":false,"expires_at":"2026-01-02T03:04:05Z"}}`, "", "")
+	f.Add(200, gzipped(`{"access_token":"a","token_type":"User Access Token"};`), "", "")
+	f.Add(200, "\x1f\x8b", "", "")
 	f.Fuzz(func(t *testing.T, status int, body, contentType, retry string) {
 		const secret = "sent-secret"
 		now := time.Now().Round(0)
@@ -196,6 +236,8 @@ func FuzzRefreshTokenSurvives(f *testing.F) {
 	f.Add("new-refresh", `3600`, `"Bearer"`, `"a b"`, `{}`)
 	f.Add("new-refresh", `"soon"`, `"DPoP"`, `["a"]`, `null`)
 	f.Add("new-refresh", `1e999`, `7`, `{}`, `[]`)
+	f.Add("new-refresh", `"9999-12-31T23:59:59Z"`, `"User Access Token"`, `null`, `{"access_token":"a","refresh_token":"b"}`)
+	f.Add("none", `1e12`, `"N_A"`, `false`, `0`)
 	f.Fuzz(func(t *testing.T, token, expiresIn, tokenType, scope, other string) {
 		body := fmt.Sprintf(`{"other":%s,"expires_in":%s,"refresh_in":%s,"refresh_expires_in":%s,"token_type":%s,"scope":%s,"access_token":"new-access","refresh_token":%q}`,
 			other, expiresIn, expiresIn, expiresIn, tokenType, scope, token)
@@ -206,9 +248,15 @@ func FuzzRefreshTokenSurvives(f *testing.F) {
 		if json.Unmarshal([]byte(body), &valid) != nil || valid.RefreshToken == "" || valid.AccessToken != "new-access" {
 			return
 		}
-		rec, err := testEndpoint(respond(200, body)).Refresh(t.Context(), testRecord())
-		if rec == nil || string(rec.RefreshToken) != valid.RefreshToken {
-			t.Errorf("%s\ngot %+v, %v", body, rec, err)
+		switch strings.ToLower(valid.RefreshToken) {
+		case "null", "undefined", "none":
+			valid.RefreshToken = "" // A word for none.
+		}
+		for _, body := range []string{body, body + "\x00<!-- n7 -->", gzipped(body)} {
+			rec, err := testEndpoint(respond(200, body)).Refresh(t.Context(), testRecord())
+			if rec == nil && valid.RefreshToken != "" || rec != nil && string(rec.RefreshToken) != valid.RefreshToken {
+				t.Errorf("%q\ngot %+v, %v", body, rec, err)
+			}
 		}
 	})
 }

@@ -114,12 +114,16 @@ func foreignRecord(tok *oauth2.Token, current *tokencache.Record) (*tokencache.R
 	switch {
 	case tok == nil || tok.AccessToken == "":
 		return nil, &Error{Kind: ErrMisconfigured, Op: "refresh", Field: "TokenSource", Remedy: "it returns neither a token nor an error"}
-	case tok.Type() != "Bearer":
-		return nil, &Error{Kind: ErrMisconfigured, Op: "refresh", Field: "TokenSource", Remedy: "use a source of bearer tokens"}
 	case !tok.Expiry.IsZero() && !tok.Expiry.After(time.Now()):
 		return nil, &Error{Kind: ErrUnavailable, Op: "refresh", Remedy: "the token source returned a token that has expired"}
 	}
 	rec := FromOAuth2(tok)
+	if bearer(&rec.TokenType) != "" {
+		return nil, &Error{Kind: ErrMisconfigured, Op: "refresh", Field: "TokenSource", Remedy: "use a source of bearer tokens"}
+	}
+	if !sendable(rec.AccessToken) {
+		return nil, &Error{Kind: ErrMisconfigured, Op: "refresh", Field: "TokenSource", Remedy: "it returns a token with characters that no header can carry, such as the end of a line"}
+	}
 	rec.RefreshToken = "" // Two owners of one refresh token would spend it twice.
 	if current != nil && current.AccessToken == rec.AccessToken {
 		// The source keeps its token for longer than the caller would. Asking at once

@@ -97,10 +97,13 @@ func TestTokenSourceErrors(t *testing.T) {
 			t.Errorf("%v wraps a RetrieveError", err)
 		}
 	}
-	for _, tok := range []*oauth2.Token{nil, {}, {AccessToken: "a", TokenType: "MAC"}} {
+	for _, tok := range []*oauth2.Token{nil, {}, {AccessToken: "a", TokenType: "MAC"}, {AccessToken: "a", TokenType: "DPoP"}, {AccessToken: "a\n"}} {
 		if rec, err := static(tok, nil).Refresh(t.Context(), nil); !errors.Is(err, ErrMisconfigured) || rec != nil {
 			t.Errorf("%+v: got %v, %v", tok, rec, err)
 		}
+	}
+	if rec, err := static(&oauth2.Token{AccessToken: "a", TokenType: "jwt-bearer"}, nil).Refresh(t.Context(), nil); err != nil || rec.TokenType != "Bearer" {
+		t.Errorf("a bearer token of another name: got %s", meaning(rec, err))
 	}
 	if err := FromTokenSource(nil).Check(nil); !errors.Is(err, ErrMisconfigured) {
 		t.Errorf("no source: got %v", err)

@@ -3,8 +3,6 @@ package transport
 import (
 	"context"
 	"errors"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -30,8 +28,8 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 	if next.AccessToken == "" && next.RefreshToken == "" {
 		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: "the record holds no token; pass what Endpoint.Exchange or FromOAuth2 returned"}
 	}
-	if next.TokenType != "" && !strings.EqualFold(next.TokenType, "bearer") { // RFC 6749 section 7.1
-		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: "register the client for bearer tokens: this one is of type " + strconv.Quote(next.TokenType)}
+	if remedy := bearer(&next.TokenType); remedy != "" {
+		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: remedy}
 	}
 	if id, ok := s.cfg.Refresher.(identifier); ok && next.TokenURL == "" {
 		_, _, next.TokenURL = id.identity()

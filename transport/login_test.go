@@ -3,6 +3,7 @@ package transport
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -287,13 +288,14 @@ func TestForgetRemovesWhatCannotBeRead(t *testing.T) {
 }
 
 // A token of a type that this package cannot use is refused before it is stored,
-// and not sent as if it were a bearer token (C04).
-func TestLoginWithAnUnknownTokenType(t *testing.T) {
+// and not sent as if it were a bearer token (C04). Bearer tokens of another name are
+// accepted by a login as they are by a refresh.
+func TestLoginTokenTypes(t *testing.T) {
 	w := newWorld(t, oauthtest.Config{})
 	for _, tt := range []struct {
 		tokenType string
 		ok        bool
-	}{{"Bearer", true}, {"bearer", true}, {"", true}, {"mac", false}, {"DPoP", false}} {
+	}{{"Bearer", true}, {"bearer", true}, {"", true}, {"User Access Token", true}, {"jwt-bearer", true}, {"bot", true}, {"mac", false}, {"DPoP", false}, {"PoP", false}, {"N_A", false}} {
 		s := w.source()
 		r := record(w.srv.Login("ann"))
 		r.TokenType = tt.tokenType
@@ -301,8 +303,8 @@ func TestLoginWithAnUnknownTokenType(t *testing.T) {
 		if tt.ok != (err == nil) || err != nil && !errors.Is(err, ErrMisconfigured) {
 			t.Errorf("type %q: %v", tt.tokenType, err)
 		}
-		if _, err := s.Token(t.Context()); tt.ok != (err == nil) {
-			t.Errorf("type %q: the token: %v", tt.tokenType, err)
+		if tok, err := s.Token(t.Context()); tt.ok != (err == nil) || tt.ok && !strings.EqualFold(tok.Type, "bearer") {
+			t.Errorf("type %q: the token of type %q: %v", tt.tokenType, tok.Type, err)
 		}
 		if err := s.Forget(t.Context()); err != nil {
 			t.Error(err)

@@ -1,0 +1,24 @@
+package transport
+
+import (
+	"strconv"
+	"strings"
+)
+
+// bearer makes typ the type of a bearer token (RFC 6750) whatever the provider calls it:
+// Slack names it after its owner, eBay "User Access Token", Azure DevOps "jwt-bearer". It
+// returns what to do instead about the types that are not bearer tokens. A client must
+// not use what it does not understand (RFC 6749 section 7.1), but what that rule protects
+// are tokens that need a proof, and their names are registered.
+func bearer(typ *string) (remedy string) {
+	switch strings.ToLower(*typ) {
+	case "dpop", "pop", "mac":
+		return "register the client for bearer tokens: the provider sent one of type " + strconv.Quote(*typ)
+	case "n_a": // RFC 8693 section 2.2.1
+		return "ask for an access token: the provider has issued something else (token type N_A)"
+	case "bearer":
+	default:
+		*typ = "Bearer"
+	}
+	return ""
+}
