@@ -50,56 +50,6 @@ func TestCancellingCallersDoesNotCancelTheRotation(t *testing.T) {
 	})
 }
 
-// A program that exits after its response does not interrupt the refresh that
-// its request started: the response waits, but not for ever.
-func TestAResponseWaitsForItsRefresh(t *testing.T) {
-	for _, tt := range []struct {
-		name    string
-		latency time.Duration
-		settle  time.Duration
-		keep    bool
-		waits   time.Duration
-	}{
-		{"until it is saved", time.Second, 0, false, time.Second},
-		{"not for ever", 10 * time.Second, 0, false, 5 * time.Second},
-		{"as long as it is told", 10 * time.Second, 2 * time.Second, false, 2 * time.Second},
-		{"not if told so", 10 * time.Second, -1, false, 0},
-		{"not in a service", 10 * time.Second, 0, true, 0},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
-				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: tt.latency})
-				s := w.source()
-				w.login(s, "ann")
-				rt, err := New(Config{Source: s, Origins: []string{w.srv.APIOrigin()}, Base: w.base, Settle: tt.settle})
-				if err != nil {
-					t.Fatal(err)
-				}
-				time.Sleep(58 * time.Minute)
-				if tt.keep {
-					s.keepers.Add(1) // as KeepFresh does
-				}
-				req := newRequest(t, "GET", w.srv.APIURL(), nil)
-				begun := time.Now()
-				resp, err := rt.RoundTrip(req)
-				if err != nil {
-					t.Fatal(err)
-				}
-				resp.Body.Close()
-				if d := time.Since(begun); d != tt.waits {
-					t.Errorf("the response came after %v, want %v", d, tt.waits)
-				}
-				if err := s.Close(t.Context()); err != nil {
-					t.Error(err)
-				}
-				if g := w.stored(s).Generation; g != 2 {
-					t.Errorf("generation %d after Close", g)
-				}
-			})
-		})
-	}
-}
-
 // The hooks of a request see that request only: not the refresh that it starts,
 // which may outlive it and sends secrets.
 func TestHooksDoNotSeeTheRefresh(t *testing.T) {
@@ -144,26 +94,5 @@ func TestHooksDoNotSeeTheRefresh(t *testing.T) {
 			}
 		}
 		w.wantCounts(2, 0)
-	})
-}
-
-// A response is held back no longer than its request's context allows.
-func TestAResponseDoesNotWaitPastItsContext(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: 10 * time.Second})
-		s := w.source()
-		w.login(s, "ann")
-		time.Sleep(58 * time.Minute)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		begun := time.Now()
-		resp, err := w.client(s).Transport.RoundTrip(newRequest(t, "GET", w.srv.APIURL(), nil).WithContext(ctx))
-		if err != nil || time.Since(begun) != time.Second {
-			t.Fatalf("after %v: %v", time.Since(begun), err)
-		}
-		resp.Body.Close()
-		if err := s.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
 	})
 }

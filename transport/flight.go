@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http/httptrace"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -22,6 +23,8 @@ type flight struct {
 	refused  tokencache.Secret // a token that an API has refused, or ""
 	lookOnly bool              // the provider must be left alone
 	attempts int               // requests to the provider
+
+	awaited atomic.Bool // by a request that has ended, see settle.go
 
 	at tokencache.Version // of the record that was last looked at, and of no use
 

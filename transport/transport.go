@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"net/http"
@@ -29,10 +28,12 @@ type Config struct {
 	// no GetBody. Default: 65536. A negative value keeps none.
 	MaxReplayBody int64
 
-	// Settle bounds how long a response is held back until the refresh that its
-	// request has started in the background is saved, so that a program which ends
-	// after the response does not interrupt it. Default: 5 seconds. A negative value
-	// holds nothing back; such a program must call Source.Flush.
+	// Settle bounds for how long a program that ends after its last response is kept
+	// from interrupting a refresh in the background. No response is held back for it;
+	// the Close of its body waits until the refresh is saved, and so does the error of
+	// a request that failed, at most until the refresh is as old as this. Default: 5
+	// seconds. With a negative value nothing waits; such a program must call
+	// Source.Flush or Close before it ends.
 	Settle time.Duration
 }
 
@@ -93,20 +94,20 @@ func (t *Transport) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "Transport{%v}"
 // Without a token there is no request: the error is an *Error.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil || !t.listed(req) {
-		return t.base.RoundTrip(req)
+		return t.passOn(req)
 	}
 	var snap *snapshot
-	var started *flight
 	src, err := t.logins.choose(req.Context())
 	if err == nil {
 		snap = src.fresh()
 	}
-	if snap == nil {
+	fresh := snap != nil
+	if !fresh {
 		if len(req.Header["Authorization"]) > 0 {
 			return t.base.RoundTrip(req)
 		}
 		if err == nil {
-			snap, started, err = src.token(req.Context())
+			snap, _, err = src.token(req.Context())
 		}
 		if err != nil {
 			closeBody(req)
@@ -117,20 +118,33 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if authorized == nil {
 		return t.base.RoundTrip(req)
 	}
+	var resp *http.Response
 	body, err := t.replayable(req)
-	if err != nil {
-		return nil, err // The caller's own body failed: nothing was sent.
+	if err == nil {
+		authorized.Body = body.first
+		resp, err = t.base.RoundTrip(authorized)
 	}
-	authorized.Body = body.first
-	resp, err := t.base.RoundTrip(authorized)
 	if err == nil && resp.StatusCode == http.StatusUnauthorized && refreshCures(resp) {
-		resp = t.retry(src, req, body, snap, resp)
+		resp, fresh = t.retry(src, req, body, snap, resp), false
 	}
 	if err == nil {
 		resp.Request = req // Not the copy with the token, which might end up in a log.
 	}
-	if started != nil {
-		t.wait(req.Context(), started)
+	if !fresh {
+		t.settlesAfter(src, resp, err)
+	}
+	return resp, err
+}
+
+// passOn sends a request that gets no token. If it is a hop of a redirect, the request
+// before it may have started a refresh, and its response is the one that a program
+// ends with.
+func (t *Transport) passOn(req *http.Request) (*http.Response, error) {
+	resp, err := t.base.RoundTrip(req)
+	if req.Response != nil {
+		if src, none := t.logins.choose(req.Context()); none == nil {
+			t.settlesAfter(src, resp, err)
+		}
 	}
 	return resp, err
 }
@@ -190,19 +204,4 @@ func (t *Transport) retry(src *Source, req *http.Request, body replayBody, snap 
 	}
 	resp.Body.Close()
 	return second
-}
-
-// wait holds a response back until the refresh that its request started is saved.
-// In a service that keeps the token fresh nothing exits in between.
-func (t *Transport) wait(ctx context.Context, f *flight) {
-	if t.settle < 0 || t.logins.kept() {
-		return
-	}
-	timer := time.NewTimer(t.settle)
-	defer timer.Stop()
-	select {
-	case <-f.done:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

@@ -70,6 +70,10 @@ func child(arg string) int {
 		}
 		return 0
 	}
+	if p.Once {
+		tell(once(p))
+		return 0 // at once: nothing is flushed or closed
+	}
 	end := make(chan struct{})
 	go func() {
 		io.Copy(io.Discard, os.Stdin)

@@ -40,6 +40,7 @@ type plan struct {
 	Wrapped                bool          // the store can meet trouble
 	Plain                  bool          // and its records are not sealed
 	User                   bool          // it is the user's
+	Once                   bool          // it makes one request in its life
 	Hasty                  bool          // every call is a rotation
 	Next                   bool          // as the next version of the library would be
 	NoLock                 bool
