@@ -16,28 +16,41 @@ import (
 )
 
 func main() {
-	ctx := context.Background()
+	if err := run(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context) error {
 	p := provider.GitLab("")
 	endpoint := p.Endpoint(os.Getenv("CLIENT_ID"), "", "read_api")
 	cache, _, err := oskeyring.Open(ctx, "my-app") // sealed records in a directory, their key in the OS keyring
-	check(err)
+	if err != nil {
+		return err
+	}
 	source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: endpoint})
-	check(err)
+	if err != nil {
+		return err
+	}
+	defer source.Close(ctx) // whatever happens, a refresh that is under way is stored
 	if _, err := source.Token(ctx); errors.Is(err, transport.ErrLoginRequired) {
 		tokens, err := login.Loopback(ctx, login.Config{Provider: p, Endpoint: endpoint, Cache: cache})
-		check(err)
-		check(source.Login(ctx, tokens))
+		if err != nil {
+			return err
+		}
+		if err := source.Login(ctx, tokens); err != nil {
+			return err
+		}
 	}
 	rt, err := transport.New(transport.Config{Source: source, Origins: p.Origins})
-	check(err)
-	resp, err := (&http.Client{Transport: rt}).Get("https://gitlab.com/api/v4/user")
-	check(err)
-	defer resp.Body.Close()
-	io.Copy(os.Stdout, resp.Body)
-}
-
-func check(err error) {
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
+	resp, err := (&http.Client{Transport: rt}).Get("https://gitlab.com/api/v4/user")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(os.Stdout, resp.Body)
+	return err
 }

@@ -22,9 +22,9 @@ func TestREADME(t *testing.T) {
 	if !bytes.Contains(lf(readme), append([]byte("```go\n"), program...)) {
 		t.Error("README.md does not show examples/minimal/main.go as it is")
 	}
-	_, body, _ := bytes.Cut(program, []byte("func main() {\n"))
+	_, body, _ := bytes.Cut(program, []byte("func run(ctx context.Context) error {\n"))
 	body, _, _ = bytes.Cut(body, []byte("\n}\n"))
-	if n := bytes.Count(body, []byte("\n")) + 1; n > 25 {
-		t.Errorf("main has %d lines", n)
+	if n := bytes.Count(body, []byte("\n")) + 1; n > 40 {
+		t.Errorf("run has %d lines", n)
 	}
 }
