@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // grace is how long a process must seem dead, at every look, before others take its
@@ -78,14 +79,9 @@ func (s *Store) Interrupted(ctx context.Context) iter.Seq2[string, error] {
 		defer s.session.use()()
 		for first := time.Now(); ; {
 			begun := time.Now()
-			var left map[int64][]string
-			var epoch int
-			err := s.do(ctx, "look for the dead", "", func(bool) (err error) {
-				left, epoch, err = s.orphans(ctx)
-				return err
-			})
+			left, epoch, err := s.orphans(ctx)
 			if err != nil {
-				yield("", err)
+				yield("", problem(ctx, "look for the dead", "", err))
 				return
 			}
 			unsure := false
@@ -114,23 +110,30 @@ func (s *Store) Interrupted(ctx context.Context) iter.Seq2[string, error] {
 // orphans returns the names of the locks of those who seem to be dead, by owner, and
 // the connection of this process at that time.
 func (s *Store) orphans(ctx context.Context) (left map[int64][]string, epoch int, err error) {
-	for range maxTries {
+	for range maxDoubts {
 		if epoch, err = s.session.wait(ctx, epoch); err != nil {
 			return nil, 0, err
 		}
-		rows, err := s.pool.Query(ctx, s.sql.orphans, unprepared, s.session.owner)
-		if err != nil {
-			return nil, 0, err
-		}
-		left = make(map[int64][]string)
 		var doubt bool
-		var name []byte
-		var owner *int64
-		_, err = pgx.ForEachRow(rows, []any{&doubt, &name, &owner}, func() error {
-			if owner != nil {
-				left[*owner] = append(left[*owner], string(name))
+		err = s.run(ctx, reads, func(conn *pgxpool.Conn) error {
+			rows, err := conn.Query(ctx, s.sql.orphans, unprepared, s.session.owner)
+			if err != nil {
+				return err
 			}
-			return nil
+			left = make(map[int64][]string)
+			var readOnly bool
+			var name []byte
+			var owner *int64
+			_, err = pgx.ForEachRow(rows, []any{&readOnly, &doubt, &name, &owner}, func() error {
+				if readOnly { // Those who live are connected to the primary.
+					return errReadOnly
+				}
+				if owner != nil {
+					left[*owner] = append(left[*owner], string(name))
+				}
+				return nil
+			})
+			return err
 		})
 		if err != nil {
 			return nil, 0, err

@@ -42,8 +42,19 @@ service that runs Pool.KeepFresh makes up for the refreshes that its dead replic
 begun, some five seconds later, while most providers still accept the refresh token again.
 
 That is one connection for each process besides the pool, however many locks it holds,
-and waiting takes none. A machine that loses its power is noticed by TCP keepalives,
+and waiting takes none. If the server has no place for it, the pool gives back what it
+does not use. A machine that loses its power is noticed by TCP keepalives,
 after 11 seconds and the three.
+
+# What is tried again
+
+A statement is sent once more if its connection was lost; if the server does not write
+any more, which after a switchover means that the primary is elsewhere, where a DSN with
+several hosts and target_session_attrs=read-write finds it; and for a second or two if
+the server has rolled it back for a reason that passes: a conflict under serializable
+isolation, a deadlock, lock_timeout, statement_timeout. Writes that hang leave one
+connection of the pool to reads. Row-level security that hides rows is an error, and
+never read as "logged out".
 
 # PgBouncer
 

@@ -16,6 +16,7 @@ import (
 var (
 	errUnavailable = tokencache.ErrUnavailable
 	errReadOnly    = fmt.Errorf("%w: the server is a replica or read-only: connect to the primary, in the DSN with target_session_attrs=read-write", errUnavailable)
+	errHidden      = fmt.Errorf("%w: row-level security hides entries from the role: disable it for the tables, or create a policy for the role that is USING (true)", errUnavailable)
 )
 
 // What to do about errors of the server, by SQLSTATE.
@@ -25,10 +26,12 @@ var remedies = map[string]string{
 	"3D000": "there is no such database",
 	"3F000": "the schema of the tables is missing: create it",
 	"42P01": "a table is missing: call Migrate",
-	"42501": "the role lacks a right: grant it SELECT, INSERT, UPDATE and DELETE on the tables",
+	"42501": "the role lacks a right: grant it SELECT, INSERT, UPDATE and DELETE on the tables, and disable row-level security",
 	"53100": "the disk of the server is full",
 	"53200": "the server is out of memory",
 	"53300": "the server has no connection left: raise max_connections, or lower pool_max_conns",
+	"55P03": "somebody has locked a table or a row for longer than lock_timeout",
+	"57014": "the statement took longer than statement_timeout, or an administrator has cancelled it",
 	"57P01": "the server is shutting down, or an administrator has ended the connection",
 	"57P02": "the server has crashed and recovers",
 	"57P03": "the server is starting up or shutting down",
@@ -79,7 +82,7 @@ func harmless(err error) string {
 	if errors.As(err, &connect) {
 		return "cannot connect: " + scrub(connect.Unwrap().Error(), connect.Config)
 	}
-	return "the connection was lost: " + err.Error()
+	return err.Error()
 }
 
 // scrub removes the password of a connection from a text, should it be in there.
@@ -95,14 +98,4 @@ func scrub(text string, c *pgconn.Config) string {
 func badAddress(field string) error {
 	return fmt.Errorf("pgstore: %s cannot be parsed: want postgres://user@host:5432/database?sslmode=verify-full with special characters"+
 		" of the password as %%XX, or words such as host=db user=app", field)
-}
-
-// connectionLost reports whether the connection has ended and a new one may work.
-func connectionLost(err error) bool {
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return e.Code == "57P01" || e.Code == "57P02"
-	}
-	var connect *pgconn.ConnectError
-	return !errors.As(err, &connect) && !errors.Is(err, pgx.ErrNoRows) &&
-		!errors.Is(err, tokencache.ErrConflict) && !errors.Is(err, errUnavailable)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
@@ -19,6 +20,10 @@ const (
 	// the times when the server has enough to do.
 	lookMin = 5 * time.Millisecond
 	lookMax = 250 * time.Millisecond
+
+	// maxDoubts is how often this process makes a new connection that shows that it is
+	// alive, because the server of the pool does not see the one there is.
+	maxDoubts = 3
 
 	unlockTimeout = 5 * time.Second
 )
@@ -73,7 +78,9 @@ func (s *Store) enter(ctx context.Context, name string, at int64) (leave func(),
 	}
 	return s.gates.EnterUnless(ctx, name, func(ctx context.Context) error {
 		now := int64(noVersion)
-		err := s.pool.QueryRow(ctx, s.sql.version, unprepared, []byte(name)).Scan(&now)
+		err := s.run(ctx, reads, func(conn *pgxpool.Conn) error {
+			return conn.QueryRow(ctx, s.sql.version, unprepared, []byte(name)).Scan(&now)
+		})
 		if errors.Is(err, pgx.ErrNoRows) {
 			err = nil
 		}
@@ -101,14 +108,19 @@ func (s *Store) takeLock(ctx context.Context, name string, turn, at int64) (unsu
 		var mine, doubt, changed bool
 		var holder *int64
 		var holderDead *bool
-		err = s.pool.QueryRow(ctx, s.sql.lock, unprepared, []byte(name), s.session.owner, turn, dead, at).Scan(&mine, &doubt, &changed, &holder, &holderDead)
+		sent := false
+		err = s.run(ctx, writes, func(conn *pgxpool.Conn) error {
+			sent = true
+			return conn.QueryRow(ctx, s.sql.lock, unprepared, []byte(name), s.session.owner, turn, dead, at).
+				Scan(&mine, &doubt, &changed, &holder, &holderDead)
+		})
 		switch {
 		case err != nil:
-			return connectionLost(err), err
+			return sent && !rolledBack(err), err
 		case mine:
 			return false, nil
 		case doubt:
-			if doubts++; doubts > 3 {
+			if doubts++; doubts > maxDoubts {
 				return false, errElsewhere
 			}
 			doubtful = epoch
@@ -138,9 +150,11 @@ func (s *Store) unlock(name string, turn int64, leaveSession, leaveGate func()) 
 	ctx, cancel := context.WithTimeout(context.Background(), unlockTimeout)
 	defer cancel()
 	var released bool
-	err := s.do(ctx, "unlock", name, func(again bool) error {
-		done, err := s.pool.Exec(ctx, s.sql.unlock, unprepared, []byte(name), s.session.owner, turn)
-		released = done.RowsAffected() == 1 || again
+	tries := 0
+	err := s.do(ctx, writes, "unlock", name, func(conn *pgxpool.Conn) error {
+		tries++
+		done, err := conn.Exec(ctx, s.sql.unlock, unprepared, []byte(name), s.session.owner, turn)
+		released = done.RowsAffected() == 1 || tries > 1
 		return err
 	})
 	if err != nil {
@@ -166,7 +180,10 @@ func (s *Store) unlockAtLast(name string, turn int64, leaveSession func()) {
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), unlockTimeout)
-		_, err := s.pool.Exec(ctx, s.sql.unlock, unprepared, []byte(name), s.session.owner, turn)
+		err := s.run(ctx, writes, func(conn *pgxpool.Conn) error {
+			_, err := conn.Exec(ctx, s.sql.unlock, unprepared, []byte(name), s.session.owner, turn)
+			return err
+		})
 		cancel()
 		if err == nil {
 			times++

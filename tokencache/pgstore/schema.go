@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 var tableName = regexp.MustCompile(`^([a-z_][a-z0-9_]{0,55}\.)?[a-z_][a-z0-9_]{0,55}$`)
@@ -40,12 +41,22 @@ const durable = `(SELECT set_config('synchronous_commit',
 // behind it, so once that is durable the lock is too.
 const notDurable = `(SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL`
 
+// What is read has the form that pgx understands, whatever bytea_output is set to.
+const hex = `(SELECT set_config('bytea_output', 'hex', true)) IS NOT NULL`
+
+// Row-level security makes rows that are there look absent, and says nothing. This
+// tells whether it does so, unless a policy shows the role all rows of both tables.
+const hidden = `EXISTS (SELECT FROM unnest(ARRAY[to_regclass($1), to_regclass($2)]) t, unnest('{r,w,d}'::text[]) command
+	WHERE row_security_active(t) AND NOT EXISTS (SELECT FROM pg_policy
+		WHERE polrelid = t AND polpermissive AND polcmd::text IN ('*', command) AND pg_get_expr(polqual, t) = 'true'
+			AND (SELECT bool_or(CASE role WHEN 0 THEN true ELSE pg_has_role(role, 'USAGE') END) FROM unnest(polroles) role)))`
+
 // A process is alive while it holds the advisory lock on its own number, and dead if
 // anybody else can have it.
 type statements struct {
 	entries, locks, create                string
 	load, version, insert, update, delete string
-	list, purge, preflight                string
+	list, purge, preflight, hidden        string
 	lock, unlock, orphans                 string
 }
 
@@ -54,30 +65,35 @@ func newStatements(table string) statements {
 	locks := append(pgx.Identifier(nil), ident...)
 	locks[len(locks)-1] += "_locks"
 	replace := strings.NewReplacer("{entries}", ident.Sanitize(), "{locks}", locks.Sanitize(),
-		"{durable}", durable, "{not durable}", notDurable, "{none}", strconv.Itoa(noVersion), "{any}", strconv.Itoa(anyVersion)).Replace
+		"{durable}", durable, "{not durable}", notDurable, "{hex}", hex, "{none}", strconv.Itoa(noVersion), "{any}", strconv.Itoa(anyVersion)).Replace
 	return statements{
 		entries: ident.Sanitize(),
 		locks:   locks.Sanitize(),
 		create:  replace(schema),
 
-		load:    replace(`SELECT data, version FROM {entries} WHERE name = $1`),
+		load:    replace(`SELECT data, version FROM {entries} WHERE name = $1 AND {hex}`),
 		version: replace(`SELECT version FROM {entries} WHERE name = $1`),
+		// Either may be sent once more because its answer was lost, and then writes what may be there already anew. To see
+		// that it is there would not be enough: what no answer has confirmed may be on the primary alone.
 		insert: replace(`INSERT INTO {entries} (name, data, version, saved)
-			SELECT $1, $2, $3, now() WHERE {durable} ON CONFLICT DO NOTHING`),
+			SELECT $1, $2, $3, now() WHERE {durable}
+			ON CONFLICT (name) DO UPDATE SET saved = excluded.saved WHERE {entries}.version = excluded.version`),
 		update: replace(`UPDATE {entries} SET data = $2, version = $3, saved = now()
-			WHERE name = $1 AND version = $4 AND {durable}`),
+			WHERE name = $1 AND version IN ($4, $3) AND {durable}`),
 		delete: replace(`WITH gone AS (DELETE FROM {entries} WHERE name = $1 AND version = $2 AND {durable} RETURNING 1)
 			SELECT EXISTS (SELECT FROM gone), EXISTS (SELECT FROM {entries} WHERE name = $1)`),
 
-		list: replace(`SELECT name FROM {entries} WHERE name > $1 ORDER BY name LIMIT $2`),
-		purge: replace(`WITH page AS (SELECT name FROM {entries} WHERE name > $1 ORDER BY name LIMIT $2),
+		list: replace(`SELECT name FROM {entries} WHERE name > $1 AND {hex} ORDER BY name LIMIT $2`),
+		purge: replace(`WITH page AS (SELECT name FROM {entries} WHERE name > $1 AND {hex} ORDER BY name LIMIT $2),
 			gone AS (DELETE FROM {entries} USING page WHERE {entries}.name = page.name AND saved < $3 RETURNING 1)
 			SELECT (SELECT name FROM page ORDER BY name DESC LIMIT 1), (SELECT count(*) FROM gone)`),
 		preflight: `SELECT current_setting('transaction_read_only')::bool,
-			has_table_privilege($1, 'INSERT') AND has_table_privilege($1, 'UPDATE') AND has_table_privilege($2, 'INSERT')`,
+			has_table_privilege($1, 'INSERT') AND has_table_privilege($1, 'UPDATE') AND has_table_privilege($2, 'INSERT'), ` + hidden,
+		hidden: `SELECT ` + hidden,
 
 		// Takes the lock if this process is alive, and the entry is at $5, if that is a version, and nobody has the lock.
-		// It may also be left over from an earlier turn of this process whose unlock was lost; or its owner is $4 and dead:
+		// It may also be left over from an earlier turn of this process whose unlock was lost, or be of this turn, if the answer
+		// was lost; or its owner is $4 and dead:
 		// then the row changes hands, and at no time is it forgotten that the dead had something under way. Returns whether
 		// it worked; whether the process is dead; whether the entry has changed; else who holds the lock, and whether that
 		// process is dead. Whoever looks must only read if others have the lock: ON CONFLICT alone would lock the row, and
@@ -89,7 +105,7 @@ func newStatements(table string) statements {
 				SELECT $1, $2, $3 FROM entry WHERE NOT changed AND NOT pg_try_advisory_xact_lock_shared($2) AND {not durable}
 					AND NOT EXISTS (SELECT FROM {locks} WHERE name = $1 AND owner <> $2 AND NOT (owner = $4 AND pg_try_advisory_xact_lock_shared($4)))
 				ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, turn = excluded.turn
-					WHERE {locks}.owner = excluded.owner AND {locks}.turn < excluded.turn
+					WHERE {locks}.owner = excluded.owner AND {locks}.turn <= excluded.turn
 						OR {locks}.owner = $4 AND pg_try_advisory_xact_lock_shared($4)
 				RETURNING 1)
 			SELECT EXISTS (SELECT FROM won), pg_try_advisory_xact_lock_shared($2), changed, holder.owner, holder.dead
@@ -97,10 +113,10 @@ func newStatements(table string) statements {
 				SELECT owner, pg_try_advisory_xact_lock_shared(owner) AS dead FROM {locks} WHERE name = $1) holder ON true`),
 		unlock: replace(`DELETE FROM {locks} WHERE name = $1 AND owner = $2 AND turn = $3 AND {not durable}`),
 
-		// Returns whether this process is dead, and the locks of those who are.
-		orphans: replace(`SELECT pg_try_advisory_xact_lock_shared($1), orphan.name, orphan.owner
+		// Returns whether the server does not write, whether this process is dead, and the locks of those who are.
+		orphans: replace(`SELECT current_setting('transaction_read_only')::bool, pg_try_advisory_xact_lock_shared($1), orphan.name, orphan.owner
 			FROM (SELECT) one LEFT JOIN (
-				SELECT name, owner FROM {locks} WHERE owner <> $1 AND pg_try_advisory_xact_lock_shared(owner)) orphan ON true`),
+				SELECT name, owner FROM {locks} WHERE owner <> $1 AND {hex} AND pg_try_advisory_xact_lock_shared(owner)) orphan ON true`),
 	}
 }
 
@@ -110,14 +126,14 @@ const migrationLock = 0x7374_6179_6175_7468
 // Migrate creates the tables that are not there yet. It changes nothing if all are,
 // and then needs no right to create any. Many processes may call it at the same time.
 func (s *Store) Migrate(ctx context.Context) error {
-	return s.do(ctx, "migrate", "", func(bool) error {
+	return s.do(ctx, writes, "migrate", "", func(conn *pgxpool.Conn) error {
 		var there bool
-		err := s.pool.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL`,
+		err := conn.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL`,
 			unprepared, s.sql.entries, s.sql.locks).Scan(&there)
 		if err != nil || there {
 			return err
 		}
-		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, unprepared, int64(migrationLock)); err != nil {
 				return err
 			}
@@ -135,8 +151,11 @@ func (s *Store) List(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for after := []byte{}; ; {
 			var names [][]byte
-			err := s.do(ctx, "list", "", func(bool) error {
-				rows, err := s.pool.Query(ctx, s.sql.list, unprepared, after, page)
+			err := s.do(ctx, reads, "list", "", func(conn *pgxpool.Conn) error {
+				if err := s.visible(ctx, conn); err != nil {
+					return err // Rekey drops the old keys when it has seen all there is.
+				}
+				rows, err := conn.Query(ctx, s.sql.list, unprepared, after, page)
 				if err == nil {
 					names, err = pgx.CollectRows(rows, pgx.RowTo[[]byte])
 				}
@@ -165,10 +184,10 @@ func (s *Store) List(ctx context.Context) iter.Seq2[string, error] {
 // tokens live is of no use to anybody.
 func (s *Store) Purge(ctx context.Context, before time.Time) (purged int, err error) {
 	for after := []byte{}; after != nil; {
-		err := s.do(ctx, "purge", "", func(bool) error {
+		err := s.do(ctx, writes, "purge", "", func(conn *pgxpool.Conn) error {
 			var n int
 			var last []byte
-			err := s.pool.QueryRow(ctx, s.sql.purge, unprepared, after, page, before).Scan(&last, &n)
+			err := conn.QueryRow(ctx, s.sql.purge, unprepared, after, page, before).Scan(&last, &n)
 			if err == nil {
 				after, purged = last, purged+n
 			}
@@ -182,15 +201,15 @@ func (s *Store) Purge(ctx context.Context, before time.Time) (purged int, err er
 }
 
 // Preflight implements tokencache.Preflighter. It tells that the server is a replica
-// or read-only, or that the tables or rights are missing. That the disk is full shows
+// or read-only, or that the tables, the rights or the view of the rows are missing. That the disk is full shows
 // only when something is written.
 func (s *Store) Preflight(ctx context.Context, name string, size int) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	return s.do(ctx, "preflight", name, func(bool) error {
-		var readOnly, allowed bool
-		err := s.pool.QueryRow(ctx, s.sql.preflight, unprepared, s.sql.entries, s.sql.locks).Scan(&readOnly, &allowed)
+	return s.do(ctx, reads, "preflight", name, func(conn *pgxpool.Conn) error {
+		var readOnly, allowed, hidden bool
+		err := conn.QueryRow(ctx, s.sql.preflight, unprepared, s.sql.entries, s.sql.locks).Scan(&readOnly, &allowed, &hidden)
 		switch {
 		case err != nil:
 			return err
@@ -199,7 +218,19 @@ func (s *Store) Preflight(ctx context.Context, name string, size int) error {
 		case !allowed:
 			return fmt.Errorf("%w: the role may not write to the tables: grant it SELECT, INSERT, UPDATE and DELETE on %s and %s",
 				errUnavailable, s.sql.entries, s.sql.locks)
+		case hidden:
+			return errHidden
 		}
 		return nil
 	})
+}
+
+// visible returns an error if rows that are there may look absent.
+func (s *Store) visible(ctx context.Context, conn *pgxpool.Conn) error {
+	var hidden bool
+	err := conn.QueryRow(ctx, s.sql.hidden, unprepared, s.sql.entries, s.sql.locks).Scan(&hidden)
+	if err == nil && hidden {
+		err = errHidden
+	}
+	return err
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // A session shows that this process is alive: it is a connection that holds the
@@ -16,8 +17,11 @@ import (
 // While it is in use, a goroutine keeps it: if the connection ends, the goroutine makes
 // a new one at once, before others take the process for dead.
 type session struct {
-	config *pgx.ConnConfig
-	owner  int64 // the process's number
+	config        *pgx.ConnConfig
+	beforeConnect func(context.Context, *pgx.ConnConfig) error // as in the pool; nil: nothing to do
+	afterConnect  func(context.Context, *pgx.Conn) error
+	makeRoom      func() // gives back connections that the pool does not use
+	owner         int64  // the process's number
 
 	mu        sync.Mutex
 	users     int
@@ -37,15 +41,16 @@ type session struct {
 
 const (
 	dialTimeout  = 5 * time.Second
-	pingInterval = 5 * time.Second
+	pingInterval = time.Second
 	reconnectMin = 10 * time.Millisecond
 	reconnectMax = 250 * time.Millisecond
 )
 
-func newSession(config *pgx.ConnConfig) *session {
+// newSession returns a session that connects as the pool does.
+func newSession(pool *pgxpool.Config) *session {
 	kept := make(chan struct{})
 	close(kept)
-	return &session{config: config.Copy(), owner: random(), over: make(chan struct{}), news: make(chan struct{}), kept: kept}
+	return &session{config: pool.ConnConfig, beforeConnect: pool.BeforeConnect, afterConnect: pool.AfterConnect, owner: random(), over: make(chan struct{}), news: make(chan struct{}), kept: kept}
 }
 
 // use keeps the session alive until leave is called.
@@ -175,25 +180,65 @@ func (s *session) watch(ctx context.Context) error {
 	}
 	pinging, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	if err := s.conn.Ping(pinging); err != nil && ctx.Err() == nil {
-		return err
+	var readOnly bool
+	err = s.conn.QueryRow(pinging, `SELECT current_setting('transaction_read_only')::bool`, unprepared).Scan(&readOnly)
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err == nil && readOnly: // Whoever takes locks does so elsewhere, and must see there that this process lives.
+		return errReadOnly
 	}
-	return nil
+	return err
 }
 
 // connect makes a connection that shows that this process is alive.
 func (s *session) connect(ctx context.Context) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	conn, err := pgx.ConnectConfig(ctx, s.config)
-	if err != nil {
-		return nil, err
+	for pause := reconnectMin; ; pause *= 2 {
+		conn, err := s.dial(ctx)
+		if sqlState(err) != "53300" || pause > reconnectMax {
+			if err == nil {
+				err = s.show(ctx, conn)
+			}
+			return conn, err
+		}
+		// What is left to this role may be what the pool keeps for later.
+		s.makeRoom()
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, err
+		}
 	}
+}
+
+// dial connects as the pool does: its hooks may know the password of the hour, and set
+// the role.
+func (s *session) dial(ctx context.Context) (*pgx.Conn, error) {
+	config := s.config.Copy()
+	if s.beforeConnect != nil {
+		if err := s.beforeConnect(ctx, config); err != nil {
+			return nil, err
+		}
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err == nil && s.afterConnect != nil {
+		if err = s.afterConnect(ctx, conn); err != nil {
+			conn.Close(ctx)
+		}
+	}
+	return conn, err
+}
+
+// show makes a connection show that this process is alive, or closes it.
+func (s *session) show(ctx context.Context, conn *pgx.Conn) error {
 	// The server notices within 11 s that the machine of the process is gone.
 	var backend uint32
-	err = conn.QueryRow(ctx, `SELECT pg_backend_pid(), set_config('tcp_keepalives_idle', '5', false),
+	err := conn.QueryRow(ctx, `SELECT pg_backend_pid(), set_config('tcp_keepalives_idle', '5', false),
 		set_config('tcp_keepalives_interval', '2', false), set_config('tcp_keepalives_count', '3', false),
-		set_config('idle_session_timeout', '0', false)`, unprepared).Scan(&backend, nil, nil, nil, nil)
+		set_config('idle_session_timeout', '0', false), set_config('statement_timeout', '0', false),
+		set_config('lock_timeout', '0', false)`, unprepared).Scan(&backend, nil, nil, nil, nil, nil, nil)
 	if err == nil && backend != conn.PgConn().PID() {
 		err = errPooler
 	}
@@ -203,9 +248,8 @@ func (s *session) connect(ctx context.Context) (*pgx.Conn, error) {
 	}
 	if err != nil {
 		conn.Close(ctx)
-		return nil, err
 	}
-	return conn, nil
+	return err
 }
 
 var errPooler = fmt.Errorf("%w: a pooler, such as PgBouncer, stands between this process and the server, and hides when the process dies:"+

@@ -24,13 +24,15 @@ type Config struct {
 	// pool_max_conns=16. Required without Pool.
 	DSN string
 
-	// Pool runs the statements in place of a pool made from DSN. The Store does not
+	// Pool runs the statements in place of a pool made from DSN. Its BeforeConnect may give
+	// passwords that live for minutes, and its AfterConnect set the role. The Store does not
 	// close it.
 	Pool *pgxpool.Pool
 
 	// SessionDSN is the address for the one connection that shows that this process is
 	// alive. It must lead to the same database without a connection pooler such as
-	// PgBouncer in between. Default: the address of the pool.
+	// PgBouncer in between. Without a password in it, BeforeConnect of the pool is called for
+	// it too; AfterConnect always is. Default: the address of the pool.
 	SessionDSN string
 
 	// Table is where the entries are, in lower case, with or without a schema. The
@@ -50,6 +52,11 @@ type Store struct {
 	session *session
 	deaths  deaths
 	turns   atomic.Int64 // counts the locks of this process
+
+	// writers has a place for each connection of the pool but one, which is for reading:
+	// writes may hang, if a synchronous replica is gone or a table is locked, and those
+	// whose token is good must not wait for them.
+	writers chan struct{}
 }
 
 // Open returns a Store. It does not connect: that the database is not there is an
@@ -75,15 +82,20 @@ func Open(cfg Config) (*Store, error) {
 		}
 		s.ownPool = true
 	}
-	sessionConfig := s.pool.Config().ConnConfig
+	poolConfig := s.pool.Config()
+	s.writers = make(chan struct{}, max(1, poolConfig.MaxConns-1))
+	s.session = newSession(poolConfig)
+	s.session.makeRoom = s.pool.Reset
 	if cfg.SessionDSN != "" {
 		var err error
-		if sessionConfig, err = pgx.ParseConfig(cfg.SessionDSN); err != nil {
+		if s.session.config, err = pgx.ParseConfig(cfg.SessionDSN); err != nil {
 			s.closePool()
 			return nil, badAddress("SessionDSN")
 		}
+		if s.session.config.Password != "" {
+			s.session.beforeConnect = nil
+		}
 	}
-	s.session = newSession(sessionConfig)
 	return s, nil
 }
 
@@ -105,10 +117,15 @@ func (s *Store) Load(ctx context.Context, name string) (data []byte, v tokencach
 	if err := checkName(name); err != nil {
 		return nil, "", err
 	}
-	err = s.do(ctx, "load", name, func(bool) error {
+	err = s.do(ctx, reads, "load", name, func(conn *pgxpool.Conn) error {
 		var version int64
-		err := s.pool.QueryRow(ctx, s.sql.load, unprepared, []byte(name)).Scan(&data, &version)
+		err := conn.QueryRow(ctx, s.sql.load, unprepared, []byte(name)).Scan(&data, &version)
 		v = formatVersion(version)
+		if errors.Is(err, pgx.ErrNoRows) {
+			if err := s.visible(ctx, conn); err != nil {
+				return err
+			}
+		}
 		return err
 	})
 	if err != nil {
@@ -127,23 +144,16 @@ func (s *Store) Save(ctx context.Context, name string, data []byte, old tokencac
 	}
 	// Versions are random and not counted: no later entry of that name has one again.
 	version := random()
-	err := s.do(ctx, "save", name, func(again bool) error {
-		query, args := s.sql.insert, []any{unprepared, []byte(name), data, version}
-		if old != "" {
-			query, args = s.sql.update, append(args, parseVersion(old))
+	query, args := s.sql.insert, []any{unprepared, []byte(name), data, version}
+	if old != "" {
+		query, args = s.sql.update, append(args, parseVersion(old))
+	}
+	err := s.do(ctx, writes, "save", name, func(conn *pgxpool.Conn) error {
+		done, err := conn.Exec(ctx, query, args...)
+		if err == nil && done.RowsAffected() == 0 {
+			err = tokencache.ErrConflict
 		}
-		done, err := s.pool.Exec(ctx, query, args...)
-		if err != nil || done.RowsAffected() == 1 {
-			return err
-		}
-		if again { // The first attempt may have succeeded, and only its answer been lost.
-			var now int64
-			err := s.pool.QueryRow(ctx, s.sql.version, unprepared, []byte(name)).Scan(&now)
-			if err == nil && now == version || err != nil && !errors.Is(err, pgx.ErrNoRows) {
-				return err
-			}
-		}
-		return tokencache.ErrConflict
+		return err
 	})
 	if err != nil {
 		return "", err
@@ -156,36 +166,14 @@ func (s *Store) Delete(ctx context.Context, name string, old tokencache.Version)
 	if err := checkName(name); err != nil {
 		return err
 	}
-	return s.do(ctx, "delete", name, func(bool) error {
+	return s.do(ctx, writes, "delete", name, func(conn *pgxpool.Conn) error {
 		var deleted, present bool
-		err := s.pool.QueryRow(ctx, s.sql.delete, unprepared, []byte(name), parseVersion(old)).Scan(&deleted, &present)
+		err := conn.QueryRow(ctx, s.sql.delete, unprepared, []byte(name), parseVersion(old)).Scan(&deleted, &present)
 		if err == nil && present && !deleted {
-			return tokencache.ErrConflict
+			err = tokencache.ErrConflict
 		}
 		return err
 	})
-}
-
-// unprepared makes each statement one round trip that leaves nothing behind on the
-// connection, so that a pooler may give every transaction another one.
-const unprepared = pgx.QueryExecModeExec
-
-// maxTries is how often a statement is tried on a connection that turns out to be
-// dead, as all are after the server was restarted.
-const maxTries = 3
-
-// do runs f, which is told whether it ran before and may have succeeded.
-func (s *Store) do(ctx context.Context, op, name string, f func(again bool) error) error {
-	for try := 1; ; try++ {
-		err := f(try > 1)
-		if err == nil {
-			return nil
-		}
-		if try == maxTries || ctx.Err() != nil || !connectionLost(err) {
-			return problem(ctx, op, name, err)
-		}
-		s.pool.Reset() // The others will hardly be better.
-	}
 }
 
 // Those of entries are positive.

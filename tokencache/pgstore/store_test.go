@@ -29,6 +29,11 @@ func TestStore(t *testing.T) {
 		"purge":                         purge,
 		"PgBouncer in transaction mode": pgBouncer,
 		"pool of the program":           poolOfTheProgram,
+		"settings of the role":          settingsOfTheRole,
+		"rolled back":                   rolledBackIsTriedAgain,
+		"row-level security":            rowLevelSecurity,
+		"hooks of the pool":             hooksOfThePool,
+		"connection limit":              connectionLimit,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

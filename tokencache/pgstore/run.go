@@ -1,0 +1,133 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// unprepared makes each statement one round trip that leaves nothing behind on the
+// connection, so that a pooler may give every transaction another one.
+const unprepared = pgx.QueryExecModeExec
+
+// A purpose is what a statement is for.
+type purpose bool
+
+const (
+	reads  purpose = false
+	writes purpose = true
+)
+
+const (
+	// maxLost is how often a statement is sent on a connection that turns out to be dead, as
+	// all are after the server was restarted.
+	maxLost = 3
+
+	// maxElsewhere is how often a statement is sent to a server that does not write.
+	maxElsewhere = 2
+
+	// maxBusy is how often a statement is sent that the server gives up for a reason that
+	// passes. With the pauses in between that is a second or two.
+	maxBusy      = 10
+	busyPause    = 5 * time.Millisecond
+	busyPauseMax = 250 * time.Millisecond
+)
+
+// do is run with an error for the caller.
+func (s *Store) do(ctx context.Context, p purpose, op, name string, f func(conn *pgxpool.Conn) error) error {
+	if err := s.run(ctx, p, f); err != nil {
+		return problem(ctx, op, name, err)
+	}
+	return nil
+}
+
+// run calls f with a connection of the pool, and calls it again if the reason why it
+// failed is the connection, or passes by itself. So f must be able to bear that what it
+// sent before was done, and only the answer was lost.
+func (s *Store) run(ctx context.Context, p purpose, f func(conn *pgxpool.Conn) error) error {
+	if p == writes {
+		select {
+		case s.writers <- struct{}{}:
+			defer func() { <-s.writers }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	lost, elsewhere, busy := 0, 0, 0
+	for pause := busyPause; ; {
+		closed, err := s.once(ctx, f)
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return err
+		case closed:
+			if lost++; lost == maxLost {
+				return fmt.Errorf("the connection was lost: %w", err)
+			}
+			s.pool.Reset() // The others will hardly be better.
+		case notThisServer(err):
+			if elsewhere++; elsewhere == maxElsewhere {
+				return err
+			}
+			s.pool.Reset() // They lead to where the primary was.
+		case passes(err):
+			if busy++; busy == maxBusy {
+				return err
+			}
+			select {
+			case <-time.After(pause/2 + rand.N(pause)):
+			case <-ctx.Done():
+				return err
+			}
+			pause = min(2*pause, busyPauseMax)
+		default:
+			return err
+		}
+	}
+}
+
+// once also reports whether the connection has ended.
+func (s *Store) once(ctx context.Context, f func(conn *pgxpool.Conn) error) (closed bool, err error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Release()
+	err = f(conn)
+	return conn.Conn().IsClosed(), err
+}
+
+// notThisServer reports whether err says that the connection leads to a server that
+// does not write: to the primary of the time before a switchover, for instance.
+func notThisServer(err error) bool { return errors.Is(err, errReadOnly) || sqlState(err) == "25006" }
+
+// passes reports whether the server has rolled back a statement that it may well carry
+// out the next time.
+func passes(err error) bool {
+	switch sqlState(err) {
+	case "40001", // serialization_failure, where the default isolation is not READ COMMITTED
+		"40P01", // deadlock_detected
+		"55P03", // lock_not_available, because of lock_timeout
+		"57014": // query_canceled, because of statement_timeout
+		return true
+	}
+	return false
+}
+
+// rolledBack reports whether err says for sure that nothing was done.
+func rolledBack(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.Severity == "ERROR"
+}
+
+func sqlState(err error) string {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return e.Code
+	}
+	return ""
+}
