@@ -52,32 +52,3 @@ func closeBody(req *http.Request) {
 		req.Body.Close()
 	}
 }
-
-// maxDetached is how much of a refused response is kept, in bytes. Real ones are
-// a few hundred.
-const maxDetached = 64 << 10
-
-// detach reads the body of resp into memory, so that its connection is free for
-// the repeated request, and the response whole if that fails. Of a body that is
-// larger than any sensible error message the rest stays on the wire.
-func detach(resp *http.Response) {
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxDetached+1))
-	if err == nil && len(data) <= maxDetached {
-		resp.Body.Close()
-		resp.Body = io.NopCloser(bytes.NewReader(data))
-		return
-	}
-	var rest io.Reader = resp.Body
-	if err != nil {
-		rest = failed{err}
-	}
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(data), rest), resp.Body}
-}
-
-// failed is the end of a body that could not be read.
-type failed struct{ err error }
-
-func (f failed) Read([]byte) (int, error) { return 0, f.err }

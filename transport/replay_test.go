@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stayauth/stayauth/transport/oauthtest"
@@ -145,7 +146,7 @@ func TestWhichBodiesAreRepeated(t *testing.T) {
 // The answers that are given up, or handed on after all: read as far as they can
 // be, and closed.
 func TestWhatBecomesOfTheFirst401(t *testing.T) {
-	large := strings.Repeat("y", 3*maxDetached)
+	large := strings.Repeat("y", 3*maxKept)
 	for _, tt := range []struct {
 		name    string
 		first   io.Reader
@@ -153,9 +154,9 @@ func TestWhatBecomesOfTheFirst401(t *testing.T) {
 		want    string
 		wantErr error
 	}{
-		{"as long as is kept", strings.NewReader(large[:maxDetached]), io.EOF, large[:maxDetached], nil},
+		{"as long as is kept", strings.NewReader(large[:maxKept]), io.EOF, large[:maxKept], nil},
 		{"longer than is kept", strings.NewReader(large), io.EOF, large, nil},
-		{"a body that fails", io.MultiReader(strings.NewReader("begin"), failed{io.ErrUnexpectedEOF}), io.EOF, "begin", io.ErrUnexpectedEOF},
+		{"a body that fails", io.MultiReader(strings.NewReader("begin"), iotest.ErrReader(io.ErrUnexpectedEOF)), io.EOF, "begin", io.ErrUnexpectedEOF},
 		{"given up", strings.NewReader(large), nil, "", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

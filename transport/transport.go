@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/http"
@@ -124,10 +125,10 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		authorized.Body = body.first
 		resp, err = t.base.RoundTrip(authorized)
 	}
-	if err == nil && resp.StatusCode == http.StatusUnauthorized && refreshCures(resp) {
+	if err == nil && resp != nil && resp.StatusCode == http.StatusUnauthorized && refreshCures(resp) {
 		resp, fresh = t.retry(src, req, body, snap, resp), false
 	}
-	if err == nil {
+	if err == nil && resp != nil {
 		resp.Request = req // Not the copy with the token, which might end up in a log.
 	}
 	if !fresh {
@@ -182,15 +183,30 @@ func withToken(req *http.Request, snap *snapshot) *http.Request {
 	return r
 }
 
-// retry answers a 401. It returns the response to the repeated request, or resp
-// as it came: who has a response must not turn it into an error.
+// rejectTime is how long a rejected response is held back for another token.
+const rejectTime = 5 * time.Second
+
+// retry answers a response that rejects the token. It returns the response to the
+// repeated request, or resp as it came: who has a response must not turn it into an
+// error, nor keep it until there is no time left to read it.
 func (t *Transport) retry(src *Source, req *http.Request, body replayBody, snap *snapshot, resp *http.Response) *http.Response {
-	if body.again != nil {
-		detach(resp)
+	ctx, cancel := context.WithTimeout(req.Context(), patience(req.Context()))
+	defer cancel()
+	if body.again == nil {
+		cancel() // The refresh is for the next request; this one has its answer.
+		src.reject(ctx, snap.rec.AccessToken)
+		return resp
 	}
-	next, err := src.reject(req.Context(), snap.rec.AccessToken)
-	if err != nil || body.again == nil {
-		return resp // The next request has the new token, if there is one.
+	var first *keptBody
+	if resp.Body != nil {
+		first = keep(resp)
+	}
+	next, err := src.reject(ctx, snap.rec.AccessToken)
+	if err != nil {
+		return resp
+	}
+	if first != nil {
+		first.wait(ctx)
 	}
 	b, err := body.again()
 	if err != nil {
@@ -199,9 +215,20 @@ func (t *Transport) retry(src *Source, req *http.Request, body replayBody, snap 
 	r := withToken(req, next)
 	r.Body = b
 	second, err := t.base.RoundTrip(r)
-	if err != nil {
+	if err != nil || second == nil {
 		return resp
 	}
-	resp.Body.Close()
+	if first != nil {
+		first.Close()
+	}
 	return second
+}
+
+// patience returns how long a rejected response may be held back: half of the time
+// until the deadline of its request, and not for ever.
+func patience(ctx context.Context) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return min(rejectTime, time.Until(deadline)/2)
+	}
+	return rejectTime
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stayauth/stayauth/transport/oauthtest"
@@ -44,7 +45,7 @@ func TestTheRequestIsNotModifiedAndItsBodyIsClosed(t *testing.T) {
 			r.ContentLength = 1 << 20
 			r.Body.(*watchedBody).Reader = strings.NewReader(strings.Repeat("x", 1<<20))
 		}, false},
-		{"a body that fails", nil, func(r *http.Request) { r.Body.(*watchedBody).Reader = failed{io.ErrNoProgress} }, true},
+		{"a body that fails", nil, func(r *http.Request) { r.Body.(*watchedBody).Reader = iotest.ErrReader(io.ErrNoProgress) }, true},
 		{"a body that is shorter than announced", nil, func(r *http.Request) { r.ContentLength = 100 }, true},
 		{"a body that is longer than announced", nil, func(r *http.Request) { r.ContentLength = 1 }, true},
 		{"cancelled", nil, func(r *http.Request) {

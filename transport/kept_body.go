@@ -1,0 +1,93 @@
+package transport
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// maxKept is how much of a rejected response is kept, in bytes. Real ones are a few
+// hundred.
+const maxKept = 64 << 10
+
+// keepTime is how long the repeated request waits for the end of the rejected
+// response, which frees the connection.
+const keepTime = time.Second
+
+// A keptBody is the body of a response that was rejected, read into memory while the
+// token is being renewed, so that its connection is free for the repeated request and
+// the response whole if that fails. A body that is larger than any sensible error
+// message, slow or endless, holds nobody up: what is not in memory stays on the wire
+// for the caller to read.
+type keptBody struct {
+	body io.ReadCloser
+	ends time.Time     // of the wait
+	done chan struct{} // closed when nothing more is read into memory
+
+	mu      sync.Mutex
+	more    sync.Cond // data has grown, or filling has ended
+	data    []byte
+	err     error // that ended the body, or nil
+	filling bool
+	wanted  bool // by the caller, who reads the rest
+}
+
+// keep starts to read the body of resp into memory.
+func keep(resp *http.Response) *keptBody {
+	k := &keptBody{body: resp.Body, ends: time.Now().Add(keepTime), done: make(chan struct{}), filling: true}
+	k.more.L = &k.mu
+	resp.Body = k
+	go k.fill()
+	return k
+}
+
+func (k *keptBody) fill() {
+	defer close(k.done)
+	buf := make([]byte, 4<<10)
+	for kept, more := 0, true; more; {
+		n, err := k.body.Read(buf)
+		kept += n
+		k.mu.Lock()
+		k.data = append(k.data, buf[:n]...)
+		k.err = err
+		more = err == nil && kept < maxKept && !k.wanted
+		k.filling = more
+		k.more.Broadcast()
+		k.mu.Unlock()
+	}
+}
+
+// wait waits, not long, until the body is in memory.
+func (k *keptBody) wait(ctx context.Context) {
+	timer := time.NewTimer(time.Until(k.ends))
+	defer timer.Stop()
+	select {
+	case <-k.done:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// Read reads what is in memory, and then the rest.
+func (k *keptBody) Read(p []byte) (int, error) {
+	k.mu.Lock()
+	k.wanted = true
+	for len(k.data) == 0 && k.filling {
+		k.more.Wait()
+	}
+	n, err := copy(p, k.data), k.err
+	k.data = k.data[n:]
+	k.mu.Unlock()
+	switch {
+	case n > 0 || len(p) == 0:
+		return n, nil
+	case err != nil:
+		return 0, err
+	}
+	return k.body.Read(p)
+}
+
+// Close closes the body, which also ends a read of it that is in progress.
+func (k *keptBody) Close() error { return k.body.Close() }
