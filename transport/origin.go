@@ -1,9 +1,9 @@
 package transport
 
 import (
-	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -46,7 +46,7 @@ func parseOrigin(s string) (origin, error) {
 		return bad("use an https origin")
 	}
 	if rest, ok := strings.CutPrefix(host, "*."); ok {
-		if strings.Contains(rest, "*") || !strings.Contains(strings.Trim(rest, "."), ".") || net.ParseIP(rest) != nil {
+		if domain := strings.Trim(rest, "."); strings.Contains(rest, "*") || !strings.Contains(domain, ".") || isAddress(domain) {
 			return bad("a wildcard stands for the first labels of a host below a domain of your own, like https://*.example.com")
 		}
 		o.suffix = normalizeHost(o.scheme, "."+rest, u.Port())
@@ -85,6 +85,14 @@ func normalizeHost(scheme, host, port string) string {
 		return host
 	}
 	return host + ":" + port
+}
+
+// isAddress reports whether domain is an IP address or the end of one: the last label
+// of a name is never a number (RFC 1123 section 2.1, RFC 3696 section 2).
+func isAddress(domain string) bool {
+	last := domain[strings.LastIndexByte(domain, '.')+1:]
+	_, err := strconv.ParseUint(last, 0, 64) // also 0x7f, as inet_aton takes it
+	return err == nil || strings.Contains(domain, ":") || strings.Trim(last, "0123456789") == ""
 }
 
 // isLoopback reports whether host, without port or brackets, is this machine.

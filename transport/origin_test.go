@@ -2,6 +2,7 @@ package transport
 
 import (
 	"errors"
+	"net"
 	"net/url"
 	"strings"
 	"testing"
@@ -23,6 +24,12 @@ func TestOrigins(t *testing.T) {
 		{"https://*.example.com:8443",
 			[]string{"https://a.example.com:8443"},
 			[]string{"https://a.example.com", "https://a.example.com:84430", "https://example.com:8443"}},
+		{"https://*.example.com.", // what its owner writes, an absolute name, is what matches
+			[]string{"https://a.example.com."},
+			[]string{"https://a.example.com", "https://example.com.", "https://a.example.com.."}},
+		{"https://*.0a.example",
+			[]string{"https://x.0a.example"},
+			[]string{"https://0a.example"}},
 		{"https://api.example.com:443/",
 			[]string{"https://api.example.com", "https://api.example.com:443"},
 			[]string{"https://api.example.com:80"}},
@@ -60,7 +67,8 @@ func TestBadOrigins(t *testing.T) {
 	for _, s := range []string{
 		"", "api.example.com", "//api.example.com", "https://", "https:///x", "ftp://x.test", "http://api.example.com", "http://8.8.8.8",
 		"https://user@x.test", "https://x.test/path", "https://x.test?q", "https://x.test/?", "https://x.test#f", "https://x.test:x",
-		"*", "https://*", "https://*.com", "https://*.", "https://a.*.com", "https://*.*.com", "https://a*.example.com", "https://*.1.2.3.4", "https://exämple.com", "https://a b.com", "\x00",
+		"*", "https://*", "https://*.com", "https://*.", "https://a.*.com", "https://*.*.com", "https://a*.example.com", "https://*.1.2.3.4", "https://*.0.0.1", "https://*.0.1", "https://*.0.0.1.", "https://*.0.0.0x1", "https://*.0.09", "https://*.0.99999999999999999999999", "https://[*.::1.2]",
+		"https://*.com.", "https://*..com", "https://*..com.", "https://*...", "https://exämple.com", "https://a b.com", "\x00",
 	} {
 		_, err := parseOrigin(s)
 		e, ok := errors.AsType[*Error](err)
@@ -96,6 +104,23 @@ func FuzzOrigin(f *testing.F) {
 			return
 		}
 		t.Errorf("%q lets a token go to %q", pattern, target)
+	})
+}
+
+// No wildcard lets a token go to an address, since nobody owns those that end alike.
+func FuzzWildcard(f *testing.F) {
+	for _, s := range []string{"0.0.1", "example.com", "1.2.3.4", "0x1.1", "com."} {
+		f.Add(s, "10")
+	}
+	f.Fuzz(func(t *testing.T, domain, first string) {
+		o, err := parseOrigin("https://*." + domain)
+		if err != nil {
+			return
+		}
+		u, err := url.Parse("https://" + first + "." + domain)
+		if err == nil && net.ParseIP(strings.TrimSuffix(u.Hostname(), ".")) != nil && o.matches(u) {
+			t.Errorf("https://*.%s lets a token go to %s", domain, u.Host)
+		}
 	})
 }
 

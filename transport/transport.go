@@ -3,7 +3,6 @@ package transport
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/http"
 	"time"
 )
@@ -23,6 +22,12 @@ type Config struct {
 
 	// Base sends the requests. Default: http.DefaultTransport.
 	Base http.RoundTripper
+
+	// ReplaceAuthorization sends the token also with requests that have an Authorization
+	// header already, in its place: for clients that always set one of their own, as
+	// okta-sdk-golang and slack-go do, and for a reverse proxy, whose clients' header is
+	// not for the API. Default: such a request is passed on as it is.
+	ReplaceAuthorization bool
 
 	// MaxReplayBody is the largest request body, in bytes, that is kept in memory so
 	// that the request can be repeated after a 401, if its length is known and it has
@@ -45,6 +50,7 @@ type Transport struct {
 	logins        chooser
 	origins       []origin
 	base          http.RoundTripper
+	replace       bool
 	maxReplayBody int64
 	settle        time.Duration
 }
@@ -60,7 +66,7 @@ func New(cfg Config) (*Transport, error) {
 	if len(cfg.Origins) == 0 {
 		return nil, bad("Origins", "list the APIs that may see the token, like https://api.example.com")
 	}
-	t := &Transport{logins: cfg.Source, base: cfg.Base, maxReplayBody: cfg.MaxReplayBody, settle: cfg.Settle}
+	t := &Transport{logins: cfg.Source, base: cfg.Base, replace: cfg.ReplaceAuthorization, maxReplayBody: cfg.MaxReplayBody, settle: cfg.Settle}
 	if cfg.Pool != nil {
 		t.logins = cfg.Pool
 	}
@@ -90,11 +96,12 @@ func (t *Transport) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "Transport{%v}"
 // the token is renewed and the request is sent once more, provided that its body
 // can be had again. Whatever goes wrong with that, the first answer is returned as
 // it came. A request that has an Authorization header already, or that goes to an
-// origin that is not listed, is passed on untouched.
+// origin that is not listed, or names such a one in Host or URL.Opaque, is passed on
+// untouched.
 //
 // Without a token there is no request: the error is an *Error.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL == nil || !t.listed(req) {
+	if req.URL == nil || !t.listed(req) || !t.replace && hasAuthorization(req.Header) {
 		return t.passOn(req)
 	}
 	var snap *snapshot
@@ -103,27 +110,17 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		snap = src.fresh()
 	}
 	fresh := snap != nil
-	if !fresh {
-		if len(req.Header["Authorization"]) > 0 {
-			return t.base.RoundTrip(req)
-		}
-		if err == nil {
-			snap, _, err = src.token(req.Context())
-		}
-		if err != nil {
-			closeBody(req)
-			return nil, err
-		}
+	if err == nil && !fresh {
+		snap, _, err = src.token(req.Context())
 	}
-	authorized := withToken(req, snap)
-	if authorized == nil {
-		return t.base.RoundTrip(req)
+	if err != nil {
+		closeBody(req)
+		return nil, err
 	}
 	var resp *http.Response
 	body, err := t.replayable(req)
 	if err == nil {
-		authorized.Body = body.first
-		resp, err = t.base.RoundTrip(authorized)
+		resp, err = t.base.RoundTrip(t.withToken(req, snap, body.first))
 	}
 	if err == nil && resp != nil && resp.StatusCode == http.StatusUnauthorized && refreshCures(resp) {
 		resp, fresh = t.retry(src, req, body, snap, resp), false
@@ -157,32 +154,6 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
-func (t *Transport) listed(req *http.Request) bool {
-	for i := range t.origins {
-		if t.origins[i].matches(req.URL) {
-			return true
-		}
-	}
-	return false
-}
-
-// withToken returns a copy of req with the token, since a RoundTripper must not
-// modify its request (net/http.RoundTripper), or nil if req has an Authorization
-// header already. That is seen by what the copy of the headers grows, which saves
-// every request that has none a search for it.
-func withToken(req *http.Request, snap *snapshot) *http.Request {
-	r := new(http.Request)
-	*r = *req
-	if r.Header = maps.Clone(req.Header); r.Header == nil {
-		r.Header = make(http.Header)
-	}
-	r.Header["Authorization"] = snap.header[:]
-	if len(r.Header) == len(req.Header) && len(req.Header["Authorization"]) > 0 {
-		return nil
-	}
-	return r
-}
-
 // rejectTime is how long a rejected response is held back for another token.
 const rejectTime = 5 * time.Second
 
@@ -212,9 +183,7 @@ func (t *Transport) retry(src *Source, req *http.Request, body replayBody, snap 
 	if err != nil {
 		return resp
 	}
-	r := withToken(req, next)
-	r.Body = b
-	second, err := t.base.RoundTrip(r)
+	second, err := t.base.RoundTrip(t.withToken(req, next, b))
 	if err != nil || second == nil {
 		return resp
 	}

@@ -202,63 +202,6 @@ func TestRedirects(t *testing.T) {
 	})
 }
 
-// A request has one Authorization header, and it is the caller's if it has set one
-// (C13). Such a request costs no refresh, and needs no login.
-func TestAnAuthorizationHeaderIsLeftAlone(t *testing.T) {
-	var got []string
-	base := roundTripFunc(func(r *http.Request) (*http.Response, error) {
-		got = r.Header["Authorization"]
-		return &http.Response{StatusCode: 401, Body: http.NoBody, Request: r}, nil
-	})
-	for _, tt := range []struct {
-		name    string
-		prepare func(*Source)
-		own     []string
-		theirs  bool
-	}{
-		{"a fresh token", func(*Source) {}, []string{"Basic eA=="}, true},
-		{"an expired token", func(*Source) { time.Sleep(2 * time.Hour) }, []string{"Basic eA=="}, true},
-		{"no login", func(s *Source) { s.Forget(context.Background()) }, []string{"Basic eA=="}, true},
-		{"a header without a value", func(*Source) {}, []string{}, false},
-		{"no header", func(*Source) {}, nil, false},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
-				w := newWorld(t, oauthtest.Config{})
-				s := w.source()
-				w.login(s, "ann")
-				tt.prepare(s)
-				rt, err := New(Config{Source: s, Origins: []string{"https://api.test"}, Base: base})
-				if err != nil {
-					t.Fatal(err)
-				}
-				req := newRequest(t, "GET", "https://api.test/", nil)
-				if tt.own != nil {
-					req.Header["Authorization"] = tt.own
-				}
-				if _, err := rt.RoundTrip(req); err != nil || len(got) != 1 || (got[0] == "Basic eA==") != tt.theirs {
-					t.Errorf("the API received %d values; error %v", len(got), err)
-				}
-				w.wantCounts(0, 0)
-			})
-		})
-	}
-	t.Run("no account", func(t *testing.T) {
-		bubble(t, func(t *testing.T) {
-			p, _ := newWorld(t, oauthtest.Config{}).pool(1)
-			rt, err := New(Config{Pool: p, Origins: []string{"https://api.test"}, Base: base})
-			if err != nil {
-				t.Fatal(err)
-			}
-			req := newRequest(t, "GET", "https://api.test/", nil)
-			req.Header.Set("Authorization", "Basic eA==")
-			if _, err := rt.RoundTrip(req); err != nil || got[0] != "Basic eA==" {
-				t.Errorf("the API received %d values; error %v", len(got), err)
-			}
-		})
-	})
-}
-
 // A request may be sent by many goroutines at once, as net/http asks.
 func TestConcurrentUse(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -1,0 +1,74 @@
+package transport
+
+import (
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// listed reports whether req goes to a listed origin, and nowhere else. Host and
+// URL.Opaque can name another server than URL.Host, to which the API at that address
+// may pass the request on (RFC 9112 section 3.2): another tenant, for instance.
+func (t *Transport) listed(req *http.Request) bool {
+	if !t.lists(req.URL) {
+		return false
+	}
+	if req.Host != "" && req.Host != req.URL.Host && !t.lists(&url.URL{Scheme: req.URL.Scheme, Host: req.Host}) {
+		return false
+	}
+	switch opaque := req.URL.Opaque; {
+	case opaque == "":
+		return true
+	case strings.HasPrefix(opaque, "//"):
+		u, err := url.Parse(req.URL.Scheme + ":" + opaque) // as it is sent, see url.URL.RequestURI
+		return err == nil && t.lists(u)
+	default:
+		return opaque[0] == '/'
+	}
+}
+
+func (t *Transport) lists(u *url.URL) bool {
+	for i := range t.origins {
+		if t.origins[i].matches(u) {
+			return true
+		}
+	}
+	return false
+}
+
+// isAuthorization reports whether key names the Authorization header: maps that were
+// not filled by Header.Set may have it in any case.
+func isAuthorization(key string) bool {
+	return len(key) == len("Authorization") && strings.EqualFold(key, "Authorization")
+}
+
+// hasAuthorization reports whether a request has an Authorization header of its own.
+func hasAuthorization(h http.Header) bool {
+	for key, values := range h {
+		if isAuthorization(key) && len(values) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// withToken returns a copy of req with the token and the body, since a RoundTripper
+// must not modify its request (net/http.RoundTripper). The copy owns all that a base
+// transport might change, such as the value that one redacts before it logs.
+func (t *Transport) withToken(req *http.Request, snap *snapshot, body io.ReadCloser) *http.Request {
+	r := &struct { // one allocation
+		http.Request
+		authorization [1]string
+	}{*req, snap.header}
+	if r.Header = maps.Clone(req.Header); r.Header == nil {
+		r.Header = make(http.Header)
+	}
+	if t.replace {
+		maps.DeleteFunc(r.Header, func(key string, _ []string) bool { return isAuthorization(key) })
+	}
+	r.Header["Authorization"] = r.authorization[:]
+	r.Body = body
+	return &r.Request
+}
