@@ -12,21 +12,25 @@ import (
 type replayBody struct {
 	first io.ReadCloser
 	again func() (io.ReadCloser, error) // nil if the body can be had only once
+	done  func() error                  // to be called when it is not needed again, if not nil
 }
 
-// replayable returns the body of req. A small one of known length is read into
-// memory; one of unknown length is not, since it may depend on the response, as
-// in a conversation in both directions.
+// replayable returns the body of req. A small one of known length is read into memory.
+// One of unknown length is not, since it may depend on the response, as in a
+// conversation in both directions; but it can be sent again if it can seek.
 func (t *Transport) replayable(req *http.Request) (replayBody, error) {
 	switch {
 	case req.Body == nil || req.Body == http.NoBody:
-		return replayBody{req.Body, noBody}, nil
+		return replayBody{first: req.Body, again: noBody}, nil
 	case req.GetBody != nil:
-		return replayBody{req.Body, req.GetBody}, nil
-	case req.ContentLength <= 0 || req.ContentLength > t.maxReplayBody:
-		return replayBody{req.Body, nil}, nil
+		return replayBody{first: req.Body, again: req.GetBody}, nil
+	case req.ContentLength > 0 && req.ContentLength <= t.maxReplayBody:
+		return buffered(req)
 	}
-	return buffered(req)
+	if b, ok := rewindable(req.Body); ok {
+		return b, nil
+	}
+	return replayBody{first: req.Body}, nil
 }
 
 // buffered reads the body of req into memory.
@@ -42,7 +46,7 @@ func buffered(req *http.Request) (replayBody, error) {
 	}
 	again := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
 	first, _ := again()
-	return replayBody{first, again}, nil
+	return replayBody{first: first, again: again}, nil
 }
 
 func noBody() (io.ReadCloser, error) { return http.NoBody, nil }

@@ -31,7 +31,8 @@ type Config struct {
 
 	// MaxReplayBody is the largest request body, in bytes, that is kept in memory so
 	// that the request can be repeated after a 401, if its length is known and it has
-	// no GetBody. Default: 65536. A negative value keeps none.
+	// no GetBody. One that can seek is sent again whatever its size. Default: 65536. A
+	// negative value keeps none.
 	MaxReplayBody int64
 
 	// Settle bounds for how long a program that ends after its last response is kept
@@ -119,6 +120,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	var resp *http.Response
 	body, err := t.replayable(req)
+	if body.done != nil {
+		defer body.done()
+	}
 	if err == nil {
 		resp, err = t.base.RoundTrip(t.withToken(req, snap, body.first))
 	}
