@@ -9,11 +9,18 @@ import (
 // A Key says whose tokens an entry holds. A refresh token may only ever go back
 // to the issuer and client it came from (RFC 6749 section 10.4), so both are part
 // of the key: another issuer or client never finds the entry.
+//
+// Audience may be any text. transport makes one of what an Endpoint asks for: its
+// "audience", "resource" and, for client credentials, "scope" parameters in form
+// encoding, the names and the values of each in order, no value twice. So two that
+// differ never have one Audience, and a change of order changes nothing:
+//
+//	audience=https%3A%2F%2Fa.example&resource=https%3A%2F%2Fb.example&resource=https%3A%2F%2Fc.example
 type Key struct {
 	Issuer   string // The provider: its issuer identifier, or its token URL.
 	ClientID string // The OAuth client the tokens were issued to.
 	Account  string // Which of the user's accounts; "" if the application has one.
-	Audience string // The resource the tokens are for (RFC 8707); "" for the default.
+	Audience string // What the tokens are for (RFC 8707); "" for the default.
 }
 
 // Name returns the name under which a Store keeps the entry: a hash, the same on

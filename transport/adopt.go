@@ -13,7 +13,7 @@ import (
 // critical section can tell.
 func (s *Source) look(ctx context.Context, f *flight) (*snapshot, error) {
 	cur := s.cur.Load()
-	rec, at, err := s.cfg.Cache.Load(ctx, s.key())
+	key, rec, at, err := s.locate(ctx)
 	f.at = at
 	switch {
 	case errors.Is(err, tokencache.ErrNotFound):
@@ -23,6 +23,8 @@ func (s *Source) look(ctx context.Context, f *flight) (*snapshot, error) {
 		return nil, nil
 	case err != nil:
 		return nil, storageError("load", err)
+	case key != s.named() && unclaimed(rec):
+		return nil, nil
 	}
 	if snap := s.adopt(ctx, f, cur, rec); snap != nil {
 		return snap, nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,8 +50,15 @@ type Endpoint struct {
 	Scopes []string
 
 	// Params are further parameters of every token request, such as "audience" or
-	// "resource". They are not for secrets: they print. Default: none.
+	// "resource", of which there may be several. What a token is for is part of its name
+	// in the cache: Sources whose Endpoints ask for different ones share no entry. They
+	// are not for secrets: they print. Default: none.
 	Params url.Values
+
+	// AuthParams are those of the authorization request that logins come from, which
+	// Provider.Endpoint has copied. They are not sent to TokenURL, but "audience" and
+	// "resource" are part of the name in the cache as those of Params are. Default: none.
+	AuthParams url.Values
 
 	// RepeatRedirectURI makes a refresh repeat the redirect_uri of the login, as GitLab
 	// demands. Exchange keeps it in Record.Extra. Default: a refresh has none (RFC 6749
@@ -131,7 +139,11 @@ func (e *Endpoint) Exchange(ctx context.Context, code, verifier, redirectURI str
 
 // ClientCredentials returns a Refresher that obtains tokens for the program
 // itself, not for a user (RFC 6749 section 4.4). It needs no login. In the cache
-// it has an entry of its own, apart from those of users of the same client.
+// it has an entry of its own, apart from those of users of the same client, for each
+// resource, audience and set of scopes that are asked for. The scope offline_access is
+// not: it asks for a refresh token, and for a user who agrees. Some providers want a
+// scope of another form here than in a login: Microsoft Entra the resource with
+// "/.default" at its end.
 func (e *Endpoint) ClientCredentials() Refresher { return clientCredentials{e} }
 
 // clientCredentials is an Endpoint that uses another grant.
@@ -144,7 +156,7 @@ func (c clientCredentials) Refresh(ctx context.Context, _ *tokencache.Record) (*
 		return nil, err
 	}
 	form := c.form("client_credentials")
-	set(form, "scope", strings.Join(c.Scopes, " "))
+	set(form, "scope", c.scope())
 	rec, err := c.obtain(ctx, "client credentials", form)
 	if err, ok := err.(*Error); ok && err.Kind == ErrLoginRequired {
 		// There is no user who could log in: the provider refuses the client.
@@ -155,9 +167,15 @@ func (c clientCredentials) Refresh(ctx context.Context, _ *tokencache.Record) (*
 	}
 	rec.RefreshToken = "" // RFC 6749 section 4.4.3: there should be none, and none is needed.
 	if rec.Scope == "" {
-		rec.Scope = strings.Join(c.Scopes, " ")
+		rec.Scope = c.scope()
 	}
 	return rec, nil
+}
+
+// scope is what is asked for. A provider that is asked for offline_access by somebody who
+// is no user refuses the whole request, or ignores that scope.
+func (c clientCredentials) scope() string {
+	return strings.Join(slices.DeleteFunc(slices.Clone(c.Scopes), func(s string) bool { return s == "offline_access" }), " ")
 }
 
 // Format writes which endpoint and client this is, whatever the verb. Without it,
@@ -165,20 +183,4 @@ func (c clientCredentials) Refresh(ctx context.Context, _ *tokencache.Record) (*
 // fmt asks no Secret how to print itself when it reports an error.
 func (e Endpoint) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "Endpoint{TokenURL: %q, ClientID: %q}", e.TokenURL, e.ClientID)
-}
-
-// identity tells a Source which entry of the cache is its own, and which token
-// endpoint a new login belongs to.
-func (e *Endpoint) identity() (issuer, clientID, tokenURL string) {
-	if e.Issuer != "" {
-		return e.Issuer, e.ClientID, e.TokenURL
-	}
-	return e.TokenURL, e.ClientID, e.TokenURL
-}
-
-// identity differs from the Endpoint's, so that the program's own token never
-// takes the place of a user's login. No issuer has a fragment (RFC 8414 section 2).
-func (c clientCredentials) identity() (issuer, clientID, tokenURL string) {
-	issuer, clientID, tokenURL = c.Endpoint.identity()
-	return issuer + "#client_credentials", clientID, tokenURL
 }

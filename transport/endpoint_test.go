@@ -204,15 +204,15 @@ func TestNothingToRefresh(t *testing.T) {
 // TestIdentity: a login and the program's own token have entries of their own.
 func TestIdentity(t *testing.T) {
 	e := testEndpoint(nil)
-	issuer, client, tokenURL := e.identity()
+	id := e.identity()
+	issuer, client, tokenURL := id.key.Issuer, id.key.ClientID, id.tokenURL
 	if issuer != e.TokenURL || client != "client" || tokenURL != e.TokenURL {
 		t.Errorf("got %q, %q, %q", issuer, client, tokenURL)
 	}
 	e.Issuer = "https://login.example.com"
-	issuer, _, _ = e.identity()
-	own, client, tokenURL := e.ClientCredentials().(interface {
-		identity() (issuer, clientID, tokenURL string)
-	}).identity()
+	issuer = e.identity().key.Issuer
+	id = e.ClientCredentials().(identifier).identity()
+	own, client, tokenURL := id.key.Issuer, id.key.ClientID, id.tokenURL
 	if issuer != e.Issuer || own == issuer || client != "client" || tokenURL != e.TokenURL {
 		t.Errorf("got %q, %q, %q, %q", issuer, own, client, tokenURL)
 	}

@@ -20,6 +20,9 @@ type Revoker interface {
 // place of whatever login there was, and wakes all who share it: this process at
 // once, others when they next look. It waits for a refresh in flight.
 //
+// A record whose Key names another issuer or client is refused: its refresh token may
+// go back to those only (RFC 6749 section 10.4).
+//
 // On an error nothing has changed, and rec can be used again. A stored record that
 // cannot be read (tokencache.ErrCorrupt) is not replaced: with the right key it may
 // be good. Forget removes it.
@@ -31,8 +34,11 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 	if remedy := bearer(&next.TokenType); remedy != "" {
 		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: remedy}
 	}
+	if k := s.named(); next.Key.Issuer != "" && next.Key.Issuer != k.Issuer || next.Key.ClientID != "" && next.Key.ClientID != k.ClientID {
+		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: "the record is that of another issuer or client; log in with the Source's own"}
+	}
 	if id, ok := s.cfg.Refresher.(identifier); ok && next.TokenURL == "" {
-		_, _, next.TokenURL = id.identity()
+		next.TokenURL = id.identity().tokenURL
 	}
 	if err := s.cfg.Refresher.Check(next); err != nil && !errors.Is(err, ErrLoginRequired) {
 		return err
@@ -51,6 +57,9 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 		return err
 	}
 	defer unlock()
+	if s.atFormer.Load() {
+		s.claim(next)
+	}
 	for {
 		_, version, err := s.cfg.Cache.Load(ctx, s.key())
 		if err != nil && !errors.Is(err, tokencache.ErrNotFound) {

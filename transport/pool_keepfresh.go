@@ -105,11 +105,10 @@ func (p *Pool) recoverInterrupted(ctx context.Context, refresh func(*Source) err
 				}
 				continue
 			}
-			key := p.cfg.Key
-			if key.Account = rec.Key.Account; key != rec.Key {
+			if !p.cfg.owns(rec) {
 				continue // It belongs to others who share the store.
 			}
-			s := p.Source(key.Account)
+			s := p.Source(rec.Key.Account)
 			s.interrupted(rec)
 			if refresh(s) != nil {
 				return

@@ -111,16 +111,16 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 // In state unsaved the latter is held already; unlock gives it back to the saver, or
 // releases it if the login was saved meanwhile.
 func (s *Source) lock(ctx context.Context) (unlock func(), err error) {
-	return s.lockBy(ctx, func() (func() error, error) { return s.cfg.Cache.Lock(ctx, s.key()) })
+	return s.lockBy(ctx, func(key tokencache.Key) (func() error, error) { return s.cfg.Cache.Lock(ctx, key) })
 }
 
 // lockAt is lock, but the error may wrap ErrConflict if the cache holds another
 // version than at.
 func (s *Source) lockAt(ctx context.Context, at tokencache.Version) (unlock func(), err error) {
-	return s.lockBy(ctx, func() (func() error, error) { return s.cfg.Cache.LockAt(ctx, s.key(), at) })
+	return s.lockBy(ctx, func(key tokencache.Key) (func() error, error) { return s.cfg.Cache.LockAt(ctx, key, at) })
 }
 
-func (s *Source) lockBy(ctx context.Context, share func() (func() error, error)) (unlock func(), err error) {
+func (s *Source) lockBy(ctx context.Context, share func(tokencache.Key) (func() error, error)) (unlock func(), err error) {
 	turn := s.turns()
 	select {
 	case turn <- struct{}{}:
@@ -130,7 +130,7 @@ func (s *Source) lockBy(ctx context.Context, share func() (func() error, error))
 	var release func() error
 	if p := s.pending; p != nil && p.unlock != nil {
 		release, p.unlock = p.unlock, nil
-	} else if release, err = share(); err != nil {
+	} else if release, err = s.lockOwn(ctx, share); err != nil {
 		<-turn
 		if ctx.Err() != nil {
 			return nil, &Error{Kind: ErrUnavailable, Op: "lock", Err: err,
@@ -157,6 +157,9 @@ func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Versi
 	if errors.Is(err, tokencache.ErrNotFound) {
 		s.cur.Store(nil) // Logged out, by whichever process.
 		return nil, "", nil
+	}
+	if err == nil && s.atFormer.Load() && unclaimed(rec) {
+		rec, version, err = s.takeOver(ctx, rec, version)
 	}
 	if err != nil {
 		return nil, "", storageError("load", err)

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,8 @@ type SourceConfig struct {
 	Refresher Refresher
 
 	// Key says which login of the cache this is. Issuer and ClientID default to
-	// those of the Endpoint and are required with any other Refresher.
+	// those of the Endpoint and are required with any other Refresher. Audience defaults
+	// to what the Endpoint asks for, see Endpoint.Params.
 	Key tokencache.Key
 
 	// Lead is how long before its expiry a token is refreshed in the background.
@@ -55,6 +57,9 @@ type SourceConfig struct {
 	OnEvent func(context.Context, Event)
 
 	clock *clock // that its Sources share
+
+	// Of the ownership that the Refresher told.
+	unnamed, asks bool
 }
 
 // A Source keeps one login alive and hands out its access token. It is safe for
@@ -86,6 +91,10 @@ type state struct {
 	// Logout, Flush or the saver. The fields below it belong to the holder.
 	turn    chan struct{} // made when it is first needed, see turns
 	pending *pending      // a rotation that could not be saved yet
+
+	// atFormer says that the login is kept under the key of earlier versions, see former.
+	// It changes only when the lock is taken.
+	atFormer atomic.Bool
 
 	// mu guards what follows; it is never held during I/O.
 	mu      sync.Mutex
@@ -130,13 +139,6 @@ func (s *Source) turns() chan struct{} {
 	return s.turn
 }
 
-// key returns the key of the login.
-func (s *Source) key() tokencache.Key {
-	k := s.cfg.Key
-	k.Account = s.account
-	return k
-}
-
 // complete checks cfg and fills in the defaults.
 func (cfg *SourceConfig) complete() error {
 	bad := func(field, remedy string) error {
@@ -152,14 +154,13 @@ func (cfg *SourceConfig) complete() error {
 		return err
 	}
 	if id, ok := cfg.Refresher.(identifier); ok {
-		issuer, clientID, _ := id.identity()
-		if cfg.Key.Issuer == "" {
-			cfg.Key.Issuer = issuer
+		own := id.identity()
+		cfg.Key.Issuer = cmp.Or(cfg.Key.Issuer, own.key.Issuer)
+		cfg.Key.ClientID = cmp.Or(cfg.Key.ClientID, own.key.ClientID)
+		if cfg.Key.Audience == "" {
+			cfg.Key.Audience, cfg.unnamed, cfg.asks = own.key.Audience, own.unnamed, own.asks
 		}
-		if cfg.Key.ClientID == "" {
-			cfg.Key.ClientID = clientID
-		}
-		if cfg.Key.ClientID != clientID {
+		if cfg.Key.ClientID != own.key.ClientID {
 			return bad("Key.ClientID", "leave it empty or make it equal to the endpoint's ClientID")
 		}
 	}
@@ -182,12 +183,6 @@ func (cfg *SourceConfig) complete() error {
 	}
 	cfg.clock = new(clock)
 	return nil
-}
-
-// An identifier is a Refresher that knows which entry of the cache is its own,
-// and which token endpoint a new login is bound to.
-type identifier interface {
-	identity() (issuer, clientID, tokenURL string)
 }
 
 // Format prints which login this is, whatever the verb, and nothing secret.

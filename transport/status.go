@@ -87,9 +87,9 @@ func reason(err error) string {
 // Status returns the state of the login. It asks the cache, never the provider.
 // In the states outage and dead the access token may still be good.
 func (s *Source) Status(ctx context.Context) (Status, error) {
-	st := Status{State: StateEmpty, Key: s.key(), KeyPlace: s.cfg.Cache.KeyPlace()}
 	snap := s.cur.Load()
-	rec, _, err := s.cfg.Cache.Load(ctx, s.key())
+	key, rec, _, err := s.locate(ctx)
+	st := Status{State: StateEmpty, Key: key, KeyPlace: s.cfg.Cache.KeyPlace()}
 	switch {
 	case err == nil && (snap == nil || newer(rec, snap.rec)):
 		snap = s.snapshot(rec)

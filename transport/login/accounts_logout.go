@@ -34,7 +34,16 @@ func logout(ctx context.Context, cache *tokencache.Cache, key tokencache.Key, re
 	if err != nil {
 		return err
 	}
-	source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: r, Key: key})
+	// The key is the one that was found: the Refresher is not asked for what its logins
+	// are for, which would lead to another entry.
+	var keyed transport.Refresher = struct{ transport.Refresher }{r}
+	if revoker, ok := r.(transport.Revoker); ok {
+		keyed = struct {
+			transport.Refresher
+			transport.Revoker
+		}{r, revoker}
+	}
+	source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: keyed, Key: key})
 	if err != nil {
 		return err
 	}

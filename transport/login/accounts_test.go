@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -206,6 +207,45 @@ func TestLogoutEverywhere(t *testing.T) {
 	}
 	if err := LogoutEverywhere(t.Context(), h.cache, h.refresher); err != nil {
 		t.Errorf("once more: %v", err)
+	}
+}
+
+// C97: what a login is for is part of its name, and each is ended under the name that
+// it has, whatever the Refresher would look for.
+func TestLogoutEverywhereWhateverTheLoginsAreFor(t *testing.T) {
+	h := newHousehold(t)
+	var tokens []oauthtest.Tokens
+	for i, key := range []tokencache.Key{{Account: "ann"}, {Account: "ann", Audience: "a"}, {Account: "ann", Audience: "audience=b"}} {
+		r, err := h.refresher(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := transport.NewSource(transport.SourceConfig{Cache: h.cache, Refresher: r, Key: key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := h.srv.Login("ann")
+		rec := &tokencache.Record{AccessToken: tokencache.Secret(got.AccessToken), RefreshToken: tokencache.Secret(got.RefreshToken)}
+		if err := s.Login(t.Context(), rec); err != nil {
+			t.Fatal(i, err)
+		}
+		tokens = append(tokens, got)
+	}
+	err := LogoutEverywhere(t.Context(), h.cache, func(k tokencache.Key) (transport.Refresher, error) {
+		r, err := h.refresher(k)
+		r.(*transport.Endpoint).Params = url.Values{"audience": {"b"}}
+		return r, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, got := range tokens {
+		if h.srv.Valid(got.RefreshToken) {
+			t.Errorf("login %d lives on at the provider", i)
+		}
+	}
+	if got := h.accounts(tokencache.Key{}); got != "[] false" {
+		t.Errorf("left in the cache: %s", got)
 	}
 }
 

@@ -32,7 +32,9 @@ type Config struct {
 	Cache *tokencache.Cache
 
 	// AuthParams are further parameters of the authorization request, such as
-	// "login_hint", "prompt" or "acr_values". They replace those of Provider.
+	// "login_hint", "prompt" or "acr_values". They replace those of Provider. What a
+	// token is to be for, "audience" or "resource", does not belong here but in those of
+	// Provider or in Endpoint.Params: logins for different ones are kept apart by that.
 	AuthParams url.Values
 
 	// RedirectURL is where the provider sends the user's browser back to, if the

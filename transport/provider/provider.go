@@ -10,8 +10,8 @@
 //	p.Origins = []string{"https://api.contoso.com"}
 //	endpoint := p.Endpoint(clientID, "", "api://contoso/read")
 //
-// Names in the cache are made from Issuer and the client's identifier, and a login
-// is bound to the TokenURL that it came from. Changing Issuer hides a stored login,
+// Names in the cache are made from Issuer, the client's identifier, and what
+// AuthParams say under "audience" and "resource". A login is bound to the TokenURL that it came from. Changing Issuer hides a stored login,
 // and changing TokenURL makes its refresh an error of kind
 // [transport.ErrMisconfigured]: both call for a new login.
 //
@@ -51,7 +51,8 @@ type Provider struct {
 	AuthStyle oauth2.AuthStyle
 
 	// Scopes and AuthParams are what it takes to be given a refresh token: scopes, and
-	// parameters of the authorization request.
+	// parameters of the authorization request. An "audience" or "resource" is to be set
+	// before Endpoint is called, so that logins for different ones are kept apart.
 	Scopes     []string
 	AuthParams url.Values
 
@@ -78,6 +79,12 @@ func (p *Provider) Endpoint(clientID string, secret tokencache.Secret, scopes ..
 
 		RepeatRedirectURI: p.RepeatRedirectURI,
 		ExchangeGrant:     p.ExchangeGrant,
+	}
+	if len(p.AuthParams) > 0 {
+		e.AuthParams = make(url.Values, len(p.AuthParams))
+		for name, values := range p.AuthParams {
+			e.AuthParams[name] = slices.Clone(values)
+		}
 	}
 	for _, s := range p.Scopes {
 		if !slices.Contains(e.Scopes, s) {
