@@ -32,6 +32,11 @@ type Endpoint struct {
 	// Revoke does nothing.
 	RevocationURL string
 
+	// LogoutURL is where Revoke ends the session that a refresh token belongs to, and no
+	// other: the token is posted there. Keycloak has it, whose RevocationURL ends all
+	// sessions of that user with this client, on other devices too. Default: none.
+	LogoutURL string
+
 	// ClientID identifies the program at the provider. Required.
 	ClientID string
 

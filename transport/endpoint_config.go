@@ -24,6 +24,9 @@ func (e *Endpoint) check() error {
 	if remedy := checkURL(e.RevocationURL); e.RevocationURL != "" && remedy != "" {
 		return endpointError("RevocationURL", remedy)
 	}
+	if remedy := checkURL(e.LogoutURL); e.LogoutURL != "" && remedy != "" {
+		return endpointError("LogoutURL", remedy)
+	}
 	if e.ClientID == "" {
 		return endpointError("ClientID", "set it to the identifier the provider gave to this program")
 	}

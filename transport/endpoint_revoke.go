@@ -11,7 +11,8 @@ import (
 // Revoke asks the provider to end the login of rec (RFC 7009): first the refresh
 // token, then the access token. Success means that the provider has confirmed
 // both, or did not know them any more, or that it has confirmed the refresh token
-// and does not revoke access tokens. Without a RevocationURL there is nobody to ask,
+// and does not revoke access tokens. With a LogoutURL the session of the refresh token
+// is ended instead. Without both there is nobody to ask,
 // and Revoke does nothing: the tokens live until they expire.
 //
 // Errors are *Error, and mean that tokens may still be alive. After ErrUnavailable
@@ -21,11 +22,17 @@ func (e *Endpoint) Revoke(ctx context.Context, rec *tokencache.Record) error {
 	if err := e.check(); err != nil {
 		return err
 	}
-	if e.RevocationURL == "" || rec == nil {
+	if e.RevocationURL == "" && e.LogoutURL == "" || rec == nil {
 		return nil
 	}
 	if err := e.checkOrigin(rec); err != nil {
 		return err
+	}
+	if e.LogoutURL != "" && rec.RefreshToken != "" {
+		return e.endSession(ctx, rec.RefreshToken)
+	}
+	if e.RevocationURL == "" {
+		return nil
 	}
 	if err := e.revoke(ctx, "refresh_token", rec.RefreshToken); err != nil {
 		return err

@@ -119,3 +119,42 @@ func TestRevokeElsewhere(t *testing.T) {
 		t.Errorf("%d requests", len(r.heads))
 	}
 }
+
+// Where a provider has it, a logout ends the session of its own refresh token, and
+// that of no other device.
+func TestLogoutEndsOneSession(t *testing.T) {
+	for _, c := range []struct {
+		name, wire, want string
+	}{
+		{"204", "HTTP/1.1 204 No Content\n\n", ""},
+		{"over already", "HTTP/1.1 400 Bad Request\n\n" + `{"error":"invalid_grant","error_description":"Session not active"}`, ""},
+		{"busy", "HTTP/1.1 503 Service Unavailable\n\n", "stayauth: log out: provider unavailable (HTTP 503); the session is still alive; log out again later"},
+		{"server error that names a code", "HTTP/1.1 500 Internal Server Error\n\n" + `{"error":"invalid_grant"}`, "log out: provider unavailable"},
+		{"wrong address", "HTTP/1.1 404 Not Found\n\n", "stayauth: log out Endpoint.LogoutURL: misconfigured"},
+		{"wrong client", "HTTP/1.1 401 Unauthorized\n\n" + `{"error":"unauthorized_client"}`, "misconfigured: unauthorized_client"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := &recorder{}
+			e := testEndpoint(roundTripFunc(func(req *http.Request) (*http.Response, error) {
+				r.status, r.answer = 200, "{}"
+				if _, err := r.RoundTrip(req); err != nil {
+					return nil, err
+				}
+				return replay([]byte(c.wire)).RoundTrip(req)
+			}))
+			e.RevocationURL, e.LogoutURL = "https://login.example.com/revoke", "https://login.example.com/logout"
+			err := e.Revoke(t.Context(), testRecord())
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+			if len(r.heads) != 1 || r.heads[0].URL.String() != e.LogoutURL || r.forms[0].Encode() != "client_id=client&refresh_token=old-refresh" {
+				t.Errorf("sent %d requests, %v", len(r.heads), r.forms)
+			}
+		})
+	}
+	e := testEndpoint(nil)
+	e.LogoutURL = "http://login.example.com/logout"
+	if err := e.Revoke(t.Context(), testRecord()); !errors.Is(err, ErrMisconfigured) {
+		t.Errorf("a plain http address: %v", err)
+	}
+}

@@ -71,7 +71,8 @@ func parse(issuer string, doc []byte) (*Provider, error) {
 		AuthStyle:     authStyle(m.AuthMethods),
 	}
 	if slices.Contains(m.Scopes, "offline_access") {
-		// OpenID Connect Core section 11: without the prompt the scope may be ignored.
+		// OpenID Connect Core section 11: without the prompt the scope may be ignored. A
+		// preset, which knows its provider, does without where it can.
 		p.Scopes = []string{"offline_access"}
 		p.AuthParams = url.Values{"prompt": {"consent"}}
 	}

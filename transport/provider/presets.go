@@ -44,7 +44,8 @@ func Google() *Provider {
 // It asks for the scope offline_access, which is not enough alone: name at least
 // one scope of an API, such as "User.Read". Every refresh returns another refresh
 // token, good for 90 days, and the old one stays good too; of a single-page
-// application they end after 24 hours. Tokens are for one API each.
+// application they end after 24 hours. Tokens are for one API each. ClientCredentials
+// want the scope "https://graph.microsoft.com/.default", or that of another API.
 //
 // Microsoft has no endpoint to revoke a token: Logout forgets the login here, and
 // tokens live until they expire or the user ends the session in the account's
@@ -111,7 +112,14 @@ func Auth0(domain string) *Provider {
 // It asks for the scope offline_access, for a login that outlives the browser's
 // session; the client and the user must be allowed to have it. Clear Scopes for one
 // that ends with the session. Where "Revoke Refresh Token" is on, a refresh token
-// is good for one use, and using it twice ends the login.
+// is good for one use, and using it twice ends the login. A logout ends the session of
+// this login; without LogoutURL it would end all that the user has with this client.
+//
+// Answers without iss are refused, because Keycloak sends it since version 23. Clear
+// SendsIss for an older server, and for a client that has "Exclude Issuer From
+// Authentication Response" on. Consent is not asked for, as Discover does where there
+// is offline_access: Keycloak grants that without, and asks by itself for a client that
+// is to have the user's consent.
 //
 // Tokens are usually for APIs of your own: list their origins.
 //
@@ -128,7 +136,9 @@ func Keycloak(baseURL, realm string) *Provider {
 		TokenURL:      oidc + "/token",
 		DeviceAuthURL: oidc + "/auth/device",
 		RevocationURL: oidc + "/revoke",
+		LogoutURL:     oidc + "/logout",
 		PARURL:        oidc + "/ext/par/request",
+		SendsIss:      true,
 		AuthStyle:     oauth2.AuthStyleInHeader,
 		Scopes:        []string{"offline_access"},
 		AuthParams:    url.Values{},

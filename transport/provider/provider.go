@@ -42,6 +42,7 @@ type Provider struct {
 	TokenURL      string // token endpoint
 	DeviceAuthURL string // device authorization endpoint (RFC 8628); "" if there is none
 	RevocationURL string // revocation endpoint (RFC 7009); "" if there is none
+	LogoutURL     string // where a refresh token ends its own session only, see transport.Endpoint; "" if there is none
 	PARURL        string // pushed authorization request endpoint (RFC 9126); "" if there is none
 
 	RequirePAR bool // the server takes pushed authorization requests only
@@ -72,6 +73,7 @@ func (p *Provider) Endpoint(clientID string, secret tokencache.Secret, scopes ..
 		Issuer:        p.Issuer,
 		TokenURL:      p.TokenURL,
 		RevocationURL: p.RevocationURL,
+		LogoutURL:     p.LogoutURL,
 		ClientID:      clientID,
 		ClientSecret:  secret,
 		AuthStyle:     p.AuthStyle,

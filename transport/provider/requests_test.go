@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"slices"
@@ -61,8 +62,8 @@ func TestPublicClient(t *testing.T) {
 	}
 }
 
-// TestLogoutRequest: a logout revokes where the provider has RFC 7009, and asks
-// nobody where it has not.
+// TestLogoutRequest: a logout ends the session where the provider has a way to end
+// that alone, revokes where it has RFC 7009, and asks nobody where it has neither.
 func TestLogoutRequest(t *testing.T) {
 	without := []string{"Microsoft", "GitHub", "Facebook"}
 	for _, p := range presets {
@@ -73,14 +74,18 @@ func TestLogoutRequest(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got []string
+			pr := p.make()
 			for _, r := range n.requests {
-				if r.url != p.make().RevocationURL {
+				if r.url != cmp.Or(pr.LogoutURL, pr.RevocationURL) {
 					t.Errorf("revoked at %s", r.url)
 				}
-				got = append(got, r.form.Get("token"))
+				got = append(got, cmp.Or(r.form.Get("refresh_token"), r.form.Get("token")))
 			}
 			name := strings.ToLower(p.name)
 			want := []string{name + "-refresh-1", name + "-access-1"}
+			if p.name == "Keycloak" { // A revocation would end the user's sessions on all devices.
+				want = want[:1]
+			}
 			if slices.Contains(without, p.name) {
 				want = nil
 			}
@@ -112,7 +117,7 @@ func TestAddresses(t *testing.T) {
 		if _, err := transport.New(transport.Config{Source: source, Origins: pr.Origins}); err != nil {
 			t.Errorf("%s: %v", p.name, err)
 		}
-		for _, address := range []string{pr.AuthURL, pr.TokenURL, pr.DeviceAuthURL, pr.RevocationURL, pr.PARURL} {
+		for _, address := range []string{pr.AuthURL, pr.TokenURL, pr.DeviceAuthURL, pr.RevocationURL, pr.LogoutURL, pr.PARURL} {
 			if address != "" && !strings.HasPrefix(address, "https://") {
 				t.Errorf("%s: address %q", p.name, address)
 			}
