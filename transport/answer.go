@@ -29,6 +29,7 @@ type answer struct {
 	incomplete error   // why the body ends early, if it does
 	sentAt, at time.Time
 	sent       []string // the secrets of the request
+	codes      codeTable
 }
 
 // parse reads the body. Providers are not strict about types: GitHub sends forms

@@ -15,7 +15,7 @@ import (
 func (a *answer) record() (*tokencache.Record, error) {
 	m := a.members
 	access, refresh := m.token("access_token"), m.token("refresh_token")
-	if code, _ := m.oauthError(); a.status/100 != 2 || access == "" && (refresh == "" || code != "") {
+	if code, _ := a.oauthError(); a.status/100 != 2 || access == "" && (refresh == "" || code != "") {
 		return nil, a.failure()
 	}
 	rec := &tokencache.Record{

@@ -78,6 +78,9 @@ func meaning(rec *tokencache.Record, err error) string {
 		if e.Description != "" {
 			add("%q", e.Description)
 		}
+		if e.URI != "" {
+			add("see %s", e.URI)
+		}
 		if e.Err != nil {
 			add("(%v)", e.Err)
 		}
@@ -138,7 +141,17 @@ func TestTruncatedAnswer(t *testing.T) {
 			if got := meaning(rec, err); got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
+			if e, ok := errors.AsType[*Error](err); ok && !e.truncated {
+				t.Error("nobody can see that the end is missing")
+			}
 		})
+	}
+	// One that came whole is not asked for again at once: it will be no better.
+	for _, body := range []string{"", "<html>", `{"status":0}`, `{"one":1`, "access=new-access"} {
+		_, err := testEndpoint(respond(200, body)).Refresh(t.Context(), testRecord())
+		if e, ok := errors.AsType[*Error](err); !ok || e.truncated || e.Kind != ErrAmbiguous || e.Status != 200 {
+			t.Errorf("%q: got %#v", body, err)
+		}
 	}
 }
 

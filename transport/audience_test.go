@@ -198,9 +198,9 @@ func TestTokensAreForWhatTheirSourceAsksFor(t *testing.T) {
 		}{
 			{url.Values{"audience": {"A"}}, nil},
 			{url.Values{"audience": {"B"}}, nil},
-			{url.Values{"resource": {"C"}}, []string{"admin"}},
-			{url.Values{"resource": {"C"}}, nil},
-			{url.Values{"resource": {"C", "D"}}, nil},
+			{url.Values{"resource": {"c:"}}, []string{"admin"}},
+			{url.Values{"resource": {"c:"}}, nil},
+			{url.Values{"resource": {"c:", "d:"}}, nil},
 			{nil, []string{"admin"}},
 			{nil, nil},
 		}
@@ -243,7 +243,7 @@ func TestTokensAreForWhatTheirSourceAsksFor(t *testing.T) {
 			t.Errorf("%d requests and %d reuses, want %d and none", a.requests, a.reuses, want)
 		}
 		// The same in another order is the same.
-		s := a.source(t, cache, a.endpoint(url.Values{"resource": {"D", "C", "D"}}), "ann")
+		s := a.source(t, cache, a.endpoint(url.Values{"resource": {"d:", "c:", "d:"}}), "ann")
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -354,7 +354,7 @@ func copyCache(t *testing.T, from string) string {
 func TestEarlierVersionBesideThisOne(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		a, cache := new(audienceServer), memoryCache(t)
-		e := a.endpoint(url.Values{"resource": {"A"}})
+		e := a.endpoint(url.Values{"resource": {"a:"}})
 		before := a.earlier(t, cache, e, "ann")
 		if err := before.Login(t.Context(), loginOf("one")); err != nil {
 			t.Fatal(err)
@@ -413,7 +413,7 @@ func TestEarlierVersionBesideThisOne(t *testing.T) {
 		}
 		time.Sleep(20 * time.Second)
 		mustToken(t, also, "at-new-1")
-		if st, err := now.Status(t.Context()); err != nil || st.Key.Audience != "resource=A" {
+		if st, err := now.Status(t.Context()); err != nil || st.Key.Audience != "resource=a%3A" {
 			t.Errorf("the login is at %+v, %v", st.Key, err)
 		}
 		if a.reuses != 0 {
@@ -431,7 +431,7 @@ func TestOneAudienceTakesOverAnEarlierLogin(t *testing.T) {
 			if err := a.earlier(t, cache, a.endpoint(nil), "ann").Login(t.Context(), loginOf("one")); err != nil {
 				t.Fatal(err)
 			}
-			targets := []string{"A", "B", "C"}
+			targets := []string{"a:", "b:", "c:"}
 			served := make([]bool, len(targets))
 			var work sync.WaitGroup
 			for i, target := range targets {
@@ -466,7 +466,7 @@ func TestUnreadableEarlierLoginIsNotTakenForNone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e := a.endpoint(url.Values{"resource": {"A"}})
+		e := a.endpoint(url.Values{"resource": {"a:"}})
 		if err := a.earlier(t, cache, e, "ann").Login(t.Context(), loginOf("one")); err != nil {
 			t.Fatal(err)
 		}
@@ -483,14 +483,14 @@ func TestUnreadableEarlierLoginIsNotTakenForNone(t *testing.T) {
 		}
 		store.heal()
 		time.Sleep(time.Minute)
-		mustToken(t, s, "at-one-2 for A")
+		mustToken(t, s, "at-one-2 for a:")
 	})
 }
 
 // Somebody who names the audience has what was stored by that name.
 func TestExplicitAudienceIsNotChanged(t *testing.T) {
 	a := new(audienceServer)
-	s, err := NewSource(SourceConfig{Logger: slog.New(slog.DiscardHandler), Cache: memoryCache(t), Refresher: a.endpoint(url.Values{"resource": {"A"}}),
+	s, err := NewSource(SourceConfig{Logger: slog.New(slog.DiscardHandler), Cache: memoryCache(t), Refresher: a.endpoint(url.Values{"resource": {"a:"}}),
 		Key: tokencache.Key{Account: "ann", Audience: "mine"}})
 	if err != nil {
 		t.Fatal(err)

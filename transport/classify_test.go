@@ -3,11 +3,15 @@ package transport
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -168,6 +172,66 @@ func TestEchoedSecrets(t *testing.T) {
 	}
 }
 
+// TestPartsOfSecrets: what a provider or proxy repeats may be cut, recoded or split.
+func TestPartsOfSecrets(t *testing.T) {
+	const secret = "rt-QzW8pL0vN3/xK7+mR2sT5uY9aB4cD6eF1"
+	basic := base64.StdEncoding.EncodeToString([]byte("client:" + url.QueryEscape(secret)))
+	for name, form := range map[string]string{
+		"whole":               secret,
+		"quoted":              `"` + secret + `"`,
+		"cut":                 secret[:14] + "\u2026",
+		"cut short":           secret[:11] + "...",
+		"its end":             "..." + secret[len(secret)-12:],
+		"its middle":          "..." + secret[8:22] + "...",
+		"beginning and end":   secret[:12] + "***" + secret[len(secret)-4:],
+		"upper case":          strings.ToUpper(secret),
+		"lower case":          strings.ToLower(secret),
+		"in groups":           "rt-Q zW8p L0vN 3/xK 7+mR 2sT5 uY9a B4cD 6eF1",
+		"in two lines":        secret[:15] + "\n" + secret[15:],
+		"with line ends":      strings.Join(strings.Split(secret, ""), "\n"),
+		"escaped":             url.QueryEscape(secret),
+		"escaped, lower case": strings.ToLower(url.QueryEscape(secret)),
+		"escaped twice":       url.QueryEscape(url.QueryEscape(secret)),
+		"every byte escaped":  "%" + strings.Join(regexp.MustCompile("..").FindAllString(hex.EncodeToString([]byte(secret)), -1), "%"),
+		"base64":              base64.StdEncoding.EncodeToString([]byte(secret)),
+		"base64url":           base64.RawURLEncoding.EncodeToString([]byte(secret)),
+		"base64, cut":         base64.StdEncoding.EncodeToString([]byte(secret))[:20],
+		"base64 of a pair":    base64.StdEncoding.EncodeToString([]byte("x" + secret)),
+		"base64 of a form":    base64.StdEncoding.EncodeToString([]byte("ab" + secret + "&grant_type=refresh_token")),
+		"Authorization":       "Basic " + basic,
+		"hexadecimal":         hex.EncodeToString([]byte(secret)),
+		"hexadecimal, upper":  strings.ToUpper(hex.EncodeToString([]byte(secret))),
+		"in other text":       "token=" + secret + "&client_id=client",
+		"far behind":          strings.Repeat("long ", 30) + secret[:20],
+	} {
+		for _, member := range []string{"error", "error_description", "error_uri", "error_subtype", "message"} {
+			text, err := json.Marshal("the token " + form + " is bad")
+			if member == "error_uri" {
+				text, err = json.Marshal("https://login.example.com/errors?q=" + url.QueryEscape(form))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec := testRecord()
+			rec.RefreshToken = secret
+			_, err = testEndpoint(respond(400, fmt.Sprintf(`{%q:%s}`, member, text))).Refresh(t.Context(), rec)
+			e, ok := errors.AsType[*Error](err)
+			if !ok || e.Code+e.Description+e.URI != "" {
+				t.Errorf("%s in %s: got %v", name, member, err)
+			}
+		}
+	}
+	// What is no part of it is shown.
+	rec := testRecord()
+	rec.RefreshToken = secret
+	for _, text := range []string{"Refresh token is expired", "Trace ID: 11111111-2222-3333-4444-555555555555", "rt-Q is bad", "100% sure"} {
+		_, err := testEndpoint(respond(400, fmt.Sprintf(`{"error":"invalid_grant","error_description":%q}`, text))).Refresh(t.Context(), rec)
+		if e, ok := errors.AsType[*Error](err); !ok || e.Description != text {
+			t.Errorf("%q: got %v", text, err)
+		}
+	}
+}
+
 // mustNotShow fails if an error shows the secret in any of the usual ways.
 func mustNotShow(t *testing.T, err error, secret string) {
 	t.Helper()
@@ -213,10 +277,12 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(200, `{"status":0,"body":{"access_token":"a","refresh_token":false,"expires_at":"2026-01-02T03:04:05Z"}}`, "", "")
 	f.Add(200, gzipped(`{"access_token":"a","token_type":"User Access Token"};`), "", "")
 	f.Add(200, "\x1f\x8b", "", "")
+	f.Add(400, `{"errors":[{"errorType":"invalid_grant"},1],"error_uri":"https://a.test/%"}`, "", "")
 	f.Fuzz(func(t *testing.T, status int, body, contentType, retry string) {
 		const secret = "sent-secret"
 		now := time.Now().Round(0)
-		a := &answer{op: "refresh", status: status, sentAt: now, at: now, sent: []string{secret}, redirect: body}
+		a := &answer{op: "refresh", status: status, sentAt: now, at: now, sent: []string{secret}, redirect: body,
+			codes: codeTable{"a": ErrLoginRequired, "b": ErrUnavailable}}
 		a.header = map[string][]string{"Content-Type": {contentType}, "Retry-After": {retry}}
 		a.parse([]byte(body))
 		rec, err := a.record()
@@ -256,6 +322,23 @@ func FuzzRefreshTokenSurvives(f *testing.F) {
 			rec, err := testEndpoint(respond(200, body)).Refresh(t.Context(), testRecord())
 			if rec == nil && valid.RefreshToken != "" || rec != nil && string(rec.RefreshToken) != valid.RefreshToken {
 				t.Errorf("%q\ngot %+v, %v", body, rec, err)
+			}
+		}
+	})
+}
+
+// FuzzClean: whatever stands around a secret, and however it is written there, it is not
+// shown.
+func FuzzClean(f *testing.F) {
+	f.Add("the token ", "rt-QzW8pL0vN3", " is bad")
+	f.Add("%", "%41%zz", "%4")
+	f.Add("", "ä", "")
+	f.Fuzz(func(t *testing.T, before, secret, after string) {
+		a := &answer{sent: []string{secret}}
+		for _, form := range []string{secret, url.QueryEscape(secret), strings.ToUpper(secret), base64.StdEncoding.EncodeToString([]byte(secret))} {
+			got := a.clean(before + form + after)
+			if len(got) > maxDescription || secret != "" && strings.Contains(got, secret) {
+				t.Errorf("%q in %q is shown as %q", secret, before+form+after, got)
 			}
 		}
 	})

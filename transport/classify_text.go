@@ -1,14 +1,7 @@
 package transport
 
 import (
-	"context"
-	"crypto/tls"
-	"errors"
-	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -41,7 +34,7 @@ func retryAfter(value string, now time.Time) time.Duration {
 const maxDescription = 200
 
 // clean makes text from an answer fit to be shown: short, in one line, and empty
-// if it repeats a secret of the request or of the answer.
+// if it repeats a secret of the request or of the answer, or a part of one.
 func (a *answer) clean(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
 	text = strings.Map(func(c rune) rune {
@@ -50,18 +43,15 @@ func (a *answer) clean(text string) string {
 		}
 		return c
 	}, text)
-	m := a.members
-	for _, secret := range append([]string{m.text("access_token"), m.text("refresh_token"), m.text("id_token")}, a.sent...) {
-		if secret != "" && (strings.Contains(text, secret) || strings.Contains(text, url.QueryEscape(secret))) {
-			return ""
-		}
-	}
 	if len(text) > maxDescription {
 		end := maxDescription
 		for !utf8.RuneStart(text[end]) {
 			end--
 		}
 		text = text[:end]
+	}
+	if a.shows(text) {
+		return ""
 	}
 	return text
 }
@@ -70,38 +60,12 @@ func (a *answer) clean(text string) string {
 // refresh token was spent before. Most do not tell.
 func saysReuse(code, description string) bool {
 	text := strings.ToLower(strings.ReplaceAll(code, "_", " ") + " " + description)
-	for _, sign := range []string{"reuse", "already used", "already been used", "already exchanged", "replay", "stale token"} {
+	// Not "stale token": Keycloak also says that when an administrator has revoked all
+	// tokens of before a time, and then nobody has a copy.
+	for _, sign := range []string{"reuse", "already used", "already been used", "already exchanged", "replay"} {
 		if strings.Contains(text, sign) {
 			return true
 		}
 	}
 	return false
-}
-
-// connectionError returns the part of err that describes a connection. Other
-// errors of net/http and of foreign code may quote what was sent or received, so
-// that only their type is told.
-func connectionError(err error) error {
-	if e, ok := errors.AsType[*url.Error](err); ok { // It quotes the URL.
-		return connectionError(e.Err)
-	}
-	if e, ok := errors.AsType[net.Error](err); ok { // Timeouts of contexts are among them.
-		return e
-	}
-	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return e
-	}
-	if e, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return e
-	}
-	for _, known := range []error{context.Canceled, io.EOF, io.ErrUnexpectedEOF, http.ErrSchemeMismatch} {
-		if errors.Is(err, known) {
-			return known
-		}
-	}
-	types := fmt.Sprintf("%T", err)
-	for err = errors.Unwrap(err); err != nil; err = errors.Unwrap(err) {
-		types += fmt.Sprintf(" of %T", err)
-	}
-	return errors.New("an error of type " + types)
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// An Endpoint is a client of one token endpoint (RFC 6749 section 3.2). It sends
-// every request exactly once: it follows no redirect and tries no second way to
-// authenticate, because a refresh token or a code may be spent only once.
+// An Endpoint is a client of one token endpoint (RFC 6749 section 3.2). It presents a
+// refresh token or a code once per call: it follows no redirect and tries no second way
+// to authenticate.
 //
 // The fields must not be changed after the first use. An Endpoint is safe for
 // concurrent use, and printing one does not show ClientSecret.
@@ -24,12 +24,11 @@ type Endpoint struct {
 	// Issuer names the provider in the key of the cache. Default: TokenURL.
 	Issuer string
 
-	// TokenURL is where tokens come from: https, or http on a loopback address,
-	// without query and fragment. Required.
+	// TokenURL is where tokens come from: https, or http on a loopback address, without
+	// a fragment. A query is sent as it is (RFC 6749 section 3.2). Required.
 	TokenURL string
 
-	// RevocationURL is where Revoke ends a login (RFC 7009). Default: none, and then
-	// Revoke does nothing.
+	// RevocationURL is where Revoke ends a login (RFC 7009). Default: none.
 	RevocationURL string
 
 	// LogoutURL is where Revoke ends the session that a refresh token belongs to, and no
@@ -55,8 +54,9 @@ type Endpoint struct {
 	Scopes []string
 
 	// Params are further parameters of every token request, such as "audience" or
-	// "resource", of which there may be several. What a token is for is part of its name
-	// in the cache: Sources whose Endpoints ask for different ones share no entry. They
+	// "resource", of which there may be several, each an absolute URI without a fragment
+	// (RFC 8707 section 2). What a token is for is part of its name in the cache: Sources
+	// whose Endpoints ask for different ones share no entry. They
 	// are not for secrets: they print. Default: none.
 	Params url.Values
 
@@ -76,8 +76,19 @@ type Endpoint struct {
 	// name, and records have it as their RefreshToken too. Default: refresh tokens.
 	ExchangeGrant string
 
-	// Base sends the requests. Default: http.DefaultTransport. If it does not report
-	// to net/http/httptrace, as http.Transport does, then every failure to get an
+	// Codes says what errors of this provider mean that are not in RFC 6749 or not known
+	// to this package, or known as something else. A key is an error code, or a phrase of
+	// a description, in any case; of several phrases the longest counts. Default: none.
+	//
+	//	Codes: map[string]transport.Kind{
+	//		"session_ended":          transport.ErrLoginRequired,
+	//		"try again in a minute": transport.ErrUnavailable,
+	//	}
+	Codes map[string]Kind
+
+	// Base sends the requests, and can turn answers that this package does not understand
+	// into those of RFC 6749 section 5. Default: http.DefaultTransport. If it does not
+	// report to net/http/httptrace, as http.Transport does, then every failure to get an
 	// answer counts as ErrAmbiguous.
 	Base http.RoundTripper
 
@@ -183,9 +194,10 @@ func (c clientCredentials) scope() string {
 	return strings.Join(slices.DeleteFunc(slices.Clone(c.Scopes), func(s string) bool { return s == "offline_access" }), " ")
 }
 
-// Format writes which endpoint and client this is, whatever the verb. Without it,
-// a wrong verb for a struct that points to an Endpoint would print ClientSecret:
-// fmt asks no Secret how to print itself when it reports an error.
+// Format writes which endpoint and client this is, whatever the verb, and no query.
+// Without it, a wrong verb for a struct that points to an Endpoint would print
+// ClientSecret: fmt asks no Secret how to print itself when it reports an error.
 func (e Endpoint) Format(f fmt.State, _ rune) {
-	fmt.Fprintf(f, "Endpoint{TokenURL: %q, ClientID: %q}", e.TokenURL, e.ClientID)
+	address, _, _ := strings.Cut(e.TokenURL, "?")
+	fmt.Fprintf(f, "Endpoint{TokenURL: %q, ClientID: %q}", address, e.ClientID)
 }

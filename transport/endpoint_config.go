@@ -9,11 +9,22 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// protocolParams are the parameters that Params may not set, because Endpoint
-// does, or because they would be a second way to authenticate the client.
-var protocolParams = [...]string{
-	"grant_type", "refresh_token", "code", "code_verifier", "scope", "token", "token_type_hint",
-	"client_id", "client_secret", "client_assertion", "client_assertion_type",
+// ownedParam returns what to do instead of setting a parameter that Endpoint sets, or
+// that would be a second way to authenticate the client (RFC 6749 section 2.3).
+func ownedParam(name string) (remedy string) {
+	switch name {
+	case "client_id":
+		return "remove client_id: use ClientID"
+	case "client_secret":
+		return "remove client_secret: use ClientSecret and AuthStyle"
+	case "client_assertion", "client_assertion_type":
+		return "remove " + name + ": an assertion is good for one request, and a client authenticates in one way"
+	case "scope":
+		return "remove scope: use Scopes"
+	case "grant_type", "refresh_token", "code", "code_verifier", "token", "token_type_hint":
+		return "remove " + name + ": Endpoint sets it itself where it belongs"
+	}
+	return ""
 }
 
 // check says which field is wrong, and what to do about it.
@@ -40,12 +51,25 @@ func (e *Endpoint) check() error {
 	default:
 		return endpointError("AuthStyle", "use oauth2.AuthStyleInHeader or oauth2.AuthStyleInParams")
 	}
-	for _, name := range protocolParams {
-		if e.Params.Has(name) {
-			return endpointError("Params", "remove "+name+": Endpoint sets it itself where it belongs")
+	for name := range e.Params {
+		if remedy := ownedParam(name); remedy != "" {
+			return endpointError("Params", remedy)
 		}
-		if e.ExchangeGrant == name {
-			return endpointError("ExchangeGrant", "leave it empty unless the provider has no refresh tokens")
+	}
+	if remedy := checkResources(e.Params); remedy != "" {
+		return endpointError("Params", remedy)
+	}
+	if ownedParam(e.ExchangeGrant) != "" {
+		return endpointError("ExchangeGrant", "leave it empty unless the provider has no refresh tokens")
+	}
+	for code, kind := range e.Codes {
+		switch kind {
+		case ErrLoginRequired, ErrMisconfigured, ErrUnavailable, ErrAmbiguous:
+		default:
+			return endpointError("Codes", "use ErrLoginRequired, ErrMisconfigured, ErrUnavailable or ErrAmbiguous")
+		}
+		if code == "" {
+			return endpointError("Codes", "remove the empty code: it would stand for any error")
 		}
 	}
 	if e.Timeout < 0 {
@@ -78,10 +102,21 @@ func checkURL(raw string) (remedy string) {
 		return "use an absolute URL, such as https://login.example.com/token"
 	case u.User != nil:
 		return "remove the user information; use ClientID and ClientSecret"
-	case strings.ContainsAny(raw, "?#"):
-		return "remove query and fragment; use Params"
+	case strings.Contains(raw, "#"):
+		return "remove the fragment" // RFC 6749 section 3.2; a query is retained.
 	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
 		return ""
 	}
 	return "use https; plain http is for loopback addresses only"
+}
+
+// checkResources returns what to do about a resource that is not an absolute URI
+// without a fragment (RFC 8707 section 2).
+func checkResources(params url.Values) (remedy string) {
+	for _, r := range params["resource"] {
+		if u, err := url.Parse(r); r != "" && (err != nil || !u.IsAbs() || strings.Contains(r, "#")) {
+			return "use an absolute URL without a fragment as the resource, such as https://api.example.com"
+		}
+	}
+	return ""
 }

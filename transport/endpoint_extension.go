@@ -4,25 +4,35 @@ import (
 	"context"
 	"maps"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
 
 // Grant obtains tokens by a grant that this package does not know by name (RFC 6749
-// section 4.5): grantType is its grant_type, and params are its parameters. The
-// record that it returns is a new login.
+// section 4.5): grantType is its grant_type, and params are its parameters, which go
+// before Params. The record that it returns is a new login.
+//
+// The client authenticates as ever, and params cannot change that. The password grant is
+// refused (RFC 9700 section 2.4).
 func (e *Endpoint) Grant(ctx context.Context, grantType string, params url.Values) (*tokencache.Record, error) {
 	if err := e.check(); err != nil {
 		return nil, err
 	}
+	if grantType == "" || grantType == "password" {
+		return nil, &Error{Kind: ErrMisconfigured, Op: "grant", Remedy: "use another grant: passwords are for the provider's own pages only"}
+	}
+	if err := e.checkParams("grant", params); err != nil {
+		return nil, err
+	}
 	form := e.form(grantType)
-	for name := range params {
-		set(form, name, params.Get(name))
+	for name, values := range params {
+		form[name] = slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == "" }) // RFC 6749 section 3.2
 	}
 	rec, err := e.obtain(ctx, "grant", form)
 	if err != nil {
-		return nil, withoutValues(err, params)
+		return nil, err
 	}
 	rec.AuthorizedAt = rec.ObtainedAt
 	if rec.Scope == "" {
@@ -44,11 +54,16 @@ func (e *Endpoint) Post(ctx context.Context, op, target string, params url.Value
 	if remedy := checkURL(target); remedy != "" {
 		return nil, &Error{Kind: ErrMisconfigured, Op: op, Remedy: "the address of the endpoint: " + remedy}
 	}
-	a, err := e.post(ctx, op, target, maps.Clone(params))
+	if err := e.checkParams(op, params); err != nil {
+		return nil, err
+	}
+	form := url.Values{} // A clone of no parameters would be nil.
+	maps.Copy(form, params)
+	a, err := e.post(ctx, op, target, form)
 	if err != nil {
 		return nil, err
 	}
-	if code, _ := a.members.oauthError(); a.status/100 == 2 && code == "" && a.members != nil && a.incomplete == nil {
+	if code, _ := a.oauthError(); a.status/100 == 2 && code == "" && a.members != nil && a.incomplete == nil {
 		answer := make(map[string]tokencache.Secret, len(a.members))
 		for name, raw := range a.members {
 			if answer[name] = tokencache.Secret(a.members.text(name)); answer[name] == "" {
@@ -61,25 +76,33 @@ func (e *Endpoint) Post(ctx context.Context, op, target string, params url.Value
 	if failed.Field == "Endpoint.TokenURL" {
 		failed.Field = "" // It is about target.
 	}
-	return nil, withoutValues(failed, params)
+	return nil, failed
 }
 
-// withoutValues removes the description from an error that repeats what was sent.
-func withoutValues(err error, params url.Values) error {
-	e, ok := err.(*Error)
-	if !ok {
-		return err
-	}
-	for _, values := range params {
-		for _, v := range values {
-			if len(v) >= minSecret && strings.Contains(e.Description, v) {
-				e.Description = ""
+// checkParams refuses parameters that would replace the client or authenticate it a
+// second time (RFC 6749 section 2.3), and what must not be sent twice (section 3.2).
+func (e *Endpoint) checkParams(op string, params url.Values) error {
+	for name, values := range params {
+		remedy := ""
+		switch name {
+		case "client_id": // A pushed authorization request has it (RFC 9126 section 2.1).
+			if len(values) != 1 || values[0] != e.ClientID {
+				remedy = ownedParam(name)
+			}
+		case "client_secret", "client_assertion", "client_assertion_type", "grant_type":
+			remedy = ownedParam(name)
+		case "resource", "audience": // RFC 8693 section 2.1
+		default:
+			if len(values) > 1 {
+				remedy = "send " + name + " once: only resource and audience may be repeated"
 			}
 		}
+		if remedy == "" {
+			remedy = checkResources(params)
+		}
+		if remedy != "" {
+			return &Error{Kind: ErrMisconfigured, Op: op, Remedy: remedy}
+		}
 	}
-	return e
+	return nil
 }
-
-// minSecret is the length in bytes of the shortest value that can be a secret. A
-// description may well repeat a shorter one, such as a scope.
-const minSecret = 16

@@ -74,14 +74,14 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 	if base == nil {
 		base = http.DefaultTransport
 	}
-	a := &answer{op: op, sentAt: wallNow(), sent: e.secrets(form)}
+	a := &answer{op: op, sentAt: wallNow(), sent: e.secrets(form), codes: e.Codes}
 	resp, err := base.RoundTrip(req) // Not http.Client, which follows redirects.
 	if err != nil {
 		kind := ErrAmbiguous
 		if progress.notSent() {
 			kind = ErrUnavailable
 		}
-		cause := connectionError(err)
+		cause := a.cause(err)
 		if ctx.Err() != nil {
 			cause = ctx.Err()
 		}
@@ -95,7 +95,7 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		a.incomplete = connectionError(err)
+		a.incomplete = a.cause(err)
 	case len(body) > maxAnswer:
 		a.incomplete = errors.New("the answer is longer than 1 MiB")
 	}
@@ -122,14 +122,6 @@ func (e *Endpoint) request(ctx context.Context, target string, form url.Values) 
 	req.Header.Set("Content-Type", formType)
 	req.Header.Set("Accept", jsonType) // GitHub answers with a form otherwise.
 	return req, nil
-}
-
-// secrets returns what was sent and must not be printed.
-func (e *Endpoint) secrets(form url.Values) []string {
-	return []string{
-		string(e.ClientSecret), form.Get("refresh_token"), form.Get("code"), form.Get("code_verifier"), form.Get("token"),
-		form.Get(e.ExchangeGrant),
-	}
 }
 
 // progress watches how far a request got. Whether any of it was written decides

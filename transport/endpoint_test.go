@@ -77,6 +77,9 @@ func TestRequests(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := &recorder{status: 200, answer: `{"access_token":"new-access","expires_in":3600}`}
 			e := testEndpoint(r)
+			if c.basic { // The client id is encoded as the secret is.
+				e.ClientID = "cli:ent%+ ä"
+			}
 			c.config(e)
 			rec, err := c.call(e)
 			if err != nil || rec.AccessToken != "new-access" || rec.TokenURL != e.TokenURL {
@@ -96,10 +99,81 @@ func TestRequests(t *testing.T) {
 			if ok != c.basic {
 				t.Errorf("Authorization: %q", req.Header.Get("Authorization"))
 			}
-			if got, _ := url.QueryUnescape(password); ok && (user != "client" || got != secret) {
+			if ok && (user != "cli%3Aent%25%2B+%C3%A4" || password != "a%3Ab%25%2B+%C3%A4") {
 				t.Errorf("basic authentication as %q, %q", user, password)
 			}
 		})
+	}
+}
+
+// TestQueryOfTheAddress: the query of an endpoint is sent as it is, and nothing is added
+// to it (RFC 6749 section 3.2); a login belongs to the address with its query. It is
+// not printed.
+func TestQueryOfTheAddress(t *testing.T) {
+	r := &recorder{status: 200, answer: `{"access_token":"new-access"}`}
+	e := testEndpoint(r)
+	e.TokenURL += "?p=b2c_1_signin&x=%2f"
+	e.RevocationURL = "https://login.example.com/revoke?p=b2c_1_signin"
+	e.ClientSecret, e.AuthStyle = "hunter2", oauth2.AuthStyleInParams
+	device := "https://login.example.com/device?p=b2c_1_signin"
+	rec, err := e.Exchange(t.Context(), "code", "", "")
+	if err != nil || rec.TokenURL != e.TokenURL {
+		t.Fatalf("got %v of %s", err, rec.TokenURL)
+	}
+	rec.RefreshToken = "old-refresh"
+	_, err1 := e.Refresh(t.Context(), rec)
+	_, err2 := e.Post(t.Context(), "device authorization", device, nil)
+	r.answer = ""
+	if err := errors.Join(err1, err2, e.Revoke(t.Context(), rec)); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{e.TokenURL, e.TokenURL, device, e.RevocationURL, e.RevocationURL} {
+		if got := r.heads[i].URL.String(); got != want {
+			t.Errorf("asked %s, want %s", got, want)
+		}
+	}
+	rec.TokenURL = testRecord().TokenURL
+	if err := e.Check(rec); !errors.Is(err, ErrMisconfigured) {
+		t.Errorf("the login of another policy: %v", err)
+	}
+	if got := fmt.Sprint(e); strings.Contains(got, "b2c") {
+		t.Error(got)
+	}
+}
+
+// TestResources: a resource is an absolute URI without a fragment in every grant, or
+// nothing is sent (C32, C99).
+func TestResources(t *testing.T) {
+	for resource, ok := range map[string]bool{
+		"https://a.test": true, "https://a.test/x?y": true, "urn:example:api": true, "": true,
+		"api": false, "/x": false, "a.test/x": false, "https://a.test/#frag": false, "https://a.test#": false, "https://a test": false, ":": false,
+	} {
+		params := url.Values{"resource": {"https://b.test", resource}}
+		for name, call := range map[string]func(*Endpoint) error{
+			"refresh": func(e *Endpoint) error {
+				e.Params = params
+				_, err := e.Refresh(t.Context(), testRecord())
+				return err
+			},
+			"exchange": func(e *Endpoint) error {
+				e.Params = params
+				_, err := e.Exchange(t.Context(), "code", "", "")
+				return err
+			},
+			"client credentials": func(e *Endpoint) error {
+				e.Params = params
+				_, err := e.ClientCredentials().Refresh(t.Context(), nil)
+				return err
+			},
+			"grant": func(e *Endpoint) error { _, err := e.Grant(t.Context(), "other", params); return err },
+			"post":  func(e *Endpoint) error { _, err := e.Post(t.Context(), "push", e.TokenURL, params); return err },
+		} {
+			r := &recorder{status: 200, answer: `{"access_token":"new-access"}`}
+			err := call(testEndpoint(r))
+			if ok != (err == nil) || !ok && (!errors.Is(err, ErrMisconfigured) || len(r.heads) > 0) {
+				t.Errorf("%s with %q: %v after %d requests", name, resource, err, len(r.heads))
+			}
+		}
 	}
 }
 
@@ -139,8 +213,8 @@ func TestConfig(t *testing.T) {
 		{"Endpoint.TokenURL", func(e *Endpoint) { e.TokenURL = "http://login.example.com/token" }},
 		{"Endpoint.TokenURL", func(e *Endpoint) { e.TokenURL = "http://127.0.0.1.example.com/token" }},
 		{"Endpoint.TokenURL", func(e *Endpoint) { e.TokenURL = "ftp://login.example.com/token" }},
-		{"Endpoint.TokenURL", func(e *Endpoint) { e.TokenURL = "https://login.example.com/token?a=hunter2" }},
 		{"Endpoint.TokenURL", func(e *Endpoint) { e.TokenURL = "https://login.example.com/token#hunter2" }},
+		{"Endpoint.TokenURL", func(e *Endpoint) { e.TokenURL = "https://login.example.com/token?a=b#hunter2" }},
 		{"Endpoint.TokenURL", func(e *Endpoint) { e.TokenURL = "https://me:hunter2@login.example.com/token" }},
 		{"Endpoint.TokenURL", func(e *Endpoint) { e.TokenURL = "https://login.example.com/\x00hunter2" }},
 		{"Endpoint.TokenURL", func(e *Endpoint) { e.TokenURL = "https:///token" }},
@@ -151,6 +225,10 @@ func TestConfig(t *testing.T) {
 		{"Endpoint.AuthStyle", func(e *Endpoint) { e.AuthStyle = 7 }},
 		{"Endpoint.Params", func(e *Endpoint) { e.Params = url.Values{"grant_type": {"password"}} }},
 		{"Endpoint.Params", func(e *Endpoint) { e.Params = url.Values{"client_assertion": {"hunter2"}} }},
+		{"Endpoint.Params", func(e *Endpoint) { e.Params = url.Values{"resource": {"https://a.test", "api"}} }},
+		{"Endpoint.Codes", func(e *Endpoint) { e.Codes = map[string]Kind{"hunter2": ErrStorage} }},
+		{"Endpoint.Codes", func(e *Endpoint) { e.Codes = map[string]Kind{"": ErrLoginRequired} }},
+		{"Endpoint.ExchangeGrant", func(e *Endpoint) { e.ExchangeGrant = "refresh_token" }},
 		{"Endpoint.Timeout", func(e *Endpoint) { e.Timeout = -1 }},
 	} {
 		e := testEndpoint(roundTripFunc(func(*http.Request) (*http.Response, error) {

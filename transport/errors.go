@@ -51,6 +51,7 @@ type Error struct {
 	Status      int    // HTTP status
 	Code        string // the "error" member
 	Description string // "error_description", cleaned, at most 200 bytes
+	URI         string // "error_uri", a page about the error: an http or https URL
 
 	// ReuseSuspected says, with ErrLoginRequired, that the refused refresh token may have
 	// been spent before: by a refresh that was interrupted, or by somebody who has a copy
@@ -63,6 +64,8 @@ type Error struct {
 	RetryAt    time.Time
 
 	Err error // The cause, if there is one.
+
+	truncated bool // The end of an answer with this Status is missing: it might have been tokens.
 }
 
 // Error says what happened and what to do about it, in one line.
@@ -93,6 +96,9 @@ func (e *Error) Error() string {
 	}
 	if e.Remedy != "" {
 		b.WriteString("; " + e.Remedy)
+	}
+	if e.URI != "" {
+		b.WriteString("; see " + e.URI)
 	}
 	return b.String()
 }

@@ -151,7 +151,7 @@ func foreignError(err error) error {
 		a.status, a.header = r.Response.StatusCode, r.Response.Header
 	}
 	a.parse(r.Body)
-	if code, _ := a.members.oauthError(); code == "" && r.ErrorCode != "" {
+	if code, _ := a.oauthError(); code == "" && r.ErrorCode != "" {
 		text, _ := json.Marshal(r.ErrorCode)
 		a.members = members{"error": text}
 	}

@@ -62,11 +62,11 @@ func TestSaysReuse(t *testing.T) {
 		want              bool
 	}{
 		{"invalid_grant", "Maximum allowed refresh token reuse exceeded", true}, // Keycloak
-		{"invalid_grant", "Stale token", true},                                  // Keycloak
 		{"invalid_grant", "Refresh token already exchanged.", true},             // WorkOS
 		{"refresh_token_already_used", "Invalid Refresh Token: Already Used", true},
 		{"refresh_token_reused", "", true},
 		{"invalid_grant", "Token reuse detected", true},
+		{"invalid_grant", "Stale token", false},                              // Keycloak, for a reuse and for tokens of before a not-before time
 		{"invalid_grant", "Token is not active", false},                      // Keycloak
 		{"invalid_grant", "Unknown or invalid refresh token.", false},        // Auth0
 		{"invalid_grant", "Token has been expired or revoked.", false},       // Google
