@@ -1,6 +1,8 @@
 package transport
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
@@ -11,22 +13,52 @@ import (
 // that a program can return it: a 403 with insufficient_scope needs a login with
 // more scopes (RFC 6750 section 3.1), a 401 with insufficient_user_authentication
 // one with the acr_values and max_age it names (RFC 9470), and one with
-// insufficient_claims the claims (Microsoft Entra). No refresh cures these.
+// insufficient_claims the claims (Microsoft Entra). No refresh cures these: until there
+// is a new login, the API answers the same to every request with the token. What is
+// asked for goes into login.Config.AuthParams:
+//
+//	for _, c := range transport.ParseChallenges(resp.Header) {
+//		if claims := c.Claims(); claims != "" {
+//			cfg.AuthParams = url.Values{"claims": {claims}}
+//		}
+//	}
 type Challenge struct {
 	Scheme string            // in lower case: "bearer", "dpop", "basic"
 	Params map[string]string // names in lower case; of a repeated one, the first
 }
 
-// Error says what is asked for, in one line.
+// Error says what is asked for, in one line. It leaves out the error_description, which
+// an API may write as it likes, even with the token in it.
 func (c Challenge) Error() string {
 	var b strings.Builder
 	b.WriteString("stayauth: " + c.Scheme + " challenge")
-	for _, name := range []string{"error", "error_description", "scope", "acr_values", "max_age"} {
-		if value := c.Params[name]; value != "" {
+	for _, name := range []string{"error", "scope", "acr_values", "max_age"} {
+		value := c.Params[name]
+		if name == "error" && strings.Trim(value, codeBytes) != "" {
+			value = "" // no code, as RFC 6750 section 3.1 has them
+		}
+		if value != "" {
 			b.WriteString(", " + name + "=" + strconv.Quote((&answer{}).clean(value)))
 		}
 	}
 	return b.String()
+}
+
+// codeBytes are those that names of errors consist of.
+const codeBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-. "
+
+// Claims returns the claims that the challenge asks for, as the JSON object that the
+// parameter "claims" of an authorization request takes (OpenID Connect Core section
+// 5.5), or "" if there are none that can be read. Microsoft Entra sends them with
+// insufficient_claims, encoded in base64.
+func (c Challenge) Claims() string {
+	encoded := strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(c.Params["claims"])
+	data, err := base64.RawURLEncoding.DecodeString(encoded)
+	var object map[string]json.RawMessage
+	if err != nil || json.Unmarshal(data, &object) != nil || object == nil {
+		return ""
+	}
+	return string(data)
 }
 
 // ParseChallenges returns the challenges in the WWW-Authenticate headers of h, in
@@ -51,8 +83,15 @@ func appendChallenges(all []Challenge, s string) []Challenge {
 			return all
 		}
 		name, rest := cutToken(s)
+		if name == "" && s[0] == '"' {
+			var value string
+			if value, s = cutValue(s); open {
+				all[len(all)-1].setUnnamed(value)
+			}
+			continue
+		}
 		if name == "" {
-			s = skipJunk(s)
+			s = s[1:] // neither a scheme nor a parameter
 			continue
 		}
 		if after := strings.TrimLeft(rest, " \t"); strings.HasPrefix(after, "=") {
@@ -133,30 +172,16 @@ func skipToken68(s string) string {
 	return s
 }
 
-// skipJunk skips what is neither a scheme nor a parameter: the bare quoted strings
-// that Facebook sends, or one byte.
-func skipJunk(s string) string {
-	if s[0] == '"' {
-		_, rest := cutValue(s)
-		return rest
+// setUnnamed takes a value without a name, as Facebook sends them:
+// OAuth "Facebook Platform" "invalid_token" "Error validating access token: ..."
+func (c *Challenge) setUnnamed(value string) {
+	if c.Scheme != "oauth" {
+		return
 	}
-	return s[1:]
-}
-
-// refreshCures reports whether resp is a refusal that a new access token can
-// cure: a 401 whose Bearer or DPoP challenge, if there is one, complains of
-// nothing but the token (RFC 6750 section 3.1).
-func refreshCures(resp *http.Response) bool {
-	if resp.StatusCode != http.StatusUnauthorized {
-		return false
-	}
-	for _, c := range ParseChallenges(resp.Header) {
-		if c.Scheme != "bearer" && c.Scheme != "dpop" {
-			continue
-		}
-		if code := c.Params["error"]; code != "" && !strings.EqualFold(code, "invalid_token") {
-			return false
+	for _, name := range []string{"realm", "error", "error_description"} {
+		if !has(c.Params, name) {
+			c.Params[name] = value
+			return
 		}
 	}
-	return true
 }

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -32,7 +34,7 @@ func TestChallenges(t *testing.T) {
 			all = append(all, text)
 		}
 		cure := "no refresh"
-		if refreshCures(resp) {
+		if rejects(resp) {
 			cure = "refresh"
 		}
 		return cure + " | " + cmp.Or(strings.Join(all, " | "), "no challenge")
@@ -92,6 +94,61 @@ func TestChallengeIsAnError(t *testing.T) {
 	}
 }
 
+// An API that repeats the token in its challenge does not get it into a log.
+func TestAChallengeThatRepeatsTheToken(t *testing.T) {
+	const token = "eyJhbGciOiJSUzI1NiJ9.e30.c2ln0"
+	h := http.Header{"Www-Authenticate": {`Bearer error="` + token + `", error_description="the token ` + token + ` has expired", token="` + token + `"`}}
+	if got := ParseChallenges(h)[0].Error(); strings.Contains(got, token) {
+		t.Error("Error repeats the token")
+	}
+}
+
+// Claims come in every kind of base64 (C45, C102).
+func TestClaims(t *testing.T) {
+	const object = `{"access_token":{"nbf":{"essential":true,"value":"1~~~???"}}}`
+	std := base64.StdEncoding.EncodeToString([]byte(object))
+	if !strings.ContainsAny(std, "+/") || !strings.HasSuffix(std, "=") {
+		t.Fatal("the encodings do not differ")
+	}
+	for _, tt := range []struct{ claims, want string }{
+		{std, object},
+		{base64.RawStdEncoding.EncodeToString([]byte(object)), object},
+		{base64.URLEncoding.EncodeToString([]byte(object)), object},
+		{base64.RawURLEncoding.EncodeToString([]byte(object)), object},
+		{"e30=", "{}"},
+		{"", ""},
+		{"bnVsbA==", ""},    // null
+		{"W10=", ""},        // []
+		{"ImEi", ""},        // "a"
+		{"e30ge30=", ""},    // {} {}
+		{"e", ""},           // cut
+		{"{}", ""},          // not encoded
+		{"eyJhIjp9", ""},    // {"a":}
+		{"e30=\x00e30", ""}, // not base64
+	} {
+		if got := (Challenge{Params: map[string]string{"claims": tt.claims}}).Claims(); got != tt.want {
+			t.Errorf("%q: got %q, want %q", tt.claims, got, tt.want)
+		}
+	}
+	if got := (Challenge{}).Claims(); got != "" {
+		t.Errorf("a challenge without any parameters: %q", got)
+	}
+}
+
+func FuzzClaims(f *testing.F) {
+	for _, s := range []string{"e30=", "eyJhIjp7fX0", "{}"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if got := (Challenge{Params: map[string]string{"claims": s}}).Claims(); got != "" {
+			var object map[string]any
+			if err := json.Unmarshal([]byte(got), &object); err != nil {
+				t.Errorf("%q: %v", got, err)
+			}
+		}
+	})
+}
+
 func FuzzParseChallenges(f *testing.F) {
 	f.Add(`Bearer realm="a, b", error="invalid_token", Basic`, "Negotiate YWJj==")
 	f.Add(`OAuth "Facebook Platform" "invalid_token"`, `a=b, c="\`)
@@ -106,7 +163,7 @@ func FuzzParseChallenges(f *testing.F) {
 				t.Errorf("Error has control characters: %q", c.Error())
 			}
 		}
-		refreshCures(&http.Response{StatusCode: 401, Header: h})
+		rejects(&http.Response{StatusCode: 401, Header: h})
 
 		// One header is parsed without regard to the others, and what was parsed can be
 		// written in good form and is then parsed as the same.

@@ -29,6 +29,15 @@ type Config struct {
 	// not for the API. Default: such a request is passed on as it is.
 	ReplaceAuthorization bool
 
+	// Rejected, if set, reports whether a response rejects the token in a way of its own,
+	// for APIs that do not say so with a 401: with a status and a body like 200
+	// {"ok":false,"error":"token_expired"}, for instance. Then the token is renewed and
+	// the request repeated once, as after a 401. Rejected is asked about every response
+	// to a token that is not such a 401; it must not modify it, and may read the first
+	// 64 KiB of the body, which are not lost to the caller. It is called by many
+	// goroutines at once.
+	Rejected func(*http.Response) bool
+
 	// MaxReplayBody is the largest request body, in bytes, that is kept in memory so
 	// that the request can be repeated after a 401, if its length is known and it has
 	// no GetBody. One that can seek is sent again whatever its size. Default: 65536. A
@@ -52,6 +61,7 @@ type Transport struct {
 	origins       []origin
 	base          http.RoundTripper
 	replace       bool
+	hook          func(*http.Response) bool
 	maxReplayBody int64
 	settle        time.Duration
 }
@@ -67,7 +77,7 @@ func New(cfg Config) (*Transport, error) {
 	if len(cfg.Origins) == 0 {
 		return nil, bad("Origins", "list the APIs that may see the token, like https://api.example.com")
 	}
-	t := &Transport{logins: cfg.Source, base: cfg.Base, replace: cfg.ReplaceAuthorization, maxReplayBody: cfg.MaxReplayBody, settle: cfg.Settle}
+	t := &Transport{logins: cfg.Source, base: cfg.Base, replace: cfg.ReplaceAuthorization, hook: cfg.Rejected, maxReplayBody: cfg.MaxReplayBody, settle: cfg.Settle}
 	if cfg.Pool != nil {
 		t.logins = cfg.Pool
 	}
@@ -93,8 +103,8 @@ func New(cfg Config) (*Transport, error) {
 // Format prints whose tokens are sent, whatever the verb, and nothing secret.
 func (t *Transport) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "Transport{%v}", t.logins) }
 
-// RoundTrip sends req with a token. If the API answers 401 because of the token,
-// the token is renewed and the request is sent once more, provided that its body
+// RoundTrip sends req with a token. If the API rejects the token, with a 401 or an
+// invalid_token (RFC 6750 section 3.1), the token is renewed and the request is sent once more, provided that its body
 // can be had again. Whatever goes wrong with that, the first answer is returned as
 // it came. A request that has an Authorization header already, or that goes to an
 // origin that is not listed, or names such a one in Host or URL.Opaque, is passed on
@@ -126,7 +136,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err == nil {
 		resp, err = t.base.RoundTrip(t.withToken(req, snap, body.first))
 	}
-	if err == nil && resp != nil && resp.StatusCode == http.StatusUnauthorized && refreshCures(resp) {
+	if err == nil && resp != nil && t.rejected(req, resp) {
 		resp, fresh = t.retry(src, req, body, snap, resp), false
 	}
 	if err == nil && resp != nil {
