@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/url"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -12,17 +13,18 @@ import (
 // token, then the access token. Success means that the provider has confirmed
 // both, or did not know them any more, or that it has confirmed the refresh token
 // and does not revoke access tokens. With a LogoutURL the session of the refresh token
-// is ended instead. Without both there is nobody to ask,
-// and Revoke does nothing: the tokens live until they expire.
+// is ended instead.
 //
 // Errors are *Error, and mean that tokens may still be alive. After ErrUnavailable
 // and ErrAmbiguous call Revoke again, as soon as RetryAfter has passed: revoking a
-// token again is harmless.
+// token again is harmless. An error that wraps errors.ErrUnsupported says that the
+// provider cannot be told, because there is neither URL or it does not revoke such
+// tokens: they live until they expire.
 func (e *Endpoint) Revoke(ctx context.Context, rec *tokencache.Record) error {
 	if err := e.check(); err != nil {
 		return err
 	}
-	if e.RevocationURL == "" && e.LogoutURL == "" || rec == nil {
+	if rec == nil || rec.RefreshToken == "" && rec.AccessToken == "" {
 		return nil
 	}
 	if err := e.checkOrigin(rec); err != nil {
@@ -32,19 +34,22 @@ func (e *Endpoint) Revoke(ctx context.Context, rec *tokencache.Record) error {
 		return e.endSession(ctx, rec.RefreshToken)
 	}
 	if e.RevocationURL == "" {
-		return nil
+		return &Error{Kind: ErrMisconfigured, Op: "revoke", Field: "Endpoint.RevocationURL", Err: errors.ErrUnsupported,
+			Remedy: "set it if the provider has one; without it the tokens live until they expire"}
 	}
-	if err := e.revoke(ctx, "refresh_token", rec.RefreshToken); err != nil {
-		return err
+	unsupported := e.revoke(ctx, "refresh_token", rec.RefreshToken)
+	if unsupported != nil && !errors.Is(unsupported, errors.ErrUnsupported) {
+		return unsupported
 	}
 	err := e.revoke(ctx, "access_token", rec.AccessToken)
-	if refused, ok := errors.AsType[*Error](err); ok && refused.Code == unsupportedTokenType && rec.RefreshToken != "" {
-		return nil // Providers need not have it (RFC 7009 section 2). The login is over.
+	if errors.Is(err, errors.ErrUnsupported) && rec.RefreshToken != "" {
+		err = nil // Providers need not have it (RFC 7009 section 2).
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return unsupported
 }
-
-const unsupportedTokenType = "unsupported_token_type"
 
 func (e *Endpoint) revoke(ctx context.Context, hint string, token tokencache.Secret) error {
 	if token == "" {
@@ -59,16 +64,20 @@ func (e *Endpoint) revoke(ctx context.Context, hint string, token tokencache.Sec
 	if refused.Field == "Endpoint.TokenURL" {
 		refused.Field = "Endpoint.RevocationURL"
 	}
-	switch {
-	case a.status/100 == 2 && refused.Code == "", refused.Code == "invalid_token":
+	switch done := a.status/100 == 2; {
+	case done && refused.Code == "", (done || a.status == http.StatusBadRequest) && refused.Code == "invalid_token":
 		// Some providers call a token invalid that died with the refresh token; RFC 7009
-		// section 2.2 calls that a success.
+		// section 2.2 calls that a success. With another status it is about something else:
+		// a failing server, or the client's authentication.
 		return nil
-	case a.status/100 == 5: // RFC 7009 section 2.2.1
+	case a.status/100 == 5: // Section 2.2.1
 		refused.Kind = ErrUnavailable
 		refused.Remedy = "the token is still alive; revoke it again later"
-	case refused.Code == unsupportedTokenType:
+	case refused.Code == "unsupported_token_type":
+		refused.Err = errors.ErrUnsupported
 		refused.Remedy = "the provider does not revoke such tokens: this one lives until it expires"
+	case refused.Kind == ErrLoginRequired: // What has failed is a logout.
+		refused.Kind, refused.Remedy = ErrMisconfigured, remedyOf(ErrMisconfigured)
 	}
 	return refused
 }

@@ -49,8 +49,17 @@ func TestRevokeAnswers(t *testing.T) {
 		{"dead already", "HTTP/1.1 400 Bad Request\n\n" + `{"error":"invalid_token"}`, "", 2},
 		{"busy", "HTTP/1.1 503 Service Unavailable\nRetry-After: 20\n\n",
 			"stayauth: revoke refresh_token: provider unavailable (HTTP 503); the token is still alive; revoke it again later", 1},
+		{"dead already, with success", "HTTP/1.1 200 OK\n\n" + `{"error":"invalid_token"}`, "", 2},
+		{"failing, and knows nothing", "HTTP/1.1 503 Service Unavailable\n\n" + `{"error":"invalid_token"}`,
+			"stayauth: revoke refresh_token: provider unavailable: invalid_token (HTTP 503); the token is still alive; revoke it again later", 1},
+		{"about the client", "HTTP/1.1 401 Unauthorized\nWWW-Authenticate: Basic\n\n" + `{"error":"invalid_token"}`,
+			"stayauth: revoke refresh_token Endpoint.ClientSecret: misconfigured: invalid_token (HTTP 401); check ClientID, ClientSecret and AuthStyle: the provider does not accept them", 1},
+		{"throttled", "HTTP/1.1 429 Too Many Requests\n\n" + `{"error":"invalid_token"}`,
+			"stayauth: revoke refresh_token: provider unavailable: invalid_token (HTTP 429)", 1},
+		{"no login is required", "HTTP/1.1 400 Bad Request\n\n" + `{"error":"invalid_grant"}`,
+			"stayauth: revoke refresh_token: misconfigured: invalid_grant (HTTP 400); look the error code up in the provider's documentation", 1},
 		{"not supported", "HTTP/1.1 400 Bad Request\n\n" + `{"error":"unsupported_token_type"}`,
-			"stayauth: revoke refresh_token: misconfigured: unsupported_token_type (HTTP 400); the provider does not revoke such tokens: this one lives until it expires", 1},
+			"stayauth: revoke refresh_token: misconfigured: unsupported_token_type (HTTP 400): unsupported operation; the provider does not revoke such tokens: this one lives until it expires", 2},
 		{"wrong address", "HTTP/1.1 404 Not Found\n\n",
 			"stayauth: revoke refresh_token Endpoint.RevocationURL: misconfigured (HTTP 404); there is no such endpoint at this address", 1},
 		{"wrong client", "HTTP/1.1 401 Unauthorized\n\n" + `{"error":"invalid_client","error_description":"old-refresh"}`,
@@ -103,7 +112,7 @@ func TestRevokeAccessTokensNotSupported(t *testing.T) {
 func TestRevokeElsewhere(t *testing.T) {
 	r := &recorder{status: 200}
 	e := testEndpoint(r)
-	if err := e.Revoke(t.Context(), testRecord()); err != nil {
+	if err := e.Revoke(t.Context(), testRecord()); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("nobody to ask: %v", err)
 	}
 	e.RevocationURL = "https://login.example.com/revoke"

@@ -33,7 +33,8 @@ const (
 //	type            level  what happened                             what to do
 //	--------------  -----  ----------------------------------------  ----------------------------------
 //	login           Debug  this process stored a new login           -
-//	logout          Debug  this process removed the login            -
+//	logout          Debug  this process removed the login            if Err is set, its tokens live
+//	                                                                 on at the provider: say so
 //	refreshed       Debug  this process renewed the token            -
 //	adopted         Debug  another process had renewed it, or        -
 //	                       logged in anew
@@ -75,7 +76,7 @@ type Event struct {
 	Took     time.Duration
 	Attempts int
 
-	Err     error     // an *Error: why, for refresh failed, outage, login required and unsaved
+	Err     error     // an *Error: why, for refresh failed, outage, login required, unsaved and logout
 	RetryAt time.Time // when the next attempt may be made, for refresh failed and outage
 }
 

@@ -11,8 +11,8 @@ import (
 // A Revoker is a Refresher that can tell the provider that a login has ended
 // (RFC 7009).
 type Revoker interface {
-	// Revoke returns nil only if the tokens of rec are dead at the provider, or if
-	// the provider has no way to be told.
+	// Revoke returns nil only if the tokens of rec are dead at the provider. If the
+	// provider has no way to be told, the error wraps errors.ErrUnsupported.
 	Revoke(ctx context.Context, rec *tokencache.Record) error
 }
 
@@ -91,7 +91,9 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 //
 // A provider that asks to be told again soon is told again, up to twice. If it could
 // not be told, the error says so, and nothing is removed: the tokens still live, and
-// Logout can be tried again. Forget removes them without telling anybody.
+// Logout can be tried again. Forget removes them without telling anybody. If a provider
+// has no way to be told (errors.ErrUnsupported), Logout removes the tokens here and
+// succeeds, and Err of EventLogout says that they live on.
 func (s *Source) Logout(ctx context.Context) error { return s.end(ctx, true) }
 
 // Forget removes the login from the cache and leaves the tokens alive at the
@@ -116,9 +118,10 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 	if s.pending != nil {
 		rec = s.pending.rec // Newer than what is stored.
 	}
+	var alive error // why the tokens live on
 	if r, ok := s.cfg.Refresher.(Revoker); ok && revoke && rec != nil && rec.Tombstone == nil {
-		if err := revokeBounded(ctx, r, rec); err != nil {
-			return err
+		if alive = revokeBounded(ctx, r, rec); alive != nil && !errors.Is(alive, errors.ErrUnsupported) {
+			return alive
 		}
 	}
 	if err := s.cfg.Cache.Delete(ctx, s.key(), version); err != nil {
@@ -133,7 +136,7 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 	s.calm()
 	s.dead = &Error{Kind: ErrLoginRequired, Op: "token", Remedy: "log in again"} // which nobody needs to be told
 	if stored || known != nil && known.rec.Grant != "" {
-		s.note(ctx, Event{Type: EventLogout})
+		s.note(ctx, Event{Type: EventLogout, Err: alive})
 	}
 	return nil
 }

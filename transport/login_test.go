@@ -45,6 +45,36 @@ func TestLogout(t *testing.T) {
 	})
 }
 
+// Where a provider cannot be told, or does not revoke such tokens, the login ends here,
+// and the program can see that the tokens live on.
+func TestLogoutThatNobodyCanBeTold(t *testing.T) {
+	for name, change := range map[string]func(*world, *Endpoint){
+		"no address": func(*world, *Endpoint) {},
+		"not supported": func(w *world, e *Endpoint) {
+			e.RevocationURL = w.srv.URL() + "/revoke"
+			w.srv.Fault("/revoke", 0, oauthtest.Answer(400, jsonType, `{"error":"unsupported_token_type"}`))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{})
+				s := w.source(func(c *SourceConfig) { change(w, c.Refresher.(*Endpoint)) })
+				tokens := w.login(s, "ann")
+				if err := s.Logout(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if _, _, err := s.cfg.Cache.Load(t.Context(), s.cfg.Key); !errors.Is(err, tokencache.ErrNotFound) {
+					t.Errorf("the record is still stored: %v", err)
+				}
+				events := w.wantEvents(EventLogin, EventLogout)
+				if err := events[1].Err; !errors.Is(err, errors.ErrUnsupported) || !w.srv.Valid(tokens.RefreshToken) {
+					t.Errorf("the refresh token is alive, and the event says %v", err)
+				}
+			})
+		})
+	}
+}
+
 // A provider that is busy is told again, not for ever, and not while it is not there
 // at all (C20).
 func TestLogoutOfABusyProvider(t *testing.T) {
