@@ -33,9 +33,13 @@ A lock is a lease that its holder renews. It is released by unlock, or when the 
 has ended after the process died: 10 seconds by default. Unlike what
 [tokencache.Store] asks for, it also ends when its process is paused or cut off for
 that long. What such a process saves late is refused if somebody else has saved
-meanwhile, because Save compares versions, whoever holds the lock. A restart of the
-server that takes less time than the lease ends no lock. Where processes are never
-killed and the provider forgives nothing, a longer [Config.Lease] is safer.
+meanwhile, because Save compares versions, whoever holds the lock. Where processes are
+never killed and the provider forgives nothing, a longer [Config.Lease] is safer.
+
+Time in which nobody can renew a lease ends no lock, however long it is: the server is
+restarted, full, frozen, read-only or fails over. For the last third of the lease, and
+two seconds at least, a lock must be without it at every look, on a server that writes.
+A holder that lives renews it within that time.
 
 What a process had under way when it died is not forgotten: what it had locked is in a
 set until somebody has taken the lock and released it, and [Store.Interrupted] tells
@@ -72,7 +76,7 @@ certificate, pass a client with a TLSConfig as [Config.Client], as the example s
 
 The user of the service needs no more than
 
-	ACL SETUSER app on >password ~stayauth:* -@all +hmget +eval +evalsha +scan +info +get +set +hget +hset +del +pexpire +sadd +srem +smembers +exists +sismember
+	ACL SETUSER app on >password ~stayauth:* -@all +hmget +eval +evalsha +scan +info +get +set +hget +hset +del +pexpire +sadd +srem +smembers +exists
 
 with the default [Config.Prefix]; +wait too with [Config.Replicas], and +cluster|slots too on
 a cluster. SCAN, for List, shows the names of all keys of the server. Redis 6 or later.

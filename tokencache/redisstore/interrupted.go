@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"hash/fnv"
 	"iter"
+	"math/rand/v2"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -26,24 +28,47 @@ func (s *Store) lockedKey(bucket uint32) string {
 	return fmt.Sprintf("%slocked:{%02x}", s.cfg.Prefix, bucket)
 }
 
-// Interrupted implements tokencache.Recoverer: it names what is locked and has no lease
-// any more.
+// Interrupted implements tokencache.Recoverer: it names what is locked and has had no
+// lease for long enough. If there is anything without a lease, it takes some seconds to
+// be sure.
 func (s *Store) Interrupted(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		names, err := await(ctx, s.orphans)
-		if err != nil {
-			yield("", problem(ctx, "look for the dead", "", err))
-			return
-		}
-		for _, name := range names {
-			if !yield(name, nil) {
+		for first := time.Now(); ; {
+			begun := time.Now()
+			names, err := await(ctx, s.orphans)
+			if err != nil {
+				yield("", problem(ctx, "look for the dead", "", err))
 				return
+			}
+			unsure := false
+			for _, i := range rand.Perm(len(names)) { // Others may be about to do the same.
+				if !s.deaths.sure(names[i], begun, s.grace()) {
+					unsure = true
+				} else if !yield(names[i], nil) {
+					return
+				}
+			}
+			if !unsure || begun.Sub(first) > s.grace() { // What has lapsed since will be found at the next call.
+				return
+			}
+			select {
+			case <-time.After(s.grace() / 6):
+			case <-ctx.Done():
 			}
 		}
 	}
 }
 
-// orphans takes two round trips to each node if anything is locked, and else one.
+// Returns whether the name is locked without a lease, or an error if the server does not
+// write: then nobody can renew one.
+var lapsedScript = redis.NewScript(`
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+if redis.call('SADD', KEYS[2], ARGV[1]) == 0 then return 1 end
+redis.call('SREM', KEYS[2], ARGV[1])
+return 0`)
+
+// orphans takes a round trip to each node. If anything is locked, it takes one more, and
+// if anything has no lease, another one.
 func (s *Store) orphans(ctx context.Context) (orphans []string, err error) {
 	var sets []*redis.StringSliceCmd
 	_, err = s.cfg.Client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
@@ -55,25 +80,34 @@ func (s *Store) orphans(ctx context.Context) (orphans []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	type look struct {
-		lease  *redis.IntCmd
-		locked *redis.BoolCmd
-	}
-	looks := make(map[string]look)
+	leases := make(map[string]*redis.IntCmd)
 	_, err = s.cfg.Client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for _, set := range sets {
 			for _, name := range set.Val() {
-				keys := s.lockKeys(name)
-				// In this order: who releases the lock meanwhile removes both.
-				looks[name] = look{pipe.Exists(ctx, keys[0]), pipe.SIsMember(ctx, keys[1], name)}
+				leases[name] = pipe.Exists(ctx, s.lockKeys(name)[0])
 			}
 		}
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	looks := make(map[string]*redis.Cmd)
+	_, err = s.cfg.Client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for name, lease := range leases {
+			if lease.Val() == 0 {
+				looks[name] = lapsedScript.Eval(ctx, pipe, s.lockKeys(name), name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
 	for name, look := range looks {
-		if look.lease.Val() == 0 && look.locked.Val() {
+		if n, _ := look.Int(); n == 1 {
 			orphans = append(orphans, name)
 		}
 	}
-	return orphans, err
+	return orphans, nil
 }

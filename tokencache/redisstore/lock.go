@@ -21,22 +21,55 @@ const (
 	lookMax = 250 * time.Millisecond
 )
 
-const commandTimeout = 5 * time.Second
+const (
+	commandTimeout = 5 * time.Second
 
-// Takes the lock or renews it, and adds its name to what is locked. A lock that is gone,
-// lost by a server that has crashed, is taken anew if nobody else was faster.
+	// minGrace is the shortest time for which a lock must be without a lease before others
+	// take it. It is enough for a client to notice that its server is back.
+	minGrace = 2 * time.Second
+)
+
+// Config.Lease has two parts: for so long a lock that nobody renews is held, and for the
+// grace that follows it must be without a lease, at every look, before others take it.
+func (s *Store) lapse() time.Duration { return s.cfg.Lease * 2 / 3 }
+func (s *Store) grace() time.Duration { return max(s.cfg.Lease/3, minGrace) }
+
+// What lockScript is asked for.
+const (
+	take    = "take"    // the lock, unless it is held or its lease has lapsed
+	inherit = "inherit" // the lock, also if its lease has lapsed
+	renew   = "renew"   // the lease
+)
+
+// What lockScript answers.
+const (
+	isHeld = iota // by somebody else
+	isOurs
+	isLapsed // and not taken
+	wasLost  // and is ours again: it is not known who had it meanwhile
+)
+
+// Takes the lock or renews it, and adds its name to what is locked: first, because that
+// fails where nobody can renew a lease either. A lease of ours that is gone, lapsed or
+// lost by a server that has crashed, is renewed if nobody else was faster.
 var lockScript = redis.NewScript(`
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
+local known = redis.call('SADD', KEYS[2], ARGV[3]) == 0
+if not holder and known and ARGV[4] == 'take' then return 2 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-redis.call('SADD', KEYS[2], ARGV[3])
+if not holder and not known and ARGV[4] == 'renew' then return 3 end
 return 1`)
 
+// Releases the lock. A lease of ours that has lapsed may be gone, if the name says that
+// nobody has taken and released the lock since; who never had one asks for 'held' only.
 var unlockScript = redis.NewScript(`
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local holder = redis.call('GET', KEYS[1])
+if holder ~= ARGV[1] and (holder or ARGV[3] == 'held') then return 0 end
 redis.call('DEL', KEYS[1])
-redis.call('SREM', KEYS[2], ARGV[2])
-return 1`)
+local known = redis.call('SREM', KEYS[2], ARGV[2]) == 1
+if holder or known then return 1 end
+return 0`)
 
 // Lock implements tokencache.Store, with one exception: a process that is paused or
 // cut off for longer than Config.Lease loses the lock while it lives. What it saves
@@ -80,40 +113,65 @@ func (s *Store) LockAt(ctx context.Context, name string, v tokencache.Version) (
 // wait waits for the lock, unless a look while somebody else has it returns an error.
 func (s *Store) wait(ctx context.Context, name string, leave func(), unless func(context.Context) error) (unlock func() error, err error) {
 	holder := random()
-	for look := lookMin; ; look = min(look*3/2, lookMax) {
-		locked, err := await(ctx, func(ctx context.Context) (bool, error) { return s.takeLock(ctx, name, holder) })
-		if locked && err == nil {
-			return s.held(name, holder, leave), nil
+	for how, look := take, lookMin; ; look = min(look*3/2, lookMax, s.grace()/10) {
+		begun := time.Now()
+		answer, err := await(ctx, func(ctx context.Context) (int, error) { return s.lockAs(ctx, how, name, holder) })
+		if err != nil { // It may have been taken all the same: it would end with the lease.
+			s.deaths.alive(name)
+			go s.release(name, holder, "held")
+			leave()
+			return nil, problem(ctx, "lock", name, err)
 		}
-		if err == nil {
-			if err = unless(ctx); err == nil {
-				select {
-				case <-time.After(look/2 + rand.N(look)):
-					continue
-				case <-ctx.Done():
-				}
-				err = ctx.Err()
+		how = take
+		switch {
+		case answer == isOurs:
+			s.deaths.alive(name)
+			return s.held(name, holder, leave), nil
+		case answer != isLapsed:
+			s.deaths.alive(name)
+		case s.deaths.sure(name, begun, s.grace()):
+			how = inherit
+			continue
+		}
+		if err = unless(ctx); err == nil {
+			select {
+			case <-time.After(look/2 + rand.N(look)):
+				continue
+			case <-ctx.Done():
 			}
-		} else { // It may have been taken all the same: it would end with the lease.
-			go s.release(name, holder)
+			err = ctx.Err()
 		}
 		leave()
 		return nil, problem(ctx, "lock", name, err)
 	}
 }
 
-func (s *Store) takeLock(ctx context.Context, name, holder string) (bool, error) {
-	n, err := lockScript.Run(ctx, s.cfg.Client, s.lockKeys(name), holder, s.cfg.Lease.Milliseconds(), name).Int()
-	return n == 1, err
+func (s *Store) lockAs(ctx context.Context, how, name, holder string) (answer int, err error) {
+	return lockScript.Run(ctx, s.cfg.Client, s.lockKeys(name), holder, s.lapse().Milliseconds(), name, how).Int()
 }
 
-func (s *Store) release(name, holder string) (bool, error) {
+func (s *Store) release(name, holder, how string) (bool, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 	defer cancel()
 	return await(ctx, func(ctx context.Context) (bool, error) {
-		n, err := unlockScript.Run(ctx, s.cfg.Client, s.lockKeys(name), holder, name).Int()
+		n, err := unlockScript.Run(ctx, s.cfg.Client, s.lockKeys(name), holder, name, how).Int()
 		return n == 1, err
 	})
+}
+
+// releaseAtLast releases the lock as soon as the server is there: a process that lives
+// must not seem to have died while it held it.
+func (s *Store) releaseAtLast(name, holder string) {
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		select {
+		case <-time.After(pause):
+		case <-s.over.Done():
+			return
+		}
+		if _, err := s.release(name, holder, "held or lapsed"); err == nil {
+			return
+		}
+	}
 }
 
 // held renews the lock until it is unlocked.
@@ -122,19 +180,24 @@ func (s *Store) held(name, holder string, leave func()) (unlock func() error) {
 	lost := false // guarded by stopped
 	go func() {
 		defer close(stopped)
-		for renew := s.cfg.Lease / 3; ; {
+		for pause := s.cfg.Lease / 5; ; {
 			select {
-			case <-time.After(renew):
+			case <-time.After(pause):
 			case <-stop:
 				return
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), min(commandTimeout, s.cfg.Lease/3))
-			mine, err := await(ctx, func(ctx context.Context) (bool, error) { return s.takeLock(ctx, name, holder) })
+			// Together, an attempt and the pause after it are well below the grace.
+			ctx, cancel := context.WithTimeout(context.Background(), min(commandTimeout, s.grace()/2))
+			answer, err := await(ctx, func(ctx context.Context) (int, error) { return s.lockAs(ctx, renew, name, holder) })
 			cancel()
-			if renew = s.cfg.Lease / 3; err != nil {
-				renew = s.cfg.Lease / 30 // the server may be restarting
-			} else if !mine {
+			if pause = s.cfg.Lease / 5; err != nil {
+				pause = s.cfg.Lease / 30 // the server may be restarting
+				continue
+			}
+			if answer != isOurs {
 				lost = true
+			}
+			if answer == isHeld {
 				return
 			}
 		}
@@ -145,13 +208,14 @@ func (s *Store) held(name, holder string, leave func()) (unlock func() error) {
 			defer leave()
 			close(stop)
 			<-stopped
-			released, releaseErr := s.release(name, holder)
+			released, releaseErr := s.release(name, holder, "held or lapsed")
 			switch {
 			case releaseErr != nil:
-				err = fmt.Errorf("redisstore: unlock %q: %w: %s: the lock ends by itself in %v",
-					name, tokencache.ErrUnavailable, harmless(releaseErr), s.cfg.Lease)
+				go s.releaseAtLast(name, holder)
+				err = fmt.Errorf("%w; trying again until it works", problem(context.Background(), "unlock", name, releaseErr))
 			case lost || !released:
-				err = fmt.Errorf("redisstore: unlock %q: the lock was lost, because this process was paused or cut off for more than %v", name, s.cfg.Lease)
+				err = fmt.Errorf("redisstore: unlock %q: the lock was lost, because this process was paused or cut off for more than %v,"+
+					" or the server has forgotten it", name, s.cfg.Lease)
 			}
 		})
 		return err

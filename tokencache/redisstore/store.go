@@ -30,11 +30,11 @@ type Config struct {
 	Prefix string
 
 	// Lease is how long a lock outlasts its process, and how long a process may be paused
-	// or cut off, or the server be down, before others take its locks. It should be at
-	// most a third of the time for which the provider accepts a spent refresh token again:
-	// what a process had under way when it was killed is asked for again after a lease and
-	// some seconds, perhaps by one that is killed too, and the user's requests wait as
-	// long. Default: 10 seconds.
+	// or cut off, before others take its locks. Time in which the server is down or does
+	// not write does not count. It should be at most a third of the time for which the
+	// provider accepts a spent refresh token again: what a process had under way when it
+	// was killed is asked for again after a lease and some seconds, perhaps by one that is
+	// killed too, and the user's requests wait as long. Default: 10 seconds.
 	Lease time.Duration
 
 	// Replicas is how many replicas must have confirmed what is saved. If fewer do so
@@ -49,9 +49,12 @@ type Config struct {
 // A Store is a tokencache.Store in Redis. It is also a tokencache.Lister, a
 // tokencache.Preflighter, a tokencache.Recoverer and a tokencache.Watcher.
 type Store struct {
-	cfg   Config
-	own   bool // the client
-	gates gate.Gates
+	cfg    Config
+	own    bool // the client
+	gates  gate.Gates
+	deaths deaths
+	over   context.Context // ends with Close
+	close  context.CancelFunc
 }
 
 // ErrNotReplicated means that fewer replicas than Config.Replicas have confirmed what
@@ -75,6 +78,7 @@ func Open(cfg Config) (*Store, error) {
 		return nil, errors.New("redisstore: Lease is less than a second, or Replicas or Expiry is negative")
 	}
 	s := &Store{cfg: cfg}
+	s.over, s.close = context.WithCancel(context.Background())
 	if cfg.Client == nil {
 		options, err := redis.ParseURL(cfg.URL)
 		if err != nil { // It would quote the URL.
@@ -83,6 +87,9 @@ func Open(cfg Config) (*Store, error) {
 		}
 		options.ContextTimeoutEnabled = true
 		options.DialerRetries = 1 // Commands are repeated already.
+		if options.DialTimeout == 0 {
+			options.DialTimeout = minGrace // so that a server that is back is noticed within the grace
+		}
 		s.cfg.Client, s.own = redis.NewClient(options), true
 	}
 	return s, nil
@@ -91,6 +98,7 @@ func Open(cfg Config) (*Store, error) {
 // Close closes the client if the Store has made it. Locks that are held end with their
 // lease. No method may be called any more.
 func (s *Store) Close() error {
+	s.close()
 	if s.own {
 		return s.cfg.Client.Close()
 	}

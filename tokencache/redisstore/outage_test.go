@@ -1,0 +1,179 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/stayauth/stayauth/testdata/realparts"
+	"github.com/stayauth/stayauth/testdata/realparts/storecheck"
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// total is how long a lock outlasts its process: the lease, of which the second part is
+// at least two seconds.
+const total = lease*2/3 + 2*time.Second
+
+// An outage of the server does not end a lock, however much longer than the lease it is:
+// no process has died, and one may hold the answer of a provider.
+func TestLockOutlastsOutage(t *testing.T) {
+	t.Parallel()
+	var all sync.WaitGroup // They do little but wait, so they do it at the same time.
+	defer all.Wait()
+	for name, outage := range map[string]func(t *testing.T, server *realparts.Redis, admin *redis.Client, both *realparts.Proxy) (end func()){
+		"stopped": func(t *testing.T, server *realparts.Redis, _ *redis.Client, _ *realparts.Proxy) func() {
+			server.Stop()
+			return server.Start
+		},
+		"crashed": func(t *testing.T, server *realparts.Redis, _ *redis.Client, _ *realparts.Proxy) func() {
+			server.Crash()
+			return server.Start
+		},
+		"full": func(t *testing.T, _ *realparts.Redis, admin *redis.Client, _ *realparts.Proxy) func() {
+			must(t, admin.ConfigSet(t.Context(), "maxmemory", "1").Err())
+			return func() { must(t, admin.ConfigSet(t.Context(), "maxmemory", "0").Err()) }
+		},
+		"read-only": func(t *testing.T, _ *realparts.Redis, admin *redis.Client, _ *realparts.Proxy) func() {
+			must(t, admin.SlaveOf(t.Context(), "127.0.0.1", "1").Err())
+			return func() { must(t, admin.SlaveOf(t.Context(), "NO", "ONE").Err()) }
+		},
+		"frozen": func(t *testing.T, _ *realparts.Redis, admin *redis.Client, _ *realparts.Proxy) func() {
+			must(t, admin.Do(t.Context(), "CLIENT", "PAUSE", (2*lease).Milliseconds(), "ALL").Err())
+			return func() {}
+		},
+		"out of reach": func(t *testing.T, _ *realparts.Redis, _ *redis.Client, both *realparts.Proxy) func() {
+			both.Down()
+			return both.Up
+		},
+	} {
+		all.Go(func() {
+			t.Run(name, func(t *testing.T) {
+				server := realparts.StartRedis(t, "maxmemory-policy noeviction")
+				proxy := realparts.StartProxy(t, server.Port)
+				arg := strings.Replace(empty(server.URL()), fmt.Sprint(server.Port), fmt.Sprint(proxy.Port), 1)
+				holder, waiter := mustOpen(t, arg), mustOpen(t, arg)
+				unlock := storecheck.Lock(t, holder, "a")
+				v := storecheck.Save(t, holder, "a", "journal", "")
+				got, named := make(chan func() error, 1), make(chan string, 1)
+				go func() {
+					for t.Context().Err() == nil {
+						if unlock, err := waiter.Lock(t.Context(), "a"); err == nil {
+							got <- unlock
+							return
+						}
+						time.Sleep(5 * time.Millisecond)
+					}
+				}()
+				go func() {
+					for t.Context().Err() == nil {
+						for name, err := range waiter.Interrupted(t.Context()) {
+							if err == nil {
+								named <- name
+								return
+							}
+						}
+						time.Sleep(5 * time.Millisecond)
+					}
+				}()
+				end := outage(t, server, newClient(t, server.URL()), proxy)
+				time.Sleep(2 * lease)
+				end()
+				select {
+				case <-got:
+					t.Fatal("somebody else got the lock of a process that lives")
+				case name := <-named:
+					t.Fatalf("%q was called interrupted, and its process lives", name)
+				case <-time.After(total):
+				}
+				storecheck.Save(t, holder, "a", "new token", v)
+				must(t, unlock())
+				must(t, (<-got)())
+			})
+		})
+	}
+}
+
+// Who died during an outage is found all the same.
+func TestDeadDuringOutage(t *testing.T) {
+	t.Parallel()
+	server := realparts.StartRedis(t)
+	arg := empty(server.URL())
+	other := mustOpen(t, arg)
+	storecheck.Save(t, other, "a", "old", "")
+	storecheck.StartHolder(t, arg).Pause()
+	server.Stop()
+	time.Sleep(lease)
+	server.Start()
+	ctx, cancel := context.WithTimeout(t.Context(), storecheck.Patience)
+	defer cancel()
+	begun := time.Now()
+	for named := false; !named; {
+		for name, err := range other.Interrupted(ctx) {
+			must(t, err)
+			named = named || name == "a"
+		}
+	}
+	storecheck.Lock(t, other, "a")()
+	if took := time.Since(begun); took < 2*time.Second {
+		t.Errorf("the lock was taken after %v, in which its holder could hardly have renewed it", took)
+	}
+}
+
+// A lock that somebody else had and has released is not silently one's own again.
+func TestUnlockTellsOfALossMadeGood(t *testing.T) {
+	t.Parallel()
+	server := realparts.StartRedis(t)
+	proxy := realparts.StartProxy(t, server.Port)
+	direct := empty(server.URL())
+	lost := mustOpen(t, strings.Replace(direct, fmt.Sprint(server.Port), fmt.Sprint(proxy.Port), 1))
+	other := mustOpen(t, direct)
+	unlock := storecheck.Lock(t, lost, "a")
+	proxy.Down()
+	must(t, storecheck.Lock(t, other, "a")())
+	proxy.Up()
+	time.Sleep(lease) // It is renewed meanwhile: nobody else has it.
+	if err := unlock(); err == nil || !strings.Contains(err.Error(), "the lock was lost") {
+		t.Errorf("unlock: %v", err)
+	}
+}
+
+// An unlock that cannot reach the server is made up for, before others have to wait for a
+// process that seems to be dead.
+func TestUnlockDuringOutage(t *testing.T) {
+	t.Parallel()
+	server := realparts.StartRedis(t)
+	proxy := realparts.StartProxy(t, server.Port)
+	direct := empty(server.URL())
+	holder := mustOpen(t, strings.Replace(direct, fmt.Sprint(server.Port), fmt.Sprint(proxy.Port), 1))
+	other := mustOpen(t, direct)
+	unlock := storecheck.Lock(t, holder, "a")
+	proxy.Down()
+	if err := unlock(); !errors.Is(err, tokencache.ErrUnavailable) {
+		t.Errorf("unlock without a server: %v", err)
+	}
+	client := newClient(t, server.URL())
+	prefix := strings.SplitN(direct, "|", 2)[1]
+	proxy.Up()
+	storecheck.Lock(t, holder, "b") // In the same process another lock is of no consequence.
+	for deadline := time.Now().Add(storecheck.Patience); ; time.Sleep(20 * time.Millisecond) {
+		keys, err := client.Keys(t.Context(), strings.NewReplacer(`\`, `\\`, "[", `\[`, "*", `\*`, "?", `\?`).Replace(prefix)+"lock:*:YQ").Result()
+		must(t, err)
+		if len(keys) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the lock stays")
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), lease)
+	defer cancel()
+	unlock, err := other.Lock(ctx, "a")
+	must(t, err)
+	must(t, unlock())
+}
