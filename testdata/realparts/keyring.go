@@ -3,10 +3,8 @@ package realparts
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -18,30 +16,10 @@ import (
 // Keyring, on a session bus of its own. Nothing can start another keyring on that bus,
 // nor show a prompt: what needs one fails at once.
 type SecretService struct {
-	// Env is what the environment of a process must end with to use this keyring and
-	// no other. It sets HOME too; a child that runs the go command also needs GOCACHE
-	// and GOMODCACHE.
-	Env []string
-
+	*session
 	t      testing.TB
-	bus    string // its address
 	daemon *exec.Cmd
 }
-
-// Everyone on the bus may talk to everyone, and there are no directories of services
-// that the bus could start.
-const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
- "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig>
-  <type>session</type>
-  <listen>unix:path=%s</listen>
-  <policy context="default">
-    <allow send_destination="*"/>
-    <allow receive_sender="*"/>
-    <allow own="*"/>
-  </policy>
-</busconfig>
-`
 
 // The collection that the Secret Service unlocks when its user logs in.
 const loginCollection = "/org/freedesktop/secrets/collection/login"
@@ -64,46 +42,7 @@ func Keyring(t testing.TB) *SecretService {
 	t.Helper()
 	Require(t, "a Secret Service (Debian: apt-get install gnome-keyring dbus)", KeyringInstalled())
 
-	// Not t.TempDir, which can be too long for the path of a socket.
-	home, err := os.MkdirTemp("", "keyring-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(home) })
-	for _, dir := range []string{"data/keyrings", "config", "cache", "run"} {
-		if err := os.MkdirAll(filepath.Join(home, dir), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	bus := filepath.Join(home, "run", "bus")
-	s := &SecretService{t: t, bus: "unix:path=" + bus, Env: []string{
-		"HOME=" + home,
-		"XDG_DATA_HOME=" + filepath.Join(home, "data"),
-		"XDG_CONFIG_HOME=" + filepath.Join(home, "config"),
-		"XDG_CACHE_HOME=" + filepath.Join(home, "cache"),
-		"XDG_RUNTIME_DIR=" + filepath.Join(home, "run"),
-		"DBUS_SESSION_BUS_ADDRESS=unix:path=" + bus,
-		"GNOME_KEYRING_CONTROL=", "DISPLAY=", "WAYLAND_DISPLAY=",
-	}}
-	config := filepath.Join(home, "bus.conf")
-	if err := os.WriteFile(config, fmt.Appendf(nil, busConfig, bus), 0o600); err != nil {
-		t.Fatal(err)
-	}
-
-	// The shell ends the bus when its standard input ends, and GNOME Keyring exits
-	// when its bus does.
-	busDaemon := s.Command("sh", "-c", `dbus-daemon --config-file="$1" --nofork --nopidfile & read -r _; kill $!; wait`, "sh", config)
-	start(t, busDaemon)
-	// The socket file is there a moment before anybody listens, and a keyring that is
-	// refused then goes on without a bus.
-	await(t, "the session bus", func() error {
-		conn, err := net.Dial("unix", bus)
-		if err == nil {
-			conn.Close()
-		}
-		return err
-	})
-
+	s := &SecretService{session: newSession(t), t: t}
 	s.Start()
 	t.Cleanup(s.Kill)
 	return s
@@ -118,13 +57,6 @@ func (s *SecretService) Start() {
 		s.t.Fatal(err)
 	}
 	await(s.t, "the unlocked keyring", func() error { return s.expectLocked(false) })
-}
-
-// Command returns a command that uses this keyring.
-func (s *SecretService) Command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), s.Env...)
-	return cmd
 }
 
 // Lock locks the keyring, as a desktop does when its user logs out.

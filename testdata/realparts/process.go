@@ -2,6 +2,7 @@ package realparts
 
 import (
 	"os/exec"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -25,4 +26,12 @@ func start(t testing.TB, cmd *exec.Cmd) {
 		defer stuck.Stop()
 		cmd.Wait()
 	})
+}
+
+// stop asks cmd to end, and waits for that, unless it asks a person something instead.
+func stop(cmd *exec.Cmd) {
+	cmd.Process.Signal(syscall.SIGTERM)
+	stuck := time.AfterFunc(3*time.Second, func() { cmd.Process.Kill() })
+	defer stuck.Stop()
+	cmd.Wait()
 }

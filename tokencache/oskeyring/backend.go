@@ -6,15 +6,11 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
-
-	gokeyring "github.com/zalando/go-keyring"
 )
 
-// goKeyring is the keyring of this operating system, by way of go-keyring. The
-// rest of it is in a file for each platform.
+// goKeyring is the keyring of this operating system: by way of go-keyring, except where
+// that is the Secret Service. What it does is in a file for each platform.
 type goKeyring struct{}
-
-func (goKeyring) Delete(service, user string) error { return gokeyring.Delete(service, user) }
 
 // windowsLimit is the size of a credential (CRED_MAX_CREDENTIAL_BLOB_SIZE).
 const windowsLimit = 5 * 512

@@ -9,14 +9,20 @@ import (
 
 var errPlatform = &Error{NoService, errors.New("not supported on this platform")}
 
-// Get fails: there is no keyring that go-keyring knows.
-func (goKeyring) Get(context.Context, string, string) (string, error) { return "", errPlatform }
+// Get fails: there is no keyring that this package knows.
+func (goKeyring) Get(context.Context, string, string, string) (item, where, error) {
+	return item{}, where{}, errPlatform
+}
 
-func (goKeyring) Set(string, string, string) error { return errPlatform }
+func (goKeyring) Set(string, string, string, string) error { return errPlatform }
+
+func (goKeyring) Delete(string, string, string) error { return errPlatform }
+
+func (goKeyring) probes() bool { return true }
 
 func (goKeyring) hidesPrompts() bool { return false }
 
-func (goKeyring) unlock(context.Context, func()) error { return errPlatform }
+func (goKeyring) unlock(context.Context, string, string, string, func()) error { return errPlatform }
 
 func (goKeyring) problem(error) Problem { return Failed }
 

@@ -15,7 +15,7 @@ func TestRealCredentialManager(t *testing.T) {
 	k := &keyring{backend: goKeyring{}, guard: new(guard), service: "stayauth-test", timeout: time.Minute}
 	free := func(context.Context) (func() error, error) { return func() error { return nil }, nil }
 	set := func(next item) error {
-		_, err := k.change(t.Context(), "u", free, func(item) (item, error) { return next, nil })
+		_, err := k.change(t.Context(), "u", optional, free, func(item) (item, error) { return next, nil })
 		return err
 	}
 	defer set(item{})
@@ -24,18 +24,18 @@ func TestRealCredentialManager(t *testing.T) {
 		if err := set(want); err != nil {
 			t.Fatalf("%d bytes: %v", size, err)
 		}
-		if got, err := k.get(t.Context(), "u"); err != nil || got != want {
+		if got, err := k.get(t.Context(), "u", optional); err != nil || got != want {
 			t.Fatalf("%d bytes: %v", size, err)
 		}
 	}
 	wantProblem(t, set(item{strings.Repeat("x", windowsLimit+1), true}), TooBig)
-	if got, err := k.get(t.Context(), "u"); err != nil || len(got.value) != windowsLimit {
+	if got, err := k.get(t.Context(), "u", optional); err != nil || len(got.value) != windowsLimit {
 		t.Errorf("after a refusal: %d bytes, %v", len(got.value), err)
 	}
 	if err := set(item{}); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := k.get(t.Context(), "u"); err != nil || got.ok {
+	if got, err := k.get(t.Context(), "u", optional); err != nil || got.ok {
 		t.Errorf("after removing it: %v", err)
 	}
 }

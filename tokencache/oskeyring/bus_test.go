@@ -63,13 +63,13 @@ func TestMuteBus(t *testing.T) {
 	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path="+socket)
 	k := realKeyring(100*time.Millisecond, 0, nil)
 	for range 3 {
-		_, err = k.get(t.Context(), "u")
+		_, err = k.get(t.Context(), "u", optional)
 		wantProblem(t, err, NoAnswer)
 		awaitReturn(t, k.guard) // at once, because the question can be cancelled
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if _, err := k.get(ctx, "u"); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := k.get(ctx, "u", optional); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 }
@@ -128,13 +128,13 @@ func TestReadIsGivenUp(t *testing.T) {
 		k := realKeyring(100*time.Millisecond, 0, nil)
 		stop()
 		for range 3 {
-			_, err := k.get(t.Context(), "u")
+			_, err := k.get(t.Context(), "u", optional)
 			wantProblem(t, err, NoAnswer)
 			awaitReturn(t, k.guard)
 		}
 		goOn()
 		k.timeout = patience
-		if _, err := k.get(t.Context(), "u"); err != nil {
+		if _, err := k.get(t.Context(), "u", optional); err != nil {
 			t.Errorf("after %s goes on: %v", name, err)
 		}
 	}

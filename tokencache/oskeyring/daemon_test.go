@@ -155,9 +155,9 @@ type hooked struct {
 	beforeSet func()
 }
 
-func (b *hooked) Set(service, user, value string) error {
+func (b *hooked) Set(service, user, value, home string) error {
 	b.beforeSet()
-	return b.goKeyring.Set(service, user, value)
+	return b.goKeyring.Set(service, user, value, home)
 }
 
 // A write that was given up is carried out by a daemon that goes on. What somebody

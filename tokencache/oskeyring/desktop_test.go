@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
-	gokeyring "github.com/zalando/go-keyring"
 
 	"github.com/stayauth/stayauth/testdata/realparts"
 )
@@ -98,13 +97,6 @@ func (d *desktop) unlock() {
 	d.press(append(strings.Split("password", ""), "Return")...)
 }
 
-// blind does not see that the keyring is locked.
-type blind struct{ goKeyring }
-
-func (blind) Get(_ context.Context, service, user string) (string, error) {
-	return gokeyring.Get(service, user)
-}
-
 // lockedDesktop starts a keyring that is locked, and a desktop to unlock it on. The
 // prompter exits after a prompt, so it is good for one.
 func lockedDesktop(t *testing.T) *desktop {
@@ -122,7 +114,7 @@ func TestDesktopNobodyAnswers(t *testing.T) {
 func TestDesktopUserRefuses(t *testing.T) {
 	d := lockedDesktop(t)
 	var wg sync.WaitGroup
-	_, err := realKeyring(patience, patience, func() { wg.Go(func() { d.press("Escape") }) }).get(t.Context(), "u")
+	_, err := realKeyring(patience, patience, func() { wg.Go(func() { d.press("Escape") }) }).get(t.Context(), "u", optional)
 	wg.Wait()
 	wantProblem(t, err, Locked)
 	if !strings.Contains(err.Error(), "dismissed") {
@@ -137,7 +129,7 @@ func TestDesktopUserUnlocks(t *testing.T) {
 	k := realKeyring(patience, patience, func() { prompts.Add(1); wg.Go(d.unlock) })
 	for range 20 {
 		wg.Go(func() {
-			if _, err := k.get(t.Context(), "u"); err != nil {
+			if _, err := k.get(t.Context(), "u", optional); err != nil {
 				t.Error(err)
 			}
 		})
@@ -145,22 +137,5 @@ func TestDesktopUserUnlocks(t *testing.T) {
 	wg.Wait()
 	if prompts.Load() != 1 {
 		t.Errorf("%d prompts", prompts.Load())
-	}
-}
-
-// go-keyring waits for the prompt without end, should it ever come to that.
-func TestDesktopGoKeyringHangs(t *testing.T) {
-	d := lockedDesktop(t)
-	k := realKeyring(2*time.Second, 0, nil)
-	k.backend = blind{}
-	for range 10 {
-		_, err := k.get(t.Context(), "u")
-		wantProblem(t, err, NoAnswer)
-	}
-	d.unlock()
-	awaitReturn(t, k.guard)
-	k.timeout = patience
-	if _, err := k.get(t.Context(), "u"); err != nil {
-		t.Error("after the user has answered:", err)
 	}
 }

@@ -42,7 +42,8 @@ today is an error, and no reason for a second key.
 A keyring can wait for a prompt that nobody sees, for as long as the machine runs.
 Every operation here has a time limit and ends with ctx. By default the user is
 never asked; with Config.OnPrompt he is, once in the life of the process, and has
-two minutes. [Probe] finds out whether the keyring works, and why not: see
+two minutes. That goes for the prompts of single items too, which KeePassXC shows by
+default: a process that nobody can answer for is told so at once. [Probe] finds out whether the keyring works, and why not: see
 [Problem]. Open and Items do the same before a login can be started.
 
 An operation that was given up may still be carried out later. It therefore keeps
@@ -64,6 +65,8 @@ and the longest 0.4 to 1.0 s. BenchmarkWindow measures it elsewhere.
 
   - No error of the keyring wraps tokencache.ErrNotFound. A locked keyring is not an
     empty one, and no key is made while the keyring is locked or records exist.
+  - Of several keyrings, that with the key is used, whichever is the default one today.
+    While any of them is locked, a key that is not found is not called gone.
   - Processes that start for the first time at the same moment agree on one key.
   - If the key is lost, the records are kept, and the error is ErrCorrupt.
   - Nothing is overwritten that was stored after an operation had begun. What was
@@ -77,11 +80,14 @@ and the longest 0.4 to 1.0 s. BenchmarkWindow measures it elsewhere.
     that uses the security command for one.
   - That a process that is killed on macOS does not write once more: its last command
     is a process of its own.
-  - That nothing is left of a probe that is given up or killed: it can leave a small
-    item called probe-… behind, which nobody reads.
+  - That nothing is left of a probe on macOS and Windows that is given up or killed: it
+    can leave a small item called probe-… behind, which nobody reads.
   - That the connection to the session bus is closed when it is idle: on Linux, who
-    only reads closes it, but from the first write on go-keyring keeps one for the
-    process.
+    only reads closes it, but from the first write or prompt on a process keeps one.
+  - That a keyring has saved what it says it has: KeePassXC and KWallet answer first,
+    and lose what came in the last moments before they crash.
+  - That an item is removed where the user would have to agree to that, as in KeePassXC:
+    it is emptied instead.
   - That the keyring survives: when a user's password is reset, most desktops start
     with a new, empty one.
 */

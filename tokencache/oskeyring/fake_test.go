@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	gokeyring "github.com/zalando/go-keyring"
-
 	"github.com/stayauth/stayauth/tokencache"
 )
 
@@ -52,25 +50,22 @@ func (f *fake) call(op, user string, do func() error) error {
 	return err
 }
 
-func (f *fake) Get(ctx context.Context, service, user string) (value string, err error) {
+func (f *fake) Get(ctx context.Context, service, user, _ string) (it item, _ where, err error) {
 	if f.locked.Load() {
-		return "", &Error{Locked, nil}
+		return item{}, where{}, &Error{Locked, nil}
 	}
 	if ctx.Err() != nil {
-		return "", ctx.Err()
+		return item{}, where{}, ctx.Err()
 	}
 	f.gets.Add(1)
 	err = f.call("get", user, func() error {
-		var ok bool
-		if value, ok = f.items[service+"/"+user]; !ok {
-			return gokeyring.ErrNotFound
-		}
+		it.value, it.ok = f.items[service+"/"+user]
 		return nil
 	})
-	return value, err
+	return it, where{}, err
 }
 
-func (f *fake) Set(service, user, value string) error {
+func (f *fake) Set(service, user, value, _ string) error {
 	f.sets.Add(1)
 	return f.call("set", user, func() error {
 		if f.set != nil {
@@ -89,17 +84,14 @@ func (f *fake) Set(service, user, value string) error {
 	})
 }
 
-func (f *fake) Delete(service, user string) error {
+func (f *fake) Delete(service, user, _ string) error {
 	return f.call("delete", user, func() error {
-		if _, ok := f.items[service+"/"+user]; !ok {
-			return gokeyring.ErrNotFound
-		}
 		delete(f.items, service+"/"+user)
 		return nil
 	})
 }
 
-func (f *fake) unlock(ctx context.Context, waiting func()) error {
+func (f *fake) unlock(ctx context.Context, _, _, _ string, waiting func()) error {
 	f.prompts.Add(1)
 	waiting()
 	if f.prompting == nil {
@@ -113,6 +105,7 @@ func (f *fake) unlock(ctx context.Context, waiting func()) error {
 }
 
 func (f *fake) hidesPrompts() bool    { return f.hides }
+func (f *fake) probes() bool          { return false }
 func (f *fake) problem(error) Problem { return Failed }
 
 func (f *fake) limit(service, user string) int {

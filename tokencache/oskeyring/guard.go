@@ -16,12 +16,14 @@ import (
 type guard struct {
 	mu     sync.Mutex
 	flight *flight // the call that is in there
-	prompt *prompt // the one prompt that this process may show
+	// prompts are those that this process has shown: one for the keyring, under "", and
+	// one for each item that has to be confirmed.
+	prompts map[string]*prompt
 }
 
-// system guards the keyring of the operating system. It is the only variable of
-// this package: go-keyring has one connection for the process and blocks as a
-// whole, and a person should see one prompt, however many caches are opened.
+// system guards the keyring of the operating system. It is a variable of this package,
+// as the connection to the keyring is: that may block as a whole, and a person should
+// see one prompt, however many caches are opened.
 var system guard
 
 // A flight is a call to the keyring.
@@ -156,23 +158,30 @@ func (g *guard) leave(fl *flight) {
 func (g *guard) mayPrompt() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.prompt != nil {
+	if g.prompts[""] != nil {
 		return false
 	}
-	g.prompt = &prompt{done: make(chan struct{})}
-	close(g.prompt.done)
+	close(g.newPrompt("").done)
 	return true
 }
 
-// unlock has ask ask a person to unlock the keyring, once in the life of the
-// process. All who call it meanwhile wait for the same answer, and get it later
-// too. The prompt stays if a caller gives up, because others may still wait.
-func (g *guard) unlock(ctx context.Context, limit time.Duration, ask func(context.Context) error) error {
+func (g *guard) newPrompt(what string) *prompt {
+	p := &prompt{done: make(chan struct{})}
+	if g.prompts == nil {
+		g.prompts = make(map[string]*prompt)
+	}
+	g.prompts[what] = p
+	return p
+}
+
+// unlock has ask ask a person to unlock the keyring, or what else is named, once in the
+// life of the process. All who call it meanwhile wait for the same answer, and get it
+// later too. The prompt stays if a caller gives up, because others may still wait.
+func (g *guard) unlock(ctx context.Context, what string, limit time.Duration, ask func(context.Context) error) error {
 	g.mu.Lock()
-	p := g.prompt
+	p := g.prompts[what]
 	if p == nil {
-		p = &prompt{done: make(chan struct{})}
-		g.prompt = p
+		p = g.newPrompt(what)
 		go func() {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 			defer cancel()

@@ -24,7 +24,7 @@ func TestCallThatHangs(t *testing.T) {
 		f := &fake{before: func(string, string) error { <-release; return nil }}
 		k := f.keyring(nil)
 		start := time.Now()
-		_, err := k.get(t.Context(), "u")
+		_, err := k.get(t.Context(), "u", optional)
 		wantProblem(t, err, NoAnswer)
 		if d := time.Since(start); d != 5*time.Second {
 			t.Errorf("took %v", d)
@@ -33,7 +33,7 @@ func TestCallThatHangs(t *testing.T) {
 		before := runtime.NumGoroutine()
 		for range 100 {
 			start = time.Now()
-			_, err := k.get(t.Context(), "u")
+			_, err := k.get(t.Context(), "u", optional)
 			wantProblem(t, err, NoAnswer)
 			if d := time.Since(start); d != 0 {
 				t.Fatalf("took %v", d)
@@ -45,7 +45,7 @@ func TestCallThatHangs(t *testing.T) {
 		// When it has returned, the keyring is used again.
 		close(release)
 		synctest.Wait()
-		if _, err := k.get(t.Context(), "u"); err != nil {
+		if _, err := k.get(t.Context(), "u", optional); err != nil {
 			t.Error(err)
 		}
 	})
@@ -66,7 +66,7 @@ func TestCallersQueue(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 20 {
 			wg.Go(func() {
-				if _, err := k.get(t.Context(), "u"); err != nil {
+				if _, err := k.get(t.Context(), "u", optional); err != nil {
 					t.Error(err)
 				}
 			})
@@ -84,14 +84,14 @@ func TestCallerGivesUp(t *testing.T) {
 		k := f.keyring(nil)
 		for range 2 { // as the one who calls, and as one who waits for a turn
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			_, err := k.get(ctx, "u")
+			_, err := k.get(ctx, "u", optional)
 			cancel()
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("error %v, want DeadlineExceeded", err)
 			}
 		}
 		// The call was not overdue, so others still take their turn.
-		if _, err := k.get(t.Context(), "u"); err != nil {
+		if _, err := k.get(t.Context(), "u", optional); err != nil {
 			t.Fatal(err)
 		}
 		if f.gets.Load() != 2 {
@@ -108,7 +108,7 @@ func TestCallThatPanics(t *testing.T) {
 	} {
 		k := (&fake{before: f}).keyring(nil)
 		for range 2 {
-			_, err := k.get(t.Context(), "u")
+			_, err := k.get(t.Context(), "u", optional)
 			wantProblem(t, err, Failed)
 			if strings.Contains(err.Error(), "secret") {
 				t.Errorf("the error shows what was panicked with: %v", err)
@@ -140,19 +140,19 @@ func TestPromptIsSharedAndShownOnce(t *testing.T) {
 			wg.Go(func() { // a caller who gives up takes the prompt from nobody
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
-				if _, err := k.get(ctx, "u"); !errors.Is(err, context.DeadlineExceeded) {
+				if _, err := k.get(ctx, "u", optional); !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("error %v, want DeadlineExceeded", err)
 				}
 			})
 			synctest.Wait() // now he is the one who asks
 			for range 20 {
-				wg.Go(func() { _, err := k.get(t.Context(), "u"); check(err) })
+				wg.Go(func() { _, err := k.get(t.Context(), "u", optional); check(err) })
 			}
 			wg.Wait()
-			_, err := k.get(t.Context(), "u")
+			_, err := k.get(t.Context(), "u", optional)
 			check(err)
 			f.locked.Store(true) // by the screen saver
-			_, err = k.get(t.Context(), "u")
+			_, err = k.get(t.Context(), "u", optional)
 			wantProblem(t, err, Locked)
 			if f.prompts.Load() != 1 || waiting.Load() != 1 {
 				t.Errorf("%d prompts, %d callbacks", f.prompts.Load(), waiting.Load())
@@ -167,7 +167,7 @@ func TestPromptThatNobodyAnswers(t *testing.T) {
 		f.locked.Store(true)
 		k := f.keyring(func() {})
 		start := time.Now()
-		_, err := k.get(t.Context(), "u")
+		_, err := k.get(t.Context(), "u", optional)
 		wantProblem(t, err, Locked)
 		if d := time.Since(start); d != time.Minute {
 			t.Errorf("took %v", d)
@@ -178,7 +178,7 @@ func TestPromptThatNobodyAnswers(t *testing.T) {
 func TestNoPromptUnlessAsked(t *testing.T) {
 	f := new(fake)
 	f.locked.Store(true)
-	_, err := f.keyring(nil).get(t.Context(), "u")
+	_, err := f.keyring(nil).get(t.Context(), "u", optional)
 	wantProblem(t, err, Locked)
 	if f.prompts.Load() != 0 || f.gets.Load() != 0 {
 		t.Error("the keyring was asked")
@@ -193,11 +193,11 @@ func TestHiddenPrompt(t *testing.T) {
 		var waiting atomic.Int64
 		k := f.keyring(func() { waiting.Add(1) })
 		start := time.Now()
-		if _, err := k.get(t.Context(), "u"); err != nil || waiting.Load() != 1 || time.Since(start) != answered {
+		if _, err := k.get(t.Context(), "u", optional); err != nil || waiting.Load() != 1 || time.Since(start) != answered {
 			t.Fatalf("%v after %v, %d callbacks", err, time.Since(start), waiting.Load())
 		}
 		// The next call gets no more time.
-		_, err := k.get(t.Context(), "u")
+		_, err := k.get(t.Context(), "u", optional)
 		wantProblem(t, err, NoAnswer)
 		if waiting.Load() != 1 {
 			t.Errorf("%d callbacks", waiting.Load())
@@ -214,13 +214,13 @@ func TestHiddenPromptOfAnother(t *testing.T) {
 		silent.guard = asks.guard
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if _, err := asks.get(t.Context(), "u"); err != nil {
+			if _, err := asks.get(t.Context(), "u", optional); err != nil {
 				t.Error(err)
 			}
 		})
 		synctest.Wait()
 		start := time.Now()
-		_, err := silent.get(t.Context(), "u")
+		_, err := silent.get(t.Context(), "u", optional)
 		wantProblem(t, err, NoAnswer)
 		if d := time.Since(start); d != silent.timeout {
 			t.Errorf("took %v", d)
@@ -240,7 +240,7 @@ func TestProbeIsBounded(t *testing.T) {
 			if f.hides {
 				k := f.keyring(waiting)
 				k.guard = g
-				go k.get(t.Context(), "u")
+				go k.get(t.Context(), "u", optional)
 				synctest.Wait()
 			}
 			start := time.Now()

@@ -50,7 +50,7 @@ func (s *Items) Load(ctx context.Context, name string) ([]byte, tokencache.Versi
 	if err := checkName(ctx, name); err != nil {
 		return nil, "", err
 	}
-	it, err := s.keyring.get(ctx, itemUser(name))
+	it, err := s.keyring.get(ctx, itemUser(name), optional)
 	if err == nil && !it.ok {
 		err = tokencache.ErrNotFound
 	}
@@ -118,7 +118,7 @@ func (s *Items) Preflight(ctx context.Context, name string, size int) error {
 	if size > s.keyring.backend.limit(s.keyring.service, user)-itemHeader {
 		return named(name, s.keyring.tooBig(user, size))
 	}
-	if _, err := s.keyring.get(ctx, user); err != nil {
+	if _, err := s.keyring.get(ctx, user, optional); err != nil {
 		return named(name, err)
 	}
 	return nil
@@ -130,7 +130,7 @@ func (s *Items) Confidential() bool { return true }
 // change takes the lock that makes compare-and-swap atomic across processes. It
 // has nothing to do with Lock.
 func (s *Items) change(ctx context.Context, name string, f func(item) (item, error)) (item, error) {
-	return s.keyring.change(ctx, itemUser(name), func(ctx context.Context) (func() error, error) {
+	return s.keyring.change(ctx, itemUser(name), optional, func(ctx context.Context) (func() error, error) {
 		return s.locks.Lock(ctx, "write "+digest(name))
 	}, f)
 }

@@ -102,7 +102,7 @@ func TestForeignItem(t *testing.T) {
 	f, ctx := new(fake), t.Context()
 	s := mustItems(t, f.config(t.TempDir()))
 	for _, value := range []string{"", "x", "stayauth item v2 ", itemTag + itemText, itemTag + "x " + strings.Repeat("A", 26) + "\nx", itemTag + itemBinary + strings.Repeat("A", 26) + "\n!"} {
-		if err := f.Set(s.keyring.service, itemUser("a"), value); err != nil {
+		if err := f.Set(s.keyring.service, itemUser("a"), value, ""); err != nil {
 			t.Fatal(err)
 		}
 		_, v, err := s.Load(ctx, "a")

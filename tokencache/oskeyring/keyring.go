@@ -5,22 +5,28 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"path"
 	"time"
 
 	gokeyring "github.com/zalando/go-keyring"
+
+	"github.com/stayauth/stayauth/tokencache"
 )
 
 // A backend is the keyring of an operating system. Its first three methods may take
 // for ever, and are called by a guard only, Get before the others: it shows no prompt
-// if the system lets it, and tells whether the keyring can be used.
+// if the system lets it, and tells whether the keyring can be used. Where a system has
+// several keyrings, home is the one in which the items were last, or "".
 type backend interface {
-	Get(ctx context.Context, service, user string) (string, error) // gokeyring.ErrNotFound if there is no such item
-	Set(service, user, value string) error
-	Delete(service, user string) error
+	Get(ctx context.Context, service, user, home string) (item, where, error)
+	Set(service, user, value, home string) error
+	Delete(service, user, home string) error // a missing item is no error
 
-	// unlock asks the user to unlock the keyring and waits for the answer. It calls
-	// waiting when the prompt is about to be shown. It heeds ctx.
-	unlock(ctx context.Context, waiting func()) error
+	// unlock asks the user to unlock what holds the item and waits for the answer. It
+	// calls waiting when the prompt is about to be shown. It heeds ctx.
+	unlock(ctx context.Context, service, user, home string, waiting func()) error
+	// probes reports whether Get alone shows if the keyring can be used.
+	probes() bool
 	// hidesPrompts reports whether Get may show a prompt by itself.
 	hidesPrompts() bool
 	// problem says what an error of the first three methods means.
@@ -29,11 +35,22 @@ type backend interface {
 	limit(service, user string) int
 }
 
+// where is what a backend with several keyrings knows about the place of an item.
+type where struct {
+	home   string // the keyring that holds it
+	hidden string // if none does: the names of the locked ones, which may
+	closed bool   // if none does: the one that should is not there
+}
+
+// errConfirm is the cause of Locked if the keyring is unlocked and only the item is not.
+var errConfirm = errors.New("the keyring wants a person to confirm that this program may use the item")
+
 // A keyring is the part of a backend that belongs to one application.
 type keyring struct {
 	backend backend
 	guard   *guard
 	service string
+	about   *tokencache.Dir // says where the items are; may be nil
 
 	timeout       time.Duration
 	promptTimeout time.Duration
@@ -50,17 +67,17 @@ type item struct {
 type lockFunc func(ctx context.Context) (unlock func() error, err error)
 
 // get reads an item.
-func (k *keyring) get(ctx context.Context, user string) (item, error) {
-	return k.run(ctx, nil, func(ctx context.Context) (item, error) { return k.read(ctx, user) })
+func (k *keyring) get(ctx context.Context, user string, as expectation) (item, error) {
+	return k.run(ctx, user, nil, func(ctx context.Context) (item, error) { return k.read(ctx, user, as) })
 }
 
 // change replaces an item by what f makes of it, under the lock. The lock is kept
 // until the last call has returned, however late: a write that was given up cannot
 // overwrite what somebody else has written since. If change fails, the old or the
 // new item is there.
-func (k *keyring) change(ctx context.Context, user string, lock lockFunc, f func(item) (item, error)) (item, error) {
-	return k.run(ctx, lock, func(ctx context.Context) (item, error) {
-		old, err := k.read(ctx, user)
+func (k *keyring) change(ctx context.Context, user string, as expectation, lock lockFunc, f func(item) (item, error)) (item, error) {
+	return k.run(ctx, user, lock, func(ctx context.Context) (item, error) {
+		old, err := k.read(ctx, user, as)
 		if err != nil {
 			return item{}, err
 		}
@@ -72,9 +89,9 @@ func (k *keyring) change(ctx context.Context, user string, lock lockFunc, f func
 	})
 }
 
-// run runs f, which begins with a read, in the guard. If the keyring is locked and a
-// prompt is wanted, the user is asked without the lock, and f runs once more.
-func (k *keyring) run(ctx context.Context, lock lockFunc, f func(context.Context) (item, error)) (item, error) {
+// run runs f, which begins with a read of user's item, in the guard. If that is locked
+// and a prompt is wanted, the user is asked without the lock, and f runs once more.
+func (k *keyring) run(ctx context.Context, user string, lock lockFunc, f func(context.Context) (item, error)) (item, error) {
 	l := limits{call: k.timeout, prompt: k.promptTimeout}
 	if k.backend.hidesPrompts() {
 		l.hidden = k.onPrompt
@@ -88,8 +105,12 @@ func (k *keyring) run(ctx context.Context, lock lockFunc, f func(context.Context
 		if asked || k.onPrompt == nil || !isProblem(err, Locked) {
 			return it, err
 		}
-		err = k.guard.unlock(ctx, k.promptTimeout, func(ctx context.Context) error {
-			return k.backend.unlock(ctx, k.onPrompt)
+		what := "" // the keyring
+		if errors.Is(err, errConfirm) {
+			what = k.service + "/" + user
+		}
+		err = k.guard.unlock(ctx, what, k.promptTimeout, func(ctx context.Context) error {
+			return k.backend.unlock(ctx, k.service, user, k.home(ctx), k.onPrompt)
 		})
 		if err != nil {
 			return item{}, err
@@ -115,18 +136,56 @@ func (k *keyring) take(ctx context.Context, l limits, lock lockFunc) (unlock fun
 	return unlock, err
 }
 
+// An expectation says what it means if an item is in none of the keyrings that can be
+// read.
+type expectation int
+
+const (
+	optional expectation = iota // it may never have been stored
+	required                    // it was stored, so a locked keyring must have it, if there is one
+	unknown                     // nothing is stored here: other keyrings do not matter
+)
+
 // read reads an item. It is called in the guard, as are all that follow.
-func (k *keyring) read(ctx context.Context, user string) (item, error) {
-	value, err := k.backend.Get(ctx, k.service, user)
+func (k *keyring) read(ctx context.Context, user string, as expectation) (item, error) {
+	home := k.home(ctx)
+	it, w, err := k.backend.Get(ctx, k.service, user, home)
 	switch {
-	case errors.Is(err, gokeyring.ErrNotFound):
-		return item{}, nil
 	case ctx.Err() != nil:
 		return item{}, ctx.Err()
 	case err != nil:
 		return item{}, k.failed(err)
+	case it.ok:
+		k.noteHome(ctx, home, w.home)
+	case as == required && w.hidden != "":
+		return item{}, &Error{Locked, fmt.Errorf("the item is in no unlocked keyring, and may be in %s", w.hidden)}
+	case as != unknown && w.closed:
+		return item{}, &Error{Locked, fmt.Errorf("the keyring %q, in which the item was stored, is not open, or was deleted", path.Base(home))}
 	}
-	return item{value, true}, nil
+	return it, nil
+}
+
+// The entry of about that says in which keyring the items are. It only says where to
+// look first, and what to ask the user to unlock.
+const homeEntry = "keyring"
+
+// home returns the keyring in which the items were last, or "".
+func (k *keyring) home(ctx context.Context) string {
+	if k.about == nil {
+		return ""
+	}
+	data, _, _ := k.about.Load(ctx, homeEntry)
+	return string(data)
+}
+
+// noteHome notes the keyring in which an item has been found. If it cannot, the note is
+// missing when it would help.
+func (k *keyring) noteHome(ctx context.Context, noted, home string) {
+	if k.about != nil && home != "" && home != noted {
+		if _, v, err := k.about.Load(ctx, homeEntry); err == nil || errors.Is(err, tokencache.ErrNotFound) {
+			k.about.Save(ctx, homeEntry, []byte(home), v)
+		}
+	}
 }
 
 // replace writes an item and reads it back: some keyrings report a success that
@@ -142,14 +201,14 @@ func (k *keyring) replace(ctx context.Context, user string, old, next item) erro
 		}
 		var err error
 		if next.ok {
-			err = k.backend.Set(k.service, user, next.value)
-		} else if err = k.backend.Delete(k.service, user); errors.Is(err, gokeyring.ErrNotFound) {
-			err = nil
+			err = k.backend.Set(k.service, user, next.value, k.home(ctx))
+		} else {
+			err = k.backend.Delete(k.service, user, k.home(ctx))
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		got, readErr := k.read(ctx, user)
+		got, readErr := k.read(ctx, user, unknown)
 		switch {
 		case readErr != nil && err != nil:
 			return k.failed(err)
@@ -187,12 +246,16 @@ func (k *keyring) failed(err error) error {
 	return &Error{k.backend.problem(err), err}
 }
 
-// probe writes a random item, reads it back and removes it. The name is random
-// too, so that processes do not disturb each other.
+// probe reads an item that is not there. Where that shows too little it writes it, reads
+// it back and removes it. The name is random, so that processes do not disturb each
+// other.
 func (k *keyring) probe(ctx context.Context) error {
 	user := "probe-" + rand.Text()
-	_, err := k.run(ctx, nil, func(ctx context.Context) (item, error) {
-		none, err := k.read(ctx, user)
+	_, err := k.run(ctx, user, nil, func(ctx context.Context) (item, error) {
+		none, err := k.read(ctx, user, unknown)
+		if k.backend.probes() {
+			return none, err
+		}
 		probe := item{rand.Text(), true}
 		if err == nil {
 			err = k.replace(ctx, user, none, probe)
@@ -205,9 +268,10 @@ func (k *keyring) probe(ctx context.Context) error {
 	return err
 }
 
-// Probe reports whether the OS keyring works for this process: nil if a random
-// item could be written, read back and removed. It shows no prompt, other than the
-// one that macOS shows by itself for a locked keychain, and returns within 5 seconds.
+// Probe reports whether the OS keyring works for this process: nil if it answers and is
+// unlocked, and if on macOS and Windows, which do not tell, a random item could be
+// written, read back and removed. It shows no prompt, other than the one that macOS
+// shows by itself for a locked keychain, and returns within 5 seconds.
 // Its errors are of type *Error, or wrap ctx.Err().
 func Probe(ctx context.Context) error { return probe(ctx, goKeyring{}, &system) }
 

@@ -41,9 +41,13 @@ type keyItem struct {
 const keyItemVersion = 1
 
 func (k *keyringKeys) keys(ctx context.Context, create bool) ([][]byte, error) {
-	it, err := k.keyring.get(ctx, keyUser)
+	as := required
+	if create {
+		as = unknown
+	}
+	it, err := k.keyring.get(ctx, keyUser, as)
 	if err == nil && !it.ok && create {
-		it, err = k.keyring.change(ctx, keyUser, k.lock, func(present item) (item, error) {
+		it, err = k.keyring.change(ctx, keyUser, as, k.lock, func(present item) (item, error) {
 			if present.ok { // another process was faster
 				return present, nil
 			}
@@ -68,7 +72,7 @@ func (k *keyringKeys) DropOldKeys(ctx context.Context) error {
 
 // rotate replaces the item, which the keyring does in one step.
 func (k *keyringKeys) rotate(ctx context.Context, f func([][]byte) [][]byte) error {
-	_, err := k.keyring.change(ctx, keyUser, k.lock, func(present item) (item, error) {
+	_, err := k.keyring.change(ctx, keyUser, required, k.lock, func(present item) (item, error) {
 		keys, err := decodeKeys(present)
 		if err != nil {
 			return item{}, err

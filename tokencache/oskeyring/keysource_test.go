@@ -15,14 +15,14 @@ func TestLostKey(t *testing.T) {
 		lose func(f *fake, service string)
 		want string
 	}{
-		"removed": {func(f *fake, service string) { f.Delete(service, keyUser) }, "the key that seals the records is gone"},
+		"removed": {func(f *fake, service string) { f.Delete(service, keyUser, "") }, "the key that seals the records is gone"},
 		"changed": {func(f *fake, service string) {
 			it, _ := encodeKeys([][]byte{other})
-			f.Set(service, keyUser, it.value)
+			f.Set(service, keyUser, it.value, "")
 		}, "sealed with another key"},
-		"damaged": {func(f *fake, service string) { f.Set(service, keyUser, "x") }, "no keys of stayauth"},
-		"newer":   {func(f *fake, service string) { f.Set(service, keyUser, `{"v":2}`) }, "update the program"},
-		"short":   {func(f *fake, service string) { f.Set(service, keyUser, `{"v":1,"keys":["AAAA"]}`) }, "3 bytes"},
+		"damaged": {func(f *fake, service string) { f.Set(service, keyUser, "x", "") }, "no keys of stayauth"},
+		"newer":   {func(f *fake, service string) { f.Set(service, keyUser, `{"v":2}`, "") }, "update the program"},
+		"short":   {func(f *fake, service string) { f.Set(service, keyUser, `{"v":1,"keys":["AAAA"]}`, "") }, "3 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, dir := new(fake), t.TempDir()
@@ -34,7 +34,7 @@ func TestLostKey(t *testing.T) {
 				t.Fatal(err)
 			}
 			service := cfg.keyring(d).service
-			good, _ := f.Get(t.Context(), service, keyUser)
+			good, _, _ := f.Get(t.Context(), service, keyUser, "")
 			c.lose(f, service)
 			sets := f.sets.Load()
 			for range 2 {
@@ -50,7 +50,7 @@ func TestLostKey(t *testing.T) {
 				t.Error("a key was made")
 			}
 			// The record was kept: with its key, it is as good as before.
-			if err := f.Set(service, keyUser, good); err != nil {
+			if err := f.Set(service, keyUser, good.value, ""); err != nil {
 				t.Fatal(err)
 			}
 			cache, _ = mustOpen(t, cfg)

@@ -66,6 +66,7 @@ func (c *Config) keyring(d *dirs) *keyring {
 		backend:       c.backend,
 		guard:         c.guard,
 		service:       "stayauth-" + c.App + d.suffix,
+		about:         d.about,
 		timeout:       c.Timeout,
 		promptTimeout: c.PromptTimeout,
 		onPrompt:      c.OnPrompt,

@@ -23,7 +23,9 @@ type puppet struct {
 	prompts    atomic.Int64
 	unlocks    atomic.Int64
 	sessions   atomic.Int64
-	// always makes Unlock answer with a prompt although nothing is locked.
+	opened     atomic.Int64 // sessions that ever were
+	dismissed  atomic.Int64
+	// always makes the creation of an item answer with a prompt.
 	always atomic.Bool
 	// hidden is whether the secret of the only item is, in an unlocked keyring.
 	hidden atomic.Bool
@@ -60,9 +62,10 @@ func newPuppet(t *testing.T, shown func(p *puppet)) *puppet {
 	}
 	export(map[string]any{"Unlock": p.unlock, "OpenSession": p.openSession}, secretsPath, secretsInterface)
 	export(map[string]any{"Close": func() *dbus.Error { p.sessions.Add(-1); return nil }}, session, "org.freedesktop.Secret.Session")
-	export(map[string]any{"SearchItems": p.search}, loginCollection, collectionInterface)
+	export(map[string]any{"SearchItems": p.search, "CreateItem": p.create}, loginCollection, collectionInterface)
 	export(map[string]any{"GetSecret": p.secret}, itemPath, "org.freedesktop.Secret.Item")
-	export(map[string]any{"Prompt": func(string) *dbus.Error { p.prompts.Add(1); go shown(p); return nil }}, promptPath, "org.freedesktop.Secret.Prompt")
+	export(map[string]any{"Prompt": func(string) *dbus.Error { p.prompts.Add(1); go shown(p); return nil },
+		"Dismiss": func() *dbus.Error { p.dismissed.Add(1); return nil }}, promptPath, promptInterface)
 	if _, err := prop.Export(conn, secretsPath, prop.Map{secretsInterface: {"Collections": {Value: []dbus.ObjectPath{loginCollection}}}}); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +82,7 @@ func newPuppet(t *testing.T, shown func(p *puppet)) *puppet {
 
 func (p *puppet) unlock(paths []dbus.ObjectPath) ([]dbus.ObjectPath, dbus.ObjectPath, *dbus.Error) {
 	p.unlocks.Add(1)
-	if p.isLocked() || p.always.Load() || p.hidden.Load() && paths[0] == itemPath {
+	if p.isLocked() || p.hidden.Load() && paths[0] == itemPath {
 		return nil, promptPath, nil
 	}
 	return paths, noObject, nil
@@ -87,6 +90,7 @@ func (p *puppet) unlock(paths []dbus.ObjectPath) ([]dbus.ObjectPath, dbus.Object
 
 func (p *puppet) openSession(string, dbus.Variant) (dbus.Variant, dbus.ObjectPath, *dbus.Error) {
 	p.sessions.Add(1)
+	p.opened.Add(1)
 	return dbus.MakeVariant(""), session, nil
 }
 
@@ -100,6 +104,14 @@ func (p *puppet) search(attributes map[string]string) ([]dbus.ObjectPath, *dbus.
 		return []dbus.ObjectPath{itemPath}, nil
 	}
 	return nil, nil
+}
+
+// create creates nothing.
+func (p *puppet) create(map[string]dbus.Variant, ss.Secret, bool) (item, prompt dbus.ObjectPath, _ *dbus.Error) {
+	if p.always.Load() {
+		return noObject, promptPath, nil
+	}
+	return noObject, noObject, nil
 }
 
 func (p *puppet) secret(session dbus.ObjectPath) (ss.Secret, *dbus.Error) {

@@ -25,9 +25,9 @@ type countingBackend struct {
 	reads atomic.Int64
 }
 
-func (b *countingBackend) Get(ctx context.Context, service, user string) (string, error) {
+func (b *countingBackend) Get(ctx context.Context, service, user, home string) (item, where, error) {
 	b.reads.Add(1)
-	return b.goKeyring.Get(ctx, service, user)
+	return b.goKeyring.Get(ctx, service, user, home)
 }
 
 // short makes every token expire at once, so that each use of it is a rotation.

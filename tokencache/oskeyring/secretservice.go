@@ -5,18 +5,16 @@ package oskeyring
 import (
 	"context"
 	"errors"
-	"slices"
+	"fmt"
 	"strings"
 
 	"github.com/godbus/dbus/v5"
-	gokeyring "github.com/zalando/go-keyring"
 )
 
-// Here the keyring is the Secret Service on the user's session bus. go-keyring
-// would wait for a prompt without end, start a bus where there is none, and its
-// errors have no types. So the service is asked first, over a connection of its own
-// that can be closed at any time, and prompts are shown from here. The same question
-// gets the item, with which a read is done: go-keyring is left to write.
+// Here the keyring is the Secret Service on the user's session bus. go-keyring would
+// look in one keyring only, wait for a prompt without end, start a bus where there is
+// none, and its errors have no types. So the service is asked from here. What is stored
+// is what go-keyring stores: the same attributes, label and type of content.
 
 const (
 	secretsName     = "org.freedesktop.secrets"
@@ -26,232 +24,189 @@ const (
 
 	secretsInterface    = "org.freedesktop.Secret.Service"
 	collectionInterface = "org.freedesktop.Secret.Collection"
+	itemInterface       = "org.freedesktop.Secret.Item"
 )
 
 func (goKeyring) hidesPrompts() bool { return false }
 
 func (goKeyring) limit(string, string) int { return noLimit }
 
-// Get reads an item of the keyring that go-keyring uses. It heeds ctx, unless the item
-// alone is locked.
-func (b goKeyring) Get(ctx context.Context, service, user string) (string, error) {
-	conn, err := b.connect(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close()
-	collection, err := b.collection(ctx, conn) // first, for the reason that Set has
-	if err != nil {
-		return "", err
-	}
-	if err := b.unlocked(ctx, conn, collection); err != nil {
-		return "", err
-	}
-	secret, err := b.secret(ctx, conn, collection, map[string]string{"service": service, "username": user})
-	if err == nil {
-		return secret, nil
-	}
-	// A keyring that has been locked since looks empty to some services.
-	if err := b.unlocked(ctx, conn, collection); err != nil {
-		return "", err
-	}
-	if isProblem(err, Locked) {
-		// KeePassXC asks the user about each item, and go-keyring waits for the answer. On
-		// its connection the item then stays unlocked.
-		return gokeyring.Get(service, user)
-	}
-	return "", err
+// probes reports that a read shows whether the keyring can be used: the service
+// answers, there is a keyring, and it is unlocked. A write would leave the remains of
+// the item that was removed again in the recycle bin of KeePassXC.
+func (goKeyring) probes() bool { return true }
+
+// attributes are what go-keyring finds items by.
+func attributes(service, user string) map[string]string {
+	return map[string]string{"service": service, "username": user}
 }
 
-// Set writes an item. GNOME Keyring, up to version 50 at least, may abort when the
-// first thing that a connection asks it for is a session, with which go-keyring begins.
-// By the second call it knows the caller.
-func (b goKeyring) Set(service, user, value string) error {
-	conn, err := dbus.SessionBus()
+// Get reads an item, in whichever unlocked keyring it is. It shows no prompt, and
+// heeds ctx.
+func (b goKeyring) Get(ctx context.Context, service, user, home string) (item, where, error) {
+	s, err := b.connect(ctx, false)
+	if err != nil {
+		return item{}, where{}, err
+	}
+	defer s.release()
+	found, err := s.find(ctx, attributes(service, user), home)
+	if err != nil {
+		return item{}, where{}, err
+	}
+	if len(found.items) == 0 {
+		return item{}, where{hidden: found.hidden(), closed: found.closed}, nil
+	}
+	value, err := s.secret(ctx, found.items[0])
+	if err != nil {
+		if locked, lockedErr := s.locked(ctx, found.home); lockedErr == nil && locked {
+			err = s.lockedError(ctx, found.home) // since
+		}
+		return item{}, where{}, err
+	}
+	return item{value, value != ""}, where{home: string(found.home)}, nil
+}
+
+// Set writes an item where it is, or else at home. It does not heed a context: what
+// has been sent may be carried out at any time, and its end has to be waited for.
+func (b goKeyring) Set(service, user, value, home string) error {
+	ctx := context.Background()
+	s, err := b.connect(ctx, true)
 	if err != nil {
 		return err
 	}
-	if _, err := b.collection(context.Background(), conn); err != nil {
+	found, err := s.find(ctx, attributes(service, user), home)
+	if err != nil {
 		return err
 	}
-	return gokeyring.Set(service, user, value)
-}
-
-// connect returns a new connection to the session bus, which ends with ctx. It does
-// not start a bus.
-func (b goKeyring) connect(ctx context.Context) (*dbus.Conn, error) {
-	conn, err := dbus.SessionBusPrivateNoAutoStartup(dbus.WithContext(ctx))
+	session, err := s.session(ctx)
 	if err != nil {
-		return nil, b.fail(ctx, NoBus, err)
+		return err
 	}
-	if err = conn.Auth(nil); err == nil {
-		err = conn.Hello()
+	defer s.end(session)
+	content := secret{Session: session, Parameters: []byte{}, Value: []byte(value), ContentType: "text/plain; charset=utf8"}
+	if len(found.items) > 0 {
+		// Not by creating it anew, for which KeePassXC 2.7 asks the user each time.
+		return s.itemCall(ctx, found.items[0], "SetSecret", []any{content})
 	}
-	if err != nil {
-		conn.Close()
-		return nil, b.fail(ctx, NoBus, err)
+	properties := map[string]dbus.Variant{
+		itemInterface + ".Label":      dbus.MakeVariant(fmt.Sprintf("Password for '%s' on '%s'", user, service)),
+		itemInterface + ".Attributes": dbus.MakeVariant(attributes(service, user)),
 	}
-	return conn, nil
-}
-
-// collection returns the keyring that go-keyring uses: the one called login, else
-// the default one.
-func (b goKeyring) collection(ctx context.Context, conn *dbus.Conn) (dbus.ObjectPath, error) {
-	var paths []dbus.ObjectPath
-	if err := b.property(ctx, conn, secretsPath, secretsInterface, "Collections", &paths); err != nil {
-		return "", err
-	}
-	if slices.Contains(paths, loginCollection) {
-		return loginCollection, nil
-	}
-	var path dbus.ObjectPath
-	if err := b.call(ctx, conn, secretsPath, secretsInterface+".ReadAlias", []any{"default"}, &path); err != nil {
-		return "", err
-	}
-	if path == noObject {
-		return "", &Error{NoCollection, nil}
-	}
-	return path, nil
-}
-
-// unlocked returns an error if a keyring is locked.
-func (b goKeyring) unlocked(ctx context.Context, conn *dbus.Conn, collection dbus.ObjectPath) error {
-	locked, err := b.locked(ctx, conn, collection)
-	if err == nil && locked {
-		err = &Error{Locked, nil}
+	var created, prompt dbus.ObjectPath
+	err = s.call(ctx, found.home, collectionInterface+".CreateItem", []any{properties, content, true}, &created, &prompt)
+	if err == nil && prompt != noObject {
+		// KeePassXC answers with a prompt that shows nothing while the keyring is unlocked.
+		err = s.show(ctx, prompt)
 	}
 	return err
 }
 
-func (b goKeyring) locked(ctx context.Context, conn *dbus.Conn, collection dbus.ObjectPath) (locked bool, err error) {
-	err = b.property(ctx, conn, collection, collectionInterface, "Locked", &locked)
-	return locked, err
-}
-
-// secret returns the value of the item that has these attributes.
-func (b goKeyring) secret(ctx context.Context, conn *dbus.Conn, collection dbus.ObjectPath, attributes map[string]string) (string, error) {
-	var (
-		items   []dbus.ObjectPath
-		nothing dbus.Variant
-		session dbus.ObjectPath
-		secret  struct {
-			Session           dbus.ObjectPath
-			Parameters, Value []byte
-			ContentType       string
-		}
-	)
-	err := b.call(ctx, conn, collection, collectionInterface+".SearchItems", []any{attributes}, &items)
-	if err == nil && len(items) == 0 {
-		err = gokeyring.ErrNotFound
-	}
-	if err == nil {
-		err = b.call(ctx, conn, secretsPath, secretsInterface+".OpenSession", []any{"plain", dbus.MakeVariant("")}, &nothing, &session)
-	}
-	if err == nil {
-		err = b.call(ctx, conn, items[0], "org.freedesktop.Secret.Item.GetSecret", []any{session}, &secret)
-		// A session should end with its connection, but not every service sees to that.
-		conn.Object(secretsName, session).Call("org.freedesktop.Secret.Session.Close", dbus.FlagNoReplyExpected)
-	}
-	return string(secret.Value), err
-}
-
-func (b goKeyring) property(ctx context.Context, conn *dbus.Conn, path dbus.ObjectPath, iface, name string, value any) error {
-	var v dbus.Variant
-	err := b.call(ctx, conn, path, "org.freedesktop.DBus.Properties.Get", []any{iface, name}, &v)
-	if err == nil {
-		if err = v.Store(value); err != nil {
-			err = &Error{Failed, err}
-		}
-	}
-	return err
-}
-
-// call calls a method of an object of the service.
-func (b goKeyring) call(ctx context.Context, conn *dbus.Conn, path dbus.ObjectPath, method string, args []any, results ...any) error {
-	err := conn.Object(secretsName, path).CallWithContext(ctx, method, 0, args...).Store(results...)
+// Delete removes an item from every unlocked keyring. If the user would have to agree
+// to that, it is emptied instead, which is the same to Get.
+func (b goKeyring) Delete(service, user, home string) error {
+	ctx := context.Background()
+	s, err := b.connect(ctx, true)
 	if err != nil {
-		return b.fail(ctx, Failed, err)
+		return err
+	}
+	found, err := s.find(ctx, attributes(service, user), home)
+	if err != nil {
+		return err
+	}
+	for _, item := range found.items {
+		var prompt dbus.ObjectPath
+		if err := s.itemCall(ctx, item, "Delete", nil, &prompt); err != nil {
+			return err
+		}
+		if prompt == noObject {
+			continue
+		}
+		s.dismiss(prompt)
+		session, err := s.session(ctx)
+		if err == nil {
+			err = s.itemCall(ctx, item, "SetSecret", []any{secret{Session: session, Parameters: []byte{}, Value: []byte{}, ContentType: "text/plain; charset=utf8"}})
+			s.end(session)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// unlock shows the prompt of the Secret Service. If nobody answers in time, it is
-// taken away again.
-func (b goKeyring) unlock(ctx context.Context, waiting func()) error {
-	conn, err := b.connect(ctx)
+// unlock shows the prompts of the Secret Service: for the keyring in which the item is
+// or may be, and for the item itself if that has to be confirmed. What nobody answers
+// in time is taken away again, as far as the service does that.
+func (b goKeyring) unlock(ctx context.Context, service, user, home string, waiting func()) error {
+	s, err := b.connect(ctx, true) // What is allowed to a connection ends with it.
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	path, err := b.collection(ctx, conn)
-	if err != nil {
-		return err
-	}
-	var unlocked []dbus.ObjectPath
-	var prompt dbus.ObjectPath
-	err = b.call(ctx, conn, secretsPath, secretsInterface+".Unlock", []any{[]dbus.ObjectPath{path}}, &unlocked, &prompt)
-	if err != nil {
-		return err
-	}
-	if prompt != noObject {
-		waiting()
-		if err := b.show(ctx, conn, prompt); err != nil {
+	for asked := false; ; asked = true { // the keyring, then the item
+		found, err := s.find(ctx, attributes(service, user), home)
+		var targets []dbus.ObjectPath
+		switch {
+		case len(found.items) > 0:
+			targets = found.items[:1]
+		case asked:
+			return err
+		case isProblem(err, Locked):
+			targets = []dbus.ObjectPath{found.home}
+		case err == nil:
+			targets = found.lockedPaths()
+		}
+		if len(targets) == 0 {
 			return err
 		}
+		if err := s.unlock(ctx, targets, waiting); err != nil || len(found.items) > 0 {
+			return err
+		}
+		waiting = func() {} // has been told
 	}
-	locked, err := b.locked(ctx, conn, path)
-	if err == nil && locked {
-		err = &Error{Locked, errors.New("the prompt was dismissed or could not be shown")}
+}
+
+// secret is the struct of that name in the Secret Service API.
+type secret struct {
+	Session     dbus.ObjectPath
+	Parameters  []byte
+	Value       []byte
+	ContentType string
+}
+
+// secret returns the value of an item.
+func (s *secrets) secret(ctx context.Context, item dbus.ObjectPath) (string, error) {
+	session, err := s.session(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer s.end(session)
+	var content secret
+	err = s.itemCall(ctx, item, "GetSecret", []any{session}, &content)
+	return string(content.Value), err
+}
+
+// itemCall calls a method of an item. If only the item is locked, the error says so.
+func (s *secrets) itemCall(ctx context.Context, item dbus.ObjectPath, method string, args []any, results ...any) error {
+	err := s.call(ctx, item, itemInterface+"."+method, args, results...)
+	if isProblem(err, Locked) {
+		return &Error{Locked, errConfirm}
 	}
 	return err
 }
 
-// show shows a prompt and waits until it has been answered or dismissed.
-func (b goKeyring) show(ctx context.Context, conn *dbus.Conn, prompt dbus.ObjectPath) error {
-	const (
-		iface     = "org.freedesktop.Secret.Prompt"
-		bus       = "org.freedesktop.DBus"
-		completed = iface + ".Completed"
-	)
-	signals := make(chan *dbus.Signal, 8)
-	conn.Signal(signals)
-	// The service may die while the prompt is up, and its answer would never come.
-	for _, match := range [][]dbus.MatchOption{
-		{dbus.WithMatchObjectPath(prompt), dbus.WithMatchInterface(iface)},
-		{dbus.WithMatchInterface(bus), dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, secretsName)},
-	} {
-		if err := conn.AddMatchSignalContext(ctx, match...); err != nil {
-			return b.fail(ctx, Failed, err)
-		}
-	}
-	if err := b.call(ctx, conn, prompt, iface+".Prompt", []any{""}); err != nil {
-		return err
-	}
-	for {
-		s, ok := <-signals // closed with the connection, at the latest when ctx is done
-		switch {
-		case !ok && ctx.Err() != nil:
-			return &Error{Locked, errors.New("nobody answered the prompt in time")}
-		case !ok:
-			return &Error{NoBus, dbus.ErrClosed}
-		case s.Name == completed && s.Path == prompt:
-			return nil
-		case s.Name == bus+".NameOwnerChanged":
-			return &Error{NoService, errors.New("the keyring service ended while its prompt was up")}
-		}
-	}
+// session opens a session, in which values are sent as they are: the bus is a private
+// socket. GNOME Keyring, up to version 50 at least, may abort when that is what a
+// connection asks it for first, so something else has to come before.
+func (s *secrets) session(ctx context.Context) (session dbus.ObjectPath, err error) {
+	var nothing dbus.Variant
+	err = s.call(ctx, secretsPath, secretsInterface+".OpenSession", []any{"plain", dbus.MakeVariant("")}, &nothing, &session)
+	return session, err
 }
 
-// fail returns the error for what the bus or the service has answered. The context
-// closes connections, so that is looked at first.
-func (b goKeyring) fail(ctx context.Context, otherwise Problem, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if p := b.problem(err); p != Failed {
-		otherwise = p
-	}
-	return &Error{otherwise, err}
+// end ends a session. It should end with its connection, but not every service sees to
+// that.
+func (s *secrets) end(session dbus.ObjectPath) {
+	s.conn.Object(secretsName, session).Go("org.freedesktop.Secret.Session.Close", dbus.FlagNoReplyExpected, nil)
 }
 
 func (goKeyring) problem(err error) Problem {
@@ -273,9 +228,7 @@ func (goKeyring) problem(err error) Problem {
 		return Denied
 	case name == bus+"Timeout", name == bus+"TimedOut":
 		return NoAnswer
-	case name == "org.freedesktop.Secret.Error.IsLocked",
-		// go-keyring's words when the keyring was locked after it had been read.
-		err != nil && strings.HasPrefix(err.Error(), "failed to unlock"):
+	case name == "org.freedesktop.Secret.Error.IsLocked":
 		return Locked
 	case name == "org.freedesktop.Secret.Error.NoSuchObject":
 		return NoCollection

@@ -33,8 +33,14 @@ func useBus(t testing.TB, env []string) {
 	t.Cleanup(forgetBus)
 }
 
-// forgetBus closes the connection of go-keyring, which has one for the whole process.
+// forgetBus closes the connections of this process and of go-keyring.
 func forgetBus() {
+	kept.Lock()
+	defer kept.Unlock()
+	if kept.conn != nil {
+		kept.conn.Close()
+		kept.conn = nil
+	}
 	if conn, err := dbus.SessionBus(); err == nil {
 		conn.Close()
 	}
