@@ -36,9 +36,10 @@
 //     whose successor is stored.
 //   - A stored login is replaced by a newer one, and removed by [Source.Logout] and
 //     [Source.Forget]; by nothing else, in particular not by an error.
-//   - A token goes only to the listed origins, and a refresh token or client secret
-//     only to the token and revocation endpoints it belongs to; no redirect carries
-//     either elsewhere.
+//   - A token goes only to the listed origins, and a refresh token only to the token,
+//     revocation and logout endpoints it belongs to. A client secret goes there too, and
+//     to the provider's endpoints for pushed authorization requests and for devices if a
+//     login uses them. No redirect carries any of them elsewhere.
 //   - No error, log line or printed value of this package contains a secret.
 //
 // # Not guaranteed

@@ -101,7 +101,8 @@ func TestARefusedTokenThatAPeerHasRenewed(t *testing.T) {
 	})
 }
 
-// Answers that a refresh cannot cure cause none, and arrive as they are (C16).
+// Answers that a refresh cannot cure cause none, and arrive as they are (C16,
+// C42, C44, C45).
 func TestRefusalsThatARefreshDoesNotCure(t *testing.T) {
 	for _, tt := range []struct {
 		name       string

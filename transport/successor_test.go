@@ -113,6 +113,7 @@ func TestAnAnswerWithoutUsableAccessTokenRotatesAllTheSame(t *testing.T) {
 		s := w.source()
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
+		// C40: the access token is not used, and the refresh token beside it kept.
 		w.srv.Fault("/token", 1, oauthtest.Edit(func(a map[string]any) { a["token_type"] = "mac" }))
 		if _, err := s.Token(t.Context()); err == nil {
 			t.Fatal("a token of type mac was handed out")

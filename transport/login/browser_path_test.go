@@ -9,6 +9,8 @@ import (
 	"testing"
 )
 
+// C24: the browser is one of the system's, not a part of the program.
+//
 // openBrowser is tried with an opener that writes down what it was given. That of macOS or
 // Windows is not looked up in PATH.
 func TestOpenBrowser(t *testing.T) {

@@ -27,8 +27,14 @@
 //
 // An authorization code is useless to whoever sees it, because only this attempt has
 // the verifier that belongs to it (PKCE with S256, RFC 7636). An answer is believed
-// only if it has the state of this attempt, and if it comes from the issuer that was
-// asked (RFC 9207). The listener of Loopback is bound to a loopback address, takes
+// only if it has the state of this attempt, and, from a provider that says so in its
+// answers, if it comes from the issuer that was asked (RFC 9207). Of a provider that does
+// not, that cannot be seen. So if it was found by provider.Discover, and the Cache has
+// logins of other issuers too, its answer must come to a path that it has for itself:
+// /callback/ and a part of the issuer's hash, which the provider must know, and which is
+// shown (RFC 9700 section 4.4.2.2). A program that lets its users choose issuers, and has
+// no Cache that can list its entries, gives each a RedirectURL with a path of its own.
+// The listener of Loopback is bound to a loopback address, takes
 // one answer, and closes. The page that the browser ends on has neither a token nor a
 // code in it, in its address, or in the history.
 //

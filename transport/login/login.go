@@ -40,7 +40,8 @@ type Config struct {
 	// RedirectURL is where the provider sends the user's browser back to, if the
 	// provider wants it to be one of those that are registered there: with a fixed
 	// port, or with the host localhost, which Microsoft Entra prefers. Without a port,
-	// Loopback chooses a free one. Default: http://127.0.0.1/callback.
+	// Loopback chooses a free one. Default: http://127.0.0.1/callback, or a path below that
+	// which is the issuer's own, see "What protects a login".
 	RedirectURL string
 
 	// PAR sends the parameters of the authorization request to the provider directly,

@@ -85,10 +85,10 @@ func (f *flow) open(ctx context.Context, url string) (result <-chan error, stop 
 // listen returns listeners for the answer, and the redirect URI that leads there.
 func (f *flow) listen(ctx context.Context) ([]net.Listener, string, error) {
 	if f.RedirectURL == "" {
-		// RFC 8252 section 7.3: a machine may have only one of the two families.
-		ls, uri, err := listenAt(ctx, &url.URL{Scheme: "http", Host: "127.0.0.1", Path: "/callback"})
-		if err != nil {
-			ls, uri, err = listenAt(ctx, &url.URL{Scheme: "http", Host: "[::1]", Path: "/callback"})
+		path := f.callbackPath(ctx)
+		ls, uri, err := eitherFamily(path, func(u *url.URL) ([]net.Listener, string, error) { return listenAt(ctx, u) })
+		if path != usualPath && err == nil {
+			f.say("%s must have http://127.0.0.1%s among the redirect addresses of this program.\n", f.name, path)
 		}
 		if err != nil {
 			return nil, "", misconfigured("RedirectURL", "this machine does not let the program listen on a loopback address; use Device or Paste", err)
@@ -104,6 +104,16 @@ func (f *flow) listen(ctx context.Context) ([]net.Listener, string, error) {
 		return nil, "", misconfigured("RedirectURL", "another program may be using its port: end that, or use another port", err)
 	}
 	return ls, uri, nil
+}
+
+// eitherFamily listens at 127.0.0.1, or else at [::1]: a machine may have only one of
+// the two (RFC 8252 section 7.3).
+func eitherFamily(path string, listen func(*url.URL) ([]net.Listener, string, error)) ([]net.Listener, string, error) {
+	ls, uri, err := listen(&url.URL{Scheme: "http", Host: "127.0.0.1", Path: path})
+	if err != nil {
+		ls, uri, err = listen(&url.URL{Scheme: "http", Host: "[::1]", Path: path})
+	}
+	return ls, uri, err
 }
 
 func loopback(host string) bool { return host == "127.0.0.1" || host == "::1" || host == "localhost" }

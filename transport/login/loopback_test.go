@@ -58,7 +58,8 @@ func TestLoopback(t *testing.T) {
 	}
 }
 
-// C21, C22: a new verifier and state for each attempt, and S256 always.
+// C21, C22, C23, C26: a new verifier and state for each attempt, and S256 always,
+// whether or not there is a secret.
 func TestLoopbackRequestIsFresh(t *testing.T) {
 	w := newWorld(t, oauthtest.Config{})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -27,7 +27,8 @@ func Paste(ctx context.Context, cfg Config) (*tokencache.Record, error) {
 	}
 	ctx, cancel := f.limit(ctx)
 	defer cancel()
-	redirectURI := cmp.Or(f.RedirectURL, nowhere)
+	path := f.callbackPath(ctx)
+	redirectURI := cmp.Or(f.RedirectURL, nowhere+path)
 	if u, err := url.Parse(redirectURI); err != nil || !u.IsAbs() || strings.Contains(redirectURI, "#") {
 		return nil, misconfigured("RedirectURL", "use an absolute URL without fragment, as it is registered at the provider", nil)
 	}
@@ -40,7 +41,7 @@ func Paste(ctx context.Context, cfg Config) (*tokencache.Record, error) {
 		f.say("It must be opened before %s.\n\n", r.expiry.Format("15:04:05"))
 	}
 	f.say("When you have logged in, the browser ends at a page whose address begins with\n%s\n", redirectURI)
-	if redirectURI == nowhere {
+	if f.RedirectURL == "" {
 		f.say("and which it cannot open. That is as it should be.\n")
 	}
 	f.say("Copy the address, paste it here, and press Enter:\n")
@@ -58,7 +59,11 @@ func Paste(ctx context.Context, cfg Config) (*tokencache.Record, error) {
 			if line == "" {
 				continue
 			}
-			code, err := r.code(pasted(line))
+			answer := pasted(line)
+			if f.RedirectURL == "" && path != usualPath && !sameAddress(line, redirectURI) {
+				answer = nil
+			}
+			code, err := r.code(answer)
 			if errors.Is(err, errForeign) {
 				f.say("That is not the address that this login ends at. Copy all of it, and paste it here:\n")
 				continue
@@ -73,9 +78,9 @@ func Paste(ctx context.Context, cfg Config) (*tokencache.Record, error) {
 	}
 }
 
-// nowhere is the redirect URI of Paste. Browsers refuse to open this port, so the
+// nowhere is where the redirect URI of Paste leads. Browsers refuse to open this port, so the
 // code is not sent to whatever may listen on the machine of the browser.
-const nowhere = "http://127.0.0.1:9/callback"
+const nowhere = "http://127.0.0.1:9"
 
 // maxLine is the length in bytes of the longest line that is read. Codes of some
 // providers have more than 1000 characters.

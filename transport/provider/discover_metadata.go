@@ -61,6 +61,7 @@ func parse(issuer string, doc []byte) (*Provider, error) {
 	p := &Provider{
 		Name:          u.Host,
 		Issuer:        m.Issuer,
+		Discovered:    true,
 		AuthURL:       m.AuthURL,
 		TokenURL:      m.TokenURL,
 		DeviceAuthURL: m.DeviceAuthURL,

@@ -94,6 +94,7 @@ func TestDiscoverPlaces(t *testing.T) {
 	}
 }
 
+// C28: the issuer must be the same, letter by letter, and all addresses https.
 func TestDiscoverRefuses(t *testing.T) {
 	const issuer, place = "https://as.test", "https://as.test/.well-known/oauth-authorization-server"
 	tests := []struct {
@@ -141,7 +142,7 @@ func TestDiscoverRefuses(t *testing.T) {
 	}
 }
 
-// C29: what is missing is off, or has the default of the RFC.
+// C29, C51: what is missing is off, or has the default of the RFC.
 func TestDiscoverMetadata(t *testing.T) {
 	const issuer = "https://as.test"
 	parsed := func(change ...any) *Provider {

@@ -45,6 +45,11 @@ type Provider struct {
 	LogoutURL     string // where a refresh token ends its own session only, see transport.Endpoint; "" if there is none
 	PARURL        string // pushed authorization request endpoint (RFC 9126); "" if there is none
 
+	// Discovered says that nobody but the server itself vouches for these addresses, as is
+	// so with the result of Discover. If it does not send iss either, package login keeps
+	// its answers apart from those of other issuers by the path that they come to.
+	Discovered bool
+
 	RequirePAR bool // the server takes pushed authorization requests only
 	SendsIss   bool // authorization responses carry iss (RFC 9207), so that one without is refused
 
