@@ -23,6 +23,8 @@ func (e *Endpoint) endSession(ctx context.Context, token tokencache.Secret) erro
 		return nil
 	case a.status/100 == 5:
 		refused.Kind, refused.Remedy = ErrUnavailable, "the session is still alive; log out again later"
+	case refused.Kind == ErrLoginRequired: // What has failed is a logout.
+		refused.Kind, refused.Remedy = ErrMisconfigured, remedyOf(ErrMisconfigured)
 	}
 	return refused
 }
