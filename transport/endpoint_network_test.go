@@ -100,6 +100,74 @@ func TestSentOrNot(t *testing.T) {
 	}
 }
 
+// TestProxyRefuses: the error says that a proxy has refused, and with what, and that the
+// refresh token was not sent. What is no standard text may be anything.
+func TestProxyRefuses(t *testing.T) {
+	for _, c := range []struct{ status, want string }{
+		{"407 Proxy Authentication Required", "PROVIDER UNAVAILABLE 0 (the proxy answered: Proxy Authentication Required)"},
+		{"403 forbidden", "PROVIDER UNAVAILABLE 0 (the proxy answered: Forbidden)"},
+		{"502 Bad Gateway", "PROVIDER UNAVAILABLE 0 (the proxy answered: Bad Gateway)"},
+		{"403 old-refresh", "PROVIDER UNAVAILABLE 0 (an error of type *errors.errorString)"},
+	} {
+		proxy := listen(t, func(_ int, conn net.Conn) {
+			if req, err := http.ReadRequest(bufio.NewReader(conn)); err != nil || req.Method != http.MethodConnect {
+				t.Errorf("the proxy was asked %v, %v", req, err)
+			}
+			fmt.Fprintf(conn, "HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n", c.status)
+		})
+		address, err := url.Parse(proxy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		base := &http.Transport{Proxy: http.ProxyURL(address)}
+		rec, err := testEndpoint(base).Refresh(t.Context(), testRecord())
+		if got := meaning(rec, err); got != c.want {
+			t.Errorf("%s: got %s, want %s", c.status, got, c.want)
+		}
+		base.CloseIdleConnections()
+	}
+	failing := &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return nil, errors.New("http://me:hunter2@proxy.test") }}
+	_, err := testEndpoint(failing).Refresh(t.Context(), testRecord())
+	if !errors.Is(err, ErrUnavailable) {
+		t.Errorf("which proxy is unknown: %v", err)
+	}
+	mustNotShow(t, err, "hunter2")
+}
+
+// TestConnectionErrorsShowNoSecret: a Base of the program's own may quote the request in
+// its errors, and those may say that they are of the network.
+func TestConnectionErrorsShowNoSecret(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		says string
+	}{
+		{quoting{}, "transport.quoting"},
+		{fmt.Errorf("sent old-refresh: %w", quoting{}), "transport.quoting"},
+		{&url.Error{Op: "Post", URL: "https://old-refresh", Err: quoting{}}, "transport.quoting"},
+		{&net.OpError{Op: "read", Err: errors.New("old-refresh")}, "*net.OpError"},
+		{errors.New("old-refresh"), "*errors.errorString"},
+		{&net.OpError{Op: "read", Err: errors.New("refused")}, "read: refused"},
+		{fmt.Errorf("old-refresh: %w", context.DeadlineExceeded), "context deadline exceeded"},
+	} {
+		e := testEndpoint(roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			io.Copy(io.Discard, req.Body)
+			return nil, c.err
+		}))
+		_, err := e.Refresh(t.Context(), testRecord())
+		if !errors.Is(err, ErrAmbiguous) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%T: %v", c.err, err)
+		}
+		mustNotShow(t, err, "old-refresh")
+	}
+}
+
+// A quoting error is a net.Error that repeats the request.
+type quoting struct{}
+
+func (quoting) Error() string   { return "POST refresh_token=old-refresh" }
+func (quoting) Timeout() bool   { return true }
+func (quoting) Temporary() bool { return true }
+
 // TestCancelled: a caller who leaves before anything was written has lost
 // nothing, after that he does not know.
 func TestCancelled(t *testing.T) {

@@ -78,8 +78,8 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 	resp, err := base.RoundTrip(req) // Not http.Client, which follows redirects.
 	if err != nil {
 		kind := ErrAmbiguous
-		if progress.notSent() {
-			kind = ErrUnavailable
+		if t, ok := base.(*http.Transport); progress.notSent() || ok && t.Proxy != nil && !progress.started.Load() {
+			kind = ErrUnavailable // Proxy, which has failed, is asked before a connection is.
 		}
 		cause := a.cause(err)
 		if ctx.Err() != nil {
