@@ -52,7 +52,7 @@ func TestAccept(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var log bytes.Buffer
 			cfg := c.backend.config(t.TempDir())
-			cfg.Accept, cfg.Logger = c.accept, slog.New(slog.NewTextHandler(&log, nil))
+			cfg.Accept, cfg.Logger = c.accept, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 			var info Info
 			for i := range 3 { // without records, with one, and with one again
 				var cache *tokencache.Cache
@@ -227,4 +227,110 @@ func FuzzParseKeys(f *testing.F) {
 			t.Error("no key and no error")
 		}
 	})
+}
+
+// Who can write to the directory can write the note of where the key lies, too. It must
+// not make a key of his that of the next login. (M4)
+func TestNoteChoosesNoWeakerKey(t *testing.T) {
+	kms := newKey()
+	attackers, other := newKey(), newKey()
+	for _, best := range []string{"keyring", "KMS"} {
+		for _, forged := range []bool{false, true} { // a record that the attacker's key opens
+			f, dir := new(fake), t.TempDir()
+			cfg := f.config(dir)
+			choice := Keyring()
+			if best == "KMS" {
+				choice = KeyFunc("KMS", func(context.Context) ([][]byte, error) { return [][]byte{kms}, nil })
+			}
+			cfg.Accept = []KeyChoice{choice}
+			cache, _ := mustOpen(t, cfg)
+			save(t, cache)
+
+			d, err := openDirs("test", dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name := range d.records.List(t.Context()) {
+				_, v, _ := d.records.Load(t.Context(), name)
+				if err := d.records.Delete(t.Context(), name, v); err != nil {
+					t.Fatal(err)
+				}
+			}
+			planted := other
+			if forged {
+				planted = attackers
+			}
+			evil, err := tokencache.New(d.records, tokencache.KeyBytes(planted))
+			if err != nil {
+				t.Fatal(err)
+			}
+			save(t, evil)
+			key, _ := encodeKeys([][]byte{attackers})
+			if err := os.WriteFile(filepath.Join(dir, "sealing-key"), []byte(key.value), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.setPlace(t.Context(), "key file"); err != nil {
+				t.Fatal(err)
+			}
+
+			cfg.Accept = []KeyChoice{choice, KeyFile("")}
+			_, info, err := cfg.Open(t.Context())
+			if best == "KMS" && forged {
+				continue // no evidence: a KMS has its key whether it was used or not
+			}
+			if !errors.Is(err, tokencache.ErrCorrupt) || !strings.Contains(err.Error(), "delete") {
+				t.Errorf("%s, forged %t: %+v, %v; want an error that says what to do", best, forged, info, err)
+			}
+		}
+	}
+}
+
+// The note is wrong, and the better key opens the records.
+func TestNoteIsCorrected(t *testing.T) {
+	f, dir := new(fake), t.TempDir()
+	cfg := f.config(dir)
+	cache, _ := mustOpen(t, cfg)
+	save(t, cache)
+	d, err := openDirs("test", dir)
+	if err == nil {
+		err = d.setPlace(t.Context(), "key file")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Accept = []KeyChoice{Keyring(), KeyFile("")}
+	for range 2 {
+		cache, info := mustOpen(t, cfg)
+		wantLoad(t, cache)
+		if info.Key != "OS keyring" {
+			t.Errorf("%+v", info)
+		}
+	}
+	cache, _ = mustOpen(t, f.config(dir)) // as it was
+	wantLoad(t, cache)
+}
+
+// What happens on every run is not worth a line of the log of a command-line program.
+func TestRoutineIsDebug(t *testing.T) {
+	var log bytes.Buffer
+	f, dir := new(fake), t.TempDir()
+	cfg := f.config(dir)
+	cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	for range 2 {
+		cache, _ := mustOpen(t, cfg)
+		cache.Save(t.Context(), testKey, testRecord(1), "")
+	}
+	if log.Len() > 0 {
+		t.Errorf("a keyring that works: %s", &log)
+	}
+	f.locked.Store(true)
+	cfg = f.config(t.TempDir())
+	cfg.Logger, cfg.Accept = slog.New(slog.NewTextHandler(&log, nil)), []KeyChoice{Keyring(), KeyFile("")}
+	for range 2 {
+		cache, _ := mustOpen(t, cfg)
+		cache.Save(t.Context(), testKey, testRecord(1), "")
+	}
+	if n := strings.Count(log.String(), "sealing key"); n != 1 {
+		t.Errorf("a fallback that has just been chosen is said %d times, want once: %s", n, &log)
+	}
 }

@@ -35,7 +35,9 @@ will do, in order, and [Info] and a log line say which one was taken:
 
 Nothing is taken that is not named. Once there are records, the place of their key
 is the only one, until the last record has been deleted: a keyring that is locked
-today is an error, and no reason for a second key.
+today is an error, and no reason for a second key. A note in the directory says which
+place that is. It is not believed if a better one has the key, or if nothing opens with
+the key that it names.
 
 # When the keyring does not answer
 
@@ -75,6 +77,8 @@ and the longest 0.4 to 1.0 s. BenchmarkWindow measures it elsewhere.
 
 # Not guaranteed
 
+  - Protection, where a key file is accepted beside a key management service, against
+    somebody who can write to the directory: they can make up a key file and a login.
   - Protection against other programs of the same user, which may ask the keyring
     too. Of the desktops, only macOS tells programs apart, and it takes every program
     that uses the security command for one.

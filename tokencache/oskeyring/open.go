@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -47,7 +48,8 @@ type Config struct {
 	// PromptTimeout limits how long the user has to answer. The default is 2 minutes.
 	PromptTimeout time.Duration
 
-	// Logger gets a line that says where the sealing key is. The default is
+	// Logger gets a line that says where the sealing key is: at the level Info if it has
+	// just been chosen although better places were named, else at Debug. The default is
 	// slog.Default().
 	Logger *slog.Logger
 
@@ -128,11 +130,12 @@ func Open(ctx context.Context, app string) (*tokencache.Cache, Info, error) {
 const newEntriesLock = "stayauth keys"
 
 // Open opens the logins of the application, and makes the sealing key if there are
-// no records and no key yet. It has the key when it returns, and has written to
-// the directory, so a login can be stored: call it before a login is started. The
-// OS keyring is asked once, and not again for a refresh. While there are no records,
-// processes open one after the other: Open then waits for the others, and for the
-// person they may have asked, as long as ctx lets it.
+// no records and no key yet. It has the key when it returns. If there are no records, it
+// has also written to the directory, so a login can be stored: call it before a login is
+// started. If there are some it only reads, so a full or read-only disk keeps nobody from
+// using them. The OS keyring is asked once, and not again for a refresh. While there are
+// no records, processes open one after the other: Open then waits for the others, and for
+// the person they may have asked, as long as ctx lets it.
 //
 // Errors wrap tokencache.ErrUnavailable or ErrCorrupt, and an *Error if the OS
 // keyring is the reason. If records exist and their key does not, they are kept and
@@ -160,14 +163,22 @@ func (c Config) Open(ctx context.Context) (*tokencache.Cache, Info, error) {
 		return nil, Info{}, err
 	}
 
+	noted := slices.IndexFunc(c.Accept, func(choice KeyChoice) bool { return choice.kind == place })
 	info := Info{Dir: d.path}
 	var failed []error
-	for _, choice := range c.Accept {
-		cache, err := c.try(ctx, d, choice, sealed, place)
+	for i, choice := range c.Accept {
+		var cache *tokencache.Cache
+		switch {
+		case place == "" || choice.kind == place:
+			cache, err = c.try(ctx, d, choice, sealed, place == choice.kind, i > 0)
+		case i < noted:
+			cache, err = c.better(ctx, d, choice, place)
+		default:
+			err = notTried(place)
+		}
 		if err == nil {
 			info.Key = choice.kind
-			c.Logger.LogAttrs(ctx, slog.LevelInfo, "stayauth: sealing key",
-				slog.String("app", c.App), slog.String("key", info.Key), slog.String("dir", info.Dir), slog.Any("skipped", info.Skipped))
+			c.log(ctx, info, sealed)
 			return cache, info, nil
 		}
 		if _, ok := errors.AsType[*Error](err); !ok { // which says so itself
@@ -182,119 +193,13 @@ func (c Config) Open(ctx context.Context) (*tokencache.Cache, Info, error) {
 	return nil, info, fmt.Errorf("no sealing key can be had: %w", errors.Join(failed...))
 }
 
-// try opens the cache with one choice.
-func (c *Config) try(ctx context.Context, d *dirs, choice KeyChoice, sealed bool, place string) (*tokencache.Cache, error) {
-	if place != "" && choice.kind != place {
-		return nil, fmt.Errorf("%w: not tried, because the records are sealed with the key in the %s: accept that, or delete the records and log in again",
-			tokencache.ErrUnavailable, place)
+// log says where the key is. That is routine, unless it has just been chosen and better
+// places could not be.
+func (c *Config) log(ctx context.Context, info Info, sealed bool) {
+	level := slog.LevelDebug
+	if !sealed && len(info.Skipped) > 0 {
+		level = slog.LevelInfo
 	}
-	keys := &chosenKeys{keeper: choice.open(c, d), kind: choice.kind, dirs: d, choosing: true, create: !sealed}
-	cache, err := tokencache.New(d.records, keys)
-	if err != nil {
-		return nil, err
-	}
-	// This asks for the key and tries whether the directory can be written.
-	if err := cache.Preflight(ctx, tokencache.Key{}, new(tokencache.Record)); err != nil {
-		if keys.err != nil {
-			err = keys.err
-		}
-		return nil, err
-	}
-	if place == "" {
-		if sealed { // The note of the place is lost.
-			if err := opensAny(ctx, cache); err != nil {
-				return nil, fmt.Errorf("%w of these records: %w", errNoKey, err)
-			}
-		}
-		if err := d.setPlace(ctx, choice.kind); err != nil {
-			return nil, err
-		}
-	}
-	keys.choosing, keys.create = false, false
-	return cache, nil
-}
-
-// chosenKeys is the key source of a Cache that Open returns.
-type chosenKeys struct {
-	keeper
-	kind string
-	dirs *dirs
-
-	choosing bool  // Open is at work
-	create   bool  // there are no records, and this process alone makes a key now
-	err      error // while choosing: why there is no key
-}
-
-// String says where the key is, for Cache.KeyPlace.
-func (k *chosenKeys) String() string { return k.kind }
-
-// Keys implements tokencache.KeySource.
-func (k *chosenKeys) Keys(ctx context.Context) ([][]byte, error) {
-	if !k.choosing {
-		// Before there were records, another process may have made another choice.
-		place, err := k.dirs.place(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if place != k.kind {
-			return nil, fmt.Errorf("%w: another process has chosen the %s since: open the cache again", tokencache.ErrUnavailable, place)
-		}
-	}
-	keys, err := k.keeper.keys(ctx, k.create)
-	switch {
-	case err == nil:
-		return keys, nil
-	case errors.Is(err, errNoKey):
-		err = fmt.Errorf("%w: the key that seals the records is gone (%w): bring it back from a backup of the %s; or delete %s, which ends these logins, and log in again",
-			tokencache.ErrCorrupt, err, k.kind, k.dirs.path)
-	case !errors.Is(err, tokencache.ErrUnavailable) && !errors.Is(err, tokencache.ErrCorrupt):
-		err = fmt.Errorf("%w: %w", tokencache.ErrUnavailable, err)
-	}
-	if k.choosing {
-		k.err = err
-	}
-	return nil, err
-}
-
-// opensAny returns an error if the cache can open none of its records.
-func opensAny(ctx context.Context, cache *tokencache.Cache) (err error) {
-	for _, err = range cache.List(ctx) {
-		if err == nil {
-			return nil
-		}
-	}
-	return err
-}
-
-// hasRecords reports whether any record is stored.
-func (d *dirs) hasRecords(ctx context.Context) (bool, error) {
-	for _, err := range d.records.List(ctx) {
-		return err == nil, err
-	}
-	return false, nil
-}
-
-// The entry of dirs.about.
-const placeEntry = "place"
-
-// place returns where the sealing key is, or "" if that has never been noted.
-func (d *dirs) place(ctx context.Context) (string, error) {
-	data, _, err := d.about.Load(ctx, placeEntry)
-	if errors.Is(err, tokencache.ErrNotFound) {
-		return "", nil
-	}
-	return string(data), err
-}
-
-// setPlace notes where the sealing key is, before it seals anything.
-func (d *dirs) setPlace(ctx context.Context, place string) error {
-	for {
-		data, v, err := d.about.Load(ctx, placeEntry)
-		if err != nil && !errors.Is(err, tokencache.ErrNotFound) || string(data) == place {
-			return err
-		}
-		if _, err = d.about.Save(ctx, placeEntry, []byte(place), v); !errors.Is(err, tokencache.ErrConflict) {
-			return err
-		}
-	}
+	c.Logger.LogAttrs(ctx, level, "stayauth: sealing key",
+		slog.String("app", c.App), slog.String("key", info.Key), slog.String("dir", info.Dir), slog.Any("skipped", info.Skipped))
 }
