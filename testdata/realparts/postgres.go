@@ -26,10 +26,30 @@ type PostgreSQL struct {
 // "max_connections=500".
 func StartPostgreSQL(t testing.TB, settings ...string) *PostgreSQL {
 	t.Helper()
+	p := newPostgreSQL(t)
+	p.must("initdb", "-D", p.data(), "-A", "trust", "-U", "postgres", "-N", "--locale=C", "-E", "UTF8")
+	p.serve(settings)
+	return p
+}
+
+// StartStandby starts a server that replicates p and is called name there, as in
+// synchronous_standby_names. It is as far as p when StartStandby returns.
+func (p *PostgreSQL) StartStandby(t testing.TB, name string, settings ...string) *PostgreSQL {
+	t.Helper()
+	s := newPostgreSQL(t)
+	s.must("pg_basebackup", "-D", s.data(), "-R", "-c", "fast", "-d",
+		fmt.Sprintf("host=127.0.0.1 port=%d user=postgres application_name=%s", p.Port, name))
+	s.serve(settings)
+	return s
+}
+
+// newPostgreSQL returns a server that has no data yet.
+func newPostgreSQL(t testing.TB) *PostgreSQL {
+	t.Helper()
 	const what = "PostgreSQL (Debian: apt-get install postgresql)"
 	bin, err := postgresPrograms()
 	Require(t, what, err)
-	p := &PostgreSQL{bin: bin}
+	p := &PostgreSQL{bin: bin, Server: Server{Port: freePort(t), t: t, what: "PostgreSQL", crash: "QUIT"}}
 	// Not t.TempDir: its path is too long for a socket, and closed to other users.
 	if p.Dir, err = os.MkdirTemp("", "postgresql-"); err != nil {
 		t.Fatal(err)
@@ -46,24 +66,33 @@ func StartPostgreSQL(t testing.TB, settings ...string) *PostgreSQL {
 		}
 		p.as = []string{"setpriv", "--reuid=" + owner.Uid, "--regid=" + owner.Gid, "--clear-groups"}
 	}
-	data := filepath.Join(p.Dir, "data")
-	if out, err := p.program("initdb", "-D", data, "-A", "trust", "-U", "postgres", "-N", "--locale=C", "-E", "UTF8").CombinedOutput(); err != nil {
-		t.Fatalf("initdb: %v\n%s", err, out)
-	}
-	port := freePort(t)
-	p.Server = Server{Port: port, t: t, what: "PostgreSQL", crash: "QUIT",
-		command: func() (string, []string) {
-			args := append(p.as[:len(p.as):len(p.as)], "sh", "-c", untilInput, "sh", filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(port),
-				"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="+p.Dir)
-			for _, s := range settings {
-				args = append(args, "-c", s)
-			}
-			return args[0], args[1:]
-		},
-		ready: func() error { return p.program("pg_isready", "-q", "-h", "127.0.0.1", "-p", strconv.Itoa(port)).Run() },
-	}
-	p.run()
 	return p
+}
+
+func (p *PostgreSQL) data() string { return filepath.Join(p.Dir, "data") }
+
+// must runs a program that prepares the data.
+func (p *PostgreSQL) must(name string, args ...string) {
+	p.t.Helper()
+	if out, err := p.program(name, args...).CombinedOutput(); err != nil {
+		p.t.Fatalf("%s: %v\n%s", name, err, out)
+	}
+}
+
+// serve starts the server on its data.
+func (p *PostgreSQL) serve(settings []string) {
+	p.t.Helper()
+	port := strconv.Itoa(p.Port)
+	p.command = func() (string, []string) {
+		args := append(p.as[:len(p.as):len(p.as)], "sh", "-c", untilInput, "sh", filepath.Join(p.bin, "postgres"), "-D", p.data(), "-p", port,
+			"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="+p.Dir)
+		for _, s := range settings {
+			args = append(args, "-c", s)
+		}
+		return args[0], args[1:]
+	}
+	p.ready = func() error { return p.program("pg_isready", "-q", "-h", "127.0.0.1", "-p", port).Run() }
+	p.run()
 }
 
 // GiveFile copies a file into the directory of the server's data, for the server's eyes
@@ -71,7 +100,7 @@ func StartPostgreSQL(t testing.TB, settings ...string) *PostgreSQL {
 func (p *PostgreSQL) GiveFile(name, from string) {
 	p.t.Helper()
 	content, err := os.ReadFile(from)
-	to := filepath.Join(p.Dir, "data", name)
+	to := filepath.Join(p.data(), name)
 	if err == nil {
 		err = os.WriteFile(to, content, 0o600)
 	}

@@ -67,7 +67,8 @@ server. Otherwise Lock notices, and its error says so.
 
   - A Save that returned nil is in the write-ahead log on the disk, also where
     synchronous_commit is off, unless the server runs with fsync off. With synchronous
-    replicas it is on them too, as the setting says.
+    replicas it is on them too, as the setting says: if somebody cancels the wait for
+    them, Save fails, unless the pool is the program's own.
   - Save and Delete compare and swap, in one statement. What a process saves late,
     after it was cut off and lost its lock, is refused if anything was saved meanwhile.
   - All methods return when ctx is done. Errors tell what to do and hold no password.
@@ -77,6 +78,8 @@ server. Otherwise Lock notices, and its error says so.
   - A process that is cut off for more than three seconds while the provider answers
     it: the next one finds its note and presents the same refresh token again. Most
     providers accept that for some seconds.
+  - With Config.Pool, a wait for a synchronous replica that somebody cancels: the server
+    only warns, and tells the pool's own OnNotice.
   - A failover to a replica that is not synchronous can bring a spent refresh token
     back. A process that knows better uses what it knows; one that starts then cannot.
 

@@ -77,6 +77,7 @@ func Open(cfg Config) (*Store, error) {
 		if err != nil {
 			return nil, badAddress("DSN")
 		}
+		heedUnconfirmed(poolConfig.ConnConfig)
 		if s.pool, err = pgxpool.NewWithConfig(context.Background(), poolConfig); err != nil {
 			return nil, badAddress("DSN")
 		}
@@ -150,6 +151,9 @@ func (s *Store) Save(ctx context.Context, name string, data []byte, old tokencac
 	}
 	err := s.do(ctx, writes, "save", name, func(conn *pgxpool.Conn) error {
 		done, err := conn.Exec(ctx, query, args...)
+		if unconfirmed(conn) && err == nil {
+			err = errUnconfirmed
+		}
 		if err == nil && done.RowsAffected() == 0 {
 			err = tokencache.ErrConflict
 		}

@@ -1,0 +1,179 @@
+package pgstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/stayauth/stayauth/testdata/realparts"
+	"github.com/stayauth/stayauth/testdata/realparts/storecheck"
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// In a planned switchover the old primary lives on, read-only, and with it all
+// connections. They are left, and whoever holds a lock keeps it on the new primary.
+func TestSwitchover(t *testing.T) {
+	t.Parallel()
+	a := realparts.StartPostgreSQL(t)
+	b := a.StartStandby(t, "b")
+	dsn := fmt.Sprintf("postgres://postgres@127.0.0.1:%d,127.0.0.1:%d/postgres?target_session_attrs=read-write&pool_max_conns=4&sslmode=disable", a.Port, b.Port)
+	arg := newTable(t, dsn)
+	holder, busy, idle := mustOpen(t, arg), mustOpen(t, arg), mustOpen(t, arg)
+	for _, s := range []tokencache.Store{holder, busy, idle} {
+		for range 2 {
+			if err := rotate(t.Context(), s, "warm"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	unlock := storecheck.Lock(t, holder, "a")
+	v := storecheck.Save(t, holder, "a", "journal", "")
+	got, named := make(chan func() error, 1), make(chan string, 1)
+	go func() {
+		for t.Context().Err() == nil {
+			if unlock, err := busy.Lock(t.Context(), "a"); err == nil {
+				got <- unlock
+				return
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	go func() {
+		for t.Context().Err() == nil {
+			for name, err := range busy.Interrupted(t.Context()) {
+				if err == nil {
+					named <- name
+					return
+				}
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+
+	query(t, a, `ALTER SYSTEM SET default_transaction_read_only = on`)
+	query(t, a, `SELECT pg_reload_conf()`)
+	query(t, b, `SELECT pg_promote()`)
+	begun := time.Now()
+	for {
+		err := idle.Preflight(t.Context(), "other", 1)
+		if err == nil {
+			err = rotate(t.Context(), idle, "other")
+		}
+		if err == nil {
+			break
+		}
+		if time.Since(begun) > 5*time.Second {
+			t.Fatalf("the service does not come back: %v", err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	select { // The holder waits for the provider, and asks the database for nothing.
+	case <-got:
+		t.Fatal("somebody else got the lock of a process that lives")
+	case name := <-named:
+		t.Fatalf("%q was called interrupted, and its process lives", name)
+	case <-time.After(outage + time.Second):
+	}
+	storecheck.Save(t, holder, "a", "new token", v)
+	if err := unlock(); err != nil {
+		t.Error(err)
+	}
+	if err := (<-got)(); err != nil {
+		t.Error(err)
+	}
+	if data, _, err := idle.Load(t.Context(), "a"); string(data) != "new token" {
+		t.Errorf("loaded %q, %v", data, err)
+	}
+}
+
+// With a synchronous standby, nothing counts as saved that only the primary has, whoever
+// ends the wait for the standby.
+func TestSynchronousStandby(t *testing.T) {
+	t.Parallel()
+	a := realparts.StartPostgreSQL(t)
+	b := a.StartStandby(t, "b")
+	arg := newTable(t, a.URL("application_name=service", "pool_max_conns=4"))
+	s := mustOpen(t, arg)
+	good := storecheck.Save(t, s, "good", "token", "")
+	storecheck.Save(t, s, "a", "old", "")
+	b.Stop()
+	query(t, a, `ALTER SYSTEM SET synchronous_standby_names = 'b'`)
+	query(t, a, `SELECT pg_reload_conf()`)
+	waiting := func() (n int) {
+		conn, err := pgx.Connect(t.Context(), a.URL())
+		if err == nil {
+			defer conn.Close(context.Background())
+			err = conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'service' AND wait_event = 'SyncRep'`).Scan(&n)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	until := func(n int) {
+		t.Helper()
+		for deadline := time.Now().Add(storecheck.Patience); waiting() < n; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d saves wait for the standby, want %d", waiting(), n)
+			}
+		}
+	}
+
+	for what, test := range map[string]struct{ do, says string }{
+		"cancelled": {`SELECT pg_cancel_backend(pid)`, "synchronous replica"},
+		"ended":     {`SELECT pg_terminate_backend(pid)`, context.DeadlineExceeded.Error()},
+	} {
+		_, v, err := s.Load(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		saved := make(chan error, 1)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		go func() {
+			_, err := s.Save(ctx, "a", []byte(what), v)
+			saved <- err
+		}()
+		until(1)
+		query(t, a, test.do+` FROM pg_stat_activity WHERE application_name = 'service' AND wait_event = 'SyncRep'`)
+		if err := <-saved; err == nil || !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%s: Save: %v, want an error that says %q", what, err, test.says)
+		}
+		cancel()
+	}
+
+	// Writes hang, and those who only read are served.
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	for i := range 10 {
+		go func() {
+			_, err := s.Save(ctx, fmt.Sprint(i), nil, "")
+			ended <- err
+		}()
+	}
+	until(3)
+	for range 5 {
+		brief, cancel := context.WithTimeout(t.Context(), time.Second)
+		if data, now, err := s.Load(brief, "good"); string(data) != "token" || now != good {
+			t.Errorf("Load while all writes hang: %q, %v", data, err)
+		}
+		cancel()
+	}
+	cancel()
+	for range 10 {
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("Save without the standby: %v", err)
+		}
+	}
+
+	b.Start()
+	_, v, err := s.Load(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	storecheck.Save(t, s, "a", "new", v)
+}
