@@ -271,7 +271,7 @@ func TestOAuth2(t *testing.T) {
 		s := w.source(func(c *SourceConfig) { c.Timeout = 3 * time.Second })
 		w.login(s, "ann")
 		tok, err := s.OAuth2().Token()
-		if err != nil || tok.AccessToken != w.srv.Current("ann").AccessToken || tok.RefreshToken != "" || tok.Type() != "Bearer" || !tok.Expiry.Equal(wallNow().Add(time.Hour)) {
+		if err != nil || tok.AccessToken != w.srv.Current("ann").AccessToken || tok.RefreshToken != "" || tok.Type() != "Bearer" || !tok.Expiry.Equal(wallNow().Add(13*time.Second)) {
 			t.Fatalf("type %q, expiry %v, a refresh token, or another access token: %v", tok.Type(), tok.Expiry, err)
 		}
 		time.Sleep(2 * time.Hour)
