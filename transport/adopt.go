@@ -3,7 +3,6 @@ package transport
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
@@ -35,21 +34,6 @@ func (s *Source) look(ctx context.Context, f *flight) (*snapshot, error) {
 	return nil, nil
 }
 
-// lookForNewer returns the token that another process has put in the place of one that
-// an API has refused, or nil. It may be that of a new login.
-func (s *Source) lookForNewer(ctx context.Context, refused *snapshot) *snapshot {
-	f := &flight{begun: time.Now(), refused: refused.rec.AccessToken, adopted: true}
-	var err error
-	if f.snap, err = s.look(ctx, f); err != nil || f.snap == nil {
-		return nil
-	}
-	s.mu.Lock()
-	s.settle(ctx, f)
-	s.mu.Unlock()
-	s.tell()
-	return f.snap
-}
-
 // adopt publishes the token of a record that came from the cache, if it is newer
 // than the one in use, good, and not refused. A stale one is good for a start.
 // cur is the one in use, as it was before the record was read.
@@ -65,7 +49,7 @@ func (s *Source) adopt(ctx context.Context, f *flight, cur *snapshot, rec *token
 		return nil
 	}
 	snap := s.snapshot(rec)
-	if cur.usable(now) && !snap.fresh(now) || !snap.usable(now) {
+	if cur.usable(now) && !cur.refused && !snap.fresh(now) || !snap.usable(now) {
 		return nil
 	}
 	s.mu.Lock()

@@ -200,7 +200,7 @@ func TestEndlessAnswer(t *testing.T) {
 			}))
 			start := time.Now()
 			_, err := e.Refresh(t.Context(), testRecord())
-			if !errors.Is(err, ErrAmbiguous) || time.Since(start) != requestTimeout {
+			if !errors.Is(err, ErrAmbiguous) || time.Since(start) != answerTimeout {
 				t.Errorf("got %v after %v", err, time.Since(start))
 			}
 		})

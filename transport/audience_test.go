@@ -34,6 +34,9 @@ func (a *audienceServer) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := r.ParseForm(); err != nil {
 		return nil, err
 	}
+	if r.Method == http.MethodHead { // a question, which spends nothing
+		return &http.Response{StatusCode: http.StatusMethodNotAllowed, Body: http.NoBody, Request: r}, nil
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.requests++

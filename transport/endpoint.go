@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -92,9 +93,26 @@ type Endpoint struct {
 	// answer counts as ErrAmbiguous.
 	Base http.RoundTripper
 
-	// Timeout bounds one request, from the name lookup to the last byte of the
-	// answer. Default: 15 s, which slow providers need when they are overloaded.
+	// Timeout bounds the wait for one answer, from the name lookup to its last byte. An
+	// answer that is late may still come, and a refresh token that is presented again
+	// before that is taken for stolen. Default: 5 minutes for token requests, during which
+	// callers are told after 15 seconds that the answer is overdue, see Source; a provider
+	// that answers nobody meanwhile is waited for longer, and a connection that has died is
+	// noticed within 15 to 20 s, where the system tells. 15 s for all other requests, and to
+	// get a request sent.
 	Timeout time.Duration
+
+	shared atomic.Value // of *gate
+}
+
+// gate returns what all who use e share.
+func (e *Endpoint) gate() *gate {
+	g, ok := e.shared.Load().(*gate)
+	if !ok {
+		e.shared.CompareAndSwap(nil, new(gate))
+		g = e.shared.Load().(*gate)
+	}
+	return g
 }
 
 // Check reports, without any I/O, whether current can be refreshed here. Errors

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -8,18 +9,13 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"strings"
-	"sync/atomic"
-	"time"
 
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-const (
-	requestTimeout = 15 * time.Second
-	maxAnswer      = 1 << 20 // bytes; answers of a few KiB are usual
-)
+const maxAnswer = 1 << 20 // bytes; answers of a few KiB are usual
 
 // obtain makes one token request and reads the answer as a record.
 func (e *Endpoint) obtain(ctx context.Context, op string, form url.Values) (*tokencache.Record, error) {
@@ -54,38 +50,36 @@ func set(form url.Values, name, value string) {
 }
 
 // post sends form to target, once, and reads the answer, whatever its status. An
-// error means that there is none.
+// error means that there is none. If what is sent can be spent only once, the answer is
+// waited for with patience, see wait.
 func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values) (*answer, error) {
 	timeout := e.Timeout
 	if timeout == 0 {
 		timeout = requestTimeout
+		if target == e.TokenURL {
+			timeout = answerTimeout
+		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	if ctx.Err() != nil {
 		return nil, &Error{Kind: ErrUnavailable, Op: op, Err: ctx.Err()}
 	}
+	caller := ctx
+	ctx, giveUp := context.WithCancelCause(withoutHooks(ctx))
+	defer giveUp(nil)
 	var progress progress
 	req, err := e.request(httptrace.WithClientTrace(ctx, progress.trace()), target, form)
 	if err != nil {
 		return nil, endpointError("TokenURL", "use an absolute URL, such as https://login.example.com/token")
 	}
-	base := e.Base
-	if base == nil {
-		base = http.DefaultTransport
-	}
 	a := &answer{op: op, sentAt: wallNow(), sent: e.secrets(form), codes: e.Codes}
-	resp, err := base.RoundTrip(req) // Not http.Client, which follows redirects.
+	go e.wait(ctx, giveUp, &progress, timeout, target == e.TokenURL)
+	resp, err := e.send(req)
 	if err != nil {
 		kind := ErrAmbiguous
 		if t, ok := base.(*http.Transport); progress.notSent() || ok && t.Proxy != nil && !progress.started.Load() {
 			kind = ErrUnavailable // Proxy, which has failed, is asked before a connection is.
 		}
-		cause := a.cause(err)
-		if ctx.Err() != nil {
-			cause = ctx.Err()
-		}
-		return nil, &Error{Kind: kind, Op: op, Err: cause}
+		return nil, &Error{Kind: kind, Op: op, Err: a.whyNot(caller, ctx, err)}
 	}
 	defer resp.Body.Close()
 	a.status, a.header = resp.StatusCode, resp.Header
@@ -95,13 +89,38 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		a.incomplete = a.cause(err)
+		a.incomplete = a.whyNot(caller, ctx, err)
 	case len(body) > maxAnswer:
 		a.incomplete = errors.New("the answer is longer than 1 MiB")
 	}
 	a.at = wallNow()
 	a.parse(body)
 	return a, nil
+}
+
+// whyNot returns why there is no answer: the end of the caller's context, or the reason to
+// give up, which ended ctx, or else what the connection says.
+func (a *answer) whyNot(caller, ctx context.Context, err error) error {
+	return cmp.Or(caller.Err(), context.Cause(ctx), a.cause(err))
+}
+
+// send sends a request to the provider over a connection of its own, if Base is one of
+// net/http's (and asks any other for that). A connection that was left from the last
+// request may have fallen silent since, as after a change of networks: the request would
+// vanish in it, and over HTTP/2 so would every later one (golang/go#59690). Token
+// requests are so rare that a handshake for each costs nothing.
+func (e *Endpoint) send(req *http.Request) (*http.Response, error) {
+	base := e.Base
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	req.Close = true
+	if t, ok := base.(*http.Transport); ok {
+		t = t.Clone()
+		t.DisableKeepAlives = true
+		base = t
+	}
+	return base.RoundTrip(req) // Not http.Client, which follows redirects.
 }
 
 // request builds the request, with one way of client authentication (RFC 6749
@@ -123,19 +142,3 @@ func (e *Endpoint) request(ctx context.Context, target string, form url.Values) 
 	req.Header.Set("Accept", jsonType) // GitHub answers with a form otherwise.
 	return req, nil
 }
-
-// progress watches how far a request got. Whether any of it was written decides
-// whether a refresh token may have been spent.
-type progress struct{ started, wrote atomic.Bool }
-
-func (p *progress) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{
-		// http.Transport asks for a second connection only if the server cannot have
-		// seen anything of the request on the first: an idle one that had been closed.
-		GetConn:          func(string) { p.started.Store(true); p.wrote.Store(false) },
-		WroteHeaderField: func(string, []string) { p.wrote.Store(true) },
-	}
-}
-
-// notSent reports whether it is certain that nothing was written.
-func (p *progress) notSent() bool { return p.started.Load() && !p.wrote.Load() }

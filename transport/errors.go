@@ -111,6 +111,11 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Kind, e.Err}
 }
 
+// whole reports whether the provider has answered, to the end, what was not understood.
+func (e *Error) whole() bool {
+	return e.Kind == ErrAmbiguous && e.Status != 0 && e.Status/100 != 5 && !e.truncated
+}
+
 // Timeout reports whether the cause is a deadline that has passed, as net.Error
 // and url.Error do.
 func (e *Error) Timeout() bool {

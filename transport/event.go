@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -131,25 +132,40 @@ func keyAttrs(k tokencache.Key) []slog.Attr {
 	}
 }
 
-// A noted event is one that is to be told, with the context of the call that caused it.
+// A noted event is one that is to be told, with the context of the call that caused it. Or
+// it is a trouble that changes nothing in the life of the login, and only for the log.
 type noted struct {
 	ctx context.Context
 	Event
+	quiet bool // it is returned to a caller as an error, so the log need not tell it again
+
+	trouble string
+	level   slog.Level
+	cause   error
 }
 
 // note takes an event down when what it tells of happens, so that the order is right
-// whoever comes to tell it. s.mu is held.
-func (s *Source) note(ctx context.Context, e Event) {
+// whoever comes to tell it. s.mu is held, and the result may be changed until it is not.
+func (s *Source) note(ctx context.Context, e Event) *noted {
 	e.Key, e.At = s.key(), time.Now()
 	if snap := s.cur.Load(); snap != nil && e.Generation == 0 {
 		e.Generation, e.Expiry = snap.rec.Generation, snap.rec.Expiry
 	}
-	s.events = append(s.events, noted{detached{context.WithoutCancel(ctx)}, e})
+	s.events = append(s.events, noted{ctx: withoutHooks(context.WithoutCancel(ctx)), Event: e})
+	return &s.events[len(s.events)-1]
+}
+
+// log takes down a trouble that changes nothing in the life of the login. Like an event
+// it is told when no lock is held: a log may be shipped with the token that it is about.
+func (s *Source) log(ctx context.Context, level slog.Level, msg string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.events = append(s.events, noted{ctx: withoutHooks(context.WithoutCancel(ctx)), trouble: msg, level: level, cause: err})
 }
 
 // tell tells the log and OnEvent what was noted, one event after the other. If
 // somebody is at it already, it leaves all to them. Neither s.mu nor the turn is
-// held, so that OnEvent may use the Source.
+// held, so that both may use the Source.
 func (s *Source) tell() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,17 +182,46 @@ func (s *Source) tell() {
 		func() {
 			s.mu.Unlock()
 			defer s.mu.Lock() // also if OnEvent panics
-			if level := e.Type.level(); s.cfg.Logger.Enabled(e.ctx, level) {
-				s.cfg.Logger.LogAttrs(e.ctx, level, "stayauth: "+string(e.Type), e.attrs()...)
-			}
-			if s.cfg.OnEvent != nil {
-				s.cfg.OnEvent(e.ctx, e.Event)
-			}
+			s.deliver(&e)
 		}()
 	}
 }
 
-// log tells the log of a trouble that changes nothing in the life of the login.
-func (s *Source) log(ctx context.Context, level slog.Level, msg string, err error) {
-	s.cfg.Logger.LogAttrs(ctx, level, "stayauth: "+msg, append(keyAttrs(s.key()), slog.String("err", err.Error()))...)
+// tellSafely is tell on a goroutine that nobody else can guard: the panic of a log or of
+// OnEvent ends with the event that it met.
+func (s *Source) tellSafely(ctx context.Context) {
+	for told, reported := false, false; !told; {
+		func() {
+			defer func() {
+				if told {
+					return
+				}
+				if r := recover(); r == nil {
+					told = true // The goroutine ends (runtime.Goexit); others will tell the rest.
+				} else if !reported {
+					reported = true
+					s.log(ctx, slog.LevelError, "OnEvent or the Logger panicked", fmt.Errorf("with a value of type %T", r))
+				}
+			}()
+			s.tell()
+			told = true
+		}()
+	}
+}
+
+func (s *Source) deliver(e *noted) {
+	if e.trouble != "" {
+		s.cfg.Logger.LogAttrs(e.ctx, e.level, "stayauth: "+e.trouble, append(keyAttrs(s.key()), slog.String("err", e.cause.Error()))...)
+		return
+	}
+	level := e.Type.level()
+	if e.quiet {
+		level = slog.LevelDebug
+	}
+	if s.cfg.Logger.Enabled(e.ctx, level) {
+		s.cfg.Logger.LogAttrs(e.ctx, level, "stayauth: "+string(e.Type), e.attrs()...)
+	}
+	if s.cfg.OnEvent != nil {
+		s.cfg.OnEvent(e.ctx, e.Event)
+	}
 }

@@ -4,11 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"net/http/httptrace"
+	"fmt"
 	"sync/atomic"
 	"time"
-
-	"github.com/cenkalti/backoff/v4"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
@@ -21,13 +19,17 @@ type flight struct {
 	begun    time.Time
 	logins   uint32            // those of the Source when the flight last looked into the cache
 	refused  tokencache.Secret // a token that an API has refused, or ""
-	lookOnly bool              // the provider must be left alone
-	attempts int               // requests to the provider
+	instead  *Error            // only the cache is asked, and this is the answer if it has nothing
+	wanted   bool              // somebody goes without a token
+	attempts atomic.Int32      // requests to the provider
+	trial    chan struct{}     // it finds out for all whether the provider is back, see gate
+	told     bool              // of an outage, because the answer is overdue
 
 	awaited atomic.Bool // by a request that has ended, see settle.go
 
 	at tokencache.Version // of the record that was last looked at, and of no use
 
+	late chan struct{} // closed when those who wait are told that it takes longer
 	done chan struct{} // closed when the fields below are set
 
 	snap    *snapshot
@@ -35,7 +37,15 @@ type flight struct {
 	err     error
 }
 
-// wait returns the outcome of the flight, or an error when ctx is done first.
+// longestWait is how long a caller waits for a flight, if its context does not end before.
+// A flight may go on for minutes, see Endpoint.wait.
+const longestWait = 15 * time.Second
+
+// errUnanswered is the cause of what callers are told when they have waited for that long.
+var errUnanswered = errors.New("no answer yet")
+
+// wait returns the outcome of the flight, or an error when ctx is done first or the
+// flight takes too long.
 func (f *flight) wait(ctx context.Context) (*snapshot, error) {
 	select {
 	case <-f.done:
@@ -45,10 +55,43 @@ func (f *flight) wait(ctx context.Context) (*snapshot, error) {
 	select {
 	case <-f.done:
 		return f.snap, f.err
+	case <-f.late:
+		return nil, f.overdue()
 	case <-ctx.Done():
 		return nil, &Error{Kind: ErrUnavailable, Op: "token", Err: context.Cause(ctx),
 			Remedy: "the refresh goes on in the background"}
 	}
+}
+
+// see sees to the end of a flight that the caller has started: until ctx is done, and then
+// for a moment, so that a program which ends with ctx does not interrupt a rotation.
+func (f *flight) see(ctx context.Context) {
+	select {
+	case <-f.done:
+		return
+	case <-f.late:
+		return
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(time.Until(f.begun.Add(settleTime)))
+	defer timer.Stop()
+	select {
+	case <-f.done:
+	case <-timer.C:
+	}
+}
+
+// settleTime is how long after its begin a flight is waited for so as not to interrupt it.
+const settleTime = 5 * time.Second
+
+// overdue says that the flight takes longer than callers are made to wait.
+func (f *flight) overdue() *Error {
+	e := &Error{Kind: ErrUnavailable, Op: "token", Err: errUnanswered, RetryAt: wallNow().Add(storagePause),
+		Remedy: "another process is working on this login, or the cache is slow; the refresh goes on in the background"}
+	if f.attempts.Load() > 0 {
+		e.Kind, e.Remedy = ErrAmbiguous, "the provider has not answered yet and is waited for in the background; do not end this process before that if you can: see Flush"
+	}
+	return e
 }
 
 // The shortest time between two looks into the cache for what another process has
@@ -62,32 +105,34 @@ const (
 // startInBackground starts a flight if there is none and one may start now.
 // s.mu is held.
 func (s *Source) startInBackground(ctx context.Context, now time.Time) *flight {
-	if s.flight != nil || s.closed || s.waiting(now) {
+	if s.flight != nil || s.closed.Load() || s.blocked(now, false) != nil {
 		return nil
 	}
 	if s.dead != nil && !s.mayLook(now, deadLookInterval) {
 		return nil // It would be a look for somebody's new login; not at each request.
 	}
-	return s.start(ctx, "", false)
+	return s.start(ctx, "", nil)
 }
 
 // joinOrStart returns the flight that will bring a token, or an error if there
 // can be none now. refused is a token that an API has refused, or "".
 // s.mu is held.
 func (s *Source) joinOrStart(ctx context.Context, now time.Time, refused tokencache.Secret) (*flight, error) {
-	switch {
-	case s.flight != nil:
+	if s.flight != nil {
+		s.flight.wanted = true
 		return s.flight, nil
-	case s.closed:
-		return nil, &Error{Kind: ErrMisconfigured, Op: "token", Remedy: "the Source was closed; use it no longer"}
-	case s.waiting(now):
-		// Another process may have had more luck: look, but not at every call.
-		if !s.mayLook(now, lookInterval) {
-			return nil, s.outage
-		}
-		return s.start(ctx, refused, true), nil
 	}
-	return s.start(ctx, refused, false), nil
+	if s.closed.Load() {
+		return nil, &Error{Kind: ErrMisconfigured, Op: "token", Remedy: "the Source was closed; use it no longer"}
+	}
+	// Another process may have had more luck: look, but not at every call.
+	blocked := s.blocked(now, true)
+	if blocked != nil && !s.mayLook(now, lookInterval) {
+		return nil, blocked
+	}
+	f := s.start(ctx, refused, blocked)
+	f.wanted = true
+	return f, nil
 }
 
 // mayLook reports whether to look into the cache, and takes note that somebody does: not
@@ -100,51 +145,113 @@ func (s *Source) mayLook(now time.Time, interval time.Duration) bool {
 	return true
 }
 
-// waiting reports whether the provider must be left alone. s.mu is held.
-func (s *Source) waiting(now time.Time) bool {
-	return s.outage != nil && within(now, s.outage.RetryAt, 2*maxRetryAfter)
+// blocked returns why the provider must be left alone, or nil. wanted says that somebody
+// goes without a token. s.mu is held.
+func (s *Source) blocked(now time.Time, wanted bool) *Error {
+	own := s.outage.blocks(now, wanted)
+	if s.dead != nil {
+		return own // What is dead asks the cache only.
+	}
+	if all := s.cfg.gate.blocks(now, wanted); own == nil || all != nil && all.RetryAt.After(own.RetryAt) {
+		return all
+	}
+	return own
 }
 
-// within reports whether now lies before t, and near it: if it is far before,
-// the clock was set back, and t says nothing.
-func within(now, t time.Time, near time.Duration) bool {
-	return now.Before(t) && t.Sub(now) <= near
-}
-
-// start starts a flight. If lookOnly, it only looks into the cache. s.mu is held.
-func (s *Source) start(ctx context.Context, refused tokencache.Secret, lookOnly bool) *flight {
+// start starts a flight. If instead is not nil, it only looks into the cache, and callers
+// get that error if there is nothing. s.mu is held.
+func (s *Source) start(ctx context.Context, refused tokencache.Secret, instead *Error) *flight {
 	if cur := s.cur.Load(); cur != nil && cur.refused {
 		refused = cur.rec.AccessToken // also if an earlier flight has failed to replace it
 	}
-	f := &flight{begun: time.Now(), logins: s.logins, refused: refused, lookOnly: lookOnly, done: make(chan struct{})}
+	f := &flight{begun: time.Now(), logins: s.logins, refused: refused, instead: instead,
+		late: make(chan struct{}), done: make(chan struct{})}
 	s.flight = f
-	ctx = detached{context.WithoutCancel(ctx)}
-	s.work.Go(func() { s.fly(ctx, f) })
+	s.working++
+	ctx = withoutHooks(context.WithoutCancel(ctx))
+	go func() {
+		defer s.ended()
+		s.fly(ctx, f)
+	}()
 	return f
 }
 
-// A detached context has the values of a request, for tracing, but neither its end
-// nor its net/http/httptrace hooks. Those are the request's: they must not be
-// called after it, nor be shown the client secret.
-type detached struct{ context.Context }
-
-func (d detached) Value(key any) any {
-	v := d.Context.Value(key)
-	if _, hooks := v.(*httptrace.ClientTrace); hooks {
-		return nil
+// ended takes note that a goroutine of s has ended.
+func (s *Source) ended() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.working--; s.working == 0 && s.idle != nil {
+		close(s.idle)
+		s.idle = nil
 	}
-	return v
 }
 
 func (s *Source) fly(ctx context.Context, f *flight) {
-	waiting, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
+	landed := false
+	defer func() {
+		if !landed { // Somebody's code panics, or ends the goroutine: this one is not theirs.
+			f.snap, f.err = nil, crashed(recover())
+		}
+		s.land(ctx, f)
+	}()
+	go func() {
+		if run(ctx, longestWait) {
+			s.overdue(ctx, f)
+		}
+	}()
+	waiting, stop := context.WithTimeout(ctx, lockTimeout)
+	defer stop()
 	f.snap, f.err = s.look(waiting, f)
 	f.adopted = f.snap != nil
-	if f.snap == nil && f.err == nil && !f.lookOnly {
+	if f.snap == nil && f.err == nil && f.instead == nil {
 		f.snap, f.adopted, f.err = s.refresh(waiting, ctx, f)
+		if f.err == nil && f.snap.expiredBefore(f.begun) {
+			f.snap, f.err = nil, &Error{Kind: ErrUnavailable, Op: "refresh", Remedy: "the token that came had expired already; check the clock of this machine"}
+		}
 	}
+	landed = true
+}
 
+// lockTimeout bounds the wait of a flight for the cache, and for another process that
+// works on the login. It is less than longestWait, so that callers are told which it was.
+const lockTimeout = 10 * time.Second
+
+// crashed describes the panic of a Refresher, a Store, a RoundTripper. Its value may
+// hold anything, so only its type is told. Without one, the goroutine was ended.
+func crashed(panicked any) *Error {
+	e := &Error{Kind: ErrAmbiguous, Op: "refresh", Err: errors.New("runtime.Goexit was called"),
+		Remedy: "mend the Refresher, Store or RoundTripper that did it"}
+	if panicked != nil {
+		e.Err = fmt.Errorf("panic with a value of type %T", panicked)
+	}
+	return e
+}
+
+// overdue tells everybody that the flight takes longer than callers are made to wait.
+func (s *Source) overdue(ctx context.Context, f *flight) {
+	defer s.tellSafely(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flight != f {
+		return
+	}
+	close(f.late)
+	if f.attempts.Load() == 0 {
+		return
+	}
+	e := f.overdue()
+	s.cfg.gate.failed(s, e, f.trial != nil)
+	s.cfg.gate.leave(f.trial)
+	if s.outage == nil && !s.cur.Load().usable(wallNow()) {
+		f.told = true
+		s.note(ctx, Event{Type: EventOutage, Err: e, RetryAt: e.RetryAt}).quiet = f.wanted
+	}
+}
+
+// land ends a flight.
+func (s *Source) land(ctx context.Context, f *flight) {
 	s.mu.Lock()
 	s.flight = nil
 	switch brought := f.snap != nil && f.err == nil; {
@@ -154,26 +261,26 @@ func (s *Source) fly(ctx context.Context, f *flight) {
 		if !f.snap.usable(wallNow()) {
 			f.err = cmp.Or(s.dead, &Error{Kind: ErrUnavailable, Op: "token", Remedy: "there is a new login; try again"})
 		}
-	case f.lookOnly && !brought && !errors.Is(f.err, ErrLoginRequired):
-		f.err = s.outage
+	case f.instead != nil && !brought && !errors.Is(f.err, ErrLoginRequired):
+		f.err = f.instead
 	default:
 		s.settle(ctx, f)
 	}
 	unsaved := s.unsaved != nil
 	s.mu.Unlock()
 	if unsaved { // Whoever gets the token, and perhaps ends the process, has been warned.
-		s.tell()
+		s.tellSafely(ctx)
 	}
 	close(f.done)
-	s.tell()
+	s.tellSafely(ctx)
 }
 
 // settle draws the consequences of a flight: the state that the next caller
 // meets, and the events. s.mu is held.
 func (s *Source) settle(ctx context.Context, f *flight) {
 	if f.err == nil {
-		if s.outage != nil {
-			s.note(ctx, Event{Type: EventRecovered})
+		if s.outage != nil || f.told {
+			s.note(ctx, Event{Type: EventRecovered}).quiet = f.told && f.wanted || s.outage != nil && s.outage.quiet
 		}
 		s.calm()
 		return
@@ -182,68 +289,43 @@ func (s *Source) settle(ctx context.Context, f *flight) {
 	e := asError(f.err)
 	if e.Kind == ErrLoginRequired && e.RetryAt.IsZero() {
 		if s.dead == nil || s.outage != nil {
-			s.note(ctx, f.end(Event{Type: EventLoginRequired, Err: e}))
+			s.note(ctx, f.end(Event{Type: EventLoginRequired, Err: e})).quiet = f.wanted
 		}
 		refused, lookAt := s.refused, s.lookAt
 		s.calm()
 		s.dead, s.refused, s.lookAt, f.err = e, refused, lookAt, e
 		return
 	}
-	// The error gets its time of the next attempt; it is shared, so on a copy.
-	first := s.outage == nil
-	if s.backoff == nil {
-		s.backoff = newBackoff(time.Second, 2*time.Minute)
+	first := s.outage == nil && !f.told
+	if s.outage == nil {
+		s.outage = new(outage)
 	}
-	wait := s.backoff.NextBackOff()
+	left := time.Duration(0) // of a token that is good
 	if snap, now := s.cur.Load(), wallNow(); snap.usable(now) {
-		// While a token is good, several attempts have to fit into the rest of its life.
-		wait = min(wait, max(time.Duration(snap.useBefore-now.UnixNano())/6, 5*time.Second))
+		left = time.Duration(snap.useBefore - now.UnixNano())
 	}
-	switch e.Kind {
-	case ErrMisconfigured, ErrLoginRequired:
-		wait = misconfiguredPause
-	case ErrStorage:
-		wait = min(wait, storagePause)
-	case ErrAmbiguous:
-		s.lost = true
-	}
-	c := *e
-	c.RetryAt = wallNow().Add(max(wait, min(e.RetryAfter, maxRetryAfter), minPause))
-	s.outage, f.err = &c, &c
-	s.note(ctx, f.end(Event{Type: EventRefreshFailed, Err: &c, RetryAt: c.RetryAt}))
+	e = s.outage.fail(wallNow(), e, left)
+	s.note(ctx, f.end(Event{Type: EventRefreshFailed, Err: e, RetryAt: e.RetryAt})).quiet = f.wanted
 	if first {
-		s.note(ctx, Event{Type: EventOutage, Err: &c, RetryAt: c.RetryAt})
+		s.outage.quiet = f.wanted
+		s.note(ctx, Event{Type: EventOutage, Err: e, RetryAt: e.RetryAt}).quiet = f.wanted
+	}
+	if f.err = e; f.wanted { // Who goes without a token may come back sooner.
+		c := *e
+		c.RetryAt = cmp.Or(s.blocked(wallNow(), true), e).RetryAt
+		f.err = &c
 	}
 }
 
 // end returns e as the event that ends the flight.
 func (f *flight) end(e Event) Event {
-	e.Took, e.Attempts = max(time.Since(f.begun), 1), f.attempts // Clocks may be coarse.
+	e.Took, e.Attempts = max(time.Since(f.begun), 1), int(f.attempts.Load()) // Clocks may be coarse.
 	return e
 }
 
 // calm forgets the troubles of the past. s.mu is held.
 func (s *Source) calm() {
-	s.outage, s.dead, s.refused, s.backoff = nil, nil, nil, nil
-	s.lookAt, s.lost = 0, false
-}
-
-const (
-	maxRetryAfter      = 10 * time.Minute // the longest that a provider's Retry-After is obeyed
-	misconfiguredPause = 5 * time.Minute  // only a person can help, so there is no hurry
-	storagePause       = 5 * time.Second  // the cache is local and cheap to ask
-	minPause           = 100 * time.Millisecond
-)
-
-// newBackoff returns an exponential back-off with full jitter that never gives up.
-func newBackoff(initial, longest time.Duration) *backoff.ExponentialBackOff {
-	return backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(initial),
-		backoff.WithMultiplier(2),
-		backoff.WithRandomizationFactor(1),
-		backoff.WithMaxInterval(longest),
-		backoff.WithMaxElapsedTime(0), // The default gives up after 15 minutes.
-	)
+	s.outage, s.dead, s.refused, s.lookAt = nil, nil, nil, 0
 }
 
 // asError returns err as an *Error. A Refresher that returns anything else has

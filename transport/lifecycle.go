@@ -21,15 +21,23 @@ func (s *Source) KeepFresh(ctx context.Context) error {
 	s.keepers.Add(1)
 	defer s.keepers.Add(-1)
 	for {
-		s.token(ctx)
-		timer := time.NewTimer(s.nap())
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if f := s.refreshIfDue(ctx); f != nil {
+			f.see(ctx)
+		}
+		if !pause(ctx, s.nap()) {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// refreshIfDue starts a refresh in the background, if it is time to.
+func (s *Source) refreshIfDue(ctx context.Context) *flight {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := wallNow(); ctx.Err() == nil && !s.cur.Load().fresh(now) {
+		return s.startInBackground(ctx, now)
+	}
+	return nil
 }
 
 // nap returns how long nothing needs to be done.
@@ -39,11 +47,12 @@ func (s *Source) nap() time.Duration {
 	nap := keepFreshNap
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	blocked := s.blocked(now, false)
 	switch {
 	case s.dead != nil:
 		nap = deadNap
-	case s.waiting(now):
-		nap = s.outage.RetryAt.Sub(now)
+	case blocked != nil:
+		nap = blocked.RetryAt.Sub(now)
 	case s.flight != nil:
 		nap = time.Second
 	case snap.fresh(now):
@@ -83,35 +92,27 @@ func (s *Source) Flush(ctx context.Context) error {
 
 // Close is Flush, after which the Source starts nothing any more: a token that is
 // good is still handed out, and an expired one is an error. If it returns an error,
-// the newest refresh token may not have been saved, and the login may be lost.
+// the newest refresh token may not have been saved, and the login is lost if the process
+// ends before it is: while the process lives, the Source goes on trying.
 func (s *Source) Close(ctx context.Context) error {
-	s.mu.Lock()
-	if !s.closed {
-		s.closed = true
-		if s.stop != nil {
-			close(s.stop)
-		}
-	}
-	s.mu.Unlock()
+	s.closed.Store(true)
 	if err := s.Flush(ctx); err != nil {
-		s.abandon()
 		return err
 	}
-	s.work.Wait()
-	return nil
-}
-
-// abandon releases the lock of a rotation that could not be saved, unless
-// somebody is still at work on it.
-func (s *Source) abandon() {
-	turn := s.turns()
+	s.mu.Lock()
+	if s.working == 0 {
+		s.mu.Unlock()
+		return nil
+	}
+	if s.idle == nil {
+		s.idle = make(chan struct{})
+	}
+	idle := s.idle
+	s.mu.Unlock()
 	select {
-	case turn <- struct{}{}:
-		if s.pending != nil && s.pending.unlock != nil {
-			s.pending.unlock()
-			s.pending.unlock = nil
-		}
-		<-turn
-	default:
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return &Error{Kind: ErrStorage, Op: "close", Err: context.Cause(ctx), Remedy: "everything is saved, but OnEvent or the Logger has not returned"}
 	}
 }

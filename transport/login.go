@@ -23,7 +23,8 @@ type Revoker interface {
 // A record whose Key names another issuer or client is refused: its refresh token may
 // go back to those only (RFC 6749 section 10.4).
 //
-// On an error nothing has changed, and rec can be used again. A stored record that
+// On an error the stored login is the old one or, if the store could not confirm that it
+// is safe, perhaps the new one; rec can be used again. A stored record that
 // cannot be read (tokencache.ErrCorrupt) is not replaced: with the right key it may
 // be good. Forget removes it.
 func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
@@ -156,13 +157,11 @@ func revokeBounded(ctx context.Context, r Revoker, rec *tokencache.Record) error
 		if !ok || e.Kind != ErrUnavailable || e.Status == 0 || try == revokeTries {
 			return err
 		}
-		pause := max(e.RetryAfter, time.Duration(try)*time.Second)
-		if pause > maxRevokePause {
+		wait := max(e.RetryAfter, time.Duration(try)*time.Second)
+		if wait > maxRevokePause {
 			return err
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if !pause(ctx, wait) {
 			return err
 		}
 	}

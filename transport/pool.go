@@ -82,7 +82,11 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 // anybody uses it get the same Source.
 func (p *Pool) Source(account string) *Source {
 	hash := maphash.String(p.seed, account)
-	s := p.shards[hash>>32&uint64(len(p.shards)-1)].find(account, hash, p)
+	sh := &p.shards[hash>>32&uint64(len(p.shards)-1)]
+	s := sh.find(account, hash, p)
+	if s.closed.Load() && !p.closed.Load() {
+		s = sh.replace(s, p) // Somebody has closed this one alone.
+	}
 	if !s.used.Load() { // Most often it is: then nothing is written here.
 		s.used.Store(true)
 	}

@@ -51,8 +51,8 @@ func (p *Pool) KeepFresh(ctx context.Context) error {
 			}
 			work.Go(func() {
 				defer func() { <-slots }()
-				if _, f, err := s.token(ctx); err == nil && f != nil {
-					f.wait(ctx)
+				if f := s.refreshIfDue(ctx); f != nil {
+					f.see(ctx)
 				}
 			})
 			return nil

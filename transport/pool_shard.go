@@ -2,6 +2,7 @@ package transport
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -46,10 +47,31 @@ func (sh *shard) find(account string, hash uint64, p *Pool) *Source {
 		account = strings.Clone(account) // which may be a part of something large
 		s = newSource(&p.cfg, account)
 		s.hash = hash
-		s.closed = p.closed.Load() // Close collects the others when it has set this.
+		s.closed.Store(p.closed.Load()) // Close collects the others when it has set this.
 	}
 	delete(sh.left, s.account)
 	sh.add(s)
+	return s
+}
+
+// replace returns a Source in the place of one that was closed, which stays among those
+// that somebody may still use.
+func (sh *shard) replace(closed *Source, p *Pool) *Source {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	found := sh.logins.find(closed.account, closed.hash)
+	if found != nil && found != closed {
+		return found // Somebody was faster.
+	}
+	s := newSource(&p.cfg, closed.account)
+	s.hash = closed.hash
+	if found == nil {
+		sh.add(s)
+		return s
+	}
+	sh.leave(closed)
+	sh.logins.add(s)
+	sh.ring[slices.Index(sh.ring, closed)] = s
 	return s
 }
 
@@ -94,7 +116,7 @@ func (s *Source) worth(now time.Time) int {
 	switch {
 	case s.flight != nil || s.unsaved != nil:
 		return 3 // nothing to be gained: it stays in memory anyway
-	case s.waiting(now) || s.refused != nil:
+	case s.outage != nil || s.refused != nil:
 		return 2 // that the provider must be left alone, which the cache does not know
 	case used:
 		return 1
@@ -160,5 +182,5 @@ func (sh *shard) due(step int) (due []*Source, window time.Duration) {
 func (s *Source) due(now time.Time, known bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.flight == nil && s.dead == nil && !s.waiting(now) && (known || s.outage != nil)
+	return s.flight == nil && s.dead == nil && s.blocked(now, false) == nil && (known || s.outage != nil)
 }

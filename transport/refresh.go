@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
@@ -16,6 +17,11 @@ import (
 // waiting bounds the wait for the lock. The rest has a time of its own: a request
 // must not be cut short because others were slow.
 func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapshot, adopted bool, err error) {
+	// 0: the provider may be down, and another login be finding out whether it is back.
+	if err := s.enter(waiting, f); err != nil {
+		return nil, false, err
+	}
+	defer s.cfg.gate.leave(f.trial)
 	// 1: one process at a time, and in it one goroutine. Who waits sees the token that
 	// another process has stored before that gives back the lock.
 	unlock, err := s.lockAt(waiting, f.at)
@@ -25,8 +31,6 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		}
 		unlock, err = s.lockAt(waiting, f.at)
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
-	defer cancel()
 	if err != nil {
 		if snap, lookErr := s.look(ctx, f); lookErr == nil && snap != nil {
 			return snap, true, nil
@@ -56,12 +60,15 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		if err := s.spendable(ctx, cur, version); err != nil {
 			return nil, false, err
 		}
-		// 4, 5: find out that the answer cannot be stored while that is harmless.
-		// Whatever keeps the journal from being written would keep the answer too.
 		interrupted := cur != nil && cur.Attempt != nil
+		if err := s.ask(ctx, f, cur); err != nil {
+			return nil, false, err
+		}
 		if interrupted {
 			awaitLostRequest(ctx, cur.Attempt.At)
 		}
+		// 4, 5: find out that the answer cannot be stored while that is harmless.
+		// Whatever keeps the journal from being written would keep the answer too.
 		if cur != nil && cur.RefreshToken != "" && s.pending == nil {
 			version, err = s.prepare(ctx, cur, version)
 			if errors.Is(err, tokencache.ErrConflict) {
@@ -73,8 +80,9 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		}
 		// 6: from here until 7 is done, a crash may lose the login.
 		sent := wallNow()
-		f.attempts++
+		f.attempts.Add(1)
 		answer, err := s.cfg.Refresher.Refresh(ctx, cur)
+		s.answered(f, err)
 		if answer == nil {
 			cause := asError(err)
 			again, err := s.noAnswer(ctx, cur, version, interrupted || cause.Kind == ErrAmbiguous, cause)
@@ -105,6 +113,71 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 	}
 	return nil, false, &Error{Kind: ErrStorage, Op: "refresh", Err: tokencache.ErrConflict,
 		Remedy: "other processes change this entry without taking its lock"}
+}
+
+// enter passes the gate of the provider. What keeps it shut is known already, so that
+// nothing follows from this flight.
+func (s *Source) enter(ctx context.Context, f *flight) error {
+	s.mu.Lock()
+	wanted, dead := f.wanted, s.dead != nil
+	s.mu.Unlock()
+	if dead {
+		return nil // Only the cache is asked.
+	}
+	trial, err := s.cfg.gate.enter(ctx, wanted)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f.trial = trial; err != nil {
+		f.instead = asError(err)
+	}
+	return err
+}
+
+// An asker is a Refresher that can ask its provider a harmless question, see Endpoint.ask.
+type asker interface{ ask(context.Context) *Error }
+
+// longestSilence is how long a provider that answers no question is believed to be away.
+// After that it is tried all the same: perhaps it is questions that it does not answer.
+const longestSilence = 30 * time.Minute
+
+// ask asks the provider a harmless question before its refresh token is presented in
+// doubt: because a request that was lost may still be answered, when a provider that was
+// frozen goes on; or because there is an outage, and the end of it is to be found soon
+// and without a risk. The error says that the token must not be presented now.
+func (s *Source) ask(ctx context.Context, f *flight, cur *tokencache.Record) error {
+	since, now := wallNow(), wallNow()
+	s.mu.Lock()
+	doubt, due := f.trial != nil, s.outage.blocks(now, false) == nil && s.cfg.gate.due(now)
+	if o := s.outage; o != nil && (o.err.Kind == ErrUnavailable || o.err.Kind == ErrAmbiguous) {
+		doubt, since = true, o.since
+	}
+	s.mu.Unlock()
+	if cur != nil && cur.Attempt != nil {
+		doubt, since = true, cur.Attempt.At
+	}
+	provider, ok := s.cfg.Refresher.(asker)
+	if !ok || !doubt {
+		return nil
+	}
+	e := provider.ask(ctx)
+	if e == nil || due && (e.Status != 0 || now.Sub(since) > longestSilence) {
+		return nil
+	}
+	s.cfg.gate.failed(s, e, f.trial != nil)
+	return e
+}
+
+// answered tells the gate how an attempt has ended. Whatever the provider has answered,
+// it is there.
+func (s *Source) answered(f *flight, err error) {
+	if err != nil {
+		if e := asError(err); e.Kind == ErrUnavailable || e.Kind == ErrAmbiguous {
+			s.cfg.gate.failed(s, e, f.trial != nil)
+			return
+		}
+	}
+	s.cfg.gate.open()
+	s.cfg.gate.leave(f.trial)
 }
 
 // lock takes this process's turn and then the lock that all processes share.

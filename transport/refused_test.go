@@ -71,9 +71,9 @@ func TestAYoungTokenIsNotReplaced(t *testing.T) {
 	})
 }
 
-// A refused token is not handed out again, also if its replacement fails for now,
-// neither from memory nor from the cache.
-func TestARefusedTokenIsNotHandedOutAgain(t *testing.T) {
+// That one API refuses a token takes it away from nobody while no other can be had: it is
+// good elsewhere, and here the API refuses it again.
+func TestARefusedTokenServesUntilThereIsAnother(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 		s := w.source()
@@ -82,15 +82,16 @@ func TestARefusedTokenIsNotHandedOutAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(2 * time.Minute)
 		w.srv.Fault("/token", 0, oauthtest.Status(429, 0))
 		if _, err := s.Reject(t.Context(), tok); !errors.Is(err, ErrUnavailable) {
 			t.Fatalf("got %v", err)
 		}
 		for range 60 {
-			if _, err := s.Token(t.Context()); !errors.Is(err, ErrUnavailable) {
+			if now, err := s.Token(t.Context()); err != nil || now.AccessToken != tok.AccessToken {
 				t.Fatalf("got %v", err)
 			}
+			synctest.Wait()
 			if st, err := s.Status(t.Context()); err != nil || st.State != StateOutage || st.RetryAt.IsZero() || st.Err == nil {
 				t.Fatalf("status %+v, %v", st, err)
 			}
@@ -98,6 +99,8 @@ func TestARefusedTokenIsNotHandedOutAgain(t *testing.T) {
 		}
 		w.srv.Heal()
 		time.Sleep(10 * time.Minute)
+		s.Token(t.Context())
+		synctest.Wait()
 		if now, err := s.Token(t.Context()); err != nil || now.AccessToken == tok.AccessToken {
 			t.Errorf("the refused token, or %v", err)
 		}

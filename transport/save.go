@@ -18,13 +18,14 @@ type pending struct {
 	rec     *tokencache.Record
 	version tokencache.Version // what it is to replace
 	unlock  func() error       // nil while somebody is at work on the login
+	over    chan struct{}      // closed when it need not be saved any more
 }
 
 const (
 	saveTimeout    = 10 * time.Second // of one attempt to save
 	saveTries      = 3                // before callers get the token unsaved
 	saveRetryFirst = 100 * time.Millisecond
-	saveRetryMax   = 30 * time.Second
+	saveRetryMax   = time.Second
 )
 
 // save stores next in place of version, and returns the record that is the login
@@ -33,7 +34,7 @@ const (
 // returned all the same: the client works on, and saving is tried until it
 // succeeds. The lock is held.
 func (s *Source) save(ctx context.Context, next *tokencache.Record, version tokencache.Version) *tokencache.Record {
-	pause := saveRetryFirst
+	pause, begun := saveRetryFirst, time.Now()
 	for try := 1; ; try++ {
 		saved, err := s.trySave(ctx, next, version)
 		if err == nil {
@@ -44,7 +45,7 @@ func (s *Source) save(ctx context.Context, next *tokencache.Record, version toke
 			}
 			return saved
 		}
-		if try == saveTries {
+		if try == saveTries || time.Since(begun) >= saveTimeout {
 			s.keep(ctx, next, version, err)
 			return next
 		}
@@ -54,7 +55,8 @@ func (s *Source) save(ctx context.Context, next *tokencache.Record, version toke
 }
 
 // trySave makes one attempt. What it returns without an error is in the store: next, or
-// what has taken its place.
+// what has taken its place. That the store holds next is not enough, a Save has to have
+// confirmed it: one that failed may have written what the next crash takes away.
 func (s *Source) trySave(ctx context.Context, next *tokencache.Record, version tokencache.Version) (*tokencache.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
@@ -66,8 +68,8 @@ func (s *Source) trySave(ctx context.Context, next *tokencache.Record, version t
 		if !errors.Is(err, tokencache.ErrConflict) {
 			return nil, err
 		}
-		// Either an earlier attempt succeeded although its answer was lost, or somebody
-		// wrote without the lock.
+		// Either an earlier attempt has written although it failed, or somebody wrote
+		// without the lock.
 		stored, v, err := s.cfg.Cache.Load(ctx, s.key())
 		switch {
 		case errors.Is(err, tokencache.ErrNotFound):
@@ -78,13 +80,9 @@ func (s *Source) trySave(ctx context.Context, next *tokencache.Record, version t
 			return stored, nil // A newer login wins.
 		case stored.Generation > next.Generation:
 			return stored, nil
-		case stored.Generation == next.Generation && !stored.ObtainedAt.Before(next.ObtainedAt) &&
-			(stored.RefreshToken != next.RefreshToken || next.Attempt == nil || stored.Attempt != nil):
-			// Either it is ours, and lacks no journal, or both descend from the same refresh
-			// token, and the provider remembers the later one.
-			if stored.RefreshToken == next.RefreshToken && stored.AccessToken == next.AccessToken {
-				return next, nil
-			}
+		case stored.Generation == next.Generation && stored.RefreshToken != next.RefreshToken &&
+			!stored.ObtainedAt.Before(next.ObtainedAt):
+			// Both descend from the same refresh token, and the provider remembers the later one.
 			return stored, nil
 		}
 		version = v
@@ -96,46 +94,52 @@ func (s *Source) trySave(ctx context.Context, next *tokencache.Record, version t
 func (s *Source) keep(ctx context.Context, next *tokencache.Record, version tokencache.Version, cause error) {
 	first := s.pending == nil
 	if first {
-		s.pending = &pending{}
+		s.pending = &pending{over: make(chan struct{})}
 	}
 	s.pending.rec, s.pending.version = next, version
 	err := &Error{Kind: ErrStorage, Op: "save", Err: cause,
 		Remedy: "the new tokens are only in memory; make the cache writable and keep this process running until it is saved"}
 	s.mu.Lock()
 	s.unsaved = err
-	if s.stop == nil {
-		s.stop = make(chan struct{})
-	}
-	stop, closed := s.stop, s.closed
 	if first {
+		s.working++ // the saver
 		s.note(ctx, Event{Type: EventUnsaved, Generation: next.Generation, Expiry: next.Expiry, Err: err})
 	}
 	s.mu.Unlock()
-	if first && !closed { // Else Close makes the last attempt.
-		s.work.Go(func() { s.saver(stop) })
+	if first {
+		go s.saver(s.pending.over)
 	}
 }
 
-// saver retries the save until it succeeds or the Source is closed.
-func (s *Source) saver(stop <-chan struct{}) {
+// saver retries the save until it succeeds, also if the Source is closed meanwhile: as
+// long as this process lives, nobody else has the refresh token that works.
+func (s *Source) saver(over <-chan struct{}) {
+	defer s.ended()
 	retry := newBackoff(saveRetryFirst, saveRetryMax)
-	turn := s.turns()
-	for {
+	for saved := false; !saved; {
 		timer := time.NewTimer(max(retry.NextBackOff(), saveRetryFirst/10))
 		select {
 		case <-timer.C:
-		case <-stop:
+		case <-over:
 			timer.Stop()
 			return
 		}
-		turn <- struct{}{}
-		err := s.savePending(context.Background())
-		<-turn
-		s.tell()
-		if err == nil {
-			return
-		}
+		saved = s.trySaver()
+		s.tellSafely(context.Background())
 	}
+}
+
+// trySaver is one attempt of the saver. It survives the panic of a Store.
+func (s *Source) trySaver() (saved bool) {
+	turn := s.turns()
+	turn <- struct{}{}
+	defer func() {
+		<-turn
+		if r := recover(); r != nil {
+			s.log(context.Background(), slog.LevelError, "the Store panicked", crashed(r))
+		}
+	}()
+	return s.savePending(context.Background()) == nil
 }
 
 // savePending tries to leave the state unsaved. The turn is held.
@@ -179,6 +183,7 @@ func (s *Source) settled(ctx context.Context, saved *tokencache.Record) {
 		return
 	}
 	s.pending = nil
+	close(p.over)
 	s.mu.Lock()
 	s.unsaved = nil
 	if saved != nil {

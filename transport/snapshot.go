@@ -23,6 +23,10 @@ type snapshot struct {
 
 	rec     *tokencache.Record
 	refused bool // by an API
+
+	// renewBy is when the refresh token has to be renewed, if it ends before the access
+	// token does.
+	renewBy int64
 }
 
 const scheme = "Bearer "
@@ -48,6 +52,7 @@ func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 		notBefore: math.MinInt64,
 		refreshAt: math.MaxInt64,
 		useBefore: math.MaxInt64,
+		renewBy:   math.MaxInt64,
 	}
 	if rec.AccessToken == "" {
 		s.refreshAt, s.useBefore = math.MinInt64, math.MinInt64
@@ -65,6 +70,7 @@ func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 	if !rec.RefreshAt.IsZero() {
 		s.refreshAt = nanoseconds(rec.RefreshAt)
 	}
+	defer s.renew(rec)
 	if rec.Expiry.IsZero() {
 		return s // Unknown, not infinite: good until it is refused.
 	}
@@ -78,15 +84,42 @@ func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 	s.useBefore = nanoseconds(rec.Expiry.Add(-min(skew, lifetime/4)))
 	if rec.RefreshAt.IsZero() {
 		if lead == 0 {
-			lead = min(lifetime/3, 5*time.Minute)
+			lead = defaultLead(lifetime)
 		}
 		lead = min(lead, lifetime/2)
-		lead -= time.Duration(rand.Int64N(int64(lead)/5 + 1))
-		s.refreshAt = nanoseconds(rec.Expiry.Add(-lead))
+		s.refreshAt = nanoseconds(rec.Expiry.Add(-jittered(lead)))
 	}
 	s.refreshAt = min(s.refreshAt, s.useBefore)
 	return s
 }
+
+func defaultLead(lifetime time.Duration) time.Duration { return min(lifetime/3, 5*time.Minute) }
+
+// jittered shortens a lead by up to a fifth, so that processes do not act at once.
+func jittered(lead time.Duration) time.Duration {
+	return lead - time.Duration(rand.Int64N(int64(lead)/5+1))
+}
+
+// shortestRefreshLife is how long a refresh token must live to be renewed before it
+// ends: where a refresh cannot put off the end of a login, ever shorter lives are left.
+const shortestRefreshLife = 2 * time.Second
+
+// renew brings the refresh forward if the refresh token ends before the access token: at
+// some providers it does when a session was idle for a while (refresh_expires_in).
+func (s *snapshot) renew(rec *tokencache.Record) {
+	if rec.RefreshExpiry.IsZero() || rec.ObtainedAt.IsZero() || rec.RefreshToken == "" {
+		return
+	}
+	life := rec.RefreshExpiry.Sub(rec.ObtainedAt)
+	if life < shortestRefreshLife {
+		return
+	}
+	s.renewBy = nanoseconds(rec.RefreshExpiry.Add(-jittered(defaultLead(life))))
+	s.refreshAt = min(s.refreshAt, s.renewBy)
+}
+
+// refreshTokenEnds reports whether the refresh token is what has to be renewed.
+func (s *snapshot) refreshTokenEnds(now time.Time) bool { return now.UnixNano() >= s.renewBy }
 
 // nanoseconds returns t.UnixNano, or the nearest value that there is: some write
 // the year 9999 for "never".
@@ -104,10 +137,8 @@ func nanoseconds(t time.Time) int64 {
 // before it.
 func ended() *snapshot { return newSnapshot(new(tokencache.Record), 0, 0) }
 
-// snapshot returns rec as this Source uses it. What rec says of the past must be that for
-// the clock too: some tokens do not live long.
+// snapshot returns rec as this Source uses it.
 func (s *Source) snapshot(rec *tokencache.Record) *snapshot {
-	s.cfg.clock.set()
 	return newSnapshot(rec, s.cfg.Lead, s.cfg.Skew)
 }
 
@@ -123,10 +154,16 @@ func (s *snapshot) usable(now time.Time) bool {
 	return s != nil && now.UnixNano() < s.useBefore
 }
 
-// refuse returns a copy that is not to be used any more.
+// expiredBefore reports whether there is no token, or one that had expired at that time.
+func (s *snapshot) expiredBefore(t time.Time) bool {
+	return s.rec.AccessToken == "" || !s.expiry.IsZero() && s.expiry.Before(t.Round(0))
+}
+
+// refuse returns a copy that is to be replaced. It stays usable: that one API refuses it
+// says nothing about the others, and perhaps no other can be had.
 func (s *snapshot) refuse() *snapshot {
 	c := *s
-	c.notBefore, c.refreshAt, c.useBefore, c.refused = math.MinInt64, math.MinInt64, math.MinInt64, true
+	c.refreshAt, c.refused = math.MinInt64, true
 	return &c
 }
 

@@ -2,9 +2,9 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -55,8 +55,8 @@ func TestBounds(t *testing.T) {
 	if !s.fresh(at(s.notBefore)) || s.fresh(at(s.notBefore-1)) {
 		t.Error("fresh does not begin at notBefore")
 	}
-	if r := s.refuse(); r.fresh(now) || r.usable(now) || !r.refused || s.refused || !s.fresh(now) {
-		t.Error("a refused token is used, or the snapshot was modified")
+	if r := s.refuse(); r.fresh(now) || !r.usable(now) || !r.refused || s.refused || !s.fresh(now) {
+		t.Error("a refused token is not to be replaced, or the snapshot was modified")
 	}
 	if s := newSnapshot(&tokencache.Record{RefreshToken: "r", ObtainedAt: now, Expiry: now.Add(time.Hour)}, 0, 0); s.fresh(now) || s.usable(now) {
 		t.Error("an empty token is used")
@@ -120,59 +120,25 @@ func TestReplaceableAt(t *testing.T) {
 	}
 }
 
-// A clock is at most 10 ms slow whenever it is read, and stands still soon after it was.
-func TestClock(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		var c clock
-		slow := func() time.Duration {
-			synctest.Wait()
-			return time.Duration(time.Now().UnixNano() - c.now())
-		}
-		if d := slow(); d != 0 {
-			t.Errorf("the first time it was read it was %v slow", d)
-		}
-		for range 3 { // as long as it is read, at whatever moment
-			time.Sleep(clockInterval - 1)
-			if d := slow(); d != clockInterval-1 {
-				t.Errorf("before it ticked it was %v slow: it was not kept", d)
-			}
-			time.Sleep(time.Nanosecond)
-			if d := slow(); d != 0 {
-				t.Errorf("when it had ticked it was %v slow", d)
-			}
-		}
-		time.Sleep(clockInterval / 2)
-		if c.set(); slow() != 0 {
-			t.Error("it was set, and is slow")
-		}
-		time.Sleep(clockTicks * clockInterval)
-		synctest.Wait()
-		if c.set(); c.time.Load() != 0 {
-			t.Error("it goes on although nobody reads it")
-		}
-		time.Sleep(time.Hour)
-		if d := slow(); d != 0 {
-			t.Errorf("after an hour it was %v slow", d)
-		}
-	})
+// hasty makes tokens that live for no longer than that, from when they arrive.
+type hasty struct {
+	*Endpoint
+	life time.Duration
 }
-
-// hasty makes tokens that have expired when they arrive.
-type hasty struct{ *Endpoint }
 
 func (h hasty) Refresh(ctx context.Context, r *tokencache.Record) (*tokencache.Record, error) {
 	next, err := h.Endpoint.Refresh(ctx, r)
 	if next != nil {
-		next.Expiry = next.ObtainedAt
+		next.Expiry = next.ObtainedAt.Add(h.life)
 	}
 	return next, err
 }
 
-// The clock makes no token out of one that has expired.
+// A token that lives for no time serves whoever has waited for it.
 func TestTokensThatExpireAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: time.Millisecond})
-		s := w.source(func(c *SourceConfig) { c.Refresher = hasty{c.Refresher.(*Endpoint)} })
+		s := w.source(func(c *SourceConfig) { c.Refresher = hasty{c.Refresher.(*Endpoint), 0} })
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
 		for range 50 {
@@ -181,5 +147,22 @@ func TestTokensThatExpireAtOnce(t *testing.T) {
 			}
 		}
 		w.wantCounts(50, 0)
+	})
+}
+
+// A token that had expired before it was asked for is none: callers get an error, and the
+// provider is not asked at every call.
+func TestAnExpiredTokenIsNotHandedOut(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: time.Millisecond})
+		s := w.source(func(c *SourceConfig) { c.Refresher = hasty{c.Refresher.(*Endpoint), -time.Hour} })
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		for range 50 {
+			if tok, err := s.Token(t.Context()); !errors.Is(err, ErrUnavailable) {
+				t.Fatalf("got a token that is good until %v, %v", tok.Expiry, err)
+			}
+		}
+		w.wantCounts(1, 0)
 	})
 }

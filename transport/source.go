@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
-
 	"github.com/stayauth/stayauth/tokencache"
 )
 
@@ -41,9 +39,9 @@ type SourceConfig struct {
 	// queues, plus the error of ordinary clocks.
 	Skew time.Duration
 
-	// Timeout bounds the wait for another process that works on the login, and then
-	// the refresh itself, a few requests. Default: 1 minute. Callers wait no longer
-	// than their own contexts.
+	// Timeout bounds a refresh as a whole, as the last resort: an Endpoint gives up by
+	// itself, when that is safe. Callers wait no longer than their own contexts, and for
+	// 15 s at most. Default: 1 hour.
 	Timeout time.Duration
 
 	// Logger receives what OnEvent receives. Default: slog.Default(). Routine is
@@ -56,7 +54,8 @@ type SourceConfig struct {
 	// Package transport/otel makes metrics and traces of the events.
 	OnEvent func(context.Context, Event)
 
-	clock *clock // that its Sources share
+	gate *gate     // of a Refresher that has none itself
+	born time.Time // when the process began to use the login
 
 	// Of the ownership that the Refresher told.
 	unnamed, asks bool
@@ -75,6 +74,8 @@ type Source struct {
 
 	hash uint64                 // of account, in a Pool
 	next atomic.Pointer[Source] // in a list of the Pool's table
+
+	closed atomic.Bool
 
 	// keepers counts the calls of KeepFresh that are running, and used says that a
 	// Pool has handed out this Source since it last looked.
@@ -99,19 +100,16 @@ type state struct {
 	// mu guards what follows; it is never held during I/O.
 	mu      sync.Mutex
 	flight  *flight
-	closed  bool
 	telling bool   // somebody is
 	logins  uint32 // logins and logouts by this Source
 	events  []noted
-	outage  *Error                      // why the last flight failed, and when to try again
-	backoff *backoff.ExponentialBackOff // nil while there is no outage
-	lost    bool                        // the outcome of a flight of this outage is unknown
-	dead    *Error                      // why a login is required
-	refused *tokencache.Record          // the record whose refresh token the provider refused, with the tombstone
-	lookAt  int64                       // nanoseconds since 1970, see mayLook
-	unsaved *Error                      // nil unless there is pending
-	stop    chan struct{}               // made for the saver, closed by Close
-	work    sync.WaitGroup              // flights and the saver
+	outage  *outage            // nil while there is none
+	dead    *Error             // why a login is required
+	refused *tokencache.Record // the record whose refresh token the provider refused, with the tombstone
+	lookAt  int64              // nanoseconds since 1970, see mayLook
+	unsaved *Error             // nil unless there is pending
+	working int                // flights and savers that have not ended, their events included
+	idle    chan struct{}      // made by Close, closed when there are none
 }
 
 // NewSource returns a Source. It does no I/O: the login is read from the cache
@@ -176,12 +174,17 @@ func (cfg *SourceConfig) complete() error {
 		}
 	}
 	if cfg.Timeout == 0 {
-		cfg.Timeout = time.Minute
+		cfg.Timeout = time.Hour
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	cfg.clock = new(clock)
+	if r, ok := cfg.Refresher.(gated); ok {
+		cfg.gate = r.gate()
+	} else {
+		cfg.gate = new(gate)
+	}
+	cfg.born = time.Now()
 	return nil
 }
 
@@ -200,12 +203,19 @@ type Token struct {
 
 // Token returns an access token that is good now. Usually that is one look at
 // memory. If the token has expired, Token waits for its refresh, no longer than
-// until ctx is done; the refresh goes on in any case, so that its result is saved.
+// until ctx is done and for 15 s at most; the refresh goes on in any case, so that its
+// result is saved, and Flush or Close waits for it.
+//
+// A token that is good for a little longer is returned at once. Its refresh begins in
+// the background, but not in a process that uses the login for less than a minute: it
+// may end soon, and a refresh must not end with it. (Requests through a Transport begin
+// one at any time, because the Close of their response's body waits for it.) A program
+// that runs for long and asks for nothing but tokens runs KeepFresh.
 //
 // Errors are *Error: ErrLoginRequired if only a login helps, ErrUnavailable or
 // ErrAmbiguous with RetryAt if the provider is down, ErrMisconfigured, ErrStorage.
 func (s *Source) Token(ctx context.Context) (Token, error) {
-	snap, _, err := s.token(ctx)
+	snap, err := s.token(ctx, false)
 	if err != nil {
 		return Token{}, err
 	}
@@ -218,6 +228,8 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 // nor is any within 30 seconds of the last one that was, whichever process did it:
 // an API that refuses everything must not cause a storm. Then only a newer token in
 // the cache helps, that of a new login for instance.
+//
+// Until there is another one, the token stays in use: it may be good for other APIs.
 func (s *Source) Reject(ctx context.Context, refused Token) (Token, error) {
 	snap, err := s.reject(ctx, refused.AccessToken)
 	if err != nil {
@@ -228,17 +240,27 @@ func (s *Source) Reject(ctx context.Context, refused Token) (Token, error) {
 
 // fresh returns the token if it can be used without further thought, else nil.
 func (s *Source) fresh() *snapshot {
-	if snap := s.cur.Load(); snap.freshAt(s.cfg.clock.now()) {
+	if snap := s.cur.Load(); snap.freshAt(time.Now().UnixNano()) {
 		return snap
 	}
 	return nil
 }
 
-// token returns the token to use and, if this call started a refresh in the
-// background, that flight.
-func (s *Source) token(ctx context.Context) (*snapshot, *flight, error) {
+// youth is how long a process that uses a login may turn out to be a short one.
+const youth = time.Minute
+
+// mayLeave reports whether a refresh in the background may begin though nobody sees to
+// its end: if the process is not one that ends soon, or if the refresh token would.
+// s.mu is held.
+func (s *Source) mayLeave(snap *snapshot, now time.Time) bool {
+	return time.Since(s.cfg.born) > youth || s.kept() || snap.refreshTokenEnds(now)
+}
+
+// token returns the token to use. If that is to be refreshed, it starts the refresh in
+// the background; attended says that the caller sees to its end, like a Transport.
+func (s *Source) token(ctx context.Context, attended bool) (*snapshot, error) {
 	if snap := s.fresh(); snap != nil {
-		return snap, nil, nil
+		return snap, nil
 	}
 	s.mu.Lock()
 	now := wallNow()
@@ -246,29 +268,32 @@ func (s *Source) token(ctx context.Context) (*snapshot, *flight, error) {
 	switch {
 	case snap.fresh(now):
 		s.mu.Unlock()
-		return snap, nil, nil
+		return snap, nil
 	case snap.usable(now):
-		f := s.startInBackground(ctx, now)
+		if attended || s.mayLeave(snap, now) {
+			s.startInBackground(ctx, now)
+		}
 		s.mu.Unlock()
-		return snap, f, nil
+		return snap, nil
 	}
 	f, err := s.joinOrStart(ctx, now, "")
 	s.mu.Unlock()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if snap, err = f.wait(ctx); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	// What came from the cache may be stale: a process that makes one request in its
 	// life renews it all the same.
 	if now = wallNow(); f.adopted && !snap.fresh(now) {
 		s.mu.Lock()
-		bg := s.startInBackground(ctx, now)
+		if attended || s.mayLeave(snap, now) {
+			s.startInBackground(ctx, now)
+		}
 		s.mu.Unlock()
-		return snap, bg, nil
 	}
-	return snap, nil, nil
+	return snap, nil
 }
 
 // The shortest age at which a refused token is replaced, and the shortest time
@@ -280,32 +305,9 @@ const (
 
 func (s *Source) reject(ctx context.Context, refused tokencache.Secret) (*snapshot, error) {
 	for range 2 {
-		s.mu.Lock()
-		now := wallNow()
-		snap := s.cur.Load()
-		if snap != nil && snap.rec.AccessToken != refused && snap.usable(now) {
-			s.mu.Unlock()
-			return snap, nil
-		}
-		if snap != nil && snap.rec.AccessToken == refused {
-			if at := snap.replaceableAt(); s.flight == nil && now.Before(at) {
-				look := s.mayLook(now, lookInterval)
-				s.mu.Unlock()
-				if look {
-					if snap := s.lookForNewer(ctx, snap); snap != nil {
-						return snap, nil
-					}
-				}
-				return nil, &Error{Kind: ErrUnavailable, Op: "reject", RetryAt: at,
-					Remedy: "the token is too new to be replaced; the API may refuse it for another reason"}
-			}
-			snap = snap.refuse()
-			s.cur.Store(snap)
-		}
-		f, err := s.joinOrStart(ctx, now, refused)
-		s.mu.Unlock()
-		if err != nil {
-			return nil, err
+		f, snap, err := s.replace(ctx, refused)
+		if f == nil {
+			return snap, err
 		}
 		if snap, err = f.wait(ctx); err != nil {
 			return nil, err
@@ -317,4 +319,29 @@ func (s *Source) reject(ctx context.Context, refused tokencache.Secret) (*snapsh
 		// token good. Now it is known to be refused: once more.
 	}
 	return nil, &Error{Kind: ErrUnavailable, Op: "reject", Remedy: "the provider keeps answering with the token that the API refuses"}
+}
+
+// replace returns the flight that will bring another token in the place of one that an
+// API has refused, or else that token or the reason why there is none.
+func (s *Source) replace(ctx context.Context, refused tokencache.Secret) (*flight, *snapshot, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := wallNow()
+	snap := s.cur.Load()
+	if snap != nil && snap.rec.AccessToken != refused && snap.usable(now) {
+		return nil, snap, nil
+	}
+	if snap != nil && snap.rec.AccessToken == refused {
+		if at := snap.replaceableAt(); s.flight == nil && now.Before(at) && snap.usable(now) {
+			e := &Error{Kind: ErrUnavailable, Op: "reject", RetryAt: at,
+				Remedy: "the token is too new to be replaced; the API may refuse it for another reason"}
+			if s.closed.Load() || !s.mayLook(now, lookInterval) {
+				return nil, nil, e
+			}
+			return s.start(ctx, refused, e), nil, nil
+		}
+		s.cur.Store(snap.refuse())
+	}
+	f, err := s.joinOrStart(ctx, now, refused)
+	return f, nil, err
 }

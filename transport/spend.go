@@ -19,13 +19,8 @@ const lostRequestTime = time.Second
 // awaitLostRequest waits until a request that was sent at the given time, and for whose
 // answer nobody waits, has been dealt with by the provider.
 func awaitLostRequest(ctx context.Context, sent time.Time) {
-	wait := min(sent.Add(lostRequestTime).Sub(wallNow()), lostRequestTime)
-	if wait <= 0 {
-		return
-	}
-	select {
-	case <-time.After(wait):
-	case <-ctx.Done():
+	if wait := min(sent.Add(lostRequestTime).Sub(wallNow()), lostRequestTime); wait > 0 {
+		pause(ctx, wait)
 	}
 }
 
@@ -38,21 +33,24 @@ const promptRetries = 2
 // that failed, and waits until it is time to.
 func (s *Source) retryNow(ctx context.Context, cur *tokencache.Record, try int, sent time.Time, cause *Error) bool {
 	s.mu.Lock()
-	lost := s.lost
+	lost := s.outage != nil && s.outage.lost
 	s.mu.Unlock()
-	if cause.Kind != ErrAmbiguous || cause.RetryAfter > 0 || lost {
-		return false // If lost, it has been done, and the outage has outlasted any grace.
+	switch {
+	case cause.Kind != ErrAmbiguous, cause.RetryAfter > 0:
+		return false
+	case lost:
+		return false // It has been done, and the outage has outlasted any grace.
+	case cause.whole():
+		return false // The next answer will be no better.
 	}
 	if cur != nil && cur.RefreshToken != "" {
 		awaitLostRequest(ctx, sent)
 	}
-	pause := time.Duration(1+rand.Int64N(int64(500*time.Millisecond))) << try
-	select {
-	case <-time.After(pause):
-		return true
-	case <-ctx.Done():
+	if !pause(ctx, time.Duration(1+rand.Int64N(int64(500*time.Millisecond)))<<try) {
 		return false
 	}
+	provider, ok := s.cfg.Refresher.(asker)
+	return !ok || provider.ask(ctx) == nil
 }
 
 // successor returns the state of the login after the provider's answer.

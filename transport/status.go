@@ -117,6 +117,7 @@ func (s *Source) Status(ctx context.Context) (Status, error) {
 	if !r.Expiry.IsZero() || !r.RefreshAt.IsZero() {
 		st.RefreshAt = time.Unix(0, snap.refreshAt)
 	}
+	blocked := s.blocked(now, false)
 	switch {
 	case s.unsaved != nil:
 		st.State, st.Err = StateUnsaved, s.unsaved
@@ -124,8 +125,8 @@ func (s *Source) Status(ctx context.Context) (Status, error) {
 		st.State, st.Err = StateDead, deadError(rec.Tombstone)
 	case s.dead != nil && s.refused != nil && r.RefreshToken == s.refused.RefreshToken:
 		st.State, st.Err = StateDead, s.dead // The tombstone could not be written.
-	case s.waiting(now):
-		st.State, st.Err, st.RetryAt = StateOutage, s.outage, s.outage.RetryAt
+	case s.outage != nil && blocked != nil:
+		st.State, st.Err, st.RetryAt = StateOutage, blocked, blocked.RetryAt
 	case snap.fresh(now):
 		st.State = StateFresh
 	case snap.usable(now):

@@ -122,7 +122,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	fresh := snap != nil
 	if err == nil && !fresh {
-		snap, _, err = src.token(req.Context())
+		snap, err = src.token(req.Context(), true)
 	}
 	if err != nil {
 		closeBody(req)

@@ -215,24 +215,35 @@ func replaceStored(t *testing.T, s *Source, store *troubled, r *tokencache.Recor
 	}
 }
 
-// Close while unsaved leaves nothing running, also if the store never recovers.
-func TestCloseStopsTheSaver(t *testing.T) {
+// As long as the process lives, nobody else has the refresh token that works: it is saved
+// also after a Close that could not save it, and until then nobody else gets the lock.
+func TestALoginIsSavedAfterAFailedClose(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		_, s, store := unsaved(t, oauthtest.StrictFamily)
+		w, s, store := unsaved(t, oauthtest.StrictFamily)
 		for range 2 {
 			if err := s.Close(t.Context()); !errors.Is(err, ErrStorage) {
 				t.Errorf("Close: %v", err)
 			}
 		}
-		time.Sleep(time.Minute)
-		saves := store.n.Load()
-		time.Sleep(time.Hour)
-		if n := store.n.Load(); n != saves {
-			t.Errorf("%d saves after Close", n-saves)
+		other := w.source()
+		time.Sleep(2 * time.Hour)
+		if _, err := other.Token(t.Context()); err == nil {
+			t.Error("another process could spend the refresh token that is spent")
 		}
 		store.heal()
+		time.Sleep(2 * time.Second)
+		if r := w.stored(s); string(r.RefreshToken) != w.srv.Current("ann").RefreshToken {
+			t.Error("it is not saved")
+		}
 		if err := s.Close(t.Context()); err != nil {
 			t.Errorf("Close after the store has recovered: %v", err)
+		}
+		time.Sleep(time.Minute)
+		if _, err := other.Token(t.Context()); err != nil {
+			t.Errorf("another process: %v", err)
+		}
+		if c := w.srv.Counts(); c.Reuses != 0 {
+			t.Errorf("%d reuses", c.Reuses)
 		}
 	})
 }
@@ -243,7 +254,7 @@ func TestASaveThatHangs(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 		store := &hanging{Memory: new(tokencache.Memory)}
 		w.store = store
-		s := w.source(func(c *SourceConfig) { c.Timeout = 2 * time.Minute })
+		s := w.source()
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
 		store.from = store.n + 2
@@ -251,12 +262,15 @@ func TestASaveThatHangs(t *testing.T) {
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(begun); took < saveTries*saveTimeout || took > (saveTries+1)*saveTimeout {
+		if took := time.Since(begun); took < saveTimeout || took > longestWait {
 			t.Errorf("the caller waited for %v", took)
 		}
 		if err := s.Close(t.Context()); !errors.Is(err, ErrStorage) {
 			t.Errorf("Close: %v", err)
 		}
+		synctest.Wait()
+		store.from = 0
+		time.Sleep(2 * saveTimeout) // until the saver has succeeded
 	})
 }
 

@@ -130,7 +130,7 @@ type hasty struct{ *transport.Endpoint }
 func (h hasty) Refresh(ctx context.Context, r *tokencache.Record) (*tokencache.Record, error) {
 	next, err := h.Endpoint.Refresh(ctx, r)
 	if err == nil {
-		next.Expiry = next.ObtainedAt.Add(-time.Second)
+		next.Expiry = next.ObtainedAt
 	}
 	return next, err
 }

@@ -92,6 +92,19 @@ func (p *provider) meet(fault func() oauthtest.Fault) {
 // serveToken has the latency of a provider, half of it before the refresh token is
 // spent and half after.
 func (p *provider) serveToken(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodHead { // a question, which spends nothing
+		p.mu.Lock()
+		fault := p.fault
+		p.mu.Unlock()
+		if endpoint := p.Handler(); fault == nil {
+			endpoint.ServeHTTP(w, r)
+		} else if f := fault(); f != nil {
+			f(endpoint).ServeHTTP(w, r)
+		} else {
+			endpoint.ServeHTTP(w, r)
+		}
+		return
+	}
 	asked := time.Now()
 	body, err := io.ReadAll(r.Body)
 	if err != nil || !sleep(r.Context(), p.latency/2) {

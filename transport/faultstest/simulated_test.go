@@ -124,6 +124,12 @@ func (p *simulated) Save(ctx context.Context, name string, data []byte, old toke
 // RoundTrip leads to the provider.
 func (p *simulated) RoundTrip(r *http.Request) (*http.Response, error) {
 	l := p.lab
+	if r.Method == http.MethodHead { // a question
+		if time.Sleep(l.duration(2 * time.Second)); l.happens(5) {
+			return nil, io.ErrUnexpectedEOF
+		}
+		return &http.Response{StatusCode: http.StatusMethodNotAllowed, Body: http.NoBody, Request: r}, nil
+	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return nil, err

@@ -97,6 +97,7 @@ func TestFacebookLateExchange(t *testing.T) {
 			l.answers(failure)
 			l.login()
 			l.answers("success")
+			time.Sleep(2 * time.Minute) // until the process is none that ends soon
 			l.wantToken("facebook-access-1")
 			if err := l.source.Flush(t.Context()); err != nil {
 				t.Fatal(err)

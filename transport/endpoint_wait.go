@@ -1,0 +1,177 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
+	"time"
+)
+
+// A provider that is frozen or slow for a minute works through all that it was sent when
+// it goes on: the first presentation of a refresh token rotates it, and a second one is
+// taken for theft. So a token is not presented again while the first request may still be
+// answered. Time is divided by what it bounds:
+//
+//   - what is needed to send a request takes seconds: nothing was sent if it fails;
+//   - a path that has died shows it by itself, within pathTimeout, because the kernel of
+//     a peer acknowledges even what its process is too busy or frozen to read;
+//   - the answer, on a path that lives, may take minutes. Meanwhile harmless questions
+//     tell a provider that is slow from one that is not there at all. One that was away,
+//     is back, and still does not answer the request has lost it.
+const (
+	requestTimeout = 15 * time.Second // of what may be sent twice, and of what is needed to send
+	answerTimeout  = 5 * time.Minute
+	pathTimeout    = 15 * time.Second
+
+	questionPause   = time.Second
+	questionTimeout = 3 * time.Second
+	backTimeout     = 5 * time.Second // for the answer, once the provider is back
+)
+
+// Reasons to wait no longer for an answer.
+var (
+	errNotConnected = errors.New("no connection within 15 s")
+	errTimeout      = context.DeadlineExceeded
+	errForgotten    = errors.New("the provider was away, and has lost the request")
+)
+
+// wait waits with the request, and gives up if there is reason to. ask says that the
+// provider may be asked harmless questions meanwhile.
+func (e *Endpoint) wait(ctx context.Context, giveUp context.CancelCauseFunc, p *progress, timeout time.Duration, ask bool) {
+	ask = ask && timeout > requestTimeout // Else there is nothing to be decided.
+	left := timeout
+	wait := func(d time.Duration) bool {
+		d = min(d, left)
+		left -= d
+		return run(ctx, d)
+	}
+	if !wait(requestTimeout) {
+		return
+	}
+	if p.notSent() && timeout >= requestTimeout {
+		giveUp(errNotConnected)
+		return
+	}
+	for failures := 0; ask && left > 0; {
+		began := time.Now()
+		err := e.ask(ctx)
+		took := time.Since(began)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			failures++
+			if err.Status != 0 { // It is not frozen: this time counts.
+				left -= took
+			}
+			if !pause(ctx, questionPause) {
+				return
+			}
+		case failures > 1: // One may have been an accident.
+			if run(ctx, backTimeout) {
+				giveUp(errForgotten)
+			}
+			return
+		default:
+			failures = 0
+			left -= took
+			if !wait(questionPause) {
+				return
+			}
+		}
+	}
+	giveUp(errTimeout)
+}
+
+// ask asks the provider a harmless question, to learn whether it would deal with a
+// request now: any answer that is not a server's failure (5xx) is good news. No secret is
+// sent. If the error has a Status, the provider has answered. All who want to know at the
+// same time share one question.
+func (e *Endpoint) ask(ctx context.Context) *Error { return e.gate().question.ask(ctx, e.askNow) }
+
+func (e *Endpoint) askNow(ctx context.Context) *Error {
+	ctx, cancel := context.WithTimeout(withoutHooks(ctx), questionTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, e.TokenURL, http.NoBody)
+	if err != nil {
+		return nil // Refresh will say what is wrong.
+	}
+	resp, err := e.send(req)
+	if err != nil {
+		cause := connectionError(err)
+		if ctx.Err() != nil {
+			cause = ctx.Err()
+		}
+		return &Error{Kind: ErrUnavailable, Op: "refresh", Err: cause}
+	}
+	resp.Body.Close()
+	if resp.StatusCode/100 == 5 && resp.StatusCode != http.StatusNotImplemented {
+		return &Error{Kind: ErrUnavailable, Op: "refresh", Status: resp.StatusCode,
+			RetryAfter: retryAfter(resp.Header.Get("Retry-After"), wallNow())}
+	}
+	return nil
+}
+
+// progress watches how far a request got. Whether any of it was written decides
+// whether a refresh token may have been spent.
+type progress struct{ started, wrote atomic.Bool }
+
+func (p *progress) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		// http.Transport asks for a second connection only if the server cannot have
+		// seen anything of the request on the first: an idle one that had been closed.
+		GetConn:          func(string) { p.started.Store(true); p.wrote.Store(false) },
+		GotConn:          func(info httptrace.GotConnInfo) { watchPath(info.Conn) },
+		WroteHeaderField: func(string, []string) { p.wrote.Store(true) },
+	}
+}
+
+// notSent reports whether it is certain that nothing was written.
+func (p *progress) notSent() bool { return p.started.Load() && !p.wrote.Load() }
+
+// watchPath lets the system find out when the other end of a connection is not there any
+// more. A peer whose process is frozen or busy still has a kernel that acknowledges;
+// behind a proxy it is the proxy's.
+func watchPath(c net.Conn) {
+	for {
+		inner, ok := c.(interface{ NetConn() net.Conn }) // TLS
+		if !ok {
+			break
+		}
+		c = inner.NetConn()
+	}
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	// Asked while nothing is under way: after 5 s, and then twice more. The errors do not
+	// matter: without these signs the answer is waited for all the same.
+	tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: pathTimeout / 3, Interval: pathTimeout / 3, Count: 2})
+	if raw, err := tcp.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { setUserTimeout(fd, pathTimeout) }) // for what is not acknowledged
+	}
+}
+
+// withoutHooks returns a context without the net/http/httptrace hooks of ctx. They are
+// those of a request of the program: they must not be called after it, nor be shown the
+// client secret. Hooks that do nothing take the place of those that net/http keeps under
+// a key of its own.
+func withoutHooks(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(hookless{ctx}, &httptrace.ClientTrace{
+		DNSStart: func(httptrace.DNSStartInfo) {}, DNSDone: func(httptrace.DNSDoneInfo) {},
+		ConnectStart: func(string, string) {}, ConnectDone: func(string, string, error) {},
+	})
+}
+
+type hookless struct{ context.Context }
+
+func (h hookless) Value(key any) any {
+	v := h.Context.Value(key)
+	if _, hooks := v.(*httptrace.ClientTrace); hooks {
+		return nil
+	}
+	return v
+}

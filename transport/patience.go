@@ -1,0 +1,41 @@
+package transport
+
+import (
+	"context"
+	"time"
+)
+
+// Whoever waits for an answer counts only the time in which this process ran. When a
+// program that was stopped (Ctrl-Z, a paused container, a frozen machine, a laptop's
+// sleep) goes on, all its timers fire at once, and what has arrived meanwhile has not
+// been read yet: it is this process that was slow, not the provider.
+
+// tick is the most that one look at the clock counts for.
+const tick = time.Second
+
+// pause sleeps for d, and reports whether ctx is still good.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// run sleeps until this process has run for d. It reports whether ctx is still good.
+func run(ctx context.Context, d time.Duration) bool {
+	for d > 0 {
+		step := min(d, tick)
+		began := time.Now()
+		if !pause(ctx, step) {
+			return false
+		}
+		if d -= step; time.Since(began) > step+tick {
+			d = max(d, tick) // It was stopped: time to read what has come.
+		}
+	}
+	return ctx.Err() == nil
+}
