@@ -76,7 +76,7 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 	resp, err := e.send(req)
 	if err != nil {
 		kind := ErrAmbiguous
-		if t, ok := base.(*http.Transport); progress.notSent() || ok && t.Proxy != nil && !progress.started.Load() {
+		if t, ok := e.base().(*http.Transport); progress.notSent() || ok && t.Proxy != nil && !progress.started.Load() {
 			kind = ErrUnavailable // Proxy, which has failed, is asked before a connection is.
 		}
 		return nil, &Error{Kind: kind, Op: op, Err: a.whyNot(caller, ctx, err)}
@@ -104,16 +104,20 @@ func (a *answer) whyNot(caller, ctx context.Context, err error) error {
 	return cmp.Or(caller.Err(), context.Cause(ctx), a.cause(err))
 }
 
+func (e *Endpoint) base() http.RoundTripper {
+	if e.Base == nil {
+		return http.DefaultTransport
+	}
+	return e.Base
+}
+
 // send sends a request to the provider over a connection of its own, if Base is one of
 // net/http's (and asks any other for that). A connection that was left from the last
 // request may have fallen silent since, as after a change of networks: the request would
 // vanish in it, and over HTTP/2 so would every later one (golang/go#59690). Token
 // requests are so rare that a handshake for each costs nothing.
 func (e *Endpoint) send(req *http.Request) (*http.Response, error) {
-	base := e.Base
-	if base == nil {
-		base = http.DefaultTransport
-	}
+	base := e.base()
 	req.Close = true
 	if t, ok := base.(*http.Transport); ok {
 		t = t.Clone()

@@ -33,7 +33,7 @@ func (t *Transport) GetRequestMetadata(ctx context.Context, uri ...string) (map[
 	if err != nil {
 		return nil, err
 	}
-	snap, _, err := source.token(ctx)
+	snap, err := source.token(ctx, false)
 	if err != nil {
 		return nil, err
 	}
