@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -36,8 +37,17 @@ func FromOAuth2(tok *oauth2.Token) *tokencache.Record {
 // which some other library obtains are shared and cached like all others. Refresh
 // tokens stay with ts.
 //
+// Pass a source that gets a new token at each call. One that caches, as
+// oauth2.ReuseTokenSource does and what oauth2.Config.TokenSource returns, hands out the
+// same token until shortly before its expiry, so that nothing can replace a token that an
+// API has refused.
+//
+// A Source stores what ts returns. To use a token that was given to the program for one
+// run, in an environment variable for instance, without storing it, give the Source a
+// cache that ends with the process: tokencache.New(new(tokencache.Memory), nil).
+//
 // ts.Token has no context. While a call of it hangs, no second one is made, and
-// Refresh waits 15 s at most; what the call returns in the end is used by the next
+// Refresh waits 15 s at most; what the call returns after that is used by the next
 // Refresh. Errors of ts are reported by kind, and never wrapped: an
 // *oauth2.RetrieveError holds the request with its secrets.
 func FromTokenSource(ts oauth2.TokenSource) Refresher { return &foreign{ts: ts} }
@@ -104,6 +114,11 @@ func (f *foreign) join() *foreignCall {
 	f.call = call
 	go func() {
 		defer close(call.done)
+		defer func() {
+			if p := recover(); p != nil { // On this goroutine nobody else could.
+				call.err = &Error{Kind: ErrUnavailable, Op: "refresh", Err: fmt.Errorf("the token source has panicked with a %T", p)}
+			}
+		}()
 		call.tok, call.err = f.ts.Token()
 	}()
 	return call
@@ -156,6 +171,9 @@ func foreignError(err error) error {
 		a.members = members{"error": text}
 	}
 	e := a.failure()
-	e.Field, e.Description = "", "" // The fields are not ours, nor are the secrets that a text may repeat known.
+	e.Field, e.Description, e.URI = "", "", "" // The fields are not ours, nor are the secrets that a text may repeat known.
+	if !a.knows(e.Code) {
+		e.Code = ""
+	}
 	return e
 }

@@ -80,6 +80,7 @@ func TestTokenSourceErrors(t *testing.T) {
 		{retrieve(400, `{"error":"invalid_grant","error_description":"hunter2"}`), "LOGIN REQUIRED 400 invalid_grant"},
 		{retrieve(200, `{"error":"bad_refresh_token"}`), "LOGIN REQUIRED 200 bad_refresh_token"},
 		{retrieve(401, `{"error":"invalid_client"}`), "MISCONFIGURED 401 invalid_client [check ClientID, ClientSecret and AuthStyle: the provider does not accept them]"},
+		{retrieve(400, `{"error":"hunter2","error_uri":"https://hunter2.test"}`), "MISCONFIGURED 400 [look the error code up in the provider's documentation]"},
 		{retrieve(429, `hunter2`), "PROVIDER UNAVAILABLE 429 retry after 9s"},
 		{retrieve(502, `<html>hunter2`), "OUTCOME UNKNOWN 502 retry after 9s"},
 		{&oauth2.RetrieveError{ErrorCode: "invalid_grant", ErrorDescription: "hunter2"}, "LOGIN REQUIRED 0 invalid_grant"},
@@ -107,6 +108,19 @@ func TestTokenSourceErrors(t *testing.T) {
 	}
 	if err := FromTokenSource(nil).Check(nil); !errors.Is(err, ErrMisconfigured) {
 		t.Errorf("no source: got %v", err)
+	}
+}
+
+// TestTokenSourcePanics: nobody could recover on the goroutine that asks it, and the
+// program lives on.
+func TestTokenSourcePanics(t *testing.T) {
+	ts := FromTokenSource(tokenFunc(func() (*oauth2.Token, error) { panic("hunter2") }))
+	for range 2 {
+		_, err := ts.Refresh(t.Context(), nil)
+		if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "panicked with a string") {
+			t.Errorf("got %v", err)
+		}
+		mustNotShow(t, err, "hunter2")
 	}
 }
 
