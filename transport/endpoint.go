@@ -141,6 +141,9 @@ func (e *Endpoint) Refresh(ctx context.Context, current *tokencache.Record) (*to
 		return nil, err
 	}
 	rec, err := e.obtain(ctx, "refresh", e.refreshForm(current))
+	if err == nil {
+		rec, err = ofSomebodyElse(current, rec)
+	}
 	e.replaceRefreshToken(rec)
 	return rec, err
 }

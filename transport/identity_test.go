@@ -2,6 +2,8 @@ package transport
 
 import (
 	"encoding/base64"
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,8 +15,9 @@ func idToken(claims string) string {
 	return "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln"
 }
 
-// C54: an ID token of somebody else is not taken over, and the refresh token beside
-// it is kept all the same.
+// C54: an ID token that differs is not taken over, and the refresh token beside it is
+// kept all the same. If it is another person's, then so is the access token, and that is
+// not used.
 func TestIdentityStaysTheSame(t *testing.T) {
 	const alice = `{"iss":"https://as.test","sub":"alice","aud":"client"}`
 	tests := []struct {
@@ -30,6 +33,7 @@ func TestIdentityStaysTheSame(t *testing.T) {
 		{"other issuer", idToken(alice), idToken(`{"iss":"https://as.test/","sub":"alice","aud":"client"}`), false},
 		{"other audience", idToken(alice), idToken(`{"iss":"https://as.test","sub":"alice","aud":"other"}`), false},
 		{"more audiences", idToken(alice), idToken(`{"iss":"https://as.test","sub":"alice","aud":["client","other"]}`), false},
+		{"other subject, other issuer", idToken(alice), idToken(`{"iss":"https://as.test/","sub":"mallory","aud":"client"}`), false},
 		{"no subject", idToken(alice), idToken(`{"iss":"https://as.test","aud":"client"}`), false},
 		{"unreadable", idToken(alice), "e30.%%%.c2ln", false},
 		{"not a token", idToken(alice), "alice", false},
@@ -47,10 +51,14 @@ func TestIdentityStaysTheSame(t *testing.T) {
 					t.Fatal(err)
 				}
 				time.Sleep(2 * time.Hour)
-				if _, err := s.Token(t.Context()); err != nil {
+				_, err := s.Token(t.Context())
+				if somebodyElse := strings.HasPrefix(tt.name, "other subject"); somebodyElse != errors.Is(err, ErrMisconfigured) || !somebodyElse && err != nil {
 					t.Fatal(err)
 				}
 				got := w.stored(s)
+				if (string(got.AccessToken) == first.AccessToken) != (err != nil) {
+					t.Errorf("the old access token is stored: %v; the error: %v", string(got.AccessToken) == first.AccessToken, err)
+				}
 				if string(got.RefreshToken) == first.RefreshToken || !w.srv.Valid(string(got.RefreshToken)) {
 					t.Error("the new refresh token was not stored")
 				}
@@ -64,6 +72,39 @@ func TestIdentityStaysTheSame(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Without a new refresh token there is nothing to keep of such an answer, and the journal
+// of the refresh is cleared: the old one is good.
+func TestTokensOfSomebodyElseWithoutARotation(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.KeepOld})
+		s := w.source()
+		rec := record(w.srv.Login("alice"))
+		rec.IDToken = tokencache.Secret(idToken(`{"sub":"alice"}`))
+		if err := s.Login(t.Context(), rec); err != nil {
+			t.Fatal(err)
+		}
+		w.srv.Fault("/token", 1, oauthtest.Edit(func(answer map[string]any) {
+			delete(answer, "refresh_token")
+			answer["id_token"] = idToken(`{"sub":"mallory"}`)
+		}))
+		time.Sleep(2 * time.Hour)
+		for range 100 {
+			if _, err := s.Token(t.Context()); !errors.Is(err, ErrMisconfigured) {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		w.wantCounts(1, 0)
+		if got := w.stored(s); got.AccessToken != rec.AccessToken || got.RefreshToken != rec.RefreshToken || got.Attempt != nil {
+			t.Errorf("stored: %v", got)
+		}
+		time.Sleep(5 * time.Minute)
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Errorf("when the provider is well again: %v", err)
+		}
+	})
 }
 
 func FuzzIdentity(f *testing.F) {
