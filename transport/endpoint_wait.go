@@ -8,6 +8,8 @@ import (
 	"net/http/httptrace"
 	"sync/atomic"
 	"time"
+
+	"github.com/stayauth/stayauth/transport/internal/neterror"
 )
 
 // A provider that is frozen or slow for a minute works through all that it was sent when
@@ -101,7 +103,7 @@ func (e *Endpoint) askNow(ctx context.Context) *Error {
 	}
 	resp, err := e.send(req)
 	if err != nil {
-		cause := connectionError(err)
+		cause := neterror.Safe(err)
 		if ctx.Err() != nil {
 			cause = ctx.Err()
 		}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/neterror"
 )
 
 // FromOAuth2 returns tok as a record, for a program that has logged in by other
@@ -159,7 +160,7 @@ func foreignError(err error) error {
 	}
 	r, ok := errors.AsType[*oauth2.RetrieveError](err)
 	if !ok {
-		return &Error{Kind: ErrUnavailable, Op: "refresh", Err: connectionError(err)}
+		return &Error{Kind: ErrUnavailable, Op: "refresh", Err: neterror.Safe(err)}
 	}
 	a := &answer{op: "refresh", at: time.Now(), header: http.Header{}}
 	if r.Response != nil {

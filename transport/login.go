@@ -61,13 +61,13 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 	if s.atFormer.Load() {
 		s.claim(next)
 	}
-	for {
+	for try := 1; ; try++ {
 		_, version, err := s.cfg.Cache.Load(ctx, s.key())
 		if err != nil && !errors.Is(err, tokencache.ErrNotFound) {
 			return storageError("login", err)
 		}
 		_, err = s.cfg.Cache.Save(ctx, s.key(), next, version)
-		if errors.Is(err, tokencache.ErrConflict) && ctx.Err() == nil {
+		if errors.Is(err, tokencache.ErrConflict) && ctx.Err() == nil && try < saveAgain {
 			continue // A login goes before whatever came between.
 		}
 		if err != nil {
@@ -84,6 +84,9 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 	s.note(ctx, Event{Type: EventLogin})
 	return nil
 }
+
+// saveAgain is how often Login tries to save over what others write without the lock.
+const saveAgain = 10
 
 // Logout ends the login: it revokes the tokens at the provider, if the Refresher
 // is a Revoker, and then removes them from the cache. It waits for a refresh in

@@ -37,3 +37,25 @@ func TestLoginOfAnotherClientIsRefused(t *testing.T) {
 		w.wantCounts(0, 0)
 	})
 }
+
+// A store that says for ever that somebody else was faster does not keep Login busy for
+// ever.
+func TestLoginGivesUpAtEndlessConflicts(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{})
+		store := &troubled{Memory: new(tokencache.Memory)}
+		saves := 0
+		store.fail(func(op string, _ int32) error {
+			if op != "save" {
+				return nil
+			}
+			saves++
+			return tokencache.ErrConflict
+		})
+		w.store = store
+		err := w.source().Login(t.Context(), record(w.srv.Login("ann")))
+		if !errors.Is(err, ErrStorage) || !errors.Is(err, tokencache.ErrConflict) || saves != 10 {
+			t.Errorf("after %d tries: %v", saves, err)
+		}
+	})
+}

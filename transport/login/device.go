@@ -16,6 +16,7 @@ const (
 	deviceGrant = "urn:ietf:params:oauth:grant-type:device_code"
 
 	defaultInterval = 5 * time.Second // RFC 8628 section 3.2
+	minInterval     = time.Second     // which is in seconds there
 	slowDown        = 5 * time.Second // RFC 8628 section 3.5
 	longestPause    = time.Minute     // between polls while the provider is down
 )
@@ -80,7 +81,7 @@ func (f *flow) authorizeDevice(ctx context.Context) (*device, error) {
 			Expiry:      asked.Add(cmp.Or(seconds(answer["expires_in"]), loginTimeout)),
 		},
 		code:     answer["device_code"],
-		interval: cmp.Or(seconds(answer["interval"]), defaultInterval),
+		interval: max(cmp.Or(seconds(answer["interval"]), defaultInterval), minInterval),
 	}
 	if d.code == "" || d.UserCode == "" || !isWeb(d.URL) {
 		return nil, &transport.Error{Kind: transport.ErrMisconfigured, Op: op, Remedy: "check Provider.DeviceAuthURL",

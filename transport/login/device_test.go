@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -126,6 +127,21 @@ func TestDeviceDecisions(t *testing.T) {
 				w.wantError(err, tt.kind, tt.says)
 				w.wantPolls(tt.polls...)
 			})
+		})
+	}
+}
+
+// RFC 8628 section 3.2 gives the interval in seconds: a fraction of one is no
+// invitation to ask a thousand times.
+func TestDevicePollsOnceASecondAtMost(t *testing.T) {
+	for _, interval := range []any{0.001, "0.5", 1} {
+		inBubble(t, oauthtest.Config{}, func(t *testing.T, w *deviceWorld) {
+			w.srv.Fault("/device_authorization", 1, oauthtest.Edit(func(a map[string]any) { a["interval"], a["expires_in"] = interval, 5 }))
+			w.srv.Fault("/token", 0, oauthtest.Answer(400, "application/json", `{"error":"authorization_pending"}`))
+			if _, err := Device(t.Context(), w.cfg); !errors.Is(err, transport.ErrLoginRequired) {
+				t.Error(err)
+			}
+			w.wantPolls(1, 2, 3, 4)
 		})
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/neterror"
 )
 
 // Discover returns the provider at issuer, from the metadata that it publishes
@@ -37,8 +38,9 @@ type Discovery struct {
 	Base http.RoundTripper
 
 	// Dir is a directory that only this user can write to, where answers are kept. It
-	// is created when it is needed. What is in it is public, and checked like an
-	// answer. Default: nothing is kept.
+	// is created when it is needed. One that is another user's, or that others may write
+	// to, is not used: what they put there would decide where codes and secrets are sent.
+	// What is in it is public, and checked like an answer. Default: nothing is kept.
 	Dir string
 
 	// MaxAge is how long a kept answer is used without asking again. An older one is
@@ -127,13 +129,13 @@ func (d Discovery) get(ctx context.Context, place string) ([]byte, error) {
 	}
 	resp, err := base.RoundTrip(req) // Not http.Client: a redirect could lead to anybody's metadata.
 	if err != nil {
-		return nil, &transport.Error{Kind: transport.ErrUnavailable, Op: "discover", Err: err}
+		return nil, &transport.Error{Kind: transport.ErrUnavailable, Op: "discover", Err: neterror.Safe(err)}
 	}
 	defer resp.Body.Close()
 	doc, err := io.ReadAll(io.LimitReader(resp.Body, maxMetadata+1))
 	switch {
 	case err != nil:
-		return nil, &transport.Error{Kind: transport.ErrUnavailable, Op: "discover", Status: resp.StatusCode, Err: err}
+		return nil, &transport.Error{Kind: transport.ErrUnavailable, Op: "discover", Status: resp.StatusCode, Err: neterror.Safe(err)}
 	case resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode >= 500:
 		return nil, &transport.Error{Kind: transport.ErrUnavailable, Op: "discover", Status: resp.StatusCode}
 	case resp.StatusCode != http.StatusOK:
@@ -148,11 +150,11 @@ func (d Discovery) get(ctx context.Context, place string) ([]byte, error) {
 
 // load returns the provider that was kept for issuer, and how old that is.
 func (d Discovery) load(issuer string) (*Provider, time.Duration) {
-	if d.Dir == "" {
+	if !d.trusted(d.Dir) {
 		return nil, 0
 	}
-	info, err := os.Stat(d.file(issuer))
-	if err != nil {
+	info, err := os.Lstat(d.file(issuer))
+	if err != nil || !info.Mode().IsRegular() || !d.trusted(d.file(issuer)) {
 		return nil, 0
 	}
 	doc, err := os.ReadFile(d.file(issuer))
@@ -168,7 +170,7 @@ func (d Discovery) load(issuer string) (*Provider, time.Duration) {
 
 // save keeps a document. If that fails, it will be asked for again.
 func (d Discovery) save(issuer string, doc []byte) {
-	if d.Dir == "" || os.MkdirAll(d.Dir, 0o700) != nil {
+	if d.Dir == "" || os.MkdirAll(d.Dir, 0o700) != nil || !d.trusted(d.Dir) {
 		return
 	}
 	f, err := os.CreateTemp(d.Dir, "discovery-*.tmp") // mode 0600
@@ -182,6 +184,12 @@ func (d Discovery) save(issuer string, doc []byte) {
 	if err != nil {
 		os.Remove(f.Name())
 	}
+}
+
+// trusted reports whether only this user can have written what is at path.
+func (d Discovery) trusted(path string) bool {
+	info, err := os.Stat(path)
+	return d.Dir != "" && err == nil && isOurs(info)
 }
 
 func (d Discovery) file(issuer string) string {

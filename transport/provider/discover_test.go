@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -118,7 +120,7 @@ func TestDiscoverRefuses(t *testing.T) {
 		{"endless", &site{docs: map[string]string{place: strings.Repeat(" ", maxMetadata+1)}}, transport.ErrMisconfigured, "longer than 1 MiB"},
 		{"down", &site{code: 503}, transport.ErrUnavailable, "HTTP 503"},
 		{"throttled", &site{code: 429}, transport.ErrUnavailable, "HTTP 429"},
-		{"unreachable", &site{err: errors.New("no route")}, transport.ErrUnavailable, "no route"},
+		{"unreachable", &site{err: &net.OpError{Op: "dial", Net: "tcp", Err: syscall.EHOSTUNREACH}}, transport.ErrUnavailable, "no route"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
