@@ -24,7 +24,8 @@ Exit status:
   3    you have to log in
   4    the provider or the API cannot be reached; try again later
   5    the stored logins cannot be used: a locked keyring, a full disk
-  130  Ctrl-C
+  130  Ctrl-C, or the terminal was closed
+  141  nobody reads the output any more
 `
 
 const loginHelp = `Login opens the provider's page in your browser, and keeps the tokens that it gets:

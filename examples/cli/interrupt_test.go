@@ -30,10 +30,16 @@ type terminal struct {
 	dir     string
 	arrived chan struct{} // gets a value when a refresh reaches the provider
 	lost    atomic.Bool   // the provider spends the refresh token and never answers
+	moment  atomic.Value  // of type serving: how it answers otherwise
 }
 
+type serving = func(endpoint http.Handler, w http.ResponseWriter, r *http.Request)
+
+func serve(endpoint http.Handler, w http.ResponseWriter, r *http.Request) { endpoint.ServeHTTP(w, r) }
+
 func newTerminal(t *testing.T) *terminal {
-	tm := &terminal{t: t, dir: t.TempDir(), arrived: make(chan struct{}, 100)}
+	tm := &terminal{t: t, dir: t.TempDir(), arrived: make(chan struct{}, 1000)}
+	tm.moment.Store(serving(serve))
 	tm.srv = oauthtest.New(oauthtest.Config{Policy: oauthtest.StrictFamily, AuthStyle: oauthtest.AuthNone, Latency: latency})
 	if err := tm.srv.Start(); err != nil {
 		t.Fatal(err)
@@ -61,7 +67,7 @@ func newTerminal(t *testing.T) *terminal {
 				<-r.Context().Done()
 				return
 			}
-			endpoint.ServeHTTP(w, r)
+			tm.moment.Load().(serving)(endpoint, w, r)
 		})
 	})
 	return tm
@@ -84,8 +90,7 @@ func (tm *terminal) start(args ...string) (cmd *exec.Cmd, stderr *bytes.Buffer) 
 	cmd = exec.Command("stayauth", args...)
 	stderr = new(bytes.Buffer)
 	cmd.Stderr = stderr
-	cmd.Env = append(os.Environ(), "STAYAUTH_DIR="+tm.dir, "STAYAUTH_STORE=file", "STAYAUTH_ISSUER="+tm.srv.URL(),
-		"STAYAUTH_CLIENT_ID="+tm.srv.ClientID(), "STAYAUTH_ORIGIN="+tm.srv.APIOrigin())
+	cmd.Env = tm.environment()
 	if err := cmd.Start(); err != nil {
 		tm.t.Fatal(err)
 	}
@@ -98,6 +103,11 @@ func (tm *terminal) start(args ...string) (cmd *exec.Cmd, stderr *bytes.Buffer) 
 		tm.t.Fatalf("the refresh did not arrive: %s", stderr)
 	}
 	return cmd, stderr
+}
+
+func (tm *terminal) environment() []string {
+	return append(os.Environ(), "STAYAUTH_DIR="+tm.dir, "STAYAUTH_STORE=file", "STAYAUTH_ISSUER="+tm.srv.URL(),
+		"STAYAUTH_CLIENT_ID="+tm.srv.ClientID(), "STAYAUTH_ORIGIN="+tm.srv.APIOrigin())
 }
 
 // Whoever presses Ctrl-C in the middle of a rotation is still logged in.

@@ -4,8 +4,8 @@
 //	stayauth login -provider github -client-id Iv1.0123456789abcdef
 //	stayauth get https://api.github.com/user
 //
-// main.go is what every command-line program needs around its work so that Ctrl-C
-// costs no login. session.go puts the library together. The other files are commands,
+// main.go is what every command-line program needs around its work so that neither
+// Ctrl-C nor a closed window or pipe costs a login. session.go puts the library together. The other files are commands,
 // options and manners.
 package main
 
@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/signal"
@@ -27,8 +28,17 @@ import (
 func main() {
 	// The first Ctrl-C ends ctx, and with it what the user waits for. From then on a
 	// second one ends the program at once, as if nobody had asked for signals.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ending := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT}
+	// A window that is closed says so more than once, and takes the terminal away. A
+	// pipe whose reader has gone kills whoever writes to it, even "Finishing...". Both
+	// may end what the user waits for, and not the program in the middle of a refresh.
+	staying := []os.Signal{syscall.SIGPIPE}
+	if !signal.Ignored(syscall.SIGHUP) { // by nohup
+		ending, staying = append(ending, syscall.SIGHUP), append(staying, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ending...)
 	context.AfterFunc(ctx, stop)
+	signal.Notify(make(chan os.Signal, 1), staying...)
 	os.Exit(run(ctx, os.Args[1:]))
 }
 
@@ -70,13 +80,14 @@ const (
 	exitUnavailable = 4
 	exitStorage     = 5
 	exitInterrupted = 130
+	exitPipe        = 141
 )
 
 func run(ctx context.Context, args []string) int {
 	c := newCLI(os.Stdin, os.Stdout, os.Stderr)
 	err := c.command(ctx, args)
 	status := exitStatus(ctx, err)
-	if err != nil && status != exitInterrupted {
+	if err != nil && status != exitInterrupted && status != exitPipe {
 		c.say("%s %s\n", c.paint(red, "stayauth:"), strings.TrimPrefix(err.Error(), "stayauth: "))
 	}
 	if _, ok := errors.AsType[usageError](err); ok && status == exitUsage {
@@ -101,11 +112,14 @@ func exitStatus(ctx context.Context, err error) int {
 	is := func(target error) bool { return errors.Is(err, target) }
 	_, usage := errors.AsType[usageError](err)
 	_, network := errors.AsType[net.Error](err)
+	file, _ := errors.AsType[*fs.PathError](err)
 	switch {
 	case err == nil:
 		return exitOK
 	case ctx.Err() != nil:
 		return exitInterrupted
+	case file != nil && file.Path == os.Stdout.Name() && is(syscall.EPIPE):
+		return exitPipe // as if the signal had ended it
 	case usage, is(transport.ErrMisconfigured):
 		return exitUsage
 	case is(transport.ErrLoginRequired):

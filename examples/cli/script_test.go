@@ -252,7 +252,10 @@ func (s *stage) leak(ts *testscript.TestScript, stdout bool) string {
 
 // expire changes the stored logins in a directory so that their access tokens have
 // expired, and leaves everything else as it is.
-func expire(dir string) error {
+func expire(dir string) error { return expireIn(dir, -time.Minute) }
+
+// expireIn is expire for access tokens that are good for some time, and to be refreshed.
+func expireIn(dir string, left time.Duration) error {
 	ctx := context.Background()
 	cache, err := openCache(dir)
 	if err != nil {
@@ -266,7 +269,10 @@ func expire(dir string) error {
 		if err != nil {
 			return err
 		}
-		rec.Expiry = time.Now().Add(-time.Minute)
+		rec.Expiry = time.Now().Add(left)
+		if left > 0 {
+			rec.RefreshAt = time.Now()
+		}
 		if _, err := cache.Save(ctx, rec.Key, rec, version); err != nil {
 			return err
 		}
