@@ -99,7 +99,8 @@ configuration of [Config.Pool] sees, and Stat of that pool.
 # TLS and limits
 
 The DSN says it all: sslmode=verify-full and sslrootcert for TLS, pool_max_conns for
-the number of connections. A replica needs few: a refresh takes seven short statements,
+the number of connections. Without sslmode, pgx falls back to a connection that is not
+encrypted; [Store.Check] tells that, and that the server does not sync its files. A replica needs few: a refresh takes seven short statements,
 of which two wait for the disk, and no connection while the provider is asked.
 PostgreSQL 14 or later.
 */

@@ -101,14 +101,9 @@ func (s *Store) check(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	text, err := node.Info(ctx).Result()
+	info, err := infoOf(ctx, node)
 	if err != nil {
 		return err
-	}
-	info := make(map[string]string)
-	for line := range strings.Lines(text) {
-		field, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-		info[field] = value
 	}
 	replicas, _ := strconv.ParseInt(info["connected_slaves"], 10, 64)
 	switch {
@@ -118,6 +113,20 @@ func (s *Store) check(ctx context.Context, key string) error {
 		return errors.New("MISCONF")
 	}
 	return s.enough(replicas, nil)
+}
+
+// infoOf returns what a server tells of itself.
+func infoOf(ctx context.Context, node redis.Cmdable) (map[string]string, error) {
+	text, err := node.Info(ctx).Result()
+	if err != nil {
+		return nil, err
+	}
+	info := make(map[string]string)
+	for line := range strings.Lines(text) {
+		field, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		info[field] = value
+	}
+	return info, nil
 }
 
 // What to do about errors of the server, by their first word.

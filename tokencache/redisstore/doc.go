@@ -19,6 +19,8 @@ anything at all when its memory is full. Keep logins on a server with
 	appendfsync always            # else nil from Save does not mean "on the disk"
 	maxmemory-policy noeviction   # else a login can vanish
 
+[Store.Check] tells what is not so. Call it when the service starts, and log its error.
+
 Replication does not wait either: after a failover, the new primary may not know the
 newest refresh token, and offers one that has been spent. Set [Config.Replicas], and
 min-replicas-to-write on the server. A Save that too few replicas have confirmed fails

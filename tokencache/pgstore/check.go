@@ -1,0 +1,42 @@
+package pgstore
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Check tells what is wrong with the server's settings and with the way to it, although
+// the Store works: logins can be lost, or be read on the way. A service calls it when it
+// starts and logs the error, which names everything that was found.
+func (s *Store) Check(ctx context.Context) error {
+	if err := s.Preflight(ctx, "check", 0); err != nil {
+		return err
+	}
+	return s.do(ctx, reads, "check", "", func(conn *pgxpool.Conn) error {
+		var fsync string
+		if err := conn.QueryRow(ctx, `SELECT current_setting('fsync')`, unprepared).Scan(&fsync); err != nil {
+			return err
+		}
+		var found []error
+		if fsync == "off" {
+			found = append(found, fmt.Errorf("%w: fsync of the server is off: a crash of its machine loses what was saved", errUnavailable))
+		}
+		_, encrypted := conn.Conn().PgConn().Conn().(*tls.Conn)
+		if host := conn.Conn().Config().Host; !encrypted && !isLocal(host) {
+			found = append(found, fmt.Errorf("%w: the connection to %s is not encrypted: set sslmode=verify-full in the DSN", errUnavailable, host))
+		}
+		return errors.Join(found...)
+	})
+}
+
+// isLocal reports whether a host is this machine.
+func isLocal(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.HasPrefix(host, "/") || strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}

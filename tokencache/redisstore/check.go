@@ -1,0 +1,62 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// Check tells what is wrong with the server's settings and with the way to it, although
+// the Store works: logins can vanish, or be read on the way. A service calls it when it
+// starts and logs the error, which names everything that was found. On a cluster it looks
+// at one node. How often the file is synced is checked if the user has +config|get.
+func (s *Store) Check(ctx context.Context) error {
+	_, err := await(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, s.checkSettings(ctx) })
+	if err != nil {
+		return problem(ctx, "check", "", err)
+	}
+	return nil
+}
+
+func (s *Store) checkSettings(ctx context.Context) error {
+	node, err := s.node(ctx, s.entry("check"))
+	if err != nil {
+		return err
+	}
+	info, err := infoOf(ctx, node)
+	if err != nil {
+		return err
+	}
+	var found []error
+	tell := func(format string, args ...any) {
+		found = append(found, fmt.Errorf("%w: "+format, append([]any{tokencache.ErrUnavailable}, args...)...))
+	}
+	if policy := info["maxmemory_policy"]; policy != "" && policy != "noeviction" && info["maxmemory"] != "0" {
+		tell("maxmemory-policy of the server is %s: logins and locks vanish when its memory is full: set noeviction", policy)
+	}
+	if info["aof_enabled"] == "0" {
+		tell("appendonly of the server is no: a crash loses what was saved: set appendonly yes and appendfsync always")
+	} else if config, err := node.ConfigGet(ctx, "appendfsync").Result(); err == nil && config["appendfsync"] != "" && config["appendfsync"] != "always" {
+		tell("appendfsync of the server is %s: a crash loses what was saved last: set always", config["appendfsync"])
+	}
+	if client, ok := node.(*redis.Client); ok && client.Options().TLSConfig == nil && !isLocal(client.Options().Addr) {
+		tell("the connection to %s is not encrypted: use rediss://", client.Options().Addr)
+	}
+	return errors.Join(found...)
+}
+
+// isLocal reports whether an address is on this machine.
+func isLocal(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return strings.HasPrefix(addr, "/")
+	}
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
