@@ -10,8 +10,7 @@ is not cache data, and the database is where what must not be lost is kept alrea
 	cache, err := tokencache.New(store, tokencache.KeyBytes(key))
 
 The database sees sealed entries under hashed names. The key stays with the service:
-in a file, or from a key management service; see [tokencache.KeySource], and
-[tokencache.Cache.Rekey] to replace it.
+in a file, or from a key management service; see [tokencache.KeySource].
 
 # Tables and rights
 
@@ -82,6 +81,21 @@ server. Otherwise Lock notices, and its error says so.
     only warns, and tells the pool's own OnNotice.
   - A failover to a replica that is not synchronous can bring a spent refresh token
     back. A process that knows better uses what it knows; one that starts then cannot.
+
+# Replacing the key
+
+While a service is deployed, old and new replicas run side by side, and any deployment may
+have to be undone. So with keys from [tokencache.KeyBytes] each step is a deployment of
+its own, of all replicas:
+
+ 1. KeyBytes(old, new), so that all can open what the new key will seal;
+ 2. KeyBytes(new, old), so that the new key seals;
+ 3. all that is left is sealed anew, once, as the example does;
+ 4. KeyBytes(new).
+
+Whoever skips the first step shows old replicas entries that they cannot open: an error
+that says so, and no login is lost. With a [tokencache.KeyRotator], such as a key file that all
+processes share, [tokencache.Cache.Rekey] does all of it.
 
 # Removing users
 

@@ -73,3 +73,43 @@ func Example_metrics() {
 	}
 	_ = cache
 }
+
+// The third step of replacing a key that comes from KeyBytes: whatever is sealed with the
+// old one is sealed with the new one. It may be interrupted and run again.
+func Example_replaceKey() {
+	ctx := context.Background()
+	var newKey, oldKey []byte // from the secret manager
+	store, err := pgstore.Open(pgstore.Config{DSN: "postgres://app@db.internal/logins?sslmode=verify-full"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer store.Close()
+	cache, err := tokencache.New(store, tokencache.KeyBytes(newKey, oldKey))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for found, err := range cache.List(ctx) {
+		if err == nil {
+			err = sealAnew(ctx, cache, found.Key)
+		}
+		if err != nil {
+			log.Fatal(err) // Keep the old key.
+		}
+	}
+}
+
+func sealAnew(ctx context.Context, cache *tokencache.Cache, key tokencache.Key) error {
+	unlock, err := cache.Lock(ctx, key) // A refresh may be under way.
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	record, version, err := cache.Load(ctx, key)
+	if errors.Is(err, tokencache.ErrNotFound) {
+		return nil // logged out meanwhile
+	}
+	if err == nil {
+		_, err = cache.Save(ctx, key, record, version)
+	}
+	return err
+}

@@ -22,6 +22,7 @@ func TestStore(t *testing.T) {
 		"many locks, one connection":    manyLocksOneConnection,
 		"wrong sealing key":             wrongSealingKey,
 		"account removal":               removeAccount,
+		"key replacement":               replaceKey,
 		"least rights":                  leastRights,
 		"waiters only read":             waitersOnlyRead,
 		"metrics":                       metrics,
@@ -53,6 +54,10 @@ func wrongSealingKey(t *testing.T, server *realparts.PostgreSQL) {
 
 func removeAccount(t *testing.T, server *realparts.PostgreSQL) {
 	storecheck.RemoveAccount(t, mustOpen(t, newTable(t, server.URL())))
+}
+
+func replaceKey(t *testing.T, server *realparts.PostgreSQL) {
+	storecheck.ReplaceKey(t, mustOpen(t, newTable(t, server.URL())), sealAnew)
 }
 
 // The store of the example is one, and tells what happens.

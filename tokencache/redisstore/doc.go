@@ -8,7 +8,7 @@ refresh token is not cache data.
 	cache, err := tokencache.New(store, tokencache.KeyBytes(key))
 
 The server sees sealed entries under hashed names. The key stays with the service; see
-[tokencache.KeySource], and [tokencache.Cache.Rekey] to replace it.
+[tokencache.KeySource]. Package pgstore describes how it is replaced.
 
 # The server must be set up for it
 
