@@ -2,7 +2,10 @@ package transport
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,13 +60,16 @@ func sendable(token tokencache.Secret) bool {
 	return !strings.ContainsFunc(string(token), func(c rune) bool { return c < ' ' || c == 0x7f })
 }
 
-// maxExtra is the length in bytes of the longest member that is kept in
-// Record.Extra: a record has to fit into any Store.
-const maxExtra = 8 << 10
+// A record has to fit into any Store.
+const (
+	maxExtra    = 8 << 10  // the length in bytes of the longest member that is kept in Record.Extra
+	maxAllExtra = 32 << 10 // and of all of them, with their names
+)
 
-// extra returns the members that have no field of their own.
+// extra returns the members that have no field of their own, the shortest first if they
+// are too many.
 func (m members) extra() map[string]tokencache.Secret {
-	extra := map[string]tokencache.Secret{}
+	values := map[string]string{}
 	for name, raw := range m {
 		switch name {
 		case "access_token", "token_type", "refresh_token", "id_token", "scope",
@@ -78,11 +84,23 @@ func (m members) extra() map[string]tokencache.Secret {
 			value = compact.String()
 		}
 		if value != "null" && value != `""` && len(value) <= maxExtra {
-			extra[name] = tokencache.Secret(value)
+			values[name] = value
 		}
 	}
-	if len(extra) == 0 {
-		return nil
+	length := func(name string) int { return len(name) + len(values[name]) }
+	names := slices.SortedFunc(maps.Keys(values), func(a, b string) int {
+		return cmp.Or(cmp.Compare(length(a), length(b)), cmp.Compare(a, b))
+	})
+	var extra map[string]tokencache.Secret
+	left := maxAllExtra
+	for _, name := range names {
+		if left -= length(name); left < 0 {
+			break
+		}
+		if extra == nil {
+			extra = make(map[string]tokencache.Secret)
+		}
+		extra[name] = tokencache.Secret(values[name])
 	}
 	return extra
 }

@@ -123,6 +123,25 @@ func TestExtra(t *testing.T) {
 	}
 }
 
+// TestManyExtras: an answer of many members makes no record that no Store can hold.
+func TestManyExtras(t *testing.T) {
+	var many strings.Builder
+	for i := range 20_000 {
+		fmt.Fprintf(&many, `"x%d":%d,`, i, i)
+	}
+	rec, err := testEndpoint(respond(200, `{`+many.String()+`"team":{"id":"T"},"access_token":"a"}`)).Refresh(t.Context(), testRecord())
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := 0
+	for name, value := range rec.Extra {
+		size += len(name) + len(value)
+	}
+	if size > maxAllExtra || size < maxAllExtra-100 || rec.Extra["x0"] != "0" {
+		t.Errorf("%d bytes in %d members", size, len(rec.Extra))
+	}
+}
+
 func TestRetryAfter(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for value, want := range map[string]time.Duration{
@@ -264,6 +283,24 @@ func gzipped(body string) string {
 	w.Write([]byte(body))
 	w.Close()
 	return b.String()
+}
+
+// FuzzExpiry: whatever a member says, a token's end is unknown or lies ahead.
+func FuzzExpiry(f *testing.F) {
+	for _, seed := range []string{"", "3600", "1e300", "NaN", "-1", "946080000", "1767323045123", "2026-01-02T03:04:05Z", "9999-12-31T23:59:59+14:00", "0x1p-2"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		raw, err := json.Marshal(text)
+		if err != nil {
+			t.Skip()
+		}
+		now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+		a := &answer{sentAt: now, members: members{"expires_in": raw}}
+		if end := a.expiry("expires_in"); !end.IsZero() && (!end.After(now) || end.Sub(now) > longestLife) {
+			t.Errorf("%q ends at %v", text, end)
+		}
+	})
 }
 
 // FuzzAnswer: no answer makes the parser panic, none gets a secret printed, and

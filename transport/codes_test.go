@@ -2,6 +2,8 @@ package transport
 
 import (
 	"errors"
+	"io"
+	"net/http"
 	"testing"
 	"time"
 
@@ -118,4 +120,67 @@ func TestStillProcessing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A strict provider's tokens are taken from an answer that was damaged on its way: one
+// request, and the login lives.
+func TestDamagedAnswersCostNoLogin(t *testing.T) {
+	for name, damage := range map[string]func(string) string{
+		"compressed":     gzipped,
+		"NUL at the end": func(body string) string { return body + "\x00" },
+		"semicolon":      func(body string) string { return body + ";" },
+		"comment":        func(body string) string { return body + "\n<!-- n7 -->" },
+		"wrapped":        func(body string) string { return `{"status":0,"body":` + body + `}` },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+				s := w.source(func(c *SourceConfig) { c.Refresher.(*Endpoint).Base = damaging{w.srv.RoundTripper(), damage} })
+				w.login(s, "ann")
+				for range 3 {
+					time.Sleep(2 * time.Hour)
+					if _, err := s.Token(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				w.wantCounts(3, 0)
+			})
+		})
+	}
+}
+
+// An answer that came whole and says nothing is not asked for again at once: it would be
+// no better, and a strict provider would take that for theft.
+func TestAnAnswerThatSaysNothingIsNotAskedForAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		s := w.source(func(c *SourceConfig) {
+			c.Refresher.(*Endpoint).Base = damaging{w.srv.RoundTripper(), func(string) string { return `{"status":0}` }}
+		})
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		if _, err := s.Token(t.Context()); !errors.Is(err, ErrAmbiguous) {
+			t.Fatal(err)
+		}
+		w.wantCounts(1, 0)
+	})
+}
+
+// A damaging RoundTripper changes the bodies of answers on their way.
+type damaging struct {
+	http.RoundTripper
+	damage func(string) string
+}
+
+func (d damaging) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := d.RoundTripper.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if err != nil {
+		return nil, err
+	}
+	return respond(resp.StatusCode, d.damage(string(body))).RoundTrip(req)
 }
