@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -61,6 +62,12 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer d.provider.Close()
+	if d.storage.Dir == "" { // A program keeps its state; a demonstration leaves nothing behind.
+		if d.storage.Dir, err = os.MkdirTemp("", "stayauth-quickstart-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(d.storage.Dir)
+	}
 	if d.cache, d.place, err = openCache(ctx, d.storage); err != nil {
 		return err
 	}

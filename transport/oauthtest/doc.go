@@ -18,7 +18,8 @@
 //   - [Server.Start] and [Server.StartTLS]: TCP on 127.0.0.1, for other processes.
 //   - [Server.Handler]: for a listener of your own.
 //
-// [Server.Login] makes a login without any flow. /authorize consents by itself,
+// [Server.Login] makes a login without any flow, and [Tokens.Record] hands it to a
+// transport.Source. /authorize consents by itself,
 // so that a login flow can be tested without a browser.
 //
 // # What the client did

@@ -1,0 +1,20 @@
+package oauthtest
+
+import (
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// Record returns the tokens as a login flow does: transport.Source.Login takes it.
+func (t Tokens) Record() *tokencache.Record {
+	return &tokencache.Record{
+		AccessToken:  tokencache.Secret(t.AccessToken),
+		TokenType:    "Bearer",
+		RefreshToken: tokencache.Secret(t.RefreshToken),
+		IDToken:      tokencache.Secret(t.IDToken),
+		Scope:        t.Scope,
+		ObtainedAt:   time.Now().Round(0),
+		Expiry:       t.Expiry,
+	}
+}
