@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,15 +31,13 @@ type simulated struct {
 	unlock func() error
 }
 
-var errDead = errors.New("the process is dead")
-
-// step takes some time, in which the process may die.
-func (p *simulated) step() error {
+// step takes some time, in which the process may die. Nothing of it goes on then, its
+// saver neither.
+func (p *simulated) step() {
 	time.Sleep(p.lab.duration(20 * time.Millisecond))
 	if p.dead.Load() {
-		return errDead
+		runtime.Goexit()
 	}
-	return nil
 }
 
 func (p *simulated) die() {
@@ -56,9 +55,7 @@ func (p *simulated) die() {
 }
 
 func (p *simulated) Lock(ctx context.Context, name string) (func() error, error) {
-	if err := p.step(); err != nil {
-		return nil, err
-	}
+	p.step()
 	if p.lab.noLock {
 		return func() error { return nil }, nil
 	}
@@ -70,38 +67,30 @@ func (p *simulated) Lock(ctx context.Context, name string) (func() error, error)
 	defer p.mu.Unlock()
 	if p.dead.Load() {
 		unlock()
-		return nil, errDead
+		runtime.Goexit()
 	}
 	p.lab.say("%s has the lock", p.name)
 	p.unlock = unlock
 	return func() error {
-		if err := p.step(); err != nil {
-			return err
-		}
+		p.step()
 		p.lab.say("%s unlocks", p.name)
 		return unlock()
 	}, nil
 }
 
 func (p *simulated) Load(ctx context.Context, name string) ([]byte, tokencache.Version, error) {
-	if err := p.step(); err != nil {
-		return nil, "", err
-	}
+	p.step()
 	if p.lab.happens(3) {
 		p.lab.say("%s cannot load", p.name)
 		return nil, "", tokencache.ErrUnavailable
 	}
 	data, v, err := p.Memory.Load(ctx, name)
-	if dead := p.step(); dead != nil {
-		return nil, "", dead
-	}
+	p.step()
 	return data, v, err
 }
 
 func (p *simulated) Save(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
-	if err := p.step(); err != nil {
-		return "", err
-	}
+	p.step()
 	if p.lab.happens(10) {
 		p.lab.say("%s cannot save", p.name)
 		return "", tokencache.ErrUnavailable
@@ -111,9 +100,7 @@ func (p *simulated) Save(ctx context.Context, name string, data []byte, old toke
 	if err == nil {
 		p.holds.Store(false)
 	}
-	if dead := p.step(); dead != nil {
-		return "", dead
-	}
+	p.step()
 	if p.lab.happens(5) {
 		p.lab.say("%s is told that it could not save", p.name)
 		return "", tokencache.ErrUnavailable
@@ -141,9 +128,7 @@ func (p *simulated) RoundTrip(r *http.Request) (*http.Response, error) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	// Without the lock, the journal would do if the provider were fast.
 	time.Sleep(l.duration(2 * time.Second))
-	if err := p.step(); err != nil {
-		return nil, err
-	}
+	p.step()
 	l.mu.Lock()
 	superseded := l.superseded[presented]
 	l.mu.Unlock()
@@ -172,18 +157,21 @@ func (p *simulated) RoundTrip(r *http.Request) (*http.Response, error) {
 	if resp.StatusCode != http.StatusOK && forgives {
 		l.breaks("%s: the login was lost, although the provider forgives what had happened", p.name)
 	}
-	dead := p.step()
-	if dead == nil && l.happens(5) {
+	arrived := false
+	defer func() {
+		if !arrived {
+			resp.Body.Close()
+			l.mu.Lock()
+			l.orphaned = true
+			l.mu.Unlock()
+		}
+	}()
+	p.step()
+	if l.happens(5) {
 		l.say("%s: the answer is lost", p.name)
-		dead = io.ErrUnexpectedEOF
+		return nil, io.ErrUnexpectedEOF
 	}
-	if dead != nil {
-		resp.Body.Close()
-		l.mu.Lock()
-		l.orphaned = true
-		l.mu.Unlock()
-		return nil, dead
-	}
+	arrived = true
 	return resp, nil
 }
 
