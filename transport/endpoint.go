@@ -57,8 +57,8 @@ type Endpoint struct {
 	// Params are further parameters of every token request, such as "audience" or
 	// "resource", of which there may be several, each an absolute URI without a fragment
 	// (RFC 8707 section 2). What a token is for is part of its name in the cache: Sources
-	// whose Endpoints ask for different ones share no entry. They
-	// are not for secrets: they print. Default: none.
+	// whose Endpoints ask for different ones share no entry. They are not for secrets:
+	// they print. Default: none.
 	Params url.Values
 
 	// AuthParams are those of the authorization request that logins come from, which
@@ -77,14 +77,12 @@ type Endpoint struct {
 	// name, and records have it as their RefreshToken too. Default: refresh tokens.
 	ExchangeGrant string
 
-	// Codes says what errors of this provider mean that are not in RFC 6749 or not known
-	// to this package, or known as something else. A key is an error code, or a phrase of
-	// a description, in any case; of several phrases the longest counts. Default: none.
-	//
-	//	Codes: map[string]transport.Kind{
-	//		"session_ended":          transport.ErrLoginRequired,
-	//		"try again in a minute": transport.ErrUnavailable,
-	//	}
+	// Codes says what errors of this provider mean that this package does not know, or
+	// knows as something else: ErrLoginRequired, ErrMisconfigured, ErrUnavailable or
+	// ErrAmbiguous. A key is an error code, or a phrase that occurs in descriptions, in
+	// upper or lower case; of several phrases the longest counts. Default: none. Known are
+	// the codes of RFC 6749, and what some providers send instead to refuse a refresh
+	// token, among them Fitbit, GitHub, OpenAI, Slack and Twitch.
 	Codes map[string]Kind
 
 	// Base sends the requests, and can turn answers that this package does not understand

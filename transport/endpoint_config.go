@@ -59,6 +59,9 @@ func (e *Endpoint) check() error {
 	if remedy := checkResources(e.Params); remedy != "" {
 		return endpointError("Params", remedy)
 	}
+	if remedy := checkResources(e.AuthParams); remedy != "" {
+		return endpointError("AuthParams", remedy)
+	}
 	if ownedParam(e.ExchangeGrant) != "" {
 		return endpointError("ExchangeGrant", "leave it empty unless the provider has no refresh tokens")
 	}

@@ -226,6 +226,7 @@ func TestConfig(t *testing.T) {
 		{"Endpoint.Params", func(e *Endpoint) { e.Params = url.Values{"grant_type": {"password"}} }},
 		{"Endpoint.Params", func(e *Endpoint) { e.Params = url.Values{"client_assertion": {"hunter2"}} }},
 		{"Endpoint.Params", func(e *Endpoint) { e.Params = url.Values{"resource": {"https://a.test", "api"}} }},
+		{"Endpoint.AuthParams", func(e *Endpoint) { e.AuthParams = url.Values{"resource": {"api"}} }},
 		{"Endpoint.Codes", func(e *Endpoint) { e.Codes = map[string]Kind{"hunter2": ErrStorage} }},
 		{"Endpoint.Codes", func(e *Endpoint) { e.Codes = map[string]Kind{"": ErrLoginRequired} }},
 		{"Endpoint.ExchangeGrant", func(e *Endpoint) { e.ExchangeGrant = "refresh_token" }},

@@ -113,7 +113,7 @@ func FuzzIdentity(f *testing.F) {
 	f.Add(`{"aud":null}`)
 	f.Fuzz(func(t *testing.T, claims string) {
 		token := tokencache.Secret(idToken(claims))
-		if !sameIdentity(token, token) {
+		if !sameIdentity(token, token) || !sameSubject(token, token) {
 			t.Errorf("%q is not the same as itself", claims)
 		}
 	})
