@@ -172,10 +172,14 @@ func TestAKeptBodyIsTheSame(t *testing.T) {
 				if end != nil {
 					r = io.MultiReader(r, iotest.ErrReader(end))
 				}
-				resp := &http.Response{Body: io.NopCloser(arrives(r))}
+				taken := new(bytes.Buffer)
+				resp := &http.Response{Body: io.NopCloser(io.TeeReader(arrives(r), taken))}
 				k := keep(resp)
 				if size%2 == 0 { // also while it is being kept
 					<-k.done
+					if taken.Len() > maxKept+4<<10 {
+						t.Errorf("%d bytes are kept", taken.Len())
+					}
 				}
 				got, err := io.ReadAll(iotest.HalfReader(resp.Body))
 				if !bytes.Equal(got, want) || !errors.Is(err, end) {

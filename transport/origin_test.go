@@ -67,7 +67,7 @@ func TestBadOrigins(t *testing.T) {
 	for _, s := range []string{
 		"", "api.example.com", "//api.example.com", "https://", "https:///x", "ftp://x.test", "http://api.example.com", "http://8.8.8.8",
 		"https://user@x.test", "https://x.test/path", "https://x.test?q", "https://x.test/?", "https://x.test#f", "https://x.test:x",
-		"*", "https://*", "https://*.com", "https://*.", "https://a.*.com", "https://*.*.com", "https://a*.example.com", "https://*.1.2.3.4", "https://*.0.0.1", "https://*.0.1", "https://*.0.0.1.", "https://*.0.0.0x1", "https://*.0.09", "https://*.0.99999999999999999999999", "https://[*.::1.2]",
+		"*", "https://*", "https://*.com", "https://*.", "https://a.*.com", "https://*.*.com", "https://a*.example.com", "https://*.1.2.3.4", "https://*.0.0.1", "https://*.0.1", "https://*.0.0.1.", "https://*.0.0.0x1", "https://*.0.09", "https://*.0.99999999999999999999999", "https://[*.::1.2]", "https://[*.a:b.c]",
 		"https://*.com.", "https://*..com", "https://*..com.", "https://*...", "https://exämple.com", "https://a b.com", "\x00",
 	} {
 		_, err := parseOrigin(s)

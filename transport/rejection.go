@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"cmp"
 	"io"
 	"net/http"
 	"strings"
@@ -71,8 +70,8 @@ type peekedBody struct {
 }
 
 func (b *peekedBody) Read(p []byte) (int, error) {
-	if b.body == nil || b.err != nil || len(b.data) == maxKept {
-		return 0, cmp.Or(b.err, io.EOF)
+	if b.body == nil || len(b.data) == maxKept {
+		return 0, io.EOF
 	}
 	b.read = true
 	n, err := b.body.Read(p[:min(len(p), maxKept-len(b.data))])

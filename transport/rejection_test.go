@@ -49,6 +49,7 @@ func TestWaysToRejectAToken(t *testing.T) {
 		{"403 invalid_token", nil, 403, `Bearer error="invalid_token"`, "", true},
 		{"400 of Facebook", nil, 400, `OAuth "Facebook Platform" "invalid_token" "expired"`, "", true},
 		{"403", nil, 403, "", `{"error":"InvalidToken"}`, false},
+		{"302 invalid_token", nil, 302, `Bearer error="invalid_token"`, "", false},
 		{"200 without a hook", nil, 200, "", slack, false},
 		{"401 that wants claims", hook, 401, `Bearer error="insufficient_claims", claims="e30"`, "", false},
 		{"401 that wants a second factor", hook, 401, `Bearer error="insufficient_user_authentication"`, "", false},
@@ -62,7 +63,9 @@ func TestWaysToRejectAToken(t *testing.T) {
 		{"500 with a hook", hook, 500, "", `{"error":"token"}`, true},
 		{"204 with a hook", hook, 204, "", "", false},
 		{"a hook that reads all and closes", func(resp *http.Response) bool {
-			io.Copy(io.Discard, resp.Body)
+			if n, err := io.Copy(io.Discard, resp.Body); n != maxKept || err != nil {
+				t.Errorf("a hook has read %d bytes: %v", n, err)
+			}
 			resp.Body.Close()
 			if n, err := resp.Body.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 				t.Errorf("Read after the end: %d, %v", n, err)
@@ -129,10 +132,18 @@ func TestWhatAHookSees(t *testing.T) {
 			{"all is read", io.NopCloser(iotest.DataErrReader(strings.NewReader("hello"))), 10, "hello", nil},
 			{"the body fails", io.NopCloser(io.MultiReader(strings.NewReader("he"), iotest.ErrReader(io.ErrUnexpectedEOF))), 10, "he", io.ErrUnexpectedEOF},
 			{"no body", nil, 1, "", nil},
+			{"a connection in both directions", struct{ io.ReadCloser }{io.NopCloser(strings.NewReader("hello"))}, 0, "hello", nil},
 		} {
+			status := 200
+			if tt.name == "a connection in both directions" {
+				status = 101
+			}
 			var req *http.Request
 			rt, err := New(Config{Source: s, Origins: []string{"https://api.test"},
 				Rejected: func(resp *http.Response) bool {
+					if resp.StatusCode == 101 {
+						t.Error("the hook is asked about a connection")
+					}
 					if resp.Request != req || len(resp.Request.Header) > 0 {
 						t.Errorf("%s: the hook sees another request", tt.name)
 					}
@@ -140,7 +151,7 @@ func TestWhatAHookSees(t *testing.T) {
 					return false
 				},
 				Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
-					return &http.Response{StatusCode: 200, Body: tt.body, Request: r}, nil
+					return &http.Response{StatusCode: status, Body: tt.body, Request: r}, nil
 				})})
 			if err != nil {
 				t.Fatal(err)

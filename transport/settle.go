@@ -29,10 +29,10 @@ func (t *Transport) settlesAfter(src *Source, resp *http.Response, err error) {
 // awaitFlight waits until the refresh that is in flight has settled, whoever started it.
 // The wait does not end with the request's context, which http.Client ends when the
 // body is closed, but is bounded by the age of the flight: one that has taken longer
-// than Settle delays nobody any more. One caller per flight waits, so that a service
+// than Settle delays nobody any more. One caller waits for a flight, so that a service
 // does not stand still.
 func (t *Transport) awaitFlight(src *Source) {
-	if t.settle < 0 || t.logins.kept() {
+	if t.logins.kept() {
 		return // In a service that keeps the token fresh nothing exits meanwhile.
 	}
 	f := src.inFlight()
@@ -43,7 +43,6 @@ func (t *Transport) awaitFlight(src *Source) {
 	if left <= 0 || !f.awaited.CompareAndSwap(false, true) {
 		return
 	}
-	defer f.awaited.Store(false)
 	timer := time.NewTimer(left)
 	defer timer.Stop()
 	select {

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -201,14 +202,15 @@ func TestAnEventStreamIsNotDelayed(t *testing.T) {
 
 // Redirects are followed at once, and what they lead to waits, wherever it is.
 func TestTheLastHopOfARedirectWaits(t *testing.T) {
-	for _, target := range []string{"https://elsewhere.test/", "https://auth.test/api"} {
-		t.Run(target, func(t *testing.T) {
+	for i, target := range []string{"https://elsewhere.test/", "https://auth.test/api", "https://elsewhere.test/", "https://elsewhere.test/", "https://elsewhere.test/"} {
+		status := []int{301, 302, 303, 307, 308}[i]
+		t.Run(fmt.Sprint(status, " ", target), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				w := newWorld(t, oauthtest.Config{Latency: time.Second})
 				s := w.source()
 				w.login(s, "ann")
 				time.Sleep(58 * time.Minute)
-				w.srv.Fault("/api/redirect", 1, oauthtest.Redirect(302, target))
+				w.srv.Fault("/api/redirect", 1, oauthtest.Redirect(status, target))
 				begun := time.Now()
 				resp, err := w.client(s).Get(w.srv.APIURL() + "/redirect")
 				if err != nil || time.Since(begun) != 0 {

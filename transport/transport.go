@@ -48,8 +48,8 @@ type Config struct {
 	// from interrupting a refresh in the background. No response is held back for it;
 	// the Close of its body waits until the refresh is saved, and so does the error of
 	// a request that failed, at most until the refresh is as old as this. Default: 5
-	// seconds. With a negative value nothing waits; such a program must call
-	// Source.Flush or Close before it ends.
+	// seconds. Nothing waits in a service that runs KeepFresh, nor with a negative
+	// value; a program that has set one must call Source.Flush or Close before it ends.
 	Settle time.Duration
 }
 
