@@ -156,7 +156,9 @@ func (tm *terminal) meets(e ending, moment string) {
 	cmd.ExtraFiles = []*os.File{held}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	cmd.Env = tm.environment()
+	started := make(chan struct{})
 	act := sync.OnceFunc(func() {
+		<-started
 		if e.act == nil {
 			time.Sleep(untilTold)
 			return
@@ -169,6 +171,7 @@ func (tm *terminal) meets(e ending, moment string) {
 	if err := cmd.Start(); err != nil {
 		tm.t.Fatal(err)
 	}
+	close(started)
 	held.Close()
 	go io.Copy(io.Discard, window)
 	go func() {
