@@ -188,7 +188,7 @@ func (c *Cache) load(ctx context.Context, name string) (plain []byte, v Version,
 		return data, v, nil, nil
 	}
 	if keys, err = c.keys.get(ctx, nil); err != nil {
-		return nil, "", nil, err
+		return nil, v, nil, err
 	}
 	for {
 		plain, err = unseal(*keys, name, data)
@@ -198,7 +198,7 @@ func (c *Cache) load(ctx context.Context, name string) (plain []byte, v Version,
 		// Another process may have changed the keys since they were asked for, or
 		// may have done so and sealed the entry anew since it was read.
 		if keys, err = c.keys.get(ctx, keys); err != nil {
-			return nil, "", nil, err
+			return nil, v, nil, err
 		}
 		seen := v
 		if data, v, err = c.store.Load(ctx, name); err != nil {

@@ -29,6 +29,7 @@ type Dir struct {
 	path  string // absolute
 	root  *os.Root
 	gates gate.Gates
+	spare spareFiles
 }
 
 // The directory holds these two. Lock files are apart because they stay for ever.
@@ -39,7 +40,8 @@ const (
 
 // OpenDir opens the store in the directory at path, and creates it with mode 0700
 // if it is not there. It refuses a directory that belongs to another user or that
-// others may write to. Errors wrap ErrUnavailable and name the path.
+// everybody may write to, and takes one from its group. Errors wrap ErrUnavailable and
+// name the path.
 func OpenDir(path string) (*Dir, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil || path == "" {
@@ -75,8 +77,12 @@ func (d *Dir) prepare() error {
 		if !info.IsDir() {
 			return fmt.Errorf("%w: %s is not a directory: move it away", ErrUnavailable, full)
 		}
-		if err := checkOwned(full, info, 0o022); err != nil {
+		chmod := func(mode fs.FileMode) error { return d.root.Chmod(dir, mode) }
+		if err := checkOwned(full, info, 0o022, chmod); err != nil {
 			return err
+		}
+		if dir != "." { // which may hold other things
+			checkOwned(full, info, 0o070, chmod) // Who can read the entries cannot open them.
 		}
 	}
 	if err := removeLeftovers(d.root, entriesDir); err != nil {
@@ -98,7 +104,12 @@ func (d *Dir) Load(ctx context.Context, name string) ([]byte, Version, error) {
 }
 
 // Save implements Store.
-func (d *Dir) Save(ctx context.Context, name string, data []byte, old Version) (Version, error) {
+func (d *Dir) Save(ctx context.Context, name string, data []byte, old Version) (v Version, err error) {
+	err = d.spare.lend(func() error { v, err = d.save(ctx, name, data, old); return err })
+	return v, err
+}
+
+func (d *Dir) save(ctx context.Context, name string, data []byte, old Version) (Version, error) {
 	unlock, err := d.at(ctx, name, old)
 	if err != nil {
 		return "", err
@@ -161,13 +172,17 @@ func (d *Dir) at(ctx context.Context, name string, old Version) (unlock func() e
 }
 
 // Preflight implements Preflighter: it writes size bytes to a temporary file in
-// the directory and removes them again.
+// the directory and removes them again. It also takes the file descriptors that a Save
+// will need.
 func (d *Dir) Preflight(ctx context.Context, name string, size int) error {
 	if err := checkName(ctx, name); err != nil {
 		return err
 	}
 	data := make([]byte, size)
 	rand.Read(data) // some file systems need no space for zeros
+	if err := d.spare.hold(); err != nil {
+		return ioError("open", filepath.Join(d.path, entriesDir), err)
+	}
 	// Without a sync: space is reserved when it is written, and what comes before a
 	// refresh token is spent is a Save anyway, of the note that this will happen.
 	temp, err := writeTemp(d.root, entriesDir, data, func(*os.File) error { return nil })

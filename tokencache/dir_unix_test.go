@@ -5,10 +5,13 @@
 package tokencache_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
@@ -46,7 +49,7 @@ func TestOpenDirRefuses(t *testing.T) {
 	parent := t.TempDir()
 	at := func(name string) string { return filepath.Join(parent, name) }
 	if err := errors.Join(
-		os.Mkdir(at("open"), 0o700), os.Chmod(at("open"), 0o770),
+		os.Mkdir(at("open"), 0o700), os.Chmod(at("open"), 0o777),
 		os.MkdirAll(at("inner/entries"), 0o700), os.Chmod(at("inner/entries"), 0o777),
 		os.Mkdir(at("link"), 0o700), os.Symlink(at("open"), at("link/entries")),
 	); err != nil {
@@ -112,4 +115,150 @@ func TestDirWithoutPermission(t *testing.T) {
 		notAsRoot(t)
 	}
 	wantErr(t, d.Preflight(t.Context(), "x", 10), tokencache.ErrUnavailable, path, "owner and the mode")
+}
+
+// Kubernetes gives the files of a volume to its group whenever it mounts it (fsGroup).
+// They are still ours.
+func TestDirIsTakenBackFromItsGroup(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "d")
+	keyPath := filepath.Join(path, "sealing-key")
+	load := func() {
+		t.Helper()
+		c := newCache(t, openDir(t, path), tokencache.KeyFile(keyPath))
+		_, v, err := c.Load(t.Context(), testKey)
+		if err != nil && !errors.Is(err, tokencache.ErrNotFound) {
+			t.Fatal(err)
+		}
+		if _, err := c.Save(t.Context(), testKey, testRecord(), v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load()
+	for range 2 { // pods
+		err := filepath.Walk(path, func(file string, info os.FileInfo, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case info.IsDir():
+				return os.Chmod(file, 0o770|os.ModeSetgid)
+			}
+			return os.Chmod(file, 0o660)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		load()
+		for _, file := range []string{path, filepath.Join(path, "entries"), filepath.Join(path, "locks"), keyPath} {
+			if info, err := os.Stat(file); err != nil || info.Mode().Perm()&0o077 != 0 {
+				t.Errorf("%s has mode %v, %v", file, info.Mode(), err)
+			}
+		}
+	}
+}
+
+// Whoever opens a FIFO waits for somebody to write. It is no entry. (m20)
+func TestDirWithAFIFO(t *testing.T) {
+	path := t.TempDir()
+	d := openDir(t, path)
+	if _, err := d.Save(t.Context(), "x", []byte("data"), ""); err != nil {
+		t.Fatal(err)
+	}
+	entry := onlyFile(t, filepath.Join(path, "entries"))
+	if err := errors.Join(os.Remove(entry), syscall.Mkfifo(entry, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := d.Load(t.Context(), "x")
+	wantErr(t, err, tokencache.ErrUnavailable, "not a plain file", entry)
+	_, err = d.Save(t.Context(), "x", []byte("new"), "")
+	wantErr(t, err, tokencache.ErrUnavailable, "not a plain file")
+}
+
+// The entries of a directory and the locks of another that has come in its place would
+// not belong together.
+func TestDirThatWasReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "d")
+	d := openDir(t, path)
+	if err := os.Rename(path, path+"-old"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := d.Lock(t.Context(), "x")
+	wantErr(t, err, tokencache.ErrUnavailable, path)
+	openDir(t, path)
+	_, err = d.Lock(t.Context(), "x")
+	wantErr(t, err, tokencache.ErrUnavailable, "restart the program", path)
+	_, err = d.Save(t.Context(), "x", []byte("data"), "")
+	wantErr(t, err, tokencache.ErrUnavailable, "restart the program")
+	if err := errors.Join(os.RemoveAll(path), os.Rename(path+"-old", path)); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := d.Lock(t.Context(), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+}
+
+// Who waits is told who has the lock: it may be a process that was stopped.
+func TestHolderOfALockIsNamed(t *testing.T) {
+	path := t.TempDir()
+	unlock, err := openDir(t, path).Lock(t.Context(), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	wait := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		_, err := openDir(t, path).Lock(ctx, "x")
+		return err
+	}
+	wantErr(t, wait(), context.DeadlineExceeded, "this process has it")
+	if err := os.WriteFile(onlyFile(t, filepath.Join(path, "locks")), []byte("4711                \n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, wait(), context.DeadlineExceeded, "process 4711 has it")
+}
+
+// What a refresh takes for its connections must not be missing when its result has to be
+// stored.
+func TestSaveWithoutFileDescriptors(t *testing.T) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	d := openDir(t, t.TempDir())
+	if err := d.Preflight(t.Context(), "x", 100); err != nil {
+		t.Fatal(err)
+	}
+	few := limit
+	few.Cur = 64
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
+	var taken []*os.File
+	defer func() {
+		for _, f := range taken {
+			f.Close()
+		}
+	}()
+	for {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			break
+		}
+		taken = append(taken, f)
+	}
+	v := tokencache.Version("")
+	for range 3 {
+		var err error
+		if v, err = d.Save(t.Context(), "x", []byte("data"), v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Where even these cannot be had, that is said before anything is spent.
+	other := taken[0]
+	taken = taken[1:]
+	other.Close()
+	wantErr(t, tokencache.WithoutSpare(d).Preflight(t.Context(), "x", 100), tokencache.ErrUnavailable, "ulimit -n")
 }

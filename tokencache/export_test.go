@@ -7,3 +7,6 @@ import "context"
 func QuickPassphraseFile(path string, passphrase func(ctx context.Context) (Secret, error)) KeySource {
 	return newKeyFile(path, &passphraseKeys{ask: passphrase, iterations: 1000})
 }
+
+// WithoutSpare returns d as it was opened, without the files that it keeps for a save.
+func WithoutSpare(d *Dir) *Dir { return &Dir{path: d.path, root: d.root} }

@@ -37,9 +37,19 @@ func remove(root *os.Root, name string) error {
 	return whileShared(func() error { return root.Remove(name) })
 }
 
+var errNotPlain = errors.New("it is not a plain file: move it away")
+
 func openFile(root *os.Root, name string) (f *os.File, err error) {
-	err = whileShared(func() error { f, err = root.Open(name); return err })
-	return f, err
+	err = whileShared(func() error { f, err = root.OpenFile(name, os.O_RDONLY|openNoWait, 0); return err })
+	if err != nil {
+		return nil, err
+	}
+	// Whoever reads a FIFO, which is no entry, waits for somebody to write.
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		f.Close()
+		return nil, errors.Join(err, errNotPlain)
+	}
+	return f, nil
 }
 
 // writeTemp writes data to a new file in dir, and calls then before it closes it.
@@ -97,6 +107,8 @@ func ioError(doing, file string, err error) error {
 		remedy = ": free some space"
 	case isReadOnly(err):
 		remedy = ": make the file system writable, or use another directory"
+	case isOutOfFiles(err):
+		remedy = ": close some files, or raise the limit (ulimit -n)"
 	case errors.Is(err, fs.ErrPermission):
 		remedy = ": check the owner and the mode of the file and its directory"
 	case errors.Is(err, fs.ErrNotExist):

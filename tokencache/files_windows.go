@@ -9,7 +9,10 @@ import (
 	"time"
 )
 
-const openNoFollow = 0
+const (
+	openNoFollow = 0
+	openNoWait   = 0
+)
 
 // openRoot opens a directory so that it can be renamed and removed meanwhile, as on
 // other systems: what is opened from a Root allows that, and os.OpenRoot does not.
@@ -55,10 +58,13 @@ func isFull(err error) bool {
 	return errors.Is(err, errorDiskFull) || errors.Is(err, errorHandleDiskFull) || errors.Is(err, errorDiskQuotaExceeded)
 }
 
+// isOutOfFiles reports whether there are no handles left.
+func isOutOfFiles(err error) bool { return errors.Is(err, syscall.Errno(4)) } // ERROR_TOO_MANY_OPEN_FILES
+
 func isReadOnly(err error) bool { return errors.Is(err, errorWriteProtect) }
 
 // Windows cannot sync a directory; NTFS journals the rename.
 func syncDir(*os.Root, string) error { return nil }
 
 // Files inherit the access list of the user's profile, which keeps others out.
-func checkOwned(string, fs.FileInfo, fs.FileMode) error { return nil }
+func checkOwned(string, fs.FileInfo, fs.FileMode, func(fs.FileMode) error) error { return nil }

@@ -16,8 +16,9 @@ import (
 // whoever can read the file can open the entries, so it protects backups and
 // copies of the entries, not against other programs of the same user. The file is
 // created with a new key and mode 0600 when a key is first needed; processes that
-// do so at the same time agree on one key. A symbolic link and a file that others
-// can read are refused. The source is a KeyRotator.
+// do so at the same time agree on one key. A symbolic link and a file that everybody
+// can read are refused; from its group the file is taken back. The source is a
+// KeyRotator.
 func KeyFile(path string) KeySource {
 	return newKeyFile(path, plainKeys{})
 }
@@ -191,7 +192,7 @@ func readPrivateFile(path string) ([]byte, error) {
 	if info, err = f.Stat(); err != nil {
 		return nil, ioError("open", path, err)
 	}
-	if err := checkOwned(path, info, 0o077); err != nil {
+	if err := checkOwned(path, info, 0o077, f.Chmod); err != nil {
 		return nil, err
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))

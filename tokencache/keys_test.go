@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
@@ -170,7 +172,7 @@ func TestKeyFileRefuses(t *testing.T) {
 		if err := os.WriteFile(path, good, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Chmod(path, 0o640); err != nil {
+		if err := os.Chmod(path, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		_, err = open().Keys(t.Context())
@@ -357,3 +359,47 @@ func TestKeyPlace(t *testing.T) {
 		t.Errorf("got %q, %v", cache.KeyPlace(), err)
 	}
 }
+
+// A key file says how much work its passphrase is. One that asks for minutes was not
+// written by this library, and nobody waits longer than he wants.
+func TestPassphraseFileBoundsItsWork(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	ask := func(context.Context) (tokencache.Secret, error) { return "open sesame", nil }
+	content := `{"v":1,"kdf":"pbkdf2-sha-256","iterations":%d,"salt":"AAAAAAAAAAAAAAAAAAAAAA==","sealed":"AAAA"}`
+	write := func(iterations int) {
+		t.Helper()
+		if err := os.WriteFile(path, fmt.Appendf(nil, content, iterations), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(10_000_001)
+	_, err := tokencache.PassphraseFile(path, ask).Keys(t.Context())
+	wantErr(t, err, tokencache.ErrCorrupt, "not sealed as this version")
+	write(3_000_000)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	_, err = tokencache.PassphraseFile(path, ask).Keys(ctx)
+	wantErr(t, err, context.DeadlineExceeded)
+	if d := time.Since(begin); d > time.Second {
+		t.Errorf("it took %v", d)
+	}
+}
+
+// A record whose key is gone can still be deleted by somebody who knows what they do. (m19)
+func TestVersionOfARecordWithoutItsKey(t *testing.T) {
+	d := openDir(t, t.TempDir())
+	if _, err := newCache(t, d, tokencache.KeyBytes(bytesKey(1))).Save(t.Context(), testKey, testRecord(), ""); err != nil {
+		t.Fatal(err)
+	}
+	gone := newCache(t, d, lostKeys{})
+	_, v, err := gone.Load(t.Context(), testKey)
+	wantErr(t, err, tokencache.ErrCorrupt)
+	if err := gone.Delete(t.Context(), testKey, v); err != nil {
+		t.Errorf("Delete at version %q: %v", v, err)
+	}
+}
+
+type lostKeys struct{}
+
+func (lostKeys) Keys(context.Context) ([][]byte, error) { return nil, tokencache.ErrCorrupt }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -36,12 +39,18 @@ func (d *Dir) LockAt(ctx context.Context, name string, v Version) (unlock func()
 		}
 		return nil
 	}
+	if err := d.inPlace(); err != nil {
+		return nil, err
+	}
 	file := d.lockPath(name, ".lock")
 	leave, err := d.gates.EnterUnless(ctx, file, changed)
 	if err != nil {
-		return nil, fmt.Errorf("waiting for the lock %s: %w", file, err)
+		return nil, waitingFor(file, err)
 	}
 	release, err := lockFile(ctx, file, changed)
+	if release != nil {
+		sign(file)
+	}
 	return heldBy(release, leave), err
 }
 
@@ -87,12 +96,18 @@ func (d *Dir) lockPath(name, suffix string) string {
 // lock takes the lock file of name with the given suffix. Goroutines of this
 // process queue in front of it, so that only one of them polls.
 func (d *Dir) lock(ctx context.Context, name, suffix string) (unlock func() error, err error) {
+	if err := d.inPlace(); err != nil {
+		return nil, err
+	}
 	file := d.lockPath(name, suffix)
 	leave, err := d.gates.Enter(ctx, file)
 	if err != nil {
-		return nil, fmt.Errorf("waiting for the lock %s: %w", file, err)
+		return nil, waitingFor(file, err)
 	}
 	release, err := lockFile(ctx, file, nil)
+	if release != nil && suffix == ".lock" { // The other is held for a moment only.
+		sign(file)
+	}
 	return heldBy(release, leave), err
 }
 
@@ -124,9 +139,51 @@ func lockFile(ctx context.Context, path string, look func(context.Context) error
 			}
 		}
 		if err := pause(ctx); err != nil {
-			return nil, fmt.Errorf("waiting for the lock %s: %w", path, err)
+			return nil, waitingFor(path, err)
 		}
 	}
+}
+
+// inPlace returns an error if the path leads to another directory than it did: entries
+// are used by descriptor and locks by path, so they would not belong together.
+func (d *Dir) inPlace() error {
+	here, err := d.root.Stat(".")
+	if err != nil {
+		return ioError("open", d.path, err)
+	}
+	there, err := os.Stat(d.path)
+	if err != nil {
+		return ioError("open", d.path, err)
+	}
+	if !os.SameFile(here, there) {
+		return fmt.Errorf("%w: %s is not the directory that was opened: restart the program", ErrUnavailable, d.path)
+	}
+	return nil
+}
+
+// sign writes this process into a lock file that it has locked, for those who wait. Where
+// that cannot be done, as on a full disk or on Windows, they are told less.
+func sign(path string) {
+	if f, err := os.OpenFile(path, os.O_WRONLY|openNoFollow, 0); err == nil {
+		fmt.Fprintf(f, "%-20d\n", os.Getpid())
+		f.Close()
+	}
+}
+
+// waitingFor is the error of a wait for a lock that has ended with err. It says who has
+// the lock, as far as that is known: a process that was stopped has to be found.
+func waitingFor(path string, err error) error {
+	holder := ""
+	if f, openErr := os.OpenFile(path, os.O_RDONLY|openNoFollow|openNoWait, 0); openErr == nil {
+		data, _ := io.ReadAll(io.LimitReader(f, 21))
+		f.Close()
+		if pid, convErr := strconv.Atoi(strings.TrimSpace(string(data))); convErr == nil && pid == os.Getpid() {
+			holder = " (this process has it)"
+		} else if convErr == nil && pid > 0 {
+			holder = fmt.Sprintf(" (process %d has it, or had it last: is it stopped?)", pid)
+		}
+	}
+	return fmt.Errorf("waiting for the lock %s%s: %w", path, holder, err)
 }
 
 // tryLockFile takes the kernel lock on the file at path, which is created if need be

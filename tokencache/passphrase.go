@@ -25,8 +25,8 @@ func PassphraseFile(path string, passphrase func(ctx context.Context) (Secret, e
 
 const (
 	pbkdf2Name       = "pbkdf2-sha-256"
-	pbkdf2Iterations = 600_000 // the advice of OWASP since 2023, about 0.2 s
-	maxIterations    = 100_000_000
+	pbkdf2Iterations = 600_000    // the advice of OWASP since 2023, about 0.2 s
+	maxIterations    = 10_000_000 // some seconds; a file that asks for more is not ours
 	saltSize         = 16
 )
 
@@ -116,11 +116,24 @@ func (p *passphraseKeys) derive(ctx context.Context, iterations int, salt []byte
 	if err != nil {
 		return nil, fmt.Errorf("%w: no passphrase: %w", ErrUnavailable, err)
 	}
-	key, err := pbkdf2.Key(sha256.New, string(secret), salt, iterations, keySize)
-	if err != nil {
-		return nil, err
+	type result struct {
+		key []byte
+		err error
 	}
-	return &derivedKey{iterations: iterations, salt: salt, key: hide(key)}, nil
+	derived := make(chan result, 1)
+	go func() {
+		key, err := pbkdf2.Key(sha256.New, string(secret), salt, iterations, keySize)
+		derived <- result{key, err}
+	}()
+	select {
+	case r := <-derived:
+		if r.err != nil {
+			return nil, r.err
+		}
+		return &derivedKey{iterations: iterations, salt: salt, key: hide(r.key)}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func (d *derivedKey) aad() []byte {
