@@ -53,10 +53,7 @@ func (a *answer) classify(e *Error, code, description string) {
 		e.Kind, e.RetryAfter = ErrUnavailable, 2*time.Second
 	case !known && a.op == "refresh" && refusesRefreshToken(code, description):
 		e.Kind, e.Remedy = ErrLoginRequired, remedyOf(ErrLoginRequired)
-	case a.status == http.StatusUnauthorized && (code != "" && !known || code == "unauthorized_client" || code == "access_denied"),
-		a.status == http.StatusUnauthorized && code == "" && a.header.Get("WWW-Authenticate") != "":
-		// RFC 6749 section 5.2: the client failed to authenticate, not the user. Keycloak calls
-		// a wrong secret unauthorized_client.
+	case a.status == http.StatusUnauthorized && a.refusesClient(code):
 		meant, _ = codeMeaning("invalid_client")
 		e.Kind, e.Field, e.Remedy = meant.kind, meant.field, meant.remedy
 	case code != "":
@@ -68,6 +65,20 @@ func (a *answer) classify(e *Error, code, description string) {
 		e.Kind = ErrAmbiguous
 		e.Err = a.unusable()
 	}
+}
+
+// refusesClient reports whether a 401 says that the client failed to authenticate, not the
+// user, as it does in RFC 6749 section 5.2. Keycloak calls a wrong secret
+// unauthorized_client, and Atlassian access_denied.
+func (a *answer) refusesClient(code string) bool {
+	switch strings.ToLower(code) {
+	case "":
+		return a.header.Get("WWW-Authenticate") != ""
+	case "unauthorized_client", "access_denied":
+		return true
+	}
+	_, known := codeMeaning(code)
+	return !known
 }
 
 // inProgress reports whether the provider is still at work on an earlier request with

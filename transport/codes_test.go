@@ -166,6 +166,30 @@ func TestAnAnswerThatSaysNothingIsNotAskedForAgain(t *testing.T) {
 	})
 }
 
+// It may be the repetition of a request whose answer was lost that meets the one which is
+// being worked on.
+func TestStillProcessingALostRequest(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.KeepOld})
+		s := w.source()
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		w.srv.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Drop))
+		w.srv.Fault("/token", 1, oauthtest.Answer(400, jsonType, `{"error":"invalid_grant","error_description":"token request is already being processed"}`))
+		if _, err := s.Token(t.Context()); !errors.Is(err, ErrUnavailable) {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Errorf("then: %v", err)
+		}
+		w.wantCounts(3, 0)
+		if r := w.stored(s); r.Tombstone != nil || r.Attempt != nil {
+			t.Errorf("stored: %v", r)
+		}
+	})
+}
+
 // A damaging RoundTripper changes the bodies of answers on their way.
 type damaging struct {
 	http.RoundTripper
