@@ -7,7 +7,6 @@ import (
 	"net"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -49,7 +48,7 @@ func problem(ctx context.Context, op, name string, err error) error {
 		return fmt.Errorf("%s: %w", what, ctxErr)
 	}
 	switch {
-	case errors.Is(err, pgx.ErrNoRows):
+	case errors.Is(err, tokencache.ErrNotFound):
 		return fmt.Errorf("%s: %w", what, tokencache.ErrNotFound)
 	case errors.Is(err, tokencache.ErrConflict), errors.Is(err, errUnavailable):
 		return fmt.Errorf("%s: %w", what, err)

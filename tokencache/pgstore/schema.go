@@ -71,7 +71,9 @@ func newStatements(table string) statements {
 		locks:   locks.Sanitize(),
 		create:  replace(schema),
 
-		load:    replace(`SELECT data, version FROM {entries} WHERE name = $1 AND {hex}`),
+		// Returns a row also if there is no entry: whether the server writes is part of the answer.
+		load: replace(`SELECT data, version, current_setting('transaction_read_only')::bool
+			FROM (SELECT) one LEFT JOIN {entries} ON name = $1 WHERE {hex}`),
 		version: replace(`SELECT version FROM {entries} WHERE name = $1`),
 		// Either may be sent once more because its answer was lost, and then writes what may be there already anew. To see
 		// that it is there would not be enough: what no answer has confirmed may be on the primary alone.

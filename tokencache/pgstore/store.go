@@ -9,6 +9,7 @@ import (
 	"math"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -57,6 +58,8 @@ type Store struct {
 	// writes may hang, if a synchronous replica is gone or a table is locked, and those
 	// whose token is good must not wait for them.
 	writers chan struct{}
+
+	moved atomic.Int64 // when reading last left a server that does not write, in Unix milliseconds
 }
 
 // Open returns a Store. It does not connect: that the database is not there is an
@@ -119,20 +122,35 @@ func (s *Store) Load(ctx context.Context, name string) (data []byte, v tokencach
 		return nil, "", err
 	}
 	err = s.do(ctx, reads, "load", name, func(conn *pgxpool.Conn) error {
-		var version int64
-		err := conn.QueryRow(ctx, s.sql.load, unprepared, []byte(name)).Scan(&data, &version)
-		v = formatVersion(version)
-		if errors.Is(err, pgx.ErrNoRows) {
-			if err := s.visible(ctx, conn); err != nil {
-				return err
-			}
+		var version *int64
+		var readOnly bool
+		err := conn.QueryRow(ctx, s.sql.load, unprepared, []byte(name)).Scan(&data, &version, &readOnly)
+		switch {
+		case err != nil:
+			return err
+		case readOnly && s.mayMove():
+			return errReadOnly
+		case version != nil:
+			v = formatVersion(*version)
+			return nil
 		}
-		return err
+		if err := s.visible(ctx, conn); err != nil {
+			return err
+		}
+		return tokencache.ErrNotFound
 	})
 	if err != nil {
 		return nil, "", err
 	}
 	return data, v, nil
+}
+
+// mayMove reports whether it is worthwhile to look for a server that writes: what is read
+// from the primary of the time before a switchover is what was saved then. It is not, for
+// a while, if there was none.
+func (s *Store) mayMove() bool {
+	last, now := s.moved.Load(), time.Now().UnixMilli()
+	return now-last >= moveAgain.Milliseconds() && s.moved.CompareAndSwap(last, now)
 }
 
 // Save implements tokencache.Store.
