@@ -38,7 +38,7 @@ func TestDeadReplica(t *testing.T) {
 				ClientID: provider.ClientID(), ClientSecret: provider.ClientSecret()}
 			c.Store, _ = store(t)
 			rand.Read(c.Key)
-			if err := migrate(t.Context(), c.Store); err != nil {
+			if err := migrate(t.Context(), c); err != nil {
 				t.Fatal(err)
 			}
 			logins, cache, err := c.open()

@@ -19,6 +19,7 @@ import (
 // its secret manager.
 type config struct {
 	Store        string // a URL or a directory
+	Session      string // the address of the PostgreSQL server itself, if Store is that of a pooler
 	Key          []byte // which the entries are sealed with
 	TokenURL     string
 	ClientID     string
@@ -31,10 +32,11 @@ type config struct {
 const replicaParam = "replica"
 
 // openStore opens the store that all replicas share.
-func openStore(where string) (tokencache.Store, error) {
+func (c config) openStore() (tokencache.Store, error) {
+	where := c.Store
 	switch {
 	case strings.HasPrefix(where, "postgres://"), strings.HasPrefix(where, "postgresql://"):
-		return pgstore.Open(pgstore.Config{DSN: where})
+		return pgstore.Open(pgstore.Config{DSN: where, SessionDSN: c.Session})
 	case strings.HasPrefix(where, "redis://"), strings.HasPrefix(where, "rediss://"):
 		return redisstore.Open(redisstore.Config{URL: where})
 	}
@@ -42,8 +44,8 @@ func openStore(where string) (tokencache.Store, error) {
 }
 
 // migrate prepares the store before it is used for the first time.
-func migrate(ctx context.Context, where string) error {
-	store, err := openStore(where)
+func migrate(ctx context.Context, c config) error {
+	store, err := c.openStore()
 	if err != nil {
 		return err
 	}
@@ -57,7 +59,7 @@ func migrate(ctx context.Context, where string) error {
 // open returns the logins of all users, and what they are kept in. It does not connect,
 // so a replica also starts while the store is not there.
 func (c config) open() (*transport.Pool, *tokencache.Cache, error) {
-	store, err := openStore(c.Store)
+	store, err := c.openStore()
 	if err != nil {
 		return nil, nil, err
 	}

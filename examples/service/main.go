@@ -22,6 +22,7 @@ import (
 
 type options struct {
 	store     string
+	session   string
 	replicas  int
 	users     int
 	rate      int
@@ -29,10 +30,14 @@ type options struct {
 	tokenLife time.Duration
 	kill      time.Duration
 	grace     time.Duration
+	latency   time.Duration
+
+	during func() // happens while the replicas serve; nil: nothing
 }
 
 func (o *options) register(flags *flag.FlagSet) {
 	flags.StringVar(&o.store, "store", "", "where the logins are: postgres://..., redis://..., or a directory; default a new one")
+	flags.StringVar(&o.session, "session", "", "with PgBouncer in -store: the address of the PostgreSQL server itself")
 	flags.IntVar(&o.replicas, "replicas", 4, "processes that serve")
 	flags.IntVar(&o.users, "users", 50, "users who are logged in")
 	flags.IntVar(&o.rate, "rate", 200, "requests per second to all replicas")
@@ -40,6 +45,7 @@ func (o *options) register(flags *flag.FlagSet) {
 	flags.DurationVar(&o.tokenLife, "token-life", 5*time.Second, "how long an access token is good")
 	flags.DurationVar(&o.kill, "kill", 0, "how often a replica is killed and replaced; 0 is never")
 	flags.DurationVar(&o.grace, "grace", time.Minute, "with -kill, how long the provider accepts a refresh token again")
+	flags.DurationVar(&o.latency, "latency", 30*time.Millisecond, "how long the provider takes to answer")
 }
 
 func main() {

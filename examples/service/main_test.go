@@ -71,7 +71,7 @@ func TestService(t *testing.T) {
 			if err := proof.check(); err != nil {
 				t.Error(err)
 			}
-			if !test.troubles && proof.failed > 0 {
+			if !test.troubles && len(proof.failures) > 0 {
 				t.Error("requests failed")
 			}
 			if test.troubles && proof.killed == 0 {

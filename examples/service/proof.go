@@ -13,14 +13,13 @@ import (
 type proof struct {
 	oauthtest.Counts
 	tally
-	saved        int // rotations that are in the store
-	open         int // logins of which a killed replica had asked for a rotation that nobody has made up for yet
-	ended        int // logins that are over
-	killed       int
-	requests     int64
-	late         int64 // whose token expired on the way
-	failed       int64
-	firstFailure string
+	saved    int // rotations that are in the store
+	open     int // logins of which a killed replica had asked for a rotation that nobody has made up for yet
+	ended    int // logins that are over
+	killed   int
+	requests int64
+	late     int64 // whose token expired on the way
+	failures []failure
 }
 
 func (p *proof) String() string {
@@ -46,9 +45,9 @@ func (p *proof) String() string {
 	fmt.Fprintf(&b, "what the users have seen\n")
 	row("requests", p.requests)
 	row("requests whose token expired on the way", p.late)
-	row("requests that failed", p.failed)
-	if p.firstFailure != "" {
-		row("the first of them", p.firstFailure)
+	row("requests that failed", len(p.failures))
+	if len(p.failures) > 0 {
+		row("the first of them", p.failures[0].text)
 	}
 	return b.String()
 }

@@ -30,7 +30,7 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 		Policy:      map[bool]oauthtest.Policy{false: oauthtest.StrictFamily, true: oauthtest.Grace}[o.kill > 0],
 		GracePeriod: o.grace,
 		AccessTTL:   o.tokenLife,
-		Latency:     30 * time.Millisecond,
+		Latency:     o.latency,
 	})
 	ledger := newLedger(provider.Handler())
 	server := httptest.NewServer(ledger)
@@ -43,10 +43,10 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 		defer os.RemoveAll(dir)
 		o.store = dir
 	}
-	c := config{Store: o.store, Key: make([]byte, 32), TokenURL: server.URL + "/token",
+	c := config{Store: o.store, Session: o.session, Key: make([]byte, 32), TokenURL: server.URL + "/token",
 		ClientID: provider.ClientID(), ClientSecret: provider.ClientSecret(), API: server.URL}
 	rand.Read(c.Key)
-	if err := migrate(ctx, c.Store); err != nil {
+	if err := migrate(ctx, c); err != nil {
 		return nil, err
 	}
 	logins, cache, err := c.open()
@@ -83,15 +83,19 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 		}
 	}
 	fmt.Fprintf(out, "%d replicas serve; %d requests per second for %v\n", o.replicas, o.rate, o.duration)
+	var during sync.WaitGroup
+	if o.during != nil {
+		during.Go(o.during)
+	}
 	if err := s.load(ctx, o, out); err != nil {
 		return nil, err
 	}
-	p := &proof{killed: s.killed, requests: s.requests.Load(), late: s.late.Load(), failed: s.failed.Load()}
+	during.Wait()
+	p := &proof{killed: s.killed, requests: s.requests.Load(), late: s.late.Load(), failures: s.failures}
 	if err := s.stopAll(); err != nil {
 		return nil, err
 	}
 	p.Counts, p.tally = provider.Counts(), ledger.counted()
-	p.firstFailure, _ = s.firstFailure.Load().(string)
 	after, err := stored(cache, c, accounts)
 	if err != nil {
 		return nil, err
@@ -148,8 +152,14 @@ type swarm struct {
 	started  int
 	killed   int
 
-	requests, late, failed atomic.Int64
-	firstFailure           atomic.Value
+	requests, late atomic.Int64
+	failures       []failure // guarded by mu
+}
+
+// A failure is a request that was not answered as it should be.
+type failure struct {
+	at   time.Time
+	text string
 }
 
 func (s *swarm) add() error {
@@ -238,8 +248,9 @@ func (s *swarm) ask(account string) {
 		if resp.StatusCode == http.StatusUnauthorized {
 			s.late.Add(1)
 		} else if resp.StatusCode != http.StatusOK {
-			s.failed.Add(1)
-			s.firstFailure.CompareAndSwap(nil, fmt.Sprintf("%d: %s", resp.StatusCode, body))
+			s.mu.Lock()
+			s.failures = append(s.failures, failure{time.Now(), fmt.Sprintf("%d: %s", resp.StatusCode, body)})
+			s.mu.Unlock()
 		}
 		return
 	}

@@ -129,7 +129,7 @@ var sizingSeal = tokencache.KeyBytes(make([]byte, 32))
 
 func openCache(t *testing.T, url string) *tokencache.Cache {
 	t.Helper()
-	store, err := openStore(url)
+	store, err := config{Store: url}.openStore()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func (b *bulk) Save(_ context.Context, name string, data []byte, _ tokencache.Ve
 
 func fillPostgreSQL(t *testing.T, n int) (url string, bytesPerLogin float64) {
 	url, _ = postgres(t)
-	if err := migrate(t.Context(), url); err != nil {
+	if err := migrate(t.Context(), config{Store: url}); err != nil {
 		t.Fatal(err)
 	}
 	conn, err := pgx.Connect(t.Context(), strings.Replace(url, "pool_max_conns=4&", "", 1))

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/stayauth/stayauth/testdata/realparts"
+)
+
+var outageTime time.Duration
+
+func init() {
+	flag.DurationVar(&outageTime, "outage", 0, "how long the store is out in TestOutage; 0 is a short while, and fewer kinds")
+}
+
+// recovery is how soon after an outage of the store all requests must be served again.
+const recovery = 5 * time.Second
+
+// The store is restarted, fails over, or is set up as many are, under load, while a
+// provider that forgives nothing takes its time to answer. No login is lost, no refresh
+// token is presented twice, and the service is back soon after the store.
+//
+// They are short here, and of three kinds: -args -outage 15s makes them as long, and tries
+// all kinds.
+func TestOutage(t *testing.T) {
+	for _, test := range outages {
+		if test.long && outageTime == 0 {
+			continue
+		}
+		t.Run(test.name, func(t *testing.T) {
+			o := size
+			o.users, o.kill, o.latency, o.tokenLife = max(size.users, 20), 0, 2*time.Second, 8*time.Second
+			takes := cmp.Or(outageTime, 3*time.Second)
+			const before, after = 4 * time.Second, 3 * time.Second
+			o.duration = before + takes + recovery + after
+			out := test.start(t)
+			o.store, o.session = out.store, out.session
+			var begun, over time.Time
+			o.during = func() {
+				time.Sleep(before)
+				begun = time.Now()
+				out.begin(t)
+				time.Sleep(takes)
+				out.end(t)
+				over = time.Now()
+			}
+			proof, err := run(t.Context(), o, t.Output())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Log(proof)
+			if err := proof.check(); err != nil {
+				t.Error(err)
+			}
+			last := time.Duration(0)
+			for _, f := range proof.failures {
+				if last = max(last, f.at.Sub(over)); f.at.Before(begun) {
+					t.Errorf("%v before the outage: %s", begun.Sub(f.at), f.text)
+				} else if f.at.Sub(over) > recovery {
+					t.Errorf("%v after the outage: %s", f.at.Sub(over), f.text)
+				}
+			}
+			t.Logf("the last request that failed ended %v after the outage", last.Round(10*time.Millisecond))
+		})
+	}
+}
+
+// An outage is a store and what happens to it.
+type outage struct {
+	store, session string
+	begin, end     func(t *testing.T)
+}
+
+func restarted(store string, s server) outage {
+	return outage{store: store, begin: func(*testing.T) { s.Stop() }, end: func(*testing.T) { s.Start() }}
+}
+
+var outages = []struct {
+	name  string
+	long  bool // only with -outage
+	start func(t *testing.T) outage
+}{
+	{"PostgreSQL is restarted", false, func(t *testing.T) outage {
+		s := realparts.StartPostgreSQL(t, "max_connections=200")
+		return restarted(s.URL("pool_max_conns=4"), s)
+	}},
+	{"PostgreSQL is switched over", false, func(t *testing.T) outage {
+		a := realparts.StartPostgreSQL(t, "max_connections=200")
+		b := a.StartStandby(t, "b", "max_connections=200")
+		return outage{store: either(a, b),
+			begin: func(t *testing.T) {
+				execute(t, a, `ALTER SYSTEM SET default_transaction_read_only = on`)
+				execute(t, a, `SELECT pg_reload_conf()`)
+			},
+			end: func(t *testing.T) { execute(t, b, `SELECT pg_promote()`) },
+		}
+	}},
+	{"Redis is restarted", false, func(t *testing.T) outage {
+		s := realparts.StartRedis(t)
+		return restarted(s.URL(), s)
+	}},
+
+	{"PostgreSQL fails over to a synchronous standby", true, func(t *testing.T) outage {
+		a := realparts.StartPostgreSQL(t, "max_connections=200")
+		b := a.StartStandby(t, "b", "max_connections=200")
+		execute(t, a, `ALTER SYSTEM SET synchronous_standby_names = 'b'`)
+		execute(t, a, `SELECT pg_reload_conf()`)
+		return outage{store: either(a, b), begin: func(*testing.T) { a.Crash() }, end: func(t *testing.T) { execute(t, b, `SELECT pg_promote()`) }}
+	}},
+	{"PostgreSQL behind PgBouncer is restarted", true, func(t *testing.T) outage {
+		s := realparts.StartPostgreSQL(t, "max_connections=200")
+		o := restarted(s.StartPgBouncer(t), s)
+		o.session = s.URL()
+		return o
+	}},
+	{"PostgreSQL is serializable and impatient", true, func(t *testing.T) outage {
+		s := realparts.StartPostgreSQL(t, "max_connections=200", "default_transaction_isolation=serializable", "statement_timeout=100ms")
+		return restarted(s.URL("pool_max_conns=4"), s)
+	}},
+	{"PostgreSQL has no connection left", true, func(t *testing.T) outage {
+		s := realparts.StartPostgreSQL(t, "max_connections=40")
+		var others []*pgx.Conn
+		return outage{store: s.URL("pool_max_conns=4"),
+			begin: func(t *testing.T) {
+				execute(t, s, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'`)
+				for {
+					conn, err := pgx.Connect(context.Background(), s.URL())
+					if err != nil {
+						return
+					}
+					others = append(others, conn)
+				}
+			},
+			end: func(*testing.T) {
+				for _, conn := range others {
+					conn.Close(context.Background())
+				}
+			},
+		}
+	}},
+	{"Redis is full", true, func(t *testing.T) outage {
+		s := realparts.StartRedis(t, "maxmemory-policy noeviction")
+		return outage{store: s.URL(),
+			begin: func(t *testing.T) { command(t, s, "CONFIG", "SET", "maxmemory", "1") },
+			end:   func(t *testing.T) { command(t, s, "CONFIG", "SET", "maxmemory", "0") },
+		}
+	}},
+	{"Redis ends all connections", true, func(t *testing.T) outage {
+		s := realparts.StartRedis(t)
+		kill := func(t *testing.T) { command(t, s, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes") }
+		return outage{store: s.URL(), begin: kill, end: kill}
+	}},
+}
+
+// either is the address of whichever of two servers is the primary.
+func either(a, b *realparts.PostgreSQL) string {
+	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d,127.0.0.1:%d/postgres?target_session_attrs=read-write&pool_max_conns=4&sslmode=disable", a.Port, b.Port)
+}
+
+func execute(t *testing.T, s *realparts.PostgreSQL, sql string) {
+	conn, err := pgx.Connect(context.Background(), s.URL())
+	if err == nil {
+		defer conn.Close(context.Background())
+		_, err = conn.Exec(context.Background(), sql)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func command(t *testing.T, s *realparts.Redis, args ...any) {
+	client := goredis.NewClient(&goredis.Options{Addr: fmt.Sprint("127.0.0.1:", s.Port)})
+	defer client.Close()
+	if err := client.Do(context.Background(), args...).Err(); err != nil {
+		t.Error(err)
+	}
+}
