@@ -256,6 +256,22 @@ func TestConfig(t *testing.T) {
 	}
 }
 
+// TestParamsThatAreNotParams: the error says what to use instead, and does not claim that
+// Endpoint does what it never does.
+func TestParamsThatAreNotParams(t *testing.T) {
+	for name, want := range map[string]string{
+		"client_id": "use ClientID", "client_secret": "use ClientSecret", "scope": "use Scopes",
+		"client_assertion": "good for one request", "client_assertion_type": "good for one request",
+		"grant_type": "sets it itself", "code_verifier": "sets it itself", "token": "sets it itself",
+	} {
+		e := testEndpoint(nil)
+		e.Params = url.Values{name: {"x"}}
+		if err := e.Check(testRecord()); !errors.Is(err, ErrMisconfigured) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestNothingToRefresh: without a refresh token only a login helps, but a program
 // that has its own credentials needs none.
 func TestNothingToRefresh(t *testing.T) {
