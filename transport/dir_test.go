@@ -151,7 +151,7 @@ func TestSourceConfig(t *testing.T) {
 	if want := (tokencache.Key{Issuer: w.srv.TokenURL(), ClientID: w.srv.ClientID(), Account: "ann", Audience: "x"}); s.key() != want {
 		t.Errorf("key %+v, want %+v", s.key(), want)
 	}
-	if s.cfg.Timeout != time.Hour || s.cfg.Logger == nil {
+	if s.cfg.Timeout != day || s.cfg.Logger == nil {
 		t.Errorf("timeout %v", s.cfg.Timeout)
 	}
 	issuer := w.endpoint()

@@ -29,8 +29,9 @@ const (
 	pathTimeout    = 15 * time.Second
 
 	questionPause   = time.Second
-	questionTimeout = 3 * time.Second
-	backTimeout     = 5 * time.Second // for the answer, once the provider is back
+	questionTimeout = 2 * time.Second
+	awayTime        = 10 * time.Second // A provider that is merely overloaded answers some questions.
+	backTime        = 5 * time.Second  // for the answer, once the provider is back
 )
 
 // Reasons to wait no longer for an answer.
@@ -57,33 +58,31 @@ func (e *Endpoint) wait(ctx context.Context, giveUp context.CancelCauseFunc, p *
 		giveUp(errNotConnected)
 		return
 	}
-	for failures := 0; ask && left > 0; {
+	var silent, back time.Duration // how long no question was answered, and then every one
+	for ask && left > 0 && back < backTime {
 		began := time.Now()
-		err := e.ask(ctx)
-		took := time.Since(began)
+		err := e.askWithin(ctx, questionTimeout)
+		if !pause(ctx, questionPause) {
+			return
+		}
+		took := min(time.Since(began), questionTimeout+2*questionPause) // not while it was stopped
 		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			failures++
-			if err.Status != 0 { // It is not frozen: this time counts.
-				left -= took
-			}
-			if !pause(ctx, questionPause) {
-				return
-			}
-		case failures > 1: // One may have been an accident.
-			if run(ctx, backTimeout) {
-				giveUp(errForgotten)
-			}
-			return
+		case err == nil && silent >= awayTime:
+			back += took
+			continue
+		case err == nil:
+			silent = 0
 		default:
-			failures = 0
-			left -= took
-			if !wait(questionPause) {
-				return
+			silent, back = silent+took, 0
+			if err.Status == 0 {
+				continue // A provider that answers nobody is waited for.
 			}
 		}
+		left -= took
+	}
+	if back >= backTime {
+		giveUp(errForgotten)
+		return
 	}
 	giveUp(errTimeout)
 }
@@ -94,9 +93,14 @@ func (e *Endpoint) wait(ctx context.Context, giveUp context.CancelCauseFunc, p *
 // same time share one question.
 func (e *Endpoint) ask(ctx context.Context) *Error { return e.gate().question.ask(ctx, e.askNow) }
 
-func (e *Endpoint) askNow(ctx context.Context) *Error {
-	ctx, cancel := context.WithTimeout(withoutHooks(ctx), questionTimeout)
+func (e *Endpoint) askWithin(ctx context.Context, d time.Duration) *Error {
+	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
+	return e.ask(ctx)
+}
+
+func (e *Endpoint) askNow(ctx context.Context) *Error {
+	ctx = withoutHooks(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, e.TokenURL, http.NoBody)
 	if err != nil {
 		return nil // Refresh will say what is wrong.

@@ -30,7 +30,7 @@ const (
 	storagePause       = 5 * time.Second  // the cache is local and cheap to ask
 	minPause           = 100 * time.Millisecond
 
-	soonest = 15 * time.Second // the longest pause while callers go without a token
+	soonest = 10 * time.Second // the longest pause while callers go without a token
 )
 
 // fail takes note of a failure at the given time. left is how long the token in use is

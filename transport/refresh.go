@@ -134,11 +134,18 @@ func (s *Source) enter(ctx context.Context, f *flight) error {
 }
 
 // An asker is a Refresher that can ask its provider a harmless question, see Endpoint.ask.
-type asker interface{ ask(context.Context) *Error }
+type asker interface {
+	askWithin(context.Context, time.Duration) *Error
+}
 
-// longestSilence is how long a provider that answers no question is believed to be away.
-// After that it is tried all the same: perhaps it is questions that it does not answer.
-const longestSilence = 30 * time.Minute
+// askTime is how long a question takes at most that nothing but time depends on, and
+// longestSilence how long a provider that answers none is believed to be away, though it
+// may still have a request to deal with. After that it is tried all the same: perhaps it
+// is questions that it does not answer.
+const (
+	askTime        = 5 * time.Second
+	longestSilence = 30 * time.Minute
+)
 
 // ask asks the provider a harmless question before its refresh token is presented in
 // doubt: because a request that was lost may still be answered, when a provider that was
@@ -152,15 +159,16 @@ func (s *Source) ask(ctx context.Context, f *flight, cur *tokencache.Record) err
 		doubt, since = true, o.since
 	}
 	s.mu.Unlock()
-	if cur != nil && cur.Attempt != nil {
-		doubt, since = true, cur.Attempt.At
+	interrupted, patience := cur != nil && cur.Attempt != nil, askTime
+	if interrupted {
+		doubt, since, patience = true, cur.Attempt.At, longestWait
 	}
 	provider, ok := s.cfg.Refresher.(asker)
 	if !ok || !doubt {
 		return nil
 	}
-	e := provider.ask(ctx)
-	if e == nil || due && (e.Status != 0 || now.Sub(since) > longestSilence) {
+	e := provider.askWithin(ctx, patience)
+	if e == nil || due && (e.Status != 0 || !interrupted || now.Sub(since) > longestSilence) {
 		return nil
 	}
 	s.cfg.gate.failed(s, e, f.trial != nil)

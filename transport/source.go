@@ -41,7 +41,7 @@ type SourceConfig struct {
 
 	// Timeout bounds a refresh as a whole, as the last resort: an Endpoint gives up by
 	// itself, when that is safe. Callers wait no longer than their own contexts, and for
-	// 15 s at most. Default: 1 hour.
+	// 15 s at most. Default: 10 minutes, or a day with an Endpoint.
 	Timeout time.Duration
 
 	// Logger receives what OnEvent receives. Default: slog.Default(). Routine is
@@ -174,7 +174,10 @@ func (cfg *SourceConfig) complete() error {
 		}
 	}
 	if cfg.Timeout == 0 {
-		cfg.Timeout = time.Hour
+		cfg.Timeout = 10 * time.Minute
+		if _, patient := cfg.Refresher.(asker); patient {
+			cfg.Timeout = 24 * time.Hour
+		}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()

@@ -50,7 +50,7 @@ func (s *Source) retryNow(ctx context.Context, cur *tokencache.Record, try int, 
 		return false
 	}
 	provider, ok := s.cfg.Refresher.(asker)
-	return !ok || provider.ask(ctx) == nil
+	return !ok || provider.askWithin(ctx, askTime) == nil
 }
 
 // successor returns the state of the login after the provider's answer.

@@ -1,0 +1,366 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+var policies = map[string]oauthtest.Config{
+	"no rotation":   {Policy: oauthtest.NoRotation},
+	"keep old":      {Policy: oauthtest.KeepOld},
+	"grace 30 s":    {Policy: oauthtest.Grace},
+	"one deep":      {Policy: oauthtest.SecondToLastKills},
+	"strict":        {Policy: oauthtest.Strict},
+	"strict family": {Policy: oauthtest.StrictFamily},
+}
+
+// A provider that is frozen or slow for minutes deals with all that it was sent when it
+// goes on. It gets one request, whoever asks for a token meanwhile; callers are told
+// after a while that there is no answer yet, and from then on at once.
+func TestASlowProviderEndsNoLogin(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		slow func(*oauthtest.Server)
+		ends time.Duration
+	}{
+		{"frozen for 60 s", freeze(time.Minute), time.Minute},
+		{"frozen for 4 min", freeze(4 * time.Minute), 4 * time.Minute},
+		{"frozen for 25 min", freeze(25 * time.Minute), 25 * time.Minute},
+		{"answers after 20 s", slowBy(20 * time.Second), 20 * time.Second},
+		{"answers after 40 s", slowBy(40 * time.Second), 40 * time.Second},
+		{"answers after 90 s", slowBy(90 * time.Second), 90 * time.Second},
+		{"the answer is late by 90 s", lateBy(90 * time.Second), 90 * time.Second},
+	} {
+		for name, policy := range policies {
+			t.Run(tt.name+"/"+name, func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					w := newWorld(t, policy)
+					s := w.source()
+					w.login(s, "ann")
+					time.Sleep(2 * time.Hour)
+					begun := time.Now()
+					tt.slow(w.srv)
+					for first := true; ; first = false {
+						called := time.Now()
+						_, err := s.Token(t.Context())
+						took := time.Since(called)
+						if err == nil {
+							break
+						}
+						e, ok := errors.AsType[*Error](err)
+						if !ok || e.Kind != ErrAmbiguous || !errors.Is(err, errUnanswered) || !e.RetryAt.After(time.Now()) {
+							t.Fatalf("after %v: %v", time.Since(begun), err)
+						}
+						if first != (took == longestWait) || !first && took != 0 {
+							t.Fatalf("the caller waited for %v", took)
+						}
+						time.Sleep(time.Second)
+					}
+					if took := time.Since(begun); took > tt.ends+2*time.Second {
+						t.Errorf("a token after %v", took)
+					}
+					w.wantCounts(1, 0)
+					time.Sleep(2 * time.Hour)
+					if _, err := s.Token(t.Context()); err != nil {
+						t.Errorf("the next time: %v", err)
+					}
+				})
+			})
+		}
+	}
+}
+
+func freeze(d time.Duration) func(*oauthtest.Server) {
+	return func(srv *oauthtest.Server) {
+		srv.Freeze()
+		time.AfterFunc(d, srv.Thaw)
+	}
+}
+
+func slowBy(d time.Duration) func(*oauthtest.Server) {
+	return func(srv *oauthtest.Server) { srv.Fault("/token", 1, oauthtest.Slow(d)) }
+}
+
+func lateBy(d time.Duration) func(*oauthtest.Server) {
+	return func(srv *oauthtest.Server) { srv.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Slow(d))) }
+}
+
+// outages are ways for a provider to be down.
+var outages = map[string]struct {
+	begin func(*oauthtest.Server)
+	end   func(*oauthtest.Server)
+}{
+	"503":       {func(s *oauthtest.Server) { s.Fault("/token", 0, oauthtest.Status(503, 0)) }, (*oauthtest.Server).Heal},
+	"cut":       {func(s *oauthtest.Server) { s.Fault("/token", 0, oauthtest.Drop) }, (*oauthtest.Server).Heal},
+	"dead port": {(*oauthtest.Server).Down, (*oauthtest.Server).Up},
+	"hang":      {func(s *oauthtest.Server) { s.Fault("/token", 0, oauthtest.Hang) }, (*oauthtest.Server).Heal},
+	"frozen":    {(*oauthtest.Server).Freeze, (*oauthtest.Server).Thaw},
+}
+
+// Whoever waits for a token has one soon after the provider is back: after 8 s at the
+// median, and 20 s at most, however long it was down.
+func TestRecoveryWithCallersWaiting(t *testing.T) {
+	for name, outage := range outages {
+		t.Run(name, func(t *testing.T) {
+			var times []time.Duration
+			for i := range 30 {
+				bubble(t, func(t *testing.T) {
+					w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+					s := w.source()
+					w.login(s, "ann")
+					time.Sleep(2 * time.Hour)
+					outage.begin(w.srv)
+					long := []time.Duration{time.Minute, 10 * time.Minute, time.Hour}[i%3]
+					back := time.Now().Add(long + rand.N(30*time.Second))
+					time.AfterFunc(time.Until(back), func() { outage.end(w.srv) })
+					for {
+						_, err := s.Token(t.Context())
+						if err == nil {
+							break
+						}
+						if errors.Is(err, ErrLoginRequired) {
+							t.Fatal(err)
+						}
+						time.Sleep(500 * time.Millisecond)
+					}
+					times = append(times, time.Since(back))
+					if c := w.srv.Counts(); c.Reuses != 0 {
+						t.Errorf("%d reuses", c.Reuses)
+					}
+				})
+			}
+			slices.Sort(times)
+			median, longest := times[len(times)/2], times[len(times)-1]
+			t.Logf("median %v, longest %v", median, longest)
+			if median > 8*time.Second || longest > 20*time.Second {
+				t.Errorf("median %v, longest %v", median, longest)
+			}
+		})
+	}
+}
+
+// A process that nobody asks for anything asks the provider rarely, and so does one that
+// keeps a thousand logins fresh.
+func TestOutageWithoutDemand(t *testing.T) {
+	for name, outage := range outages {
+		for _, logins := range []int{1, 1000} {
+			t.Run(fmt.Sprint(name, "/", logins), func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+					p, _ := w.pool(2 * logins)
+					w.accounts(p, logins)
+					ctx, cancel := context.WithCancel(t.Context())
+					go p.KeepFresh(ctx)
+					time.Sleep(time.Minute)
+					outage.begin(w.srv)
+					before := w.srv.Counts().TokenRequests
+					time.Sleep(time.Hour + 2*time.Hour) // The tokens end in between.
+					if n := w.srv.Counts().TokenRequests - before; n >= min(100*logins, 1000) {
+						t.Errorf("%d token requests for %d logins", n, logins)
+					}
+					outage.end(w.srv)
+					time.Sleep(10 * time.Minute)
+					synctest.Wait()
+					if c := w.srv.Counts(); c.Reuses != 0 || c.Rotations < logins {
+						t.Errorf("%d rotations, %d reuses", c.Rotations, c.Reuses)
+					}
+					cancel()
+					p.Close(t.Context())
+				})
+			})
+		}
+	}
+}
+
+// While a provider is down or asks to be left alone, one account asks for all, also if
+// the Pool is so small that it has forgotten the others.
+func TestOneAccountAsksForAll(t *testing.T) {
+	for name, fault := range map[string]oauthtest.Fault{
+		"429": oauthtest.Status(429, 0), "503": oauthtest.Status(503, 0), "cut": oauthtest.Drop,
+	} {
+		for _, size := range []int{1000, 200, 8} {
+			t.Run(fmt.Sprint(name, "/", size), func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+					p, c := w.pool(size)
+					names := w.accounts(p, 300)
+					time.Sleep(2 * time.Hour)
+					w.srv.Fault("/token", 0, fault)
+					for range 5 {
+						for _, name := range names {
+							if _, err := w.whoami(c, name); err == nil || errors.Is(err, ErrLoginRequired) {
+								t.Fatalf("%s: %v", name, err)
+							}
+						}
+						time.Sleep(100 * time.Millisecond)
+					}
+					if n := w.srv.Counts().TokenRequests; n > 5 { // one each few seconds, and the prompt repetitions of the first two
+						t.Errorf("%d token requests", n)
+					}
+					w.srv.Heal()
+					time.Sleep(20 * time.Second)
+					for _, name := range names {
+						if _, err := w.whoami(c, name); err != nil {
+							t.Fatalf("%s: %v", name, err)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// A provider that fails for one user only keeps no others from their tokens.
+func TestOneUsersErrorIsNotEverybodys(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		p, c := w.pool(10)
+		names := w.accounts(p, 3)
+		time.Sleep(2 * time.Hour)
+		w.srv.Fault("/token", 2, oauthtest.Status(500, 0)) // and again, at the prompt repetition
+		if _, err := w.whoami(c, names[0]); !errors.Is(err, ErrAmbiguous) {
+			t.Fatal(err)
+		}
+		for _, name := range names[1:] {
+			if _, err := w.whoami(c, name); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}
+
+// When the provider is back, those who wait follow the one that has found out, apart
+// from one another.
+func TestTheOthersFollow(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: 2 * time.Second})
+		p, c := w.pool(400)
+		names := w.accounts(p, 200)
+		time.Sleep(2 * time.Hour)
+		w.srv.Fault("/token", 1, oauthtest.Status(429, time.Minute))
+		if _, err := w.whoami(c, names[0]); !errors.Is(err, ErrUnavailable) {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		before := w.srv.Counts().TokenRequests
+		done := make(chan error)
+		for _, name := range names {
+			go func() { _, err := w.whoami(c, name); done <- err }()
+		}
+		time.Sleep(1900 * time.Millisecond)
+		synctest.Wait()
+		if n := w.srv.Counts().TokenRequests - before; n > 1 {
+			t.Errorf("%d token requests before it was known that the provider is back", n)
+		}
+		for range names {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// Only time in which the process runs counts: what arrived while it was stopped is read
+// before anybody gives up.
+func TestRunCountsOnlyRunningTime(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		begun := time.Now()
+		if !run(ctx, 90*time.Second) || time.Since(begun) != 90*time.Second {
+			t.Errorf("ran for %v", time.Since(begun))
+		}
+		cancel()
+		if run(ctx, time.Hour) {
+			t.Error("it ran although its context had ended")
+		}
+	})
+}
+
+// The refresh token's own end is a reason to refresh: some end when a session was idle
+// for a while, long before the access token.
+func TestARefreshTokenThatEndsFirst(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		t.Run(fmt.Sprint("KeepFresh ", keep), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: 2 * time.Hour, RefreshIdle: 10 * time.Minute})
+				s := w.source()
+				w.login(s, "ann")
+				r := w.stored(s)
+				r.RefreshExpiry = r.ObtainedAt.Add(10 * time.Minute)
+				if err := s.Login(t.Context(), r); err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				if keep {
+					go s.KeepFresh(ctx)
+				}
+				for end := time.Now().Add(6 * time.Hour); time.Now().Before(end); time.Sleep(30 * time.Second) {
+					if keep {
+						continue
+					}
+					if _, err := s.Token(ctx); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if _, err := s.Token(ctx); err != nil {
+					t.Fatal(err)
+				}
+				if n := w.srv.Counts().TokenRequests; n < 36 || n > 80 {
+					t.Errorf("%d refreshes in six hours of sessions that end after ten minutes", n)
+				}
+			})
+		})
+	}
+}
+
+// Where no refresh can put off the end of a login, few are made in vain.
+func TestALoginThatEndsWhateverIsDone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: 2 * time.Hour, RefreshTTL: 30 * time.Minute})
+		s := w.source()
+		w.login(s, "ann")
+		for range 29 * 60 {
+			if _, err := s.Token(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		if n := w.srv.Counts().TokenRequests; n > 12 {
+			t.Errorf("%d refreshes", n)
+		}
+	})
+}
+
+// Whoever cannot connect has sent nothing, and learns it soon.
+func TestNoConnection(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		s := w.source()
+		w.login(s, "ann")
+		wire := w.srv.RoundTripper()
+		wire.DialTLSContext = func(_ context.Context, network, _ string) (net.Conn, error) {
+			time.Sleep(time.Minute) // like a system that waits for an answer to its SYN
+			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ETIMEDOUT}
+		}
+		s.cfg.Refresher.(*Endpoint).Base = wire
+		time.Sleep(2 * time.Hour)
+		begun := time.Now()
+		_, err := s.cfg.Refresher.Refresh(t.Context(), w.stored(s))
+		if !errors.Is(err, ErrUnavailable) || time.Since(begun) > requestTimeout || !strings.Contains(err.Error(), "no connection") {
+			t.Errorf("after %v: %v", time.Since(begun), err)
+		}
+		time.Sleep(time.Minute)
+	})
+}
