@@ -256,7 +256,7 @@ func TestOffline(t *testing.T) {
 				t.Fatalf("got %v", err)
 			}
 		}
-		if n := dials.Load(); n < 30 || n > 2*3600/12 {
+		if n := dials.Load(); n < 30 || n > 2*3600/8 {
 			t.Errorf("%d attempts in two hours", n)
 		}
 		if r := w.stored(s); r.Attempt != nil {
