@@ -86,7 +86,7 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 }
 
 // saveAgain is how often Login tries to save over what others write without the lock.
-const saveAgain = 10
+const saveAgain = 20
 
 // Logout ends the login: it revokes the tokens at the provider, if the Refresher
 // is a Revoker, and then removes them from the cache. It waits for a refresh in
