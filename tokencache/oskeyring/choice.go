@@ -25,10 +25,14 @@ type KeyChoice struct {
 // Keyring keeps the key in the OS keyring.
 func Keyring() KeyChoice {
 	return KeyChoice{"OS keyring", func(c *Config, d *dirs) keeper {
-		return &keyringKeys{
-			keyring: c.keyring(d),
+		k := &keyringKeys{
+			keyring: c.keyring(d, d.suffix),
 			lock:    func(ctx context.Context) (func() error, error) { return d.about.Lock(ctx, keyUser) },
 		}
+		if d.former != d.suffix {
+			k.former = c.keyring(d, d.former)
+		}
+		return k
 	}}
 }
 

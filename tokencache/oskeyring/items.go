@@ -38,7 +38,7 @@ func (c Config) Items(ctx context.Context) (*Items, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Items{keyring: c.keyring(d), locks: d.about}
+	s := &Items{keyring: c.keyring(d, d.suffix), locks: d.about}
 	if err := s.keyring.probe(ctx); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package oskeyring
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -30,6 +31,7 @@ const keyUser = "sealing-key"
 type keyringKeys struct {
 	keyring *keyring
 	lock    lockFunc
+	former  *keyring // with the key of the directory before it was moved; or nil
 }
 
 // keyItem is the stored form of the keys.
@@ -46,6 +48,11 @@ func (k *keyringKeys) keys(ctx context.Context, create bool) ([][]byte, error) {
 		as = unknown
 	}
 	it, err := k.keyring.get(ctx, keyUser, as)
+	if k.former != nil && !create && (err == nil && !it.ok || isProblem(err, Locked)) {
+		if keys, formerErr := k.move(ctx); formerErr == nil || err == nil {
+			return keys, formerErr
+		}
+	}
 	if err == nil && !it.ok && create {
 		it, err = k.keyring.change(ctx, keyUser, as, k.lock, func(present item) (item, error) {
 			if present.ok { // another process was faster
@@ -58,6 +65,29 @@ func (k *keyringKeys) keys(ctx context.Context, create bool) ([][]byte, error) {
 		return nil, err
 	}
 	return decodeKeys(it)
+}
+
+// move copies the keys of a directory that was moved to its new name. The old ones stay:
+// it may have been copied, or may be moved back.
+func (k *keyringKeys) move(ctx context.Context) ([][]byte, error) {
+	it, err := k.former.get(ctx, keyUser, required)
+	if err != nil || !it.ok {
+		return nil, cmp.Or(err, errNoKey)
+	}
+	keys, err := decodeKeys(it)
+	if err != nil {
+		return nil, err
+	}
+	copied, err := k.keyring.change(ctx, keyUser, unknown, k.lock, func(present item) (item, error) {
+		if present.ok { // another process was faster
+			return present, nil
+		}
+		return it, nil
+	})
+	if err == nil {
+		return decodeKeys(copied)
+	}
+	return keys, nil // The next one tries again.
 }
 
 // AddKey implements tokencache.KeyRotator.

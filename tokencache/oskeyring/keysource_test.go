@@ -33,7 +33,7 @@ func TestLostKey(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			service := cfg.keyring(d).service
+			service := cfg.keyring(d, d.suffix).service
 			good, _, _ := f.Get(t.Context(), service, keyUser, "")
 			c.lose(f, service)
 			sets := f.sets.Load()

@@ -24,7 +24,11 @@ type Config struct {
 	// is the home directory in the user database whatever the environment says: all
 	// processes that share a login must agree. Only a user who is not in the database
 	// that this program can read has the home directory that $HOME says: set Dir if
-	// $HOME may differ. A directory on a network share is not one that can be locked.
+	// $HOME may differ. In a Flatpak it is in $XDG_STATE_HOME, which alone lasts there.
+	//
+	// A directory on a network share is not one that can be locked. The key in the OS
+	// keyring belongs to the path of the directory, and Open finds it again after the
+	// directory was moved; Items do not follow.
 	Dir string
 
 	// Accept lists the places for the sealing key, the best first. The first that
@@ -63,11 +67,11 @@ const (
 )
 
 // keyring returns the part of the OS keyring that belongs to the application.
-func (c *Config) keyring(d *dirs) *keyring {
+func (c *Config) keyring(d *dirs, suffix string) *keyring {
 	return &keyring{
 		backend:       c.backend,
 		guard:         c.guard,
-		service:       "stayauth-" + c.App + d.suffix,
+		service:       "stayauth-" + c.App + suffix,
 		about:         d.about,
 		timeout:       c.Timeout,
 		promptTimeout: c.PromptTimeout,
@@ -178,6 +182,7 @@ func (c Config) Open(ctx context.Context) (*tokencache.Cache, Info, error) {
 		}
 		if err == nil {
 			info.Key = choice.kind
+			d.note(ctx)
 			c.log(ctx, info, sealed)
 			return cache, info, nil
 		}

@@ -1,6 +1,9 @@
 package oskeyring
 
 import (
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -70,4 +73,51 @@ func TestLockedMakesNoKey(t *testing.T) {
 	f.locked.Store(false)
 	cache, _ = mustOpen(t, f.config(dir))
 	wantLoad(t, cache)
+}
+
+// The key in the OS keyring belongs to the path of the directory, and follows it.
+func TestDirectoryThatWasMoved(t *testing.T) {
+	f, parent := new(fake), t.TempDir()
+	at := func(name string) string { return filepath.Join(parent, name) }
+	cache, _ := mustOpen(t, f.config(at("one")))
+	save(t, cache)
+	open := func(name string) *tokencache.Cache {
+		t.Helper()
+		cache, _ := mustOpen(t, f.config(at(name)))
+		wantLoad(t, cache)
+		return cache
+	}
+	open("one")
+	for _, names := range [][2]string{{"one", "two"}, {"two", "three"}, {"three", "one"}} {
+		if err := os.Rename(at(names[0]), at(names[1])); err != nil {
+			t.Fatal(err)
+		}
+		open(names[1])
+		open(names[1])
+	}
+	// A copy has a key of its own from then on.
+	if err := os.CopyFS(at("copy"), os.DirFS(at("one"))); err != nil {
+		t.Fatal(err)
+	}
+	filepath.WalkDir(at("copy"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			err = os.Chmod(path, 0o600)
+		}
+		return err
+	})
+	if err := open("copy").Rekey(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	open("one")
+	open("copy")
+	// A note that somebody has made up leads nowhere.
+	d, err := openDirs("test", at("one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, v, _ := d.about.Load(t.Context(), suffixEntry)
+	if _, err := d.about.Save(t.Context(), suffixEntry, []byte("s/../other"), v); err != nil {
+		t.Fatal(err)
+	}
+	open("one")
 }

@@ -84,6 +84,15 @@ func (j job) run(ctx context.Context) error {
 				return err
 			}
 		}
+	case "login", "use":
+		cache, _, err := realConfig(j.Dir).Open(ctx)
+		if err == nil && j.Do == "login" {
+			_, err = cache.Save(ctx, testKey, testRecord(10), "")
+		}
+		if err == nil {
+			_, _, err = cache.Load(ctx, testKey)
+		}
+		return err
 	case "rekey":
 		cache, _, err := realConfig(j.Dir).Open(ctx)
 		for i := 0; err == nil; i++ {

@@ -1,6 +1,7 @@
 package oskeyring
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 
@@ -31,7 +33,19 @@ func checkApp(app string) error {
 // The home directory is the one in the user database. Variables such as HOME and
 // XDG_STATE_HOME differ between a terminal, a service and sudo, and two processes
 // with two directories would have two locks for one login.
+//
+// A Flatpak has an environment of its own, the same for all its processes, and what it
+// writes elsewhere in the home directory is gone when they end.
 func stateDir(app string) (string, error) {
+	if _, err := os.Stat(flatpakInfo); err == nil {
+		if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+			return filepath.Join(dir, app, "stayauth"), nil
+		}
+		// Before version 1.13 a Flatpak had no such variable.
+		if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+			return filepath.Join(dir, app, "stayauth"), nil
+		}
+	}
 	home := ""
 	if u, err := user.Current(); err == nil {
 		home = u.HomeDir
@@ -44,6 +58,9 @@ func stateDir(app string) (string, error) {
 	}
 	return stateDirIn(home, runtime.GOOS, app), nil
 }
+
+// flatpakInfo is there in every Flatpak, and nowhere else.
+const flatpakInfo = "/.flatpak-info"
 
 // stateDirIn follows the conventions of the platform.
 func stateDirIn(home, goos, app string) string {
@@ -66,12 +83,15 @@ type dirs struct {
 	// suffix is appended to the name of the application in the keyring, so that two
 	// directories have nothing in common: the lock is part of what an item is.
 	suffix string
+	// former is the suffix that the directory had before it was moved.
+	former string
 }
 
 // openDirs opens the directory at path, or the usual one of app.
 func openDirs(app, path string) (*dirs, error) {
 	usual, err := stateDir(app)
-	if path == "" {
+	byDefault := path == ""
+	if byDefault {
 		if err != nil {
 			return nil, err
 		}
@@ -79,6 +99,9 @@ func openDirs(app, path string) (*dirs, error) {
 	}
 	d := &dirs{path: path}
 	if d.records, err = tokencache.OpenDir(path); err != nil {
+		if byDefault {
+			err = fmt.Errorf("%w; or use another directory (Config.Dir)", err)
+		}
 		return nil, err
 	}
 	about := filepath.Join(path, "key")
@@ -91,7 +114,33 @@ func openDirs(app, path string) (*dirs, error) {
 	if d.suffix, err = suffix(path, usual); err != nil {
 		return nil, err
 	}
+	d.former = d.noted()
 	return d, nil
+}
+
+// The entry of dirs.about that says which suffix the directory had when it was last
+// opened. It is preceded by a letter, because the usual directory has none.
+const suffixEntry = "suffix"
+
+var suffixes = regexp.MustCompile(`^s(-[0-9a-f]{16})?$`)
+
+// noted returns the suffix that the directory had: another one if it has been moved or
+// copied since.
+func (d *dirs) noted() string {
+	data, _, err := d.about.Load(context.Background(), suffixEntry)
+	if err != nil || !suffixes.Match(data) {
+		return d.suffix
+	}
+	return string(data[1:])
+}
+
+// note notes the suffix, for when the directory will have been moved. If it cannot, that
+// will be missing then.
+func (d *dirs) note(ctx context.Context) {
+	data, v, err := d.about.Load(ctx, suffixEntry)
+	if (err == nil || errors.Is(err, tokencache.ErrNotFound)) && string(data) != "s"+d.suffix {
+		d.about.Save(ctx, suffixEntry, []byte("s"+d.suffix), v)
+	}
 }
 
 // suffix is the same for a directory however it is spelled, and none for the usual one.
