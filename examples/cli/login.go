@@ -96,12 +96,16 @@ func (s *session) undo(tokens *tokencache.Record, cause error) error {
 
 func logoutFlags(fs *flag.FlagSet, o *options) {
 	fs.BoolVar(&o.all, "all", false, "end all logins, of every account and profile")
-	fs.BoolVar(&o.local, "local", false, "remove the login here, and tell the provider nothing:\nit lives on there")
+	fs.BoolVar(&o.local, "local", false, "remove the login here, and tell the provider nothing:\nit lives on there; with -all even what cannot be read")
 }
 
 func (c *cli) logout(ctx context.Context, _ []string) error {
 	if c.all && c.local {
-		return usagef("-all and -local do not go together: use -local for one account after the other")
+		if err := c.storage().Discard(ctx); err != nil {
+			return err
+		}
+		c.say("All logins were removed here. They live on at their providers.\n")
+		return nil
 	}
 	if c.all {
 		return c.logoutEverywhere(ctx)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"os"
@@ -46,6 +48,15 @@ func (c *cli) openOffline(ctx context.Context) (*session, error) {
 }
 
 func (s *session) openCache(ctx context.Context) (err error) {
+	s.cache, s.place, err = s.storage().Open(ctx)
+	if errors.Is(err, tokencache.ErrCorrupt) {
+		err = fmt.Errorf("%w\nTo start over, use 'stayauth logout -local -all'", err)
+	}
+	return err
+}
+
+// storage says where logins are kept.
+func (s *cli) storage() oskeyring.Config {
 	conf := oskeyring.Config{App: appName, Logger: s.logger()}
 	if s.dir != "" {
 		conf.Dir = filepath.Join(s.dir, "logins")
@@ -61,8 +72,7 @@ func (s *session) openCache(ctx context.Context) (err error) {
 	if isTerminal(s.stderr) {
 		conf.OnPrompt = func() { s.say("Your keyring is locked. Unlock it in the window that opens.\n") }
 	}
-	s.cache, s.place, err = conf.Open(ctx)
-	return err
+	return conf
 }
 
 func passphrase(context.Context) (tokencache.Secret, error) {

@@ -36,6 +36,12 @@ func Keyring() KeyChoice {
 	}}
 }
 
+// The files of keys beside the records.
+const (
+	keyFileName   = "sealing-key"
+	sealedKeyName = "sealed-key"
+)
+
 // KeyFile keeps the key in a file, in the clear, as tokencache.KeyFile does. If
 // path is "", the file is called sealing-key, beside the records: that protects
 // against little more than a glance.
@@ -43,7 +49,7 @@ func KeyFile(path string) KeyChoice {
 	return KeyChoice{"key file", func(_ *Config, d *dirs) keeper {
 		path := path
 		if path == "" {
-			path = filepath.Join(d.path, "sealing-key")
+			path = filepath.Join(d.path, keyFileName)
 		}
 		return newFileKeys(path, tokencache.KeyFile(path))
 	}}
@@ -54,7 +60,7 @@ func KeyFile(path string) KeyChoice {
 // the passphrase is needed: once in Open, if nothing better was found before.
 func Passphrase(ask func(ctx context.Context) (tokencache.Secret, error)) KeyChoice {
 	return KeyChoice{"passphrase", func(_ *Config, d *dirs) keeper {
-		path := filepath.Join(d.path, "sealed-key")
+		path := filepath.Join(d.path, sealedKeyName)
 		return newFileKeys(path, tokencache.PassphraseFile(path, ask))
 	}}
 }

@@ -115,7 +115,7 @@ func (k *chosenKeys) Keys(ctx context.Context) ([][]byte, error) {
 	case err == nil:
 		return keys, nil
 	case errors.Is(err, errNoKey):
-		err = fmt.Errorf("%w: the key that seals the records is gone (%w): bring it back from a backup of the %s; or delete %s, which ends these logins, and log in again",
+		err = fmt.Errorf("%w: the key that seals the records is gone (%w): bring it back from a backup of the %s; or delete %s (Config.Discard), which ends these logins, and log in again",
 			tokencache.ErrCorrupt, err, k.kind, k.dirs.path)
 	case !errors.Is(err, tokencache.ErrUnavailable) && !errors.Is(err, tokencache.ErrCorrupt):
 		err = fmt.Errorf("%w: %w", tokencache.ErrUnavailable, err)

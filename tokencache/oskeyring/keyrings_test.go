@@ -141,6 +141,13 @@ func TestKeyringReset(t *testing.T) {
 	if !errors.Is(err, tokencache.ErrCorrupt) || !strings.Contains(err.Error(), "delete "+dir) {
 		t.Fatalf("error %v, want one that says what to do", err)
 	}
+	if err := realConfig(dir).Discard(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	cache, _ = mustOpen(t, another(realConfig(dir)))
+	save(t, cache)
+	cache, _ = mustOpen(t, another(realConfig(dir)))
+	wantLoad(t, cache)
 }
 
 // Items that go-keyring has written are read, and the other way round.
