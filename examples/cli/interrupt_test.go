@@ -37,8 +37,11 @@ type serving = func(endpoint http.Handler, w http.ResponseWriter, r *http.Reques
 
 func serve(endpoint http.Handler, w http.ResponseWriter, r *http.Request) { endpoint.ServeHTTP(w, r) }
 
-func newTerminal(t *testing.T) *terminal {
-	tm := &terminal{t: t, dir: t.TempDir(), arrived: make(chan struct{}, 1000)}
+func newTerminal(t *testing.T) *terminal { return newTerminalIn(t, t.TempDir()) }
+
+// newTerminalIn returns one whose logins are kept in dir.
+func newTerminalIn(t *testing.T, dir string) *terminal {
+	tm := &terminal{t: t, dir: dir, arrived: make(chan struct{}, 1000)}
 	tm.moment.Store(serving(serve))
 	tm.srv = oauthtest.New(oauthtest.Config{Policy: oauthtest.StrictFamily, AuthStyle: oauthtest.AuthNone, Latency: latency})
 	if err := tm.srv.Start(); err != nil {

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/stayauth/stayauth/testdata/realparts"
+)
+
+// mounted mounts a small file system.
+func mounted(t *testing.T, options string) (path string) {
+	t.Helper()
+	path = t.TempDir()
+	out, err := exec.Command("mount", "-t", "tmpfs", "-o", "mode=700,"+options, "tmpfs", path).CombinedOutput()
+	if err != nil {
+		realparts.Require(t, "the right to mount a small file system", fmt.Errorf("%w: %s", err, out))
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", "-l", path).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v %s", err, out)
+		}
+	})
+	return path
+}
+
+// While an access token is good it is served, whatever happens to the disk. Commands
+// that read only read, and nothing is spent that cannot be stored.
+func TestDiskThatCannotBeWritten(t *testing.T) {
+	for _, c := range []struct {
+		name, options string
+		spoil         func(path string) error
+		logout        bool // it frees what is missing
+	}{
+		{"full", "size=256k", fill, true},
+		{"no inodes", "size=1m,nr_inodes=64", useUpInodes, true},
+		{"read-only", "size=256k", func(path string) error {
+			return exec.Command("mount", "-o", "remount,ro", path).Run()
+		}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			disk := mounted(t, c.options)
+			tm := newTerminalIn(t, disk)
+			// As a login does that is in use.
+			if err := expire(tm.dir); err != nil {
+				t.Fatal(err)
+			}
+			tm.run(0, "get", tm.srv.APIURL())
+			if err := c.spoil(disk); err != nil {
+				t.Fatal(err)
+			}
+			before := tm.srv.Counts()
+			tm.run(0, "get", tm.srv.APIURL())
+			tm.run(0, "token")
+			tm.run(0, "status")
+			tm.run(0, "accounts")
+			if c := tm.srv.Counts(); c.TokenRequests != before.TokenRequests {
+				t.Errorf("a refresh was tried: %+v", c)
+			}
+			if c.logout {
+				tm.run(0, "logout", "-local")
+				tm.run(exitLogin, "get", tm.srv.APIURL())
+			} else {
+				tm.run(exitStorage, "logout", "-local")
+				tm.run(0, "get", tm.srv.APIURL())
+			}
+		})
+	}
+}
+
+// When a refresh is due, its token is not spent: the successor could not be stored.
+func TestFullDiskSpendsNothing(t *testing.T) {
+	disk := mounted(t, "size=256k")
+	tm := newTerminalIn(t, disk)
+	if err := expire(tm.dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := fill(disk); err != nil {
+		t.Fatal(err)
+	}
+	tm.run(exitStorage, "token")
+	if c := tm.srv.Counts(); c.TokenRequests != 0 {
+		t.Errorf("%+v", c)
+	}
+	if err := os.Remove(filepath.Join(disk, "filler")); err != nil {
+		t.Fatal(err)
+	}
+	tm.run(0, "token")
+}
+
+// The connections of a refresh may take the last file descriptors. Either nothing is
+// spent, or what was got is stored.
+func TestFewFileDescriptors(t *testing.T) {
+	tm := newTerminal(t)
+	refused, served := 0, 0
+	for n := 8; n <= 20; n++ {
+		if err := expire(tm.dir); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("sh", "-c", fmt.Sprintf(`ulimit -n %d; exec stayauth get "$1"`, n), "sh", tm.srv.APIURL())
+		cmd.Env = tm.environment()
+		if out, err := cmd.CombinedOutput(); err != nil {
+			refused++
+			t.Logf("%d: %s", n, out)
+		} else {
+			served++
+		}
+		if c := tm.srv.Counts(); c.Reuses != 0 || c.InvalidGrants != 0 {
+			t.Fatalf("with %d descriptors: %+v", n, c)
+		}
+	}
+	if err := expire(tm.dir); err != nil {
+		t.Fatal(err)
+	}
+	tm.run(0, "token")
+	if c := tm.srv.Counts(); c.Reuses != 0 || served == 0 || refused == 0 {
+		t.Errorf("%d served, %d refused, %+v", served, refused, c)
+	}
+}
+
+// run runs the program to its end.
+func (tm *terminal) run(want int, args ...string) {
+	tm.t.Helper()
+	cmd := exec.Command("stayauth", args...)
+	cmd.Env = tm.environment()
+	out, _ := cmd.CombinedOutput()
+	if got := cmd.ProcessState.ExitCode(); got != want {
+		tm.t.Errorf("%q: exit status %d, want %d: %s", args, got, want, bytes.TrimSpace(out))
+	}
+}
+
+func fill(disk string) error {
+	f, err := os.Create(filepath.Join(disk, "filler"))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for err == nil {
+		_, err = f.Write(make([]byte, 4096))
+	}
+	return unless(err, syscall.ENOSPC)
+}
+
+func useUpInodes(disk string) (err error) {
+	for n := 0; err == nil; n++ {
+		var f *os.File
+		if f, err = os.Create(filepath.Join(disk, fmt.Sprintf("filler%d", n))); err == nil {
+			f.Close()
+		}
+	}
+	return unless(err, syscall.ENOSPC)
+}
+
+func unless(err, expected error) error {
+	if errors.Is(err, expected) {
+		return nil
+	}
+	return err
+}
