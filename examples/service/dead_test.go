@@ -50,12 +50,12 @@ func TestDeadReplica(t *testing.T) {
 			if err := logins.Source("ann").Login(t.Context(), transport.FromOAuth2(expired)); err != nil {
 				t.Fatal(err)
 			}
-			first, err := startReplica(c)
+			first, err := startReplica("", c)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer first.kill()
-			other, err := startReplica(c)
+			other, err := startReplica("", c)
 			if err != nil {
 				t.Fatal(err)
 			}

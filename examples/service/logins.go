@@ -21,6 +21,7 @@ type config struct {
 	Store        string // a URL or a directory
 	Session      string // the address of the PostgreSQL server itself, if Store is that of a pooler
 	Key          []byte // which the entries are sealed with
+	OtherKeys    [][]byte
 	TokenURL     string
 	ClientID     string
 	ClientSecret string
@@ -63,7 +64,7 @@ func (c config) open() (*transport.Pool, *tokencache.Cache, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	cache, err := tokencache.New(store, tokencache.KeyBytes(c.Key))
+	cache, err := tokencache.New(store, tokencache.KeyBytes(append([][]byte{c.Key}, c.OtherKeys...)...))
 	if err != nil {
 		return nil, nil, err
 	}

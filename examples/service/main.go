@@ -32,7 +32,8 @@ type options struct {
 	grace     time.Duration
 	latency   time.Duration
 
-	during func() // happens while the replicas serve; nil: nothing
+	nextKey []byte       // opens entries too, if there is one
+	during  func(*swarm) // happens while the replicas serve; nil: nothing
 }
 
 func (o *options) register(flags *flag.FlagSet) {

@@ -35,6 +35,7 @@ func TestOutage(t *testing.T) {
 			continue
 		}
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			o := size
 			o.users, o.kill, o.latency, o.tokenLife = max(size.users, 20), 0, 2*time.Second, 8*time.Second
 			takes := cmp.Or(outageTime, 3*time.Second)
@@ -43,7 +44,7 @@ func TestOutage(t *testing.T) {
 			out := test.start(t)
 			o.store, o.session = out.store, out.session
 			var begun, over time.Time
-			o.during = func() {
+			o.during = func(*swarm) {
 				time.Sleep(before)
 				begun = time.Now()
 				out.begin(t)

@@ -87,16 +87,19 @@ type replica struct {
 	number int
 }
 
-func startReplica(c config) (*replica, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, err
+// startReplica starts one of the given program. Default: this one.
+func startReplica(program string, c config) (*replica, error) {
+	if program == "" {
+		var err error
+		if program, err = os.Executable(); err != nil {
+			return nil, err
+		}
 	}
 	conf, err := json.Marshal(c)
 	if err != nil {
 		return nil, err
 	}
-	r := &replica{cmd: exec.Command(exe), number: c.Replica}
+	r := &replica{cmd: exec.Command(program), number: c.Replica}
 	r.cmd.Env = append(os.Environ(), replicaVar+"="+string(conf))
 	r.cmd.Stderr = os.Stderr
 	stdout, err := r.cmd.StdoutPipe()

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +47,9 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 	c := config{Store: o.store, Session: o.session, Key: make([]byte, 32), TokenURL: server.URL + "/token",
 		ClientID: provider.ClientID(), ClientSecret: provider.ClientSecret(), API: server.URL}
 	rand.Read(c.Key)
+	if o.nextKey != nil {
+		c.OtherKeys = [][]byte{o.nextKey}
+	}
 	if err := migrate(ctx, c); err != nil {
 		return nil, err
 	}
@@ -85,7 +89,7 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 	fmt.Fprintf(out, "%d replicas serve; %d requests per second for %v\n", o.replicas, o.rate, o.duration)
 	var during sync.WaitGroup
 	if o.during != nil {
-		during.Go(o.during)
+		during.Go(func() { o.during(s) })
 	}
 	if err := s.load(ctx, o, out); err != nil {
 		return nil, err
@@ -144,6 +148,7 @@ func each(accounts []string, f func(i int, account string) error) error {
 // A swarm is the replicas and those who ask them.
 type swarm struct {
 	config   config
+	program  string // of the replicas; default: this one
 	accounts []string
 	ledger   *ledger
 
@@ -165,16 +170,37 @@ type failure struct {
 func (s *swarm) add() error {
 	s.mu.Lock()
 	s.started++
-	c := s.config
+	c, program := s.config, s.program
 	c.Replica = s.started
 	s.mu.Unlock()
-	r, err := startReplica(c)
+	r, err := startReplica(program, c)
 	if err == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.replicas = append(s.replicas, r)
 	}
 	return err
+}
+
+// deploy replaces the replicas one after the other, by those of another program or with
+// another configuration. Each old one finishes what it does.
+func (s *swarm) deploy(program string, c config) error {
+	s.mu.Lock()
+	s.program, s.config = program, c
+	old := slices.Clone(s.replicas)
+	s.mu.Unlock()
+	for _, r := range old {
+		if err := s.add(); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.replicas = slices.DeleteFunc(slices.Clone(s.replicas), func(other *replica) bool { return other == r })
+		s.mu.Unlock()
+		if err := r.stop(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // load sends requests to the replicas, and kills one now and then.
