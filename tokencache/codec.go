@@ -29,6 +29,7 @@ func (r *Record) members() []member {
 		{"client_id", (*text)(&r.Key.ClientID)},
 		{"account", (*text)(&r.Key.Account)},
 		{"audience", (*text)(&r.Key.Audience)},
+		{"for", (*text)(&r.For)},
 		{"token_url", (*text)(&r.TokenURL)},
 		{"access_token", (*text)(&r.AccessToken)},
 		{"token_type", (*text)(&r.TokenType)},

@@ -36,6 +36,10 @@ type Record struct {
 	Grant      string
 	Generation uint64 // +1 for every refresh.
 
+	// For says what the tokens are for where Key.Audience is empty. Earlier versions kept
+	// the logins for all audiences under such a key, and wrote no For.
+	For string
+
 	// Attempt is the journal: set before the refresh token is sent, and gone when
 	// the answer is saved. A record that is found with it belongs to a refresh whose
 	// outcome is not known.

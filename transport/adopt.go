@@ -22,7 +22,7 @@ func (s *Source) look(ctx context.Context, f *flight) (*snapshot, error) {
 		return nil, nil
 	case err != nil:
 		return nil, storageError("load", err)
-	case key != s.named() && unclaimed(rec):
+	case key != s.named() && rec.For == "":
 		return nil, nil
 	}
 	if snap := s.adopt(ctx, f, cur, rec); snap != nil {

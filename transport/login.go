@@ -58,9 +58,8 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 		return err
 	}
 	defer unlock()
-	if s.atFormer.Load() {
-		s.claim(next)
-	}
+	next.For = ""
+	s.mark(next)
 	for try := 1; ; try++ {
 		_, version, err := s.cfg.Cache.Load(ctx, s.key())
 		if err != nil && !errors.Is(err, tokencache.ErrNotFound) {
@@ -111,7 +110,7 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 		return err
 	}
 	defer unlock()
-	rec, version, err := s.cfg.Cache.Load(ctx, s.key())
+	rec, version, err := s.loadOwn(ctx, s.key())
 	stored := !errors.Is(err, tokencache.ErrNotFound)
 	switch {
 	case !stored:
@@ -128,8 +127,10 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 			return alive
 		}
 	}
-	if err := s.cfg.Cache.Delete(ctx, s.key(), version); err != nil {
-		return storageError("logout", err)
+	if stored {
+		if err := s.cfg.Cache.Delete(ctx, s.key(), version); err != nil {
+			return storageError("logout", err)
+		}
 	}
 	s.settled(ctx, nil)
 	s.mu.Lock()

@@ -92,6 +92,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 			return nil, false, err
 		}
 		next := successor(cur, answer, f.refused)
+		s.mark(next)
 		// 7: what is not saved is lost at the next crash. ctx has no say in this.
 		saved := s.save(context.WithoutCancel(ctx), next, version)
 		if saved == nil { // The user has logged out meanwhile.
@@ -234,12 +235,12 @@ func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Versi
 	if s.pending != nil {
 		return s.pending.rec, s.pending.version, nil
 	}
-	rec, version, err := s.cfg.Cache.Load(ctx, s.key())
+	rec, version, err := s.loadOwn(ctx, s.key())
 	if errors.Is(err, tokencache.ErrNotFound) {
 		s.cur.Store(nil) // Logged out, by whichever process.
 		return nil, "", nil
 	}
-	if err == nil && s.atFormer.Load() && unclaimed(rec) {
+	if err == nil && s.atFormer.Load() && rec.For == "" {
 		rec, version, err = s.takeOver(ctx, rec, version)
 	}
 	if err != nil {

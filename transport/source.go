@@ -59,6 +59,7 @@ type SourceConfig struct {
 
 	// Of the ownership that the Refresher told.
 	unnamed, asks bool
+	what          string // that its records are for; empty if whoever made the key knows
 }
 
 // A Source keeps one login alive and hands out its access token. It is safe for
@@ -157,6 +158,7 @@ func (cfg *SourceConfig) complete() error {
 		cfg.Key.ClientID = cmp.Or(cfg.Key.ClientID, own.key.ClientID)
 		if cfg.Key.Audience == "" {
 			cfg.Key.Audience, cfg.unnamed, cfg.asks = own.key.Audience, own.unnamed, own.asks
+			cfg.what = cmp.Or(own.key.Audience, forNothing)
 		}
 		if cfg.Key.ClientID != own.key.ClientID {
 			return bad("Key.ClientID", "leave it empty or make it equal to the endpoint's ClientID")

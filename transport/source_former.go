@@ -19,9 +19,13 @@ import (
 // then it is no other's. New logins go to that entry for as long as it exists, so
 // that both versions see them, and to the key with the audience after that.
 
-// formerClaim is the member of Record.Extra that holds the audience of a record
-// under a key without one. Earlier versions hand it on when they refresh.
-const formerClaim = "stayauth_audience"
+// For that to be told from what this version writes under a key without an audience,
+// every such record says what it is for: Record.For, which earlier versions hand on
+// when they refresh.
+
+// forNothing is the Record.For of a login whose Endpoint asks for nothing. What others
+// ask for always has a name and a "=" in it.
+const forNothing = "default"
 
 // key returns the key of the entry that this Source works on.
 func (s *Source) key() tokencache.Key {
@@ -48,32 +52,37 @@ func (s *Source) named() tokencache.Key {
 // owns reports whether a record is that of an account of this configuration.
 func (cfg *SourceConfig) owns(rec *tokencache.Record) bool {
 	key := cfg.Key
-	if key.Account = rec.Key.Account; key == rec.Key {
-		return true
+	if key.Account = rec.Key.Account; key != rec.Key && cfg.unnamed {
+		key.Audience = ""
 	}
-	key.Audience = ""
-	return cfg.unnamed && key == rec.Key && cfg.claimable(rec)
+	return key == rec.Key && (key.Audience != "" || cfg.claimable(rec))
 }
 
-// claimable reports whether a record under the former key can be that of a Source
-// with this configuration.
+// claimable reports whether a record under a key without an audience can be that of a
+// Source with this configuration.
 func (cfg *SourceConfig) claimable(rec *tokencache.Record) bool {
-	claim := string(rec.Extra[formerClaim])
-	return claim == "" || claim == cfg.Key.Audience
+	return cfg.what == "" || rec.For == "" || rec.For == cfg.what
 }
 
-func unclaimed(rec *tokencache.Record) bool { return rec.Extra[formerClaim] == "" }
+// loadOwn loads the record of key. One that is for something else is not found.
+func (s *Source) loadOwn(ctx context.Context, key tokencache.Key) (*tokencache.Record, tokencache.Version, error) {
+	rec, v, err := s.cfg.Cache.Load(ctx, key)
+	if err == nil && key.Audience == "" && !s.cfg.claimable(rec) {
+		return nil, "", tokencache.ErrNotFound
+	}
+	return rec, v, err
+}
 
 // locate loads the record from the entry that is this Source's, and says which that
 // is. Nothing is changed, so it needs no lock.
 func (s *Source) locate(ctx context.Context) (key tokencache.Key, rec *tokencache.Record, v tokencache.Version, err error) {
 	key = s.named()
-	rec, v, err = s.cfg.Cache.Load(ctx, key)
+	rec, v, err = s.loadOwn(ctx, key)
 	if !s.cfg.unnamed || !errors.Is(err, tokencache.ErrNotFound) {
 		return key, rec, v, err
 	}
-	old, oldVersion, oldErr := s.cfg.Cache.Load(ctx, s.former())
-	if errors.Is(oldErr, tokencache.ErrNotFound) || oldErr == nil && !s.cfg.claimable(old) {
+	old, oldVersion, oldErr := s.loadOwn(ctx, s.former())
+	if errors.Is(oldErr, tokencache.ErrNotFound) {
 		return key, rec, v, err
 	}
 	return s.former(), old, oldVersion, oldErr // One that cannot be read may be ours.
@@ -109,12 +118,11 @@ func (s *Source) whereabouts(ctx context.Context) (tokencache.Key, error) {
 	return key, err
 }
 
-// claim writes into rec what it is for.
-func (s *Source) claim(rec *tokencache.Record) {
-	if rec.Extra == nil {
-		rec.Extra = make(map[string]tokencache.Secret)
+// mark writes into rec what it is for, if its key does not say.
+func (s *Source) mark(rec *tokencache.Record) {
+	if s.cfg.what != "" && s.key().Audience == "" {
+		rec.For = s.cfg.what
 	}
-	rec.Extra[formerClaim] = tokencache.Secret(s.cfg.Key.Audience)
 }
 
 // takeOver makes a record under the former key that of this Source, and stores
@@ -122,7 +130,7 @@ func (s *Source) claim(rec *tokencache.Record) {
 // tell the provider what the next one is to be for. The lock is held.
 func (s *Source) takeOver(ctx context.Context, rec *tokencache.Record, v tokencache.Version) (*tokencache.Record, tokencache.Version, error) {
 	rec = rec.Clone()
-	s.claim(rec)
+	s.mark(rec)
 	if s.cfg.asks && rec.RefreshToken != "" {
 		rec.Expiry = rec.ObtainedAt
 		if rec.Expiry.IsZero() {
