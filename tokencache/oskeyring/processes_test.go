@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -93,6 +94,35 @@ func (j job) run(ctx context.Context) error {
 			_, _, err = cache.Load(ctx, testKey)
 		}
 		return err
+	case "upgrade":
+		sealed, _, err := realConfig("").Open(ctx)
+		if err != nil {
+			return err
+		}
+		c := realConfig("")
+		c.App = "test-items"
+		items, err := c.Items(ctx)
+		if err != nil {
+			return err
+		}
+		direct, err := tokencache.New(items, nil)
+		if err != nil {
+			return err
+		}
+		for _, cache := range []*tokencache.Cache{sealed, direct} {
+			r, v, err := cache.Load(ctx, testKey)
+			if err == nil && r.RefreshToken != "fixture-refresh" {
+				err = errors.New("it is another login")
+			}
+			if err == nil {
+				r.Generation++
+				_, err = cache.Save(ctx, testKey, r, v)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	case "rekey":
 		cache, _, err := realConfig(j.Dir).Open(ctx)
 		for i := 0; err == nil; i++ {

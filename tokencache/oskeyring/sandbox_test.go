@@ -1,0 +1,127 @@
+//go:build linux
+
+package oskeyring
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stayauth/stayauth/testdata/realparts"
+)
+
+// A sandbox is where a process finds nothing but what belongs to the system, the bus of
+// a keyring, and a home directory that is another one each time.
+type sandbox struct {
+	t     *testing.T
+	bwrap string
+	k     *realparts.SecretService
+	home  string // in the user database
+}
+
+func newSandbox(t *testing.T) *sandbox {
+	t.Helper()
+	bwrap, err := exec.LookPath("bwrap")
+	if err == nil {
+		err = exec.Command(bwrap, "--ro-bind", "/", "/", "true").Run()
+	}
+	realparts.Require(t, "sandboxes (Debian: apt-get install bubblewrap)", err)
+	u, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &sandbox{t, bwrap, useKeyring(t), u.HomeDir}
+}
+
+// run runs a child with more arguments for bwrap, and more variables.
+func (s *sandbox) run(do string, args []string, env ...string) {
+	s.t.Helper()
+	order, err := json.Marshal(job{Do: do})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer null.Close()
+	all := []string{"--tmpfs", "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", s.home, "--unshare-pid"}
+	for _, dir := range []string{"/usr", "/lib", "/lib64", "/bin", "/etc", os.Args[0]} {
+		all = append(all, "--ro-bind-try", dir, dir)
+	}
+	for _, kv := range s.k.Env {
+		if dir, ok := strings.CutPrefix(kv, "XDG_RUNTIME_DIR="); ok { // with the bus
+			all = append(all, "--bind", dir, dir)
+		}
+	}
+	all = append(append(all, args...), os.Args[0], "-test.run=^$")
+	cmd := s.k.Command(s.bwrap, all...)
+	cmd.Env = append(append(cmd.Env, jobEnv+"="+string(order)), env...)
+	cmd.ExtraFiles = []*os.File{null}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer stdin.Close()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		s.t.Fatalf("%s: %v\n%s", do, err, out)
+	}
+}
+
+// In a Flatpak only the directories of the application last: its home directory is
+// another one each time it starts. The sandbox is what flatpak makes.
+func TestFlatpak(t *testing.T) {
+	s, state := newSandbox(t), t.TempDir()
+	args := []string{"--file", "3", flatpakInfo, "--bind", state, state}
+	s.run("login", args, "XDG_STATE_HOME="+state)
+	s.run("use", args, "XDG_STATE_HOME="+state)
+	if _, err := os.Stat(filepath.Join(state, "test", "stayauth", "entries")); err != nil {
+		t.Error(err)
+	}
+}
+
+// What earlier versions have written, in the usual directory and in a real keyring, is
+// read, and written anew.
+func TestUpgrade(t *testing.T) {
+	fixtures, err := filepath.Glob("testdata/upgrade/*/login.keyring")
+	if err != nil || len(fixtures) == 0 {
+		t.Fatal(fixtures, err)
+	}
+	for _, keyring := range fixtures {
+		dir := filepath.Dir(keyring)
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			s, state := newSandbox(t), t.TempDir()
+			logins := filepath.Join(state, "test", "stayauth")
+			err := os.CopyFS(logins, os.DirFS(filepath.Join(dir, "state")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = filepath.Walk(state, func(path string, info os.FileInfo, err error) error {
+				if err == nil {
+					err = os.Chmod(path, map[bool]os.FileMode{true: 0o700, false: 0o600}[info.IsDir()])
+				}
+				return err
+			})
+			s.k.Kill()
+			data, readErr := os.ReadFile(keyring)
+			if err != nil || readErr != nil {
+				t.Fatal(err, readErr)
+			}
+			for _, kv := range s.k.Env {
+				if dir, ok := strings.CutPrefix(kv, "XDG_DATA_HOME="); ok {
+					if err := os.WriteFile(filepath.Join(dir, "keyrings", "login.keyring"), data, 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			s.k.Start()
+			args := []string{"--bind", state, filepath.Join(s.home, ".local", "state")}
+			s.run("upgrade", args)
+			s.run("upgrade", args)
+		})
+	}
+}
