@@ -48,47 +48,74 @@ const (
 func (a *answer) shows(text string) bool {
 	m := a.members
 	secrets := append([]string{m.text("access_token"), m.text("refresh_token"), m.text("id_token")}, a.sent...)
-	plain := unescape(text)
+	texts := []string{text, unescape(text)}
+	words, spaced := newWindows(minShown), newWindows(minSpaced)
+	for _, t := range texts {
+		spaced.add(lettersOf(t))
+		for _, word := range strings.Fields(t) {
+			words.add(lettersOf(word))
+		}
+	}
 	for _, secret := range secrets {
 		if secret == "" {
 			continue
 		}
-		if strings.Contains(text, secret) || strings.Contains(plain, secret) || strings.Contains(text, url.QueryEscape(secret)) {
+		if texts := strings.Join(texts, "\n"); strings.Contains(texts, secret) || strings.Contains(texts, url.QueryEscape(secret)) {
 			return true
 		}
 		for _, form := range formsOf(secret) {
-			for _, shown := range []string{text, plain} {
-				if overlap(strings.Fields(shown), form, minShown) || overlap([]string{shown}, form, minSpaced) {
-					return true
-				}
+			if words.meet(form) || spaced.meet(form) {
+				return true
 			}
+		}
+		if form := lettersOf(secret); len(form) >= minShown/2 && len(form) < minShown && strings.Contains(lettersOf(text), form) {
+			return true // all of a short one
 		}
 	}
 	return false
 }
 
-// overlap reports whether one of the texts has that many letters and digits in a row that
-// secret has too, or all of a shorter secret.
-func overlap(texts []string, secret string, most int) bool {
-	if len(secret) < minShown/2 {
-		return false
+// windows are the parts of a text that have a certain length. A token may have thousands
+// of bytes, and many logins may be refused at the same time, so that nearly all of them
+// are told apart by their first three bytes.
+type windows struct {
+	length int
+	parts  map[string]bool
+	begin  [1 << 15]bool
+}
+
+func newWindows(length int) *windows { return &windows{length: length, parts: make(map[string]bool)} }
+
+func (w *windows) add(text string) {
+	for i := 0; i+w.length <= len(text); i++ {
+		w.parts[text[i:i+w.length]] = true
+		w.begin[beginning(text[i:])] = true
 	}
-	most = min(most, len(secret))
-	for _, text := range texts {
-		text = lettersOf(text)
-		for i := 0; i+most <= len(text); i++ {
-			if strings.Contains(secret, text[i:i+most]) {
-				return true
-			}
+}
+
+// meet reports whether the text has one of the parts.
+func (w *windows) meet(text string) bool {
+	for i := 0; i+w.length <= len(text); i++ {
+		if w.begin[beginning(text[i:])] && w.parts[text[i:i+w.length]] {
+			return true
 		}
 	}
 	return false
+}
+
+// beginning maps letters and digits of ASCII to different numbers, mostly.
+func beginning(text string) int {
+	return int(text[0]&31)<<10 | int(text[1]&31)<<5 | int(text[2]&31)
 }
 
 // formsOf returns the letters and digits of a secret, as it is and encoded.
 func formsOf(secret string) []string {
 	forms := []string{lettersOf(secret), hex.EncodeToString([]byte(secret))}
-	for _, s := range []string{secret, url.QueryEscape(secret)} {
+	encodings := []string{secret}
+	if escaped := url.QueryEscape(secret); escaped != secret { // as in an Authorization header
+		encodings = append(encodings, escaped)
+	}
+	for _, s := range encodings {
 		for before := range 3 { // What stands before the secret decides how its bits are split.
 			encoded := base64.RawStdEncoding.EncodeToString([]byte("\x00\x00"[:before] + s))
 			if encoded = encoded[(before*8+5)/6 : len(encoded)-1]; len(encoded) >= minShown {
