@@ -99,9 +99,10 @@ func TestProofFails(t *testing.T) {
 		"asked again":         func(p *proof) { p.TokenRequests += 2; p.again += 2 },
 		"asked early":         func(p *proof) { p.TokenRequests += 2; p.early += 2; p.saved += 2 },
 		"rotation not stored": func(p *proof) { p.saved-- },
+		"spent one stored":    func(p *proof) { p.killed = 0 },
 		"nothing done":        func(p *proof) { *p = proof{} },
 	} {
-		p := &proof{saved: 100, requests: 1000, open: 1}
+		p := &proof{saved: 100, requests: 1000, open: 1, killed: 3}
 		p.TokenRequests, p.due, p.lost = 104, 101, 3
 		if err := p.check(); err != nil {
 			t.Fatal(err)

@@ -63,6 +63,9 @@ func (p *proof) check() error {
 		errs = append(errs, fmt.Errorf("%d token requests, of which %d were needed", p.TokenRequests, p.needed()))
 	}
 	// Both sides agree: what was asked for is stored, once.
+	if p.killed == 0 && p.open > 0 {
+		errs = append(errs, fmt.Errorf("%d refresh tokens that are stored were spent, and nobody was killed", p.open))
+	}
 	if spent := p.due + p.early; spent != p.saved+p.open+p.ended {
 		errs = append(errs, fmt.Errorf("%d refresh tokens were spent, and %d rotations are stored", spent, p.saved))
 	}

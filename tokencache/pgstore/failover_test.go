@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,11 +26,15 @@ func TestSwitchover(t *testing.T) {
 	arg := newTable(t, dsn)
 	holder, busy, idle, reader := mustOpen(t, arg), mustOpen(t, arg), mustOpen(t, arg), mustOpen(t, arg)
 	for _, s := range []tokencache.Store{holder, busy, idle, reader} {
-		for range 2 {
-			if err := rotate(t.Context(), s, "warm"); err != nil {
-				t.Fatal(err)
-			}
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				if err := rotate(t.Context(), s, fmt.Sprint("warm", i)); err != nil {
+					t.Error(err)
+				}
+			})
 		}
+		all.Wait()
 	}
 	unlock := storecheck.Lock(t, holder, "a")
 	v := storecheck.Save(t, holder, "a", "journal", "")
@@ -87,9 +92,15 @@ func TestSwitchover(t *testing.T) {
 		t.Error(err)
 	}
 	// Who has written nothing all the time does not read what was saved before.
-	if data, _, err := reader.Load(t.Context(), "a"); string(data) != "new token" {
-		t.Errorf("loaded %q, %v", data, err)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if data, _, err := reader.Load(t.Context(), "a"); string(data) != "new token" {
+				t.Errorf("loaded %q, %v", data, err)
+			}
+		})
 	}
+	all.Wait()
 }
 
 // With a synchronous standby, nothing counts as saved that only the primary has, whoever

@@ -31,7 +31,9 @@ const (
 
 	// maxElsewhere is how often a statement is sent to a server that does not write.
 	maxElsewhere = 2
-	moveAgain    = time.Second // between two such looks while nothing is written
+
+	// lookElsewhere is how long reading puts up with such a server if there was no other.
+	lookElsewhere = time.Second
 
 	// maxBusy is how often a statement is sent that the server gives up for a reason that
 	// passes. With the pauses in between that is a second or two.

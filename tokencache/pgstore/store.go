@@ -59,7 +59,7 @@ type Store struct {
 	// whose token is good must not wait for them.
 	writers chan struct{}
 
-	moved atomic.Int64 // when reading last left a server that does not write, in Unix milliseconds
+	onlyReads atomic.Int64 // when no server was found that writes, in Unix milliseconds
 }
 
 // Open returns a Store. It does not connect: that the database is not there is an
@@ -121,16 +121,23 @@ func (s *Store) Load(ctx context.Context, name string) (data []byte, v tokencach
 	if err := checkName(name); err != nil {
 		return nil, "", err
 	}
+	looked := false
 	err = s.do(ctx, reads, "load", name, func(conn *pgxpool.Conn) error {
 		var version *int64
 		var readOnly bool
 		err := conn.QueryRow(ctx, s.sql.load, unprepared, []byte(name)).Scan(&data, &version, &readOnly)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case readOnly && s.mayMove():
+		}
+		// What the primary of the time before a switchover has is what was saved then. If there
+		// is no other, it will do.
+		if now := time.Now().UnixMilli(); readOnly && looked {
+			s.onlyReads.Store(now)
+		} else if readOnly && now-s.onlyReads.Load() > lookElsewhere.Milliseconds() {
+			looked = true
 			return errReadOnly
-		case version != nil:
+		}
+		if version != nil {
 			v = formatVersion(*version)
 			return nil
 		}
@@ -143,14 +150,6 @@ func (s *Store) Load(ctx context.Context, name string) (data []byte, v tokencach
 		return nil, "", err
 	}
 	return data, v, nil
-}
-
-// mayMove reports whether it is worthwhile to look for a server that writes: what is read
-// from the primary of the time before a switchover is what was saved then. It is not, for
-// a while, if there was none.
-func (s *Store) mayMove() bool {
-	last, now := s.moved.Load(), time.Now().UnixMilli()
-	return now-last >= moveAgain.Milliseconds() && s.moved.CompareAndSwap(last, now)
 }
 
 // Save implements tokencache.Store.
