@@ -156,6 +156,7 @@ unix_socket_dir =
 auth_type = any
 pool_mode = transaction
 default_pool_size = 5
+server_login_retry = 1
 `, p.Port, port), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -60,7 +60,8 @@ never read as "logged out".
 Statements leave nothing behind on a connection, so a pooler in transaction mode may
 stand between the pool and the server. It may not stand in the way of the connection
 that shows that the process is alive: set [Config.SessionDSN] to the address of the
-server. Otherwise Lock notices, and its error says so.
+server. Otherwise Lock notices, and its error says so. After an outage, PgBouncer refuses
+statements for another server_login_retry, which is 15 seconds by default.
 
 # Guaranteed
 
