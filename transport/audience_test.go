@@ -565,3 +565,32 @@ func TestExplicitAudienceIsNotChanged(t *testing.T) {
 		t.Errorf("key %+v, want %+v", s.key(), want)
 	}
 }
+
+// A Pool that makes up for interrupted refreshes knows its own under both names.
+func TestOwnRecordsOfAConfiguration(t *testing.T) {
+	a := new(audienceServer)
+	key := tokencache.Key{Issuer: "https://as.test", ClientID: "client", Account: "ann"}
+	with := func(audience string) tokencache.Key { k := key; k.Audience = audience; return k }
+	for _, tt := range []struct {
+		name        string
+		rec         tokencache.Record
+		asks, plain bool
+	}{
+		{"its own", tokencache.Record{Key: with("audience=A")}, true, false},
+		{"another's", tokencache.Record{Key: with("audience=B")}, false, false},
+		{"of an earlier version", tokencache.Record{Key: key}, true, true},
+		{"taken over", tokencache.Record{Key: key, For: "audience=A"}, true, false},
+		{"taken over by another", tokencache.Record{Key: key, For: "audience=B"}, false, false},
+		{"for nothing in particular", tokencache.Record{Key: key, For: forNothing}, false, true},
+		{"of another client", tokencache.Record{Key: tokencache.Key{Issuer: "https://as.test", ClientID: "other"}}, false, false},
+	} {
+		asks := a.source(t, memoryCache(t), a.endpoint(url.Values{"audience": {"A"}}), "")
+		plain := a.source(t, memoryCache(t), a.endpoint(nil), "")
+		if got := asks.cfg.owns(&tt.rec); got != tt.asks {
+			t.Errorf("%s: who asks for A owns it: %v, want %v", tt.name, got, tt.asks)
+		}
+		if got := plain.cfg.owns(&tt.rec); got != tt.plain {
+			t.Errorf("%s: who asks for nothing owns it: %v, want %v", tt.name, got, tt.plain)
+		}
+	}
+}

@@ -24,7 +24,8 @@ type SourceConfig struct {
 
 	// Key says which login of the cache this is. Issuer and ClientID default to
 	// those of the Endpoint and are required with any other Refresher. Audience defaults
-	// to what the Endpoint asks for, see Endpoint.Params.
+	// to what the Endpoint asks for, see Endpoint.Params; a login that an earlier version
+	// stored without it stays under that key, and is used.
 	Key tokencache.Key
 
 	// Lead is how long before its expiry a token is refreshed in the background.
