@@ -40,6 +40,8 @@
 //     revocation and logout endpoints it belongs to. A client secret goes there too, and
 //     to the provider's endpoints for pushed authorization requests and for devices if a
 //     login uses them. No redirect carries any of them elsewhere.
+//   - A token is used for what it was asked for: Sources whose Endpoints ask for another
+//     resource, audience or, for client credentials, scope share none, in one cache too.
 //   - No error, log line or printed value of this package contains a secret.
 //
 // # Not guaranteed

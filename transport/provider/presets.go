@@ -113,7 +113,8 @@ func Auth0(domain string) *Provider {
 // session; the client and the user must be allowed to have it. Clear Scopes for one
 // that ends with the session. Where "Revoke Refresh Token" is on, a refresh token
 // is good for one use, and using it twice ends the login. A logout ends the session of
-// this login; without LogoutURL it would end all that the user has with this client.
+// this login; without LogoutURL, which Discover cannot find, it would end all that the
+// user has with this client.
 //
 // Answers without iss are refused, because Keycloak sends it since version 23. Clear
 // SendsIss for an older server, and for a client that has "Exclude Issuer From
