@@ -5,9 +5,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A Redis is a running server that has every write on its disk before it answers.
@@ -45,6 +47,32 @@ func StartRedis(t testing.TB, settings ...string) *Redis {
 
 // URL is the address of the server.
 func (r *Redis) URL() string { return fmt.Sprintf("redis://127.0.0.1:%d", r.Port) }
+
+// StartSentinel starts a sentinel that watches a primary under a name, and promotes a
+// replica of it by itself when the primary has not answered for so long.
+func StartSentinel(t testing.TB, primary *Redis, name string, downAfter time.Duration) *Server {
+	t.Helper()
+	config := filepath.Join(t.TempDir(), "sentinel.conf") // The sentinel writes what it learns into it.
+	port := freePort(t)
+	if err := os.WriteFile(config, fmt.Appendf(nil, `bind 127.0.0.1
+port %d
+sentinel monitor %s 127.0.0.1 %d 1
+sentinel down-after-milliseconds %s %d
+sentinel failover-timeout %s 10000
+`, port, name, primary.Port, name, downAfter.Milliseconds(), name), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program, err := exec.LookPath("redis-server")
+	Require(t, "Redis (Debian: apt-get install redis-server)", err)
+	s := &Server{Port: port, t: t, what: "Redis Sentinel", crash: "KILL",
+		command: func() (string, []string) {
+			return "sh", []string{"-c", untilInput, "sh", program, config, "--sentinel"}
+		},
+		ready: func() error { return ping(port) },
+	}
+	s.run()
+	return s
+}
 
 // ping reports whether the server has read its files and answers, if only that it
 // wants a password.

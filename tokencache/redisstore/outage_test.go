@@ -14,6 +14,7 @@ import (
 	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/testdata/realparts/storecheck"
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/redisstore"
 )
 
 // total is how long a lock outlasts its process: the lease, of which the second part is
@@ -60,27 +61,7 @@ func TestLockOutlastsOutage(t *testing.T) {
 				holder, waiter := mustOpen(t, arg), mustOpen(t, arg)
 				unlock := storecheck.Lock(t, holder, "a")
 				v := storecheck.Save(t, holder, "a", "journal", "")
-				got, named := make(chan func() error, 1), make(chan string, 1)
-				go func() {
-					for t.Context().Err() == nil {
-						if unlock, err := waiter.Lock(t.Context(), "a"); err == nil {
-							got <- unlock
-							return
-						}
-						time.Sleep(5 * time.Millisecond)
-					}
-				}()
-				go func() {
-					for t.Context().Err() == nil {
-						for name, err := range waiter.Interrupted(t.Context()) {
-							if err == nil {
-								named <- name
-								return
-							}
-						}
-						time.Sleep(5 * time.Millisecond)
-					}
-				}()
+				got, named := watch(t, waiter)
 				end := outage(t, server, newClient(t, server.URL()), proxy)
 				time.Sleep(2 * lease)
 				end()
@@ -97,6 +78,84 @@ func TestLockOutlastsOutage(t *testing.T) {
 			})
 		})
 	}
+}
+
+// watch waits for the lock of somebody else, and for it to be called interrupted.
+func watch(t *testing.T, waiter *redisstore.Store) (got chan func() error, named chan string) {
+	got, named = make(chan func() error, 1), make(chan string, 1)
+	go func() {
+		for t.Context().Err() == nil {
+			if unlock, err := waiter.Lock(t.Context(), "a"); err == nil {
+				got <- unlock
+				return
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	go func() {
+		for t.Context().Err() == nil {
+			for name, err := range waiter.Interrupted(t.Context()) {
+				if err == nil {
+					named <- name
+					return
+				}
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	return got, named
+}
+
+// A failover that takes longer than the lease ends no lock either.
+func TestLockOutlastsFailover(t *testing.T) {
+	t.Parallel()
+	primary := realparts.StartRedis(t)
+	replica := realparts.StartRedis(t, fmt.Sprintf("replicaof 127.0.0.1 %d", primary.Port), "repl-diskless-sync-delay 0")
+	client := newClient(t, replica.URL())
+	for deadline := time.Now().Add(storecheck.Patience); ; time.Sleep(20 * time.Millisecond) {
+		if info, _ := client.Info(t.Context(), "replication").Result(); strings.Contains(info, "master_link_status:up") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the replica does not come up")
+		}
+	}
+	sentinel := realparts.StartSentinel(t, primary, "logins", 2*lease)
+	time.Sleep(time.Second) // until it has asked the primary for its replicas
+	open := func() *redisstore.Store {
+		client := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "logins", SentinelAddrs: []string{fmt.Sprint("127.0.0.1:", sentinel.Port)}})
+		t.Cleanup(func() { client.Close() })
+		s, err := redisstore.Open(redisstore.Config{Client: client, Lease: lease, Replicas: 1})
+		must(t, err)
+		t.Cleanup(func() { s.Close() })
+		return s
+	}
+	holder, waiter := open(), open()
+	unlock := storecheck.Lock(t, holder, "a")
+	v := storecheck.Save(t, holder, "a", "journal", "")
+	got, named := watch(t, waiter)
+	primary.Crash()
+	for deadline := time.Now().Add(storecheck.Patience); ; time.Sleep(20 * time.Millisecond) {
+		if info, _ := client.Info(t.Context(), "replication").Result(); strings.Contains(info, "role:master") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the replica is not promoted")
+		}
+	}
+	select {
+	case <-got:
+		t.Fatal("somebody else got the lock of a process that lives")
+	case name := <-named:
+		t.Fatalf("%q was called interrupted, and its process lives", name)
+	case <-time.After(total):
+	}
+	// There is no replica any more, so it is on the new primary alone, and says so.
+	if _, err := holder.Save(t.Context(), "a", []byte("new token"), v); !errors.Is(err, redisstore.ErrNotReplicated) {
+		t.Errorf("Save on the new primary: %v", err)
+	}
+	must(t, unlock())
+	must(t, (<-got)())
 }
 
 // Who died during an outage is found all the same.
