@@ -30,8 +30,14 @@
 // # Guarantees
 //
 //   - While an access token is good, callers get it without waiting, whatever happens
-//     to the provider or to the cache. One that another process has stored counts too:
-//     whoever would fail looks for it, up to ten times a second.
+//     to the provider or to the cache, and no response is held back for a refresh. One
+//     that another process has stored counts too: whoever would fail looks for it, up to
+//     ten times a second.
+//   - A refresh that a request has started is seen to its end: when a program has closed
+//     the body of its last response, or was given the last error, the refresh is saved, if
+//     it took no more than Config.Settle. Token alone starts none in a process that uses
+//     the login for less than a minute. What takes longer, [Source.Flush] and
+//     [Source.Close] wait for.
 //   - At most one process at a time spends the refresh token of a login, and never one
 //     whose successor is stored.
 //   - A stored login is replaced by a newer one, and removed by [Source.Logout] and
@@ -57,36 +63,44 @@
 //   - An access token works until its API no longer takes it. That a login was revoked
 //     is noticed at the next refresh, or when an API answers 401.
 //
-// The window for that is the answer's way back and the save. The save takes 1 to 2 ms
-// (median), from the answer's arrival until the successor is stored durably, in a
-// tokencache.Dir on a local disk of a machine with two cores, with the key in a file. A
-// key in the OS keyring changes nothing, because a process asks for it only once. The
-// longest of 2 000 took 0.1 to 0.6 s, on a machine with ten times more to do than it
-// could; so
+// The window for that is the answer's way back and the save, which takes a millisecond or
+// two on a local disk. The tests in faultstest measure it, and count what processes that
+// are killed at random moments lose.
 //
-//	STAYAUTH_FAULTS=full go test -v -run TheCrashWindow ./transport/faultstest
+// # Patience
 //
-// measures it where it matters. Of 1 000 processes that were killed at random moments, at
-// a provider that took 0.4 s for a refresh and forgave nothing, 36 took a login with them,
-// and each loss was explained. At providers with any grace, 4 000 kills cost none.
-// (Tokens lived for 1.5 s there, so that processes refreshed most of the time.)
+// A provider that is slow, overloaded or frozen for a minute works through all that it was
+// sent when it goes on. A refresh token that is presented again meanwhile is taken for
+// stolen then. So an [Endpoint] waits for an answer for minutes, under the login's lock,
+// and presents the token again only when the first request cannot be answered any more:
+//
+//   - the connection was reset or closed, or the system found out that nobody is at its
+//     other end, which takes 15 to 20 s. Token requests have a connection of their own, so
+//     none vanishes in one that fell silent long ago;
+//   - the provider answered nobody for a while, is back, and still does not answer;
+//   - five minutes have passed in which it answered everything else.
+//
+// It tells these apart by harmless questions, HEAD requests to the token endpoint without
+// any secret, from 15 s after the request on. Callers without a good token are told after
+// 15 s that the answer is overdue, and then at once. Time in which this process was
+// stopped does not count.
 //
 // # Errors
 //
 // Every function returns an *[Error], whose [Kind] says what to do: log in again,
 // fix the configuration, or wait until RetryAt.
 //
-// While a provider is down, a process asks it ever more rarely: after about a second at
-// first and after two minutes in the end, each time at random between nothing and twice
-// that, so that clients do not come back all at once. Who has no good token finds out
-// that an outage of one minute is over after half a minute more (median; 95 of 100 within
-// two minutes), and after four minutes at most however long it was, unless it is told to
-// wait longer; or as soon as any process that shares the login does.
+// While a provider is down, one login asks for all that use the same Endpoint whether it
+// is back, and the others follow when it is, spread over some seconds. As long as somebody
+// goes without a token, it asks every ten seconds or so, by a question first, and in
+// simulations callers have a token 8 s (median) and at most 20 s after the provider is
+// back, however long that took. Nobody in need, the pauses grow to two minutes on average.
+// A provider's Retry-After is obeyed, up to ten minutes.
 //
 // # Events
 //
 // What happens to a login between two calls is told to [SourceConfig.OnEvent] and to
 // the log; [Event] has a table of what there is and what to do about it. Package
-// transport/otel makes OpenTelemetry metrics and traces of it. [Source.Status] tells
+// transport/otel turns it into OpenTelemetry metrics and traces. [Source.Status] tells
 // how a login is now.
 package transport

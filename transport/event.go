@@ -40,16 +40,20 @@ const (
 //	adopted         Debug  another process had renewed it, or        -
 //	                       logged in anew
 //	refresh failed  Debug  an attempt to get a token failed          see outage
-//	outage          Warn   the first that failed; the token in use   see Err: wait, or fix what it
-//	                       is served until Expiry, and the next      says; the login is kept
-//	                       attempt is due at RetryAt
-//	recovered       Warn   the outage is over                        -
-//	login required  Warn   nothing is stored, or the provider has    log in again; if ReuseSuspected
+//	outage          Warn*  the first that failed, or whose answer    see Err: wait, or fix what it
+//	                       is overdue; the token in use is served    says; the login is kept
+//	                       until Expiry, and the next attempt is
+//	                       due at RetryAt
+//	recovered       Warn*  the outage is over                        -
+//	login required  Warn*  nothing is stored, or the provider has    log in again; if ReuseSuspected
 //	                       refused the refresh token                 is set in Err, find out who else
 //	                                                                 has a copy of the login
 //	unsaved         Warn   a new refresh token is in memory only     make the cache writable, and do
 //	                                                                 not end this process before saved
 //	saved           Warn   it is stored now                          -
+//
+// (*) Debug if a caller was waiting and has been told by an error: what a program is
+// returned need not be logged as well.
 //
 // Each is told once, in the order in which they happen. An outage ends with recovered,
 // login required, login or logout. The state unsaved ends with saved or, if that refresh
@@ -58,10 +62,10 @@ const (
 //
 // In the log, the message is the type after "stayauth: ", and the attributes are the
 // fields that are set: issuer, client_id, account, generation, expiry, retry_at, took,
-// attempts, and of Err kind, status, code, reuse_suspected and err, its text. Three more
-// lines tell of trouble with the cache that changes nothing for the user, and have err:
-// "unlock failed", "the journal could not be cleared" and "the refusal of the refresh
-// token could not be stored".
+// attempts, and of Err kind, status, code, reuse_suspected and err, its text. More lines
+// tell of trouble that changes nothing for the user, and have err: "unlock failed", "the
+// journal could not be cleared", "the refusal of the refresh token could not be stored",
+// "the Store panicked" and "OnEvent or the Logger panicked".
 type Event struct {
 	Type EventType
 	At   time.Time // when it happened
