@@ -182,7 +182,7 @@ func stillProcessing(s *scene) {
 // crash.
 func unconfirmed(s *scene) {
 	store := s.stores[0]
-	s.srv.Fault("/token", 1, oauthtest.AfterCommit(before(func() { store.unconfirmed.Store(true) })))
+	s.srv.Fault("/token", 1, oauthtest.AfterCommit(before(func(*http.Request) { store.unconfirmed.Store(true) })))
 	s.awaitRequests(1)
 	time.Sleep(5 * time.Second)
 	store.crash(s.t)

@@ -1,8 +1,13 @@
 package faultstest
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"sync"
 	"time"
 
 	"github.com/stayauth/stayauth/transport/oauthtest"
@@ -20,8 +25,13 @@ type fault struct {
 	// provider forgives that remembers one token.
 	deep bool
 
+	// once says that no refresh token is presented again.
+	once bool
+
 	// unsaved says that the newest refresh token may be in memory alone.
 	unsaved bool
+
+	timeout time.Duration // of an Endpoint; 0: the default
 
 	disk    bool // needs a small disk of its own
 	keyring bool // needs a keyring of its own, where there are any
@@ -49,7 +59,7 @@ func single(keyring bool) []fault {
 }
 
 var portable = []fault{
-	{name: "none", run: func(*world) error { time.Sleep(period); return nil }},
+	{name: "none", once: true, run: func(*world) error { time.Sleep(period); return nil }},
 	{name: "SIGKILL", loses: true, run: kills},
 	{name: "provider restarts", loses: true, run: restarts},
 	{name: "reset before the request is read", loses: true, run: func(w *world) error {
@@ -66,6 +76,13 @@ var portable = []fault{
 	{name: "503 storm, Retry-After", run: network(100, oauthtest.Status(503, 2*time.Second))},
 	{name: "429 storm, Retry-After", run: network(100, oauthtest.Status(429, 2*time.Second))},
 	{name: "captive portal", run: network(100, oauthtest.HTML)},
+	{name: "frozen provider", once: true, run: freeze},
+	{name: "SIGKILL, still processing", loses: true, run: func(w *world) error {
+		defer w.provider.meet(nil)
+		busy := oneAtATime(time.Second)
+		w.provider.meet(func() oauthtest.Fault { return busy })
+		return kills(w)
+	}},
 	{name: "DNS failure", run: inside(dnsFails, 100)},
 	{name: "clock a day ahead", run: clock(-24 * time.Hour)},
 	{name: "clock a day behind", run: clock(24 * time.Hour)},
@@ -93,6 +110,58 @@ func network(percent int, f oauthtest.Fault) func(*world) error {
 			return nil
 		})
 		return w.wait()
+	}
+}
+
+// freeze lets the provider accept requests and deal with them when it goes on, also if
+// nobody waits for the answer any more.
+func freeze(w *world) error {
+	thaw := make(chan struct{})
+	w.provider.meet(func() oauthtest.Fault {
+		return func(endpoint http.Handler) http.Handler {
+			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				<-thaw
+				endpoint.ServeHTTP(rw, r.WithContext(context.WithoutCancel(r.Context())))
+			})
+		}
+	})
+	err := w.wait()
+	w.provider.meet(nil)
+	close(thaw)
+	return err
+}
+
+// oneAtATime lets the provider take its time, though the client may have gone, and refuse
+// a refresh token while it works on it.
+func oneAtATime(work time.Duration) oauthtest.Fault {
+	var mu sync.Mutex
+	busy := make(map[string]bool)
+	set := func(token string, on bool) (was bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		was = busy[token]
+		busy[token] = on
+		return was
+	}
+	return func(endpoint http.Handler) http.Handler {
+		slow := oauthtest.Slow(work)(endpoint)
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodHead {
+				endpoint.ServeHTTP(w, r)
+				return
+			}
+			body, _ := io.ReadAll(r.Body) // it is in memory
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			form, _ := url.ParseQuery(string(body))
+			token := form.Get("refresh_token")
+			if set(token, true) {
+				oauthtest.Answer(http.StatusBadRequest, "application/json",
+					`{"error":"invalid_grant","error_description":"token request is already being processed"}`)(nil).ServeHTTP(w, r)
+				return
+			}
+			defer set(token, false)
+			slow.ServeHTTP(w, r)
+		})
 	}
 }
 

@@ -5,17 +5,22 @@ package faultstest
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
 // unixFaults are those for which a Unix system is needed.
 var unixFaults = []fault{
 	{name: "SIGSTOP", run: stops},
+	{name: "SIGSTOP in mid refresh, longer than the timeout", once: true, timeout: pick(3*time.Second, 15*time.Second, 15*time.Second), run: stopsInRefresh},
 	{name: "suspended beyond the token's life", run: suspend},
 	{name: "full disk", disk: true, unsaved: true, run: fullDisk},
 	{name: "read-only disk", disk: true, unsaved: true, run: readOnlyDisk},
@@ -27,6 +32,24 @@ func (w *world) signal(i int, s syscall.Signal) {
 	w.meet(1)
 }
 
+// freeze stops process i, some time after it has started, for a time. If that loses the
+// login, it does so before the process works again.
+func (w *world) freeze(i int, after, stop time.Duration) {
+	p := w.processes[i]
+	p.awaitStart()
+	time.Sleep(after)
+	w.mu.Lock()
+	w.result.Stops++
+	w.mu.Unlock()
+	p.cmd.Process.Signal(syscall.SIGSTOP)
+	time.Sleep(stop)
+	p.cmd.Process.Signal(syscall.SIGCONT)
+	goes := time.Now()
+	if err := w.until("the process that was stopped works again", func() bool { return p.working(goes) }); err != nil {
+		w.complain("%v", err)
+	}
+}
+
 func stops(w *world) error {
 	return moments(w, 200*time.Millisecond, func(i int) error {
 		w.signal(i, syscall.SIGSTOP)
@@ -34,6 +57,27 @@ func stops(w *world) error {
 		w.signal(i, syscall.SIGCONT)
 		return nil
 	})
+}
+
+// stopsInRefresh stops a process whose refresh token has just been spent. The answer is
+// there when it goes on, and its timers have run out.
+func stopsInRefresh(w *world) error {
+	spent := make(chan string, 1)
+	w.provider.meet(func() oauthtest.Fault {
+		return before(func(r *http.Request) {
+			select {
+			case spent <- r.Header.Get(clientHeader):
+			default:
+			}
+		})
+	})
+	name := <-spent
+	w.provider.meet(nil)
+	i := slices.IndexFunc(w.processes, func(p *process) bool { return p.name == name })
+	w.signal(i, syscall.SIGSTOP)
+	time.Sleep(pick(4*time.Second, 20*time.Second, 20*time.Second))
+	w.signal(i, syscall.SIGCONT)
+	return nil
 }
 
 func suspend(w *world) error {

@@ -107,7 +107,7 @@ func (c *cell) run(dir string, n uint64) (result, error) {
 	h := fnv.New64()
 	fmt.Fprint(h, c.policy, c.fault.name)
 	w, err := newWorld(setup{dir: dir, policy: policies[c.policy].policy, processes: 2, ttl: 3 * time.Second,
-		latency: 200 * time.Millisecond, seed: [2]uint64{n, h.Sum64()},
+		latency: 200 * time.Millisecond, timeout: c.fault.timeout, seed: [2]uint64{n, h.Sum64()},
 		keyring: c.keyring, wrapped: c.fault.wrapped, plain: c.fault.plain})
 	if err != nil {
 		return result{}, err
@@ -145,6 +145,9 @@ func (c *cell) check(t *testing.T) {
 	}
 	if r.Counts.Reuses > r.Lost {
 		fail("%d reuses", r.Counts.Reuses)
+	}
+	if c.fault.once && r.Counts.Replays > 0 {
+		fail("%d refresh tokens were presented again", r.Counts.Replays)
 	}
 	if r.Answered > 0 && !c.fault.unsaved {
 		fail("%d logins were lost although the process had the answer, and was not killed", r.Answered)

@@ -13,6 +13,12 @@ import (
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
+// How often a process is stopped, and for how long.
+var (
+	stopsEach = pick(1, 3, 10)
+	stopTime  = pick(time.Second, 3*time.Second, 20*time.Second)
+)
+
 // killed kills processes at random moments and starts others in their place. A token
 // lives for a second and a half and a rotation takes almost a third of that, so that
 // many are killed between the provider's commit and the save.
@@ -31,7 +37,11 @@ func killed(dir string, policy oauthtest.Policy, keyring *realparts.SecretServic
 	for i := range w.processes {
 		rng := rand.New(rand.NewPCG(w.rng.Uint64(), uint64(i)))
 		wg.Go(func() {
-			for n := range kills / len(w.processes) {
+			rounds := kills / len(w.processes)
+			for n := range rounds {
+				if every := max(1, rounds/stopsEach); !noLock && n%every == every/2 {
+					w.freeze(i, time.Duration(rng.Int64N(int64(lifetime))), stopTime)
+				}
 				w.kill(i, time.Duration(rng.Int64N(int64(lifetime))))
 				if err := w.start(i); err != nil {
 					w.complain("%v", err)
@@ -52,9 +62,9 @@ func killed(dir string, policy oauthtest.Policy, keyring *realparts.SecretServic
 	return w.settle(), nil
 }
 
-// Processes that are killed lose no login if the provider accepts the token before
+// Processes that are killed, or stopped for a time, lose no login if the provider accepts the token before
 // the current one. If it does not, the login is lost by exactly those kills that come
-// between its commit and the save; the spent token is presented once, and what has
+// between its commit and the save, and by no stop; the spent token is presented once, and what has
 // happened is said.
 func TestKills(t *testing.T) {
 	t.Parallel()
@@ -73,7 +83,7 @@ func TestKills(t *testing.T) {
 	wg.Wait()
 	var b bytes.Buffer
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "policy\tkills\tcalls\tfailed, token good\trotations\treplays\treuses\tlogins lost\texplained\tanswer to save: median\tlongest\t")
+	fmt.Fprintln(w, "policy\tkills\tstops\tcalls\tfailed, token good\trotations\treplays\treuses\tlogins lost\texplained\tanswer to save: median\tlongest\t")
 	for i, p := range policies {
 		if errs[i] != nil {
 			t.Errorf("%s: %v", p.name, errs[i])
@@ -83,7 +93,7 @@ func TestKills(t *testing.T) {
 			continue
 		}
 		median, longest := spread(r.Widths)
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%v\t\n", p.name, r.Kills, r.Calls, r.FailedValid, r.Counts.Rotations, r.Counts.Replays,
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%v\t\n", p.name, r.Kills, r.Stops, r.Calls, r.FailedValid, r.Counts.Rotations, r.Counts.Replays,
 			r.Counts.Reuses, r.Lost, r.Lost-r.Unexplained, median.Round(time.Microsecond), longest.Round(time.Microsecond))
 		for _, s := range r.Complaints {
 			t.Errorf("%s: %s", p.name, s)

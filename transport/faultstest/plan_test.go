@@ -36,6 +36,7 @@ type plan struct {
 	ClientID, ClientSecret string
 	TTL                    time.Duration // of access tokens
 	Lead                   time.Duration // 0: the default
+	Timeout                time.Duration // of the Endpoint; 0: the default
 	Keyring                []string      // the environment to be in to find the OS keyring that has the sealing key; none: it is in a file
 	Wrapped                bool          // the store can meet trouble
 	Plain                  bool          // and its records are not sealed
@@ -137,7 +138,7 @@ func (h hasty) Refresh(ctx context.Context, r *tokencache.Record) (*tokencache.R
 
 func (p plan) endpoint(base http.RoundTripper) *transport.Endpoint {
 	return &transport.Endpoint{TokenURL: p.TokenURL, ClientID: p.ClientID, ClientSecret: tokencache.Secret(p.ClientSecret),
-		AuthStyle: oauth2.AuthStyleInHeader, Base: base}
+		AuthStyle: oauth2.AuthStyleInHeader, Timeout: p.Timeout, Base: base}
 }
 
 // clientHeader tells the provider which process has sent a request.

@@ -336,12 +336,13 @@ func (f *forgetful) crash(t *testing.T) {
 	}
 }
 
-// before is a Fault that calls f and then lets the endpoint do its work.
-func before(f func()) oauthtest.Fault {
+// before is a Fault that calls f about a token request and then lets the endpoint do its
+// work.
+func before(f func(*http.Request)) oauthtest.Fault {
 	return func(endpoint http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodPost {
-				f()
+				f(r)
 			}
 			endpoint.ServeHTTP(w, r)
 		})

@@ -49,6 +49,7 @@ type result struct {
 	Counts      oauthtest.Counts
 	Strange     int // refresh tokens presented that were not the stored one
 	Kills       int
+	Stops       int
 }
 
 type setup struct {
@@ -57,6 +58,7 @@ type setup struct {
 	processes int
 	ttl       time.Duration
 	latency   time.Duration
+	timeout   time.Duration // of an Endpoint; 0: the default
 	seed      [2]uint64
 	keyring   *realparts.SecretService // nil: the sealing key is in a file
 	wrapped   bool                     // the store can meet trouble
@@ -72,7 +74,7 @@ func newWorld(c setup) (w *world, err error) {
 		return nil, err
 	}
 	w.plan = plan{Dir: c.dir, TokenURL: w.provider.tokenURL, API: w.provider.api.URL + "/api", Origin: w.provider.api.URL, Oracle: w.provider.api.URL + oracle,
-		TTL: c.ttl, Wrapped: c.wrapped || c.plain || c.noLock, Plain: c.plain, NoLock: c.noLock,
+		TTL: c.ttl, Timeout: c.timeout, Wrapped: c.wrapped || c.plain || c.noLock, Plain: c.plain, NoLock: c.noLock,
 		ClientID: w.provider.ClientID(), ClientSecret: w.provider.ClientSecret()}
 	if c.keyring != nil {
 		w.plan.Keyring = c.keyring.Env
