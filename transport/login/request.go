@@ -111,7 +111,9 @@ func (r *request) code(answer url.Values) (string, error) {
 	case sent && iss != r.Provider.Issuer:
 		return "", r.failure("", "", errors.New("the answer came from another issuer than the one that was asked"))
 	case !sent && r.Provider.SendsIss:
-		return "", r.failure("", "", errors.New("the answer does not say which issuer it came from, as this provider's always do"))
+		e := r.failure("", "", errors.New("the answer does not say which issuer it came from, as this provider's always do"))
+		e.Remedy = "log in again; if this server does not send iss, or not to this client, clear Provider.SendsIss"
+		return "", e
 	}
 	if code := answer.Get("error"); code != "" {
 		return "", r.failure(code, answer.Get("error_description"), nil)
