@@ -54,6 +54,34 @@ stored since, and until then this process uses the keyring for nothing else. Oth
 processes that want to write the same item get [NoAnswer] too, after their own
 time limit.
 
+# Where it was tried
+
+Behind each place stands the test that shows what happens there.
+
+  - GNOME Keyring: the key is found in whichever keyring it is, and locked is not gone
+    (TestRealKeyring, TestKeyringAppearsLater, TestDesktopUserUnlocks). A keyring that
+    was made anew has lost the key, and Config.Discard starts over (TestKeyringReset).
+  - KDE, KWallet 5: a wallet that was opened at login needs no prompt; a closed one is
+    locked (TestKWalletOpenedAtLogin). KWallet 6: not tried.
+  - KeePassXC: whichever tab is shown, the key is found; a locked database is locked
+    (TestKeePassXCWithTwoDatabases). By default it asks about each item, in each
+    process: with Config.OnPrompt there is one window and two minutes, without it an
+    error at once (TestKeePassXCAsksAboutEachItem). Allow it with "Remember", or use
+    Open and not Items.
+  - macOS: not tried; its limits are kept (TestLimitIsExact).
+  - Windows: the Credential Manager of Wine (TestRealCredentialManager).
+  - SSH, cron, a container: without a session bus there is no keyring, and that is said
+    at once; nothing starts a bus (TestNoBus). Name other places in Config.Accept.
+  - systemd: a credential holds the key (TestAccept). DynamicUser: not tried, set
+    Config.Dir to the StateDirectory.
+  - Flatpak: logins are kept in $XDG_STATE_HOME (TestFlatpak). Snap: not tried, set
+    Config.Dir to a directory in $SNAP_USER_COMMON.
+  - Kubernetes: a volume that is given to a group at every mount (fsGroup) is taken back
+    (tokencache.TestDirIsTakenBackFromItsGroup).
+  - A full or read-only disk: logins are read and used until a refresh is due, and
+    nothing is spent (examples/cli, TestDiskThatCannotBeWritten).
+  - A directory that was moved: its key follows (TestDirectoryThatWasMoved).
+
 # What a crash can cost
 
 From the answer of the provider until the new refresh token has been stored, a
