@@ -102,6 +102,15 @@ func TestASaveGivesWayToANewerGeneration(t *testing.T) {
 type silentStore struct {
 	*tokencache.Memory
 	silent atomic.Bool
+	locked func() // if set, is called by who has the lock
+}
+
+func (s *silentStore) Lock(ctx context.Context, name string) (func() error, error) {
+	unlock, err := s.Memory.Lock(ctx, name)
+	if err == nil && s.locked != nil {
+		s.locked()
+	}
+	return unlock, err
 }
 
 func (s *silentStore) Load(ctx context.Context, name string) ([]byte, tokencache.Version, error) {
@@ -512,3 +521,26 @@ func TestWatchPath(t *testing.T) {
 type wrapped struct{ net.Conn }
 
 func (w wrapped) NetConn() net.Conn { return w.Conn }
+
+// A store that falls silent in the middle of a refresh holds nobody up for long, and the
+// lock is given back.
+func TestAStoreThatFallsSilentInARefresh(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := &silentStore{Memory: new(tokencache.Memory)}
+		w.store = store
+		s := w.source()
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		store.locked = func() { store.silent.Store(true) }
+		begun := time.Now()
+		if _, err := s.Token(t.Context()); !errors.Is(err, ErrStorage) || time.Since(begun) > longestWait {
+			t.Errorf("after %v: %v", time.Since(begun), err)
+		}
+		store.locked = nil
+		store.silent.Store(false)
+		time.Sleep(10 * time.Second)
+		use(t, s, nil)
+		w.wantCounts(1, 0)
+	})
+}

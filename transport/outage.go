@@ -27,6 +27,7 @@ type outage struct {
 const (
 	maxRetryAfter      = 10 * time.Minute // the longest that a provider's Retry-After is obeyed
 	misconfiguredPause = 5 * time.Minute  // only a person can help, so there is no hurry
+	wholePause         = 30 * time.Second // beyond what a provider may still take for theft at once
 	storagePause       = 5 * time.Second  // the cache is local and cheap to ask
 	minPause           = 100 * time.Millisecond
 
@@ -44,8 +45,9 @@ func (o *outage) fail(now time.Time, e *Error, left time.Duration) *Error {
 		wait = min(wait, max(left/6, 5*time.Second))
 	}
 	soon := soonest - rand.N(soonest/8) // Clients should not come back all at once.
-	if e.whole() {
-		soon = wait // The next answer will be no better.
+	if e.whole() {                      // The next answer will be no better, and may cost the login.
+		wait = max(wait, wholePause)
+		soon = wait
 	}
 	switch e.Kind {
 	case ErrMisconfigured, ErrLoginRequired:

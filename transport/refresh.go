@@ -32,7 +32,9 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		unlock, err = s.lockAt(waiting, f.at)
 	}
 	if err != nil {
-		if snap, lookErr := s.look(ctx, f); lookErr == nil && snap != nil {
+		looking, cancel := context.WithTimeout(ctx, lockTimeout)
+		defer cancel()
+		if snap, lookErr := s.look(looking, f); lookErr == nil && snap != nil {
 			return snap, true, nil
 		}
 		return nil, false, err // Never refresh without the lock.
@@ -232,6 +234,8 @@ func (s *Source) lockBy(ctx context.Context, share func(tokencache.Key) (func() 
 
 // load returns the newest record, nil if there is none. The lock is held.
 func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Version, error) {
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	defer cancel()
 	if s.pending != nil {
 		return s.pending.rec, s.pending.version, nil
 	}
@@ -256,6 +260,8 @@ func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Versi
 
 // spendable returns the reason why cur cannot be refreshed.
 func (s *Source) spendable(ctx context.Context, cur *tokencache.Record, version tokencache.Version) error {
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	defer cancel()
 	if cur != nil && cur.Tombstone != nil {
 		return deadError(cur.Tombstone)
 	}
@@ -275,6 +281,8 @@ func (s *Source) spendable(ctx context.Context, cur *tokencache.Record, version 
 // prepare makes sure that an answer can be stored, and leaves the note that a
 // refresh is in flight.
 func (s *Source) prepare(ctx context.Context, cur *tokencache.Record, version tokencache.Version) (tokencache.Version, error) {
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	defer cancel()
 	if err := s.cfg.Cache.Preflight(ctx, s.key(), cur); err != nil {
 		return "", storageError("preflight", err)
 	}

@@ -22,7 +22,7 @@ type pending struct {
 }
 
 const (
-	saveTimeout    = 10 * time.Second // of one attempt to save
+	saveTimeout    = 10 * time.Second // of one attempt to save, or to do anything else with the cache
 	saveTries      = 3                // before callers get the token unsaved
 	saveRetryFirst = 100 * time.Millisecond
 	saveRetryMax   = time.Second
