@@ -78,7 +78,7 @@ func TestA401WhoseBodyStalls(t *testing.T) {
 				if _, err := out.Write([]byte("x")); err != io.ErrClosedPipe {
 					t.Errorf("the body was not closed: %v", err)
 				}
-				s.Close(t.Context())
+				w.end(s)
 			})
 		})
 	}
@@ -153,7 +153,7 @@ func TestAResponseWithoutABody(t *testing.T) {
 					if err != nil || (resp == nil) != (tt.want == 0) || resp != nil && resp.StatusCode != tt.want {
 						t.Errorf("%v, %v", resp, err)
 					}
-					s.Close(t.Context())
+					w.end(s)
 				})
 			})
 		}

@@ -130,7 +130,7 @@ func TestOneRequestWaitsForARefresh(t *testing.T) {
 		if late != 1 {
 			t.Errorf("%d requests waited", late)
 		}
-		s.Close(t.Context())
+		w.end(s)
 	})
 }
 
@@ -159,7 +159,7 @@ func TestAHangingProviderDelaysNoResponse(t *testing.T) {
 				}
 				resp.Body.Close()
 			}
-			s.Close(t.Context())
+			w.end(s)
 		})
 	}
 }
@@ -196,7 +196,7 @@ func TestAnEventStreamIsNotDelayed(t *testing.T) {
 			}
 		}
 		resp.Body.Close()
-		s.Close(t.Context())
+		w.end(s)
 	})
 }
 
@@ -292,4 +292,13 @@ func TestAFreshTokensResponseIsHandedOverAsItIs(t *testing.T) {
 		}
 		synctest.Wait()
 	})
+}
+
+// end ends a Source whose provider hangs, which would wait for long.
+func (w *world) end(s *Source) {
+	w.t.Helper()
+	w.srv.Down()
+	if err := s.Close(w.t.Context()); err != nil {
+		w.t.Error(err)
+	}
 }
