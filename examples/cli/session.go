@@ -70,7 +70,7 @@ func (s *cli) storage() oskeyring.Config {
 		conf.Accept = []oskeyring.KeyChoice{oskeyring.Passphrase(passphrase)}
 	}
 	if isTerminal(s.stderr) {
-		conf.OnPrompt = func() { s.say("Your keyring is locked. Unlock it in the window that opens.\n") }
+		conf.OnPrompt = func() { s.say("Your keyring asks for you: answer in the window that opens.\n") }
 	}
 	return conf
 }

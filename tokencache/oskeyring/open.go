@@ -42,10 +42,10 @@ type Config struct {
 	// started first. An operation waits as long, at most, for each one before it.
 	Timeout time.Duration
 
-	// OnPrompt is called when the user is about to be asked to unlock the keyring, so
-	// that the program can say why nothing happens. The user is asked at most once in
-	// the life of a process. The default, nil, is never to ask: a locked keyring is
-	// then an error at once. On macOS, which shows its prompts by itself, it is called
+	// OnPrompt is called when the user is about to be asked to unlock the keyring, or to
+	// confirm that the program may use an item, so that the program can say why nothing
+	// happens. The user is asked each of these at most once in the life of a process. The
+	// default, nil, is never to ask: what is locked is then an error at once. On macOS, which shows its prompts by itself, it is called
 	// when Timeout has passed, and nil means to wait no longer. OnPrompt must not block.
 	OnPrompt func()
 
