@@ -96,6 +96,7 @@ func TestFullDiskSpendsNothing(t *testing.T) {
 // The connections of a refresh may take the last file descriptors. Either nothing is
 // spent, or what was got is stored.
 func TestFewFileDescriptors(t *testing.T) {
+	needsShell(t)
 	tm := newTerminal(t)
 	refused, served := 0, 0
 	for n := 8; n <= 20; n++ {

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+
+	"github.com/stayauth/stayauth/testdata/realparts"
 )
 
 // A pty is a terminal window.
@@ -107,6 +109,7 @@ var moments = []string{"before the request", "in mid refresh", "between answer a
 // The provider forgives nothing: a login that is lost once stays lost. With
 // STAYAUTH_FAULTS=full every cell is tried 20 times, and Ctrl-Z lasts 30 s.
 func TestNothingThatEndsAProgramCostsTheLogin(t *testing.T) {
+	needsShell(t)
 	times := 1
 	if everything() {
 		times = 20
@@ -130,6 +133,14 @@ func TestNothingThatEndsAProgramCostsTheLogin(t *testing.T) {
 				t.Fatalf("the login is lost: %v\n%s", err, stderr)
 			}
 		})
+	}
+}
+
+func needsShell(t *testing.T) {
+	t.Helper()
+	for _, program := range []string{"sh", "grep", "head"} {
+		_, err := exec.LookPath(program)
+		realparts.Require(t, "a shell and its programs", err)
 	}
 }
 
