@@ -143,7 +143,7 @@ func TestPoolRecoversAfterAnOutage(t *testing.T) {
 		w.accounts(first, 1)
 		time.Sleep(2 * time.Hour)
 		w.diesRefreshing("account-0000")
-		w.srv.Fault("/token", 2, oauthtest.Status(503, 0))
+		w.srv.Fault("/token", 0, oauthtest.Status(503, 0))
 		p, _ := w.pool(10) // which has never heard of the account
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -152,6 +152,7 @@ func TestPoolRecoversAfterAnOutage(t *testing.T) {
 		if w.stored(first.Source("account-0000")).Attempt == nil || w.srv.Counts().TokenRequests < 1 {
 			t.Fatal("there was no outage")
 		}
+		w.srv.Heal()
 		time.Sleep(9 * time.Minute)
 		synctest.Wait()
 		if rec := w.stored(first.Source("account-0000")); rec.Attempt != nil || rec.Generation != 2 || rec.Tombstone != nil {
