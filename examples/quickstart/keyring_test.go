@@ -134,7 +134,7 @@ func TestKeyring(tt *testing.T) {
 	t.wantMatch(t.run(first, 0, forReal...), "Logged in since")
 
 	t.keyring.Lock()
-	const remedy = "OS keyring: locked: unlock the keyring"
+	const remedy = `OS keyring: locked: the keyring "Login": unlock the keyring`
 	before := t.srv.Counts()
 	t.wantMatch(t.run(first, 1, append(forReal, "-store", "keyring")...), remedy)
 	t.wantMatch(t.run(first, 1, forReal...), remedy)
