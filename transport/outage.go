@@ -28,7 +28,7 @@ const (
 	maxRetryAfter      = 10 * time.Minute // the longest that a provider's Retry-After is obeyed
 	misconfiguredPause = 5 * time.Minute  // only a person can help, so there is no hurry
 	wholePause         = 30 * time.Second // beyond what a provider may still take for theft at once
-	storagePause       = 5 * time.Second  // the cache is local and cheap to ask
+	storagePause       = 2 * time.Second  // the cache is cheap to ask, and users wait for it
 	minPause           = 100 * time.Millisecond
 
 	soonest = 10 * time.Second // the longest pause while callers go without a token
