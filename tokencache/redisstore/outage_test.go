@@ -41,8 +41,8 @@ func TestLockOutlastsOutage(t *testing.T) {
 			return func() { must(t, admin.ConfigSet(t.Context(), "maxmemory", "0").Err()) }
 		},
 		"read-only": func(t *testing.T, _ *realparts.Redis, admin *redis.Client, _ *realparts.Proxy) func() {
-			must(t, admin.SlaveOf(t.Context(), "127.0.0.1", "1").Err())
-			return func() { must(t, admin.SlaveOf(t.Context(), "NO", "ONE").Err()) }
+			must(t, admin.ReplicaOf(t.Context(), "127.0.0.1", "1").Err())
+			return func() { must(t, admin.ReplicaOf(t.Context(), "NO", "ONE").Err()) }
 		},
 		"frozen": func(t *testing.T, _ *realparts.Redis, admin *redis.Client, _ *realparts.Proxy) func() {
 			must(t, admin.Do(t.Context(), "CLIENT", "PAUSE", (2*lease).Milliseconds(), "ALL").Err())
