@@ -27,6 +27,7 @@ func (c *Config) try(ctx context.Context, d *dirs, choice KeyChoice, sealed, not
 		if err = cache.Preflight(ctx, tokencache.Key{}, new(tokencache.Record)); err == nil {
 			err = d.setPlace(ctx, choice.kind)
 		}
+		keys.known = nil // The cache has the keys now.
 	case noted && weaker:
 		if err = opensAny(ctx, cache); err != nil {
 			err = fmt.Errorf("%w: %s says that the records are sealed with the key in the %s, and it opens none of them: bring back the directory as it was; or delete it, which ends these logins, and log in again",
@@ -77,6 +78,12 @@ func (c *Config) withKeys(ctx context.Context, d *dirs, choice KeyChoice, create
 	if err == nil {
 		keys.known, err = keys.Keys(ctx)
 	}
+	if err == nil && !create {
+		for range cache.List(ctx) { // Now the cache has the keys too.
+			break
+		}
+		keys.known = nil
+	}
 	return cache, keys, err
 }
 
@@ -88,7 +95,7 @@ type chosenKeys struct {
 
 	choosing bool     // Open is at work
 	create   bool     // there are no records, and this process alone makes a key now
-	known    [][]byte // what Open has been told, for whoever asks first
+	known    [][]byte // what Open has just been told, for the cache
 }
 
 // String says where the key is, for Cache.KeyPlace.

@@ -121,3 +121,23 @@ func TestDirectoryThatWasMoved(t *testing.T) {
 	}
 	open("one")
 }
+
+// What Open was told of the keys is out of date once they have been changed.
+func TestRekeyRightAfterOpen(t *testing.T) {
+	for _, accept := range []KeyChoice{Keyring(), KeyFile("")} {
+		f, dir := new(fake), t.TempDir()
+		cfg := f.config(dir)
+		cfg.Accept = []KeyChoice{accept}
+		cache, _ := mustOpen(t, cfg)
+		save(t, cache)
+		for range 3 {
+			cache, _ := mustOpen(t, cfg)
+			if err := cache.Rekey(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			wantLoad(t, cache)
+			cache, _ = mustOpen(t, cfg)
+			wantLoad(t, cache)
+		}
+	}
+}
