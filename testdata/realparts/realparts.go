@@ -8,8 +8,9 @@
 // knows that everything was really tested. Nothing is downloaded unless
 // STAYAUTH_REQUIRE=all asks for it.
 //
-// Every part is private to the test that starts it, listens on loopback or a socket
-// file only, and ends with the test, even if the test process is killed.
+// Every part is private to the test that starts it, listens only on loopback, a socket
+// file or a network of its own, and ends with the test, even if the test process is
+// killed.
 package realparts
 
 import (
