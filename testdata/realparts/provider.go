@@ -31,7 +31,8 @@ type Provider struct {
 	Public       Client `json:"public_client"`
 	Confidential Client `json:"confidential_client"`
 
-	t testing.TB
+	t   testing.TB
+	cmd *exec.Cmd
 }
 
 // A Client is registered at a Provider.
@@ -97,7 +98,7 @@ func OIDCProvider(t testing.TB, flags ...string) *Provider {
 	if err != nil {
 		t.Fatalf("the authorization server did not start: %v", err)
 	}
-	p := &Provider{t: t}
+	p := &Provider{t: t, cmd: cmd}
 	if err := json.Unmarshal(ready, p); err != nil {
 		t.Fatalf("the authorization server's first line is %q: %v", ready, err)
 	}
@@ -143,6 +144,14 @@ func (p *Provider) Revoke(token string) {
 func (p *Provider) RevokeAccessToken(accessToken string) {
 	p.t.Helper()
 	p.call(http.MethodPost, "/test/revoke-access-token", url.Values{"token": {accessToken}}, nil)
+}
+
+// Signal sends the provider a signal. One that was stopped goes on before the test ends.
+func (p *Provider) Signal(s os.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 // Counts returns what the provider has seen so far.
