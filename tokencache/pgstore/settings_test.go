@@ -84,8 +84,13 @@ func rolledBackIsTriedAgain(t *testing.T, server *realparts.PostgreSQL) {
 	if _, err := conn.Exec(t.Context(), `BEGIN; LOCK TABLE `+table, pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(400*time.Millisecond, func() { conn.Exec(context.Background(), `COMMIT`) })
-	if err := rotate(t.Context(), s, "0"); err != nil {
+	rotated := make(chan error, 1)
+	go func() { rotated <- rotate(t.Context(), s, "0") }()
+	time.Sleep(400 * time.Millisecond)
+	if _, err := conn.Exec(t.Context(), `COMMIT`); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-rotated; err != nil {
 		t.Error(err)
 	}
 }
