@@ -73,6 +73,7 @@ type Tombstone struct {
 	At          time.Time `json:"at"`
 	Code        string    `json:"code"`                  // The provider's error code, such as "invalid_grant".
 	Description string    `json:"description,omitempty"` // The provider's words, shortened.
+	URI         string    `json:"uri,omitempty"`         // A page about it, if the provider named one.
 
 	// Interrupted says that an earlier refresh with this token had no known outcome:
 	// the token may be dead because that refresh succeeded and its answer was lost.

@@ -208,3 +208,20 @@ func (d damaging) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	return respond(resp.StatusCode, d.damage(string(body))).RoundTrip(req)
 }
+
+// The page that a provider names for its refusal is told to whoever asks for a token (C08).
+func TestARefusalNamesItsPage(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, defaultServer)
+		s := w.source()
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		w.srv.Fault("/token", 1, oauthtest.Answer(400, jsonType, `{"error":"invalid_grant","error_uri":"https://login.example.com/why"}`))
+		for _, s := range []*Source{s, s, w.source()} { // also one that reads of it in the cache
+			_, err := s.Token(t.Context())
+			if e, ok := errors.AsType[*Error](err); !ok || e.Kind != ErrLoginRequired || e.URI != "https://login.example.com/why" {
+				t.Errorf("error %v", err)
+			}
+		}
+	})
+}

@@ -130,7 +130,7 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 		if err == nil && (stored == nil || stored.RefreshToken != cur.RefreshToken) {
 			return true, nil
 		}
-		next.Tombstone = &tokencache.Tombstone{At: wallNow(), Code: cause.Code, Description: cause.Description, Interrupted: unknown}
+		next.Tombstone = &tokencache.Tombstone{At: wallNow(), Code: cause.Code, Description: cause.Description, URI: cause.URI, Interrupted: unknown}
 		if err == nil {
 			_, err = s.cfg.Cache.Save(ctx, s.key(), next, v)
 		}
@@ -160,7 +160,7 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 
 // deadError says why a login is needed.
 func deadError(t *tokencache.Tombstone) *Error {
-	e := &Error{Kind: ErrLoginRequired, Op: "refresh", Code: t.Code, Description: t.Description, Remedy: "log in again"}
+	e := &Error{Kind: ErrLoginRequired, Op: "refresh", Code: t.Code, Description: t.Description, URI: t.URI, Remedy: "log in again"}
 	switch {
 	case t.Interrupted:
 		e.ReuseSuspected = true
