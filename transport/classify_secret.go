@@ -15,7 +15,8 @@ func (e *Endpoint) secrets(form url.Values) []string {
 	secrets := []string{string(e.ClientSecret)}
 	for name, values := range form {
 		switch name {
-		case "refresh_token", "code", "code_verifier", "token", "client_secret", e.ExchangeGrant:
+		case "refresh_token", "code", "code_verifier", "token", "client_secret", "client_assertion", "device_code",
+			"assertion", "subject_token", "actor_token", e.ExchangeGrant:
 			secrets = append(secrets, values...)
 		case "grant_type", "client_id", "scope", "redirect_uri", "resource", "audience", "response_type", "token_type_hint",
 			"code_challenge", "code_challenge_method", "client_assertion_type",

@@ -169,6 +169,14 @@ func TestErrorsRepeatNoParameter(t *testing.T) {
 			mustNotShow(t, err, secret[4:12])
 		}
 	}
+	// A parameter that is known to hold a secret may be short (attacks m2).
+	for _, name := range []string{"device_code", "assertion", "client_assertion", "subject_token", "actor_token"} {
+		const short = "dev-GmRhmhcx"
+		a := &answer{sent: (&Endpoint{}).secrets(url.Values{name: {short}})}
+		if got := a.clean("no such code: " + short); got != "" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
 	e := testEndpoint(respond(400, `{"error":"invalid_scope","error_description":"unknown: https://api.example.com/calendar.read"}`))
 	_, err := e.Grant(t.Context(), "device", url.Values{"scope": {"https://api.example.com/calendar.read"}})
 	if e, ok := errors.AsType[*Error](err); !ok || e.Description == "" {
