@@ -180,5 +180,5 @@ func (m members) scope() string {
 	if !strings.ContainsAny(s, " \t\n") {
 		s = strings.ReplaceAll(s, ",", " ")
 	}
-	return strings.Join(strings.Fields(s), " ")
+	return strings.Join(strings.Fields(printable(s)), " ")
 }

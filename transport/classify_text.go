@@ -36,13 +36,7 @@ const maxDescription = 200
 // clean makes text from an answer fit to be shown: short, in one line, and empty
 // if it repeats a secret of the request or of the answer, or a part of one.
 func (a *answer) clean(text string) string {
-	text = strings.Join(strings.Fields(text), " ")
-	text = strings.Map(func(c rune) rune {
-		if !unicode.IsPrint(c) || c == utf8.RuneError {
-			return -1
-		}
-		return c
-	}, text)
+	text = strings.Join(strings.Fields(printable(text)), " ")
 	if len(text) > maxDescription {
 		end := maxDescription
 		for !utf8.RuneStart(text[end]) {
@@ -54,6 +48,20 @@ func (a *answer) clean(text string) string {
 		return ""
 	}
 	return text
+}
+
+// printable returns text in one line and without what a terminal takes for a command:
+// escapes, and marks that change the direction of writing.
+func printable(text string) string {
+	return strings.Map(func(c rune) rune {
+		switch {
+		case unicode.IsSpace(c):
+			return ' '
+		case !unicode.IsPrint(c) || c == utf8.RuneError:
+			return -1
+		}
+		return c
+	}, text)
 }
 
 // saysReuse reports whether a provider gives as its reason for a refusal that the

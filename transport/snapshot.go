@@ -47,7 +47,7 @@ func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 	s := &snapshot{
 		header:    [1]string{header},
 		expiry:    rec.Expiry,
-		scope:     rec.Scope,
+		scope:     printable(rec.Scope), // which may be older than the rule that records have it so
 		rec:       &kept,
 		notBefore: math.MinInt64,
 		refreshAt: math.MaxInt64,

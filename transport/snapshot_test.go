@@ -166,3 +166,22 @@ func TestAnExpiredTokenIsNotHandedOut(t *testing.T) {
 		w.wantCounts(1, 0)
 	})
 }
+
+// A scope is shown to people, in a terminal for instance, whoever has granted and stored
+// it (attacks m8): a record of an earlier version, or of another library, may hold anything.
+func TestAScopeIsFitToBeShown(t *testing.T) {
+	w := newWorld(t, defaultServer)
+	s := w.source()
+	rec := record(w.srv.Login("ann"))
+	rec.Scope = "read \x1b[31mred\a \u202ewrite\nall \xff"
+	if err := s.Login(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+	const want = "read [31mred write all "
+	if tok, err := s.Token(t.Context()); err != nil || tok.Scope != want {
+		t.Errorf("Token: %q, %v", tok.Scope, err)
+	}
+	if st, err := w.source().Status(t.Context()); err != nil || st.Scope != want {
+		t.Errorf("Status of another process: %q, %v", st.Scope, err)
+	}
+}

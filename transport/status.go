@@ -112,7 +112,7 @@ func (s *Source) Status(ctx context.Context) (Status, error) {
 	if rec != nil && rec.Attempt != nil && s.unsaved == nil && !newer(r, rec) {
 		st.AttemptAt = rec.Attempt.At
 	}
-	st.Scope, st.Generation = r.Scope, r.Generation
+	st.Scope, st.Generation = snap.scope, r.Generation
 	st.AuthorizedAt, st.ObtainedAt, st.Expiry, st.RefreshExpiry = r.AuthorizedAt, r.ObtainedAt, r.Expiry, r.RefreshExpiry
 	if !r.Expiry.IsZero() || !r.RefreshAt.IsZero() {
 		st.RefreshAt = time.Unix(0, snap.refreshAt)
