@@ -76,9 +76,9 @@ type Lister interface {
 
 // A Watcher is a Store that sees changes while it waits for a lock. LockAt is Lock,
 // but it gives up, with an error that wraps ErrConflict, while somebody else has the
-// lock and the entry is not at v, or no longer: who wants the lock for a piece of work
-// need not wait on when somebody else has done it. It may give up as well if nobody
-// has the lock and the entry is not at v.
+// lock and the entry is not at v, or no longer: a caller that wants the lock for a piece
+// of work need not wait on when somebody else has done it. It may give up as well if
+// nobody has the lock and the entry is not at v.
 type Watcher interface {
 	LockAt(ctx context.Context, name string, v Version) (unlock func() error, err error)
 }

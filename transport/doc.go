@@ -19,7 +19,7 @@
 // # Why a refresh is not just a request
 //
 // Providers rotate refresh tokens: each may be spent once, the answer brings its
-// successor, and whoever presents a spent one is taken for a thief, which ends the
+// successor, and a client that presents a spent one is taken for a thief, which ends the
 // login for everybody (RFC 9700 section 4.14.2). So to refresh is to read, spend and
 // write, once, across all processes. A Source takes the login's lock, reads the cache
 // again, makes sure that the answer can be stored, notes that a refresh is in flight,
@@ -31,11 +31,11 @@
 //
 //   - While an access token is good, callers get it without waiting, whatever happens
 //     to the provider or to the cache, and no response is held back for a refresh. One
-//     that another process has stored counts too: whoever would fail looks for it, up to
+//     that another process has stored counts too: a call that would fail looks for it, up to
 //     ten times a second.
 //   - A refresh that a request has started is seen to its end: when a program has closed
 //     the body of its last response, or was given the last error, the refresh is saved, if
-//     it took no more than Config.Settle. Token alone starts none in a process that uses
+//     it took no more than Config.Settle. Token alone starts none in the background in a process that uses
 //     the login for less than a minute. What takes longer, [Source.Flush] and
 //     [Source.Close] wait for.
 //   - At most one process at a time spends the refresh token of a login, and never one
@@ -87,14 +87,15 @@
 //
 // # Errors
 //
-// Every function returns an *[Error], whose [Kind] says what to do: log in again,
-// fix the configuration, or wait until RetryAt.
+// Errors are *[Error], whose [Kind] says what to do: log in again, fix the configuration,
+// or wait until RetryAt.
 //
 // While a provider is down, one login asks for all that use the same Endpoint whether it
 // is back, and the others follow when it is, spread over some seconds. As long as somebody
-// goes without a token, it asks every ten seconds or so, by a question first, and in
-// simulations callers have a token 8 s (median) and at most 20 s after the provider is
-// back, however long that took. Nobody in need, the pauses grow to two minutes on average.
+// goes without a token, it asks every ten seconds or so, by a harmless question first:
+// in simulations callers have a token 8 s after the provider is back (median) and 20 s
+// at most, however long that took. While nobody does, the pauses grow to two minutes on
+// average.
 // A provider's Retry-After is obeyed, up to ten minutes.
 //
 // # Events

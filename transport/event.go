@@ -65,7 +65,8 @@ const (
 // attempts, and of Err kind, status, code, reuse_suspected and err, its text. More lines
 // tell of trouble that changes nothing for the user, and have err: "unlock failed", "the
 // journal could not be cleared", "the refusal of the refresh token could not be stored",
-// "the Store panicked" and "OnEvent or the Logger panicked".
+// "the Store panicked", "OnEvent or the Logger panicked" and, without the name of a login,
+// "no look for interrupted refreshes".
 type Event struct {
 	Type EventType
 	At   time.Time // when it happened

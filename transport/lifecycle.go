@@ -14,7 +14,7 @@ const (
 )
 
 // KeepFresh refreshes the token whenever that is due, until ctx is done, and
-// returns ctx's error. It is for services, which should not wait for a refresh
+// returns its cause (context.Cause). It is for services, which should not wait for a refresh
 // after a quiet hour; while it runs, no request waits for a background refresh to
 // settle. What goes wrong is told to OnEvent and the Logger.
 func (s *Source) KeepFresh(ctx context.Context) error {

@@ -27,7 +27,7 @@ const (
 const recoverPause = 2 * time.Second
 
 // KeepFresh refreshes the tokens of the logins in memory whenever that is due,
-// until ctx is done, and returns ctx's error. Refreshes are spread over the time
+// until ctx is done, and returns its cause (context.Cause). Refreshes are spread over the time
 // there is for them, and their number is bounded by PoolConfig.MaxRefreshes. A
 // service runs it so that no request waits for a refresh after a quiet hour. What
 // goes wrong is told to OnEvent and the Logger.

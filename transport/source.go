@@ -37,7 +37,7 @@ type SourceConfig struct {
 
 	// Skew is how long before its expiry a token is no longer used. Default: a tenth
 	// of the token's lifetime, at most 10 seconds: the time a request may spend in
-	// queues, plus the error of ordinary clocks.
+	// queues, plus the error of ordinary clocks. It never exceeds a quarter of the lifetime.
 	Skew time.Duration
 
 	// Timeout bounds a refresh as a whole, as the last resort: an Endpoint gives up by
@@ -52,7 +52,7 @@ type SourceConfig struct {
 	// OnEvent, if set, is told of every change in the life of the login, of one after
 	// the other. The context is that of the call which caused it, without its end. It
 	// should return soon, because later events wait for it, and must not call Close.
-	// Package transport/otel makes metrics and traces of the events.
+	// Package transport/otel turns the events into metrics and traces.
 	OnEvent func(context.Context, Event)
 
 	gate *gate     // of a Refresher that has none itself
@@ -214,9 +214,10 @@ type Token struct {
 //
 // A token that is good for a little longer is returned at once. Its refresh begins in
 // the background, but not in a process that uses the login for less than a minute: it
-// may end soon, and a refresh must not end with it. (Requests through a Transport begin
-// one at any time, because the Close of their response's body waits for it.) A program
-// that runs for long and asks for nothing but tokens runs KeepFresh.
+// may end soon, and a refresh must not end with it. If the refresh token is about to end,
+// it begins all the same. (Requests through a Transport begin one at any time, because the
+// Close of their response's body waits for it.) A program that runs for long and asks for
+// nothing but tokens runs KeepFresh.
 //
 // Errors are *Error: ErrLoginRequired if only a login helps, ErrUnavailable or
 // ErrAmbiguous with RetryAt if the provider is down, ErrMisconfigured, ErrStorage.

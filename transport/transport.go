@@ -104,9 +104,10 @@ func New(cfg Config) (*Transport, error) {
 func (t *Transport) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "Transport{%v}", t.logins) }
 
 // RoundTrip sends req with a token. If the API rejects the token, with a 401 or an
-// invalid_token (RFC 6750 section 3.1), the token is renewed and the request is sent once more, provided that its body
-// can be had again. Whatever goes wrong with that, the first answer is returned as
-// it came. A request that has an Authorization header already, or that goes to an
+// invalid_token (RFC 6750 section 3.1), the token is renewed and the request is sent once
+// more, provided that its body can be had again. Whatever goes wrong with that, or if there
+// is no other token within 5 s or half of the time until req's deadline, the first answer
+// is returned as it came. A request that has an Authorization header already, or that goes to an
 // origin that is not listed, or names such a one in Host or URL.Opaque, is passed on
 // untouched.
 //
@@ -172,7 +173,7 @@ func (t *Transport) CloseIdleConnections() {
 const rejectTime = 5 * time.Second
 
 // retry answers a response that rejects the token. It returns the response to the
-// repeated request, or resp as it came: who has a response must not turn it into an
+// repeated request, or resp as it came: a RoundTripper that has a response must not turn it into an
 // error, nor keep it until there is no time left to read it.
 func (t *Transport) retry(src *Source, req *http.Request, body replayBody, snap *snapshot, resp *http.Response) *http.Response {
 	ctx, cancel := context.WithTimeout(req.Context(), patience(req.Context()))

@@ -7,7 +7,7 @@
 //	go run . -store redis://cache:6379/0       # see package redisstore
 //
 // It starts a provider of its own, logs all users in, sends requests to the replicas,
-// and tells in the end what the provider has seen. The exit status is 0 if no refresh
+// and finally tells what the provider has seen. The exit status is 0 if no refresh
 // token was presented twice and none was spent in vain.
 package main
 

@@ -85,7 +85,7 @@ Behind each place stands the test that shows what happens there.
 # What a crash can cost
 
 From the answer of the provider until the new refresh token has been stored, a
-crash loses the login. With GNOME Keyring on Linux, tokens of 1 400 bytes and two
+crash can lose the login. With GNOME Keyring on Linux, tokens of 1 400 bytes and two
 processors that were never idle (load average 5 to 20; runs of 1 000 rotations or
 more), the median was 1.0 to 1.9 ms with Open, and the longest 0.2 to 0.4 s. With
 Items, which exchanges many messages with the keyring, the median was 40 to 53 ms,
@@ -114,8 +114,8 @@ and the longest 0.4 to 1.0 s. BenchmarkWindow measures it elsewhere.
     is a process of its own.
   - That nothing is left of a probe on macOS and Windows that is given up or killed: it
     can leave a small item called probe-… behind, which nobody reads.
-  - That the connection to the session bus is closed when it is idle: on Linux, who
-    only reads closes it, but from the first write or prompt on a process keeps one.
+  - That the connection to the session bus is closed when it is idle: on Linux, a
+    process that only reads closes it, and one that has written or prompted keeps it.
   - That a keyring has saved what it says it has: KeePassXC and KWallet answer first,
     and lose what came in the last moments before they crash.
   - That an item is removed where the user would have to agree to that, as in KeePassXC:

@@ -16,7 +16,7 @@ in a file, or from a key management service; see [tokencache.KeySource].
 
 [Store.Migrate] creates two tables. The entries have a name, a version, the time they
 were last saved, and the sealed data. The locks have a row for each lock that is held.
-Who migrates must own the schema or have CREATE on it. The role of the service needs no
+The role that migrates must own the schema or have CREATE on it. The role of the service needs no
 more than
 
 	GRANT USAGE ON SCHEMA logins TO app;
@@ -32,8 +32,8 @@ network cuts its connections or the server is restarted in the middle of a refre
 So each process has one connection of its own that shows that it is alive, by an
 advisory lock on a random number, and the rows of the locks say whose they are. Others
 take the locks of a process only when it has seemed dead for three seconds, at every
-look. Who reconnects sooner keeps them; who is paused keeps them, because the kernel
-keeps its connection.
+look. One that reconnects sooner keeps them, and so does one that is paused, because the
+kernel keeps its connection.
 
 What a process had under way when it died is not forgotten: its rows stay until somebody
 has taken the locks and released them, and [Store.Interrupted] tells which they are. A
@@ -94,14 +94,14 @@ its own, of all replicas:
  3. all that is left is sealed anew, once, as the example does;
  4. KeyBytes(new).
 
-Whoever skips the first step shows old replicas entries that they cannot open: an error
-that says so, and no login is lost. With a [tokencache.KeyRotator], such as a key file that all
+Without the first step, old replicas meet entries that they cannot open: an error that
+says so, and no login is lost. With a [tokencache.KeyRotator], such as a key file that all
 processes share, [tokencache.Cache.Rekey] does all of it.
 
 # Removing users
 
-The name of an entry is a hash of its [tokencache.Key]. Who knows the key deletes the
-entry by [tokencache.Cache.Delete], or ends the login by Source.Logout. If an account may
+The name of an entry is a hash of its [tokencache.Key]. A program that knows the key
+deletes the entry by [tokencache.Cache.Delete], or ends the login by Source.Logout. If an account may
 have entries for other audiences, [tokencache.Cache.List] finds them. [Store.Purge]
 removes what was abandoned.
 

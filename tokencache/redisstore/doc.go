@@ -58,8 +58,8 @@ command behind until its time-out.
 
 # Removing users
 
-The name of an entry is a hash of its [tokencache.Key]. Who knows the key deletes the
-entry by [tokencache.Cache.Delete], or ends the login by Source.Logout. If an account may
+The name of an entry is a hash of its [tokencache.Key]. A program that knows the key
+deletes the entry by [tokencache.Cache.Delete], or ends the login by Source.Logout. If an account may
 have entries for other audiences, [tokencache.Cache.List] finds them. [Config.Expiry]
 lets abandoned entries go.
 

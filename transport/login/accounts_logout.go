@@ -14,6 +14,8 @@ import (
 // client it belongs to: it does to each what [transport.Source.Logout] does.
 // refresher returns the Refresher of a login; that it is a transport.Revoker is what
 // makes the tokens end at the provider, and not only here.
+// A Source in use that has the token in memory notices when an API refuses it, or at the
+// next refresh.
 //
 // It goes on when one fails. The error then says which accounts are still logged in,
 // and wraps the *transport.Error of each; LogoutEverywhere can be called again. A

@@ -25,7 +25,7 @@
 //
 // # What protects a login
 //
-// An authorization code is useless to whoever sees it, because only this attempt has
+// An authorization code is useless to anybody who sees it, because only this attempt has
 // the verifier that belongs to it (PKCE with S256, RFC 7636). An answer is believed
 // only if it has the state of this attempt, and, from a provider that says so in its
 // answers, if it comes from the issuer that was asked (RFC 9207). Of a provider that does

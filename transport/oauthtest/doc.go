@@ -18,9 +18,20 @@
 //   - [Server.Start] and [Server.StartTLS]: TCP on 127.0.0.1, for other processes.
 //   - [Server.Handler]: for a listener of your own.
 //
+// A program under test reaches it through its Endpoint and its Transport:
+//
+//	endpoint := &transport.Endpoint{
+//		TokenURL:     s.TokenURL(),
+//		ClientID:     s.ClientID(),
+//		ClientSecret: tokencache.Secret(s.ClientSecret()),
+//		AuthStyle:    oauth2.AuthStyleInHeader, // as Config.AuthStyle says
+//		Base:         s.RoundTripper(),
+//	}
+//	rt, err := transport.New(transport.Config{Source: source, Origins: []string{s.APIOrigin()}, Base: s.RoundTripper()})
+//
 // [Server.Login] makes a login without any flow, and [Tokens.Record] hands it to a
-// transport.Source. /authorize consents by itself,
-// so that a login flow can be tested without a browser.
+// transport.Source. /authorize consents by itself, so that a login flow can be tested
+// without a browser.
 //
 // # What the client did
 //
@@ -33,7 +44,8 @@
 //
 // [Config] holds what a provider is like at all times: its [Policy], its clocks,
 // its latency. [Server.Fault] lets single requests go wrong, [Server.Down] is
-// an outage, and [Server.Freeze] a server that hears everything and says nothing. A [Fault] is a piece of middleware, and faults can be put together:
+// an outage, and [Server.Freeze] a server that hears everything and says nothing. A
+// [Fault] is a piece of middleware, and faults can be put together:
 //
 //	s.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Drop))         // spent, and no answer
 //	s.Fault("/token", 3, oauthtest.Status(503, time.Minute))            // not spent, Retry-After: 60
@@ -47,5 +59,5 @@
 // # What it is not
 //
 // It is no provider to run: it consents to everything, keeps everything in
-// memory for ever, and tells its secrets to whoever asks.
+// memory for ever, and tells its secrets to anybody who asks.
 package oauthtest

@@ -1,5 +1,5 @@
-// Package otelstayauth makes OpenTelemetry metrics and traces of what happens to
-// logins. It is built on the events of package transport, of which it needs nothing
+// Package otelstayauth turns what happens to logins into OpenTelemetry metrics
+// and traces. It is built on the events of package transport, of which it needs nothing
 // that a program does not see too:
 //
 //	source, err := transport.NewSource(transport.SourceConfig{
