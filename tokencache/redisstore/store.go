@@ -88,7 +88,9 @@ func Open(cfg Config) (*Store, error) {
 		options.ContextTimeoutEnabled = true
 		options.DialerRetries = 1 // Commands are repeated already.
 		if options.DialTimeout == 0 {
-			options.DialTimeout = minGrace // so that a server that is back is noticed within the grace
+			// A server that is back is to be noticed within the grace: at the second or third SYN of
+			// an attempt, or at the next attempt.
+			options.DialTimeout = 4 * time.Second
 		}
 		s.cfg.Client, s.own = redis.NewClient(options), true
 	}
