@@ -82,7 +82,7 @@ func (d *Dir) prepare() error {
 			return err
 		}
 		if dir != "." { // which may hold other things
-			checkOwned(full, info, 0o070, chmod) // Who can read the entries cannot open them.
+			checkOwned(full, info, 0o070, chmod) // To read the entries is not to open them.
 		}
 	}
 	if err := removeLeftovers(d.root, entriesDir); err != nil {

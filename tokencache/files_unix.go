@@ -21,8 +21,8 @@ func openRoot(path string) (*os.Root, error) { return os.OpenRoot(path) }
 // replacing or removing it.
 func whileShared(do func() error) error { return do() }
 
-// Who waits for a lock looks at the entry after every pause, and at the lock, which
-// costs more, after some: it is only given back without a change of the entry if
+// A caller that waits for a lock looks at the entry after every pause, and at the lock,
+// which costs more, after some: it is only given back without a change of the entry if
 // something went wrong.
 const (
 	pausesOfLook = 1

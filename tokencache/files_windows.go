@@ -47,8 +47,8 @@ func whileShared(do func() error) error {
 	}
 }
 
-// Who waits for a lock looks at it after every pause, and at the entry rarely, because
-// whoever looks at a file is in the way of whoever replaces it.
+// A caller that waits for a lock looks at it after every pause, and at the entry rarely,
+// because a process that reads a file is in the way of one that replaces it.
 const (
 	pausesOfLook = 20
 	pausesOfLock = 1

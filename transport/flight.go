@@ -310,7 +310,7 @@ func (s *Source) settle(ctx context.Context, f *flight) {
 		s.outage.quiet = f.wanted
 		s.note(ctx, Event{Type: EventOutage, Err: e, RetryAt: e.RetryAt}).quiet = f.wanted
 	}
-	if f.err = e; f.wanted { // Who goes without a token may come back sooner.
+	if f.err = e; f.wanted { // A caller without a token may come back sooner.
 		c := *e
 		c.RetryAt = cmp.Or(s.blocked(wallNow(), true), e).RetryAt
 		f.err = &c

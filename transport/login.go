@@ -148,7 +148,7 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 
 const (
 	revokeTries    = 3
-	maxRevokePause = 10 * time.Second // the user waits, and so does who else needs the lock
+	maxRevokePause = 10 * time.Second // the user waits, and so do others that need the lock
 )
 
 // revokeBounded tells the provider, again if it answers that it cannot say now (RFC 7009

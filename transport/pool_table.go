@@ -6,7 +6,7 @@ import "sync/atomic"
 // in the Sources themselves, so that a look touches the place of the list and the Source,
 // and nothing else that a million logins would drive out of the processor's caches.
 //
-// Looking takes no lock. Who looks while others change the table may miss what is there,
+// Looking takes no lock. A look while others change the table may miss what is there,
 // and never finds what is not: what was not found has to be looked for again under the
 // lock that changes need. The zero value is an empty table.
 type table struct {
@@ -47,7 +47,7 @@ func push(l *atomic.Pointer[Source], s *Source) {
 }
 
 // grow doubles the number of lists. Each Source that is moved points to Sources that were
-// moved before it, and the others to what followed them: who is looking comes to an end.
+// moved before it, and the others to what followed them: a look comes to an end.
 func (t *table) grow(old *[]atomic.Pointer[Source]) *[]atomic.Pointer[Source] {
 	if old == nil {
 		old = new([]atomic.Pointer[Source])

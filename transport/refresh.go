@@ -22,8 +22,8 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		return nil, false, err
 	}
 	defer s.cfg.gate.leave(f.trial)
-	// 1: one process at a time, and in it one goroutine. Who waits sees the token that
-	// another process has stored before that gives back the lock.
+	// 1: one process at a time, and in it one goroutine. A flight that waits sees the
+	// token that another process has stored before that gives back the lock.
 	unlock, err := s.lockAt(waiting, f.at)
 	for errors.Is(err, tokencache.ErrConflict) {
 		if snap, err = s.look(waiting, f); snap != nil || err != nil {

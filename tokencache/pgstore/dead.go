@@ -25,7 +25,7 @@ type deaths struct {
 
 type death struct {
 	since, last time.Time // of the looks, at all of which it seemed so
-	epoch       int       // the connection of this process all the time: who was cut off may blame nobody
+	epoch       int       // the connection of this process all the time: one that was cut off may blame nobody
 }
 
 // sure takes note that the owner has seemed dead at a look that began at the given
@@ -96,7 +96,7 @@ func (s *Store) Interrupted(ctx context.Context) iter.Seq2[string, error] {
 					}
 				}
 			}
-			if !unsure || begun.Sub(first) > grace { // Who has died since will be found at the next call.
+			if !unsure || begun.Sub(first) > grace { // A process that has died since will be found at the next call.
 				return
 			}
 			select {

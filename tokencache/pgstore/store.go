@@ -200,7 +200,7 @@ func (s *Store) Delete(ctx context.Context, name string, old tokencache.Version)
 // Those of entries are positive.
 const (
 	noVersion    = 0  // of what is not there
-	anyVersion   = -1 // for who locks whatever is there
+	anyVersion   = -1 // to lock whatever is there
 	wrongVersion = -2 // none of ours
 )
 

@@ -158,7 +158,7 @@ func lockAtVersion(t *testing.T, waiter, s tokencache.Store) {
 	_, err = w.LockAt(short, "a", v)
 	wantErr(t, "LockAt whose context has ended", err, context.DeadlineExceeded)
 
-	// Who holds the lock may give it back without a change.
+	// The holder may give the lock back without a change.
 	held := make(chan func() error, 1)
 	go func() {
 		unlock, err := w.LockAt(ctx, "a", v)

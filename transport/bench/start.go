@@ -91,7 +91,7 @@ func MeasureStart(ctx context.Context, runs int, keyring []string) (*Start, erro
 		return nil, fmt.Errorf("storing a login: %w", err)
 	}
 	for range runs {
-		// In a random order, because who comes after another that asks the keyring finds it awake.
+		// In a random order, because one that comes after another that asks the keyring finds it awake.
 		for _, i := range rand.Perm(len(contenders)) {
 			c := contenders[i]
 			begun := time.Now()

@@ -40,7 +40,7 @@ func (s *Server) isFrozen(path string) bool {
 }
 
 // queue waits until the server is not frozen and those who came before are done.
-// The request that it returns outlives its client. Who gets one calls done.
+// The request that it returns outlives its client. A caller that gets one calls done.
 func (s *Server) queue(r *http.Request) (_ *http.Request, done func(), err error) {
 	if !s.isFrozen(r.URL.Path) {
 		return r, func() {}, nil

@@ -17,7 +17,7 @@ type Gates struct {
 
 type gate struct {
 	turn  chan struct{}
-	users int // who is in or waits
+	users int // how many are in or wait
 }
 
 // Enter waits for the gate called name until ctx is done. Its error is ctx.Err(). To
