@@ -65,6 +65,7 @@ func (sh *shard) replace(closed *Source, p *Pool) *Source {
 	}
 	s := newSource(&p.cfg, closed.account)
 	s.hash = closed.hash
+	s.closed.Store(p.closed.Load()) // as in find
 	if found == nil {
 		sh.add(s)
 		return s

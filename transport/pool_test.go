@@ -280,6 +280,24 @@ func TestPoolClosed(t *testing.T) {
 	})
 }
 
+// What takes the place of a Source that was closed is closed too, if the Pool was
+// meanwhile.
+func TestPoolClosedWhileASourceIsReplaced(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{})
+		p, _ := w.pool(4)
+		s := p.Source("ann")
+		for _, close := range []func(context.Context) error{s.Close, p.Close} {
+			if err := close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !p.shards[0].replace(s, p).closed.Load() { // by a Pool.Source that began before
+			t.Error("a closed Pool has a Source that is open")
+		}
+	})
+}
+
 func TestPoolRefusals(t *testing.T) {
 	w := newWorld(t, defaultServer)
 	p, c := w.pool(0)
