@@ -594,3 +594,30 @@ func TestOwnRecordsOfAConfiguration(t *testing.T) {
 		}
 	}
 }
+
+// Whoever has lost the lock, and finds the login of something else in the place of its
+// own, does not take that for its own.
+func TestALateSaveAdoptsNoLoginOfSomethingElse(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		a, cache := new(audienceServer), memoryCache(t)
+		if err := a.earlier(t, cache, a.endpoint(nil), "ann").Login(t.Context(), loginOf("one")); err != nil {
+			t.Fatal(err)
+		}
+		asks := a.source(t, cache, a.endpoint(url.Values{"audience": {"A"}}), "ann")
+		mustToken(t, asks, "at-one-2 for A")
+		mine, version, err := cache.Load(t.Context(), asks.key())
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := loginOf("plain")
+		other.Grant, other.For = newGrant(), forNothing
+		if _, err := cache.Save(t.Context(), asks.key(), other, version); err != nil {
+			t.Fatal(err)
+		}
+		next := mine.Clone()
+		next.Generation++
+		if saved, err := asks.trySave(t.Context(), next, version); saved != nil || err != nil {
+			t.Errorf("got %v, %v", saved, err)
+		}
+	})
+}

@@ -70,7 +70,7 @@ func (s *Source) trySave(ctx context.Context, next *tokencache.Record, version t
 		}
 		// Either an earlier attempt has written although it failed, or somebody wrote
 		// without the lock.
-		stored, v, err := s.cfg.Cache.Load(ctx, s.key())
+		stored, v, err := s.loadOwn(ctx, s.key())
 		switch {
 		case errors.Is(err, tokencache.ErrNotFound):
 			return nil, nil // A logout wins over a refresh.
