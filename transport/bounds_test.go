@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -226,7 +227,9 @@ func TestForeignCodeEndsNoProgram(t *testing.T) {
 					}
 					return nil
 				})
-				if _, err := s.Token(t.Context()); !errors.Is(err, ErrAmbiguous) {
+				// A save that panics is one that has failed, and is repeated. What ends the
+				// goroutine cannot be survived.
+				if _, err := s.Token(t.Context()); name == "panic" && err != nil || name != "panic" && !errors.Is(err, ErrAmbiguous) {
 					t.Errorf("got %v", err)
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -266,6 +269,86 @@ func TestForeignCodeEndsNoProgram(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A store that panics in Lock, or when the lock is given back, keeps nobody from the login.
+func TestAPanicLeavesTheLoginToOthers(t *testing.T) {
+	for _, where := range []string{"lock", "unlock", "look"} {
+		t.Run(where, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+				store := &panicking{troubled: &troubled{Memory: new(tokencache.Memory)}}
+				w.store = store
+				s := w.source(func(c *SourceConfig) {
+					e := c.Refresher.(*Endpoint)
+					e.AuthParams = url.Values{"audience": {"A"}} // so that the lock is taken with a look
+				})
+				w.login(s, "ann")
+				time.Sleep(2 * time.Hour)
+				locked := false
+				store.fail(func(op string, _ int32) error {
+					if op == where || where == "look" && op == "load" && locked {
+						panic("the driver of a database")
+					}
+					locked = locked || op == "lock"
+					return nil
+				})
+				if _, err := s.Token(t.Context()); err == nil && where != "unlock" {
+					t.Error("there is no panic")
+				}
+				store.heal()
+				time.Sleep(2 * time.Hour)
+				use(t, s, nil)
+				other := w.source(func(c *SourceConfig) { *c = *s.cfg })
+				time.Sleep(2 * time.Hour)
+				use(t, other, nil)
+				w.wantCounts(w.srv.Counts().TokenRequests, 0)
+			})
+		})
+	}
+}
+
+type panicking struct{ *troubled }
+
+func (s panicking) Lock(ctx context.Context, name string) (func() error, error) {
+	if err := s.check("lock", 0); err != nil {
+		return nil, err
+	}
+	unlock, err := s.Memory.Lock(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return func() error { unlock(); return s.check("unlock", 0) }, nil
+}
+
+// A save that panics has failed like any other: the tokens are kept and saved.
+func TestASaveThatPanics(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := &troubled{Memory: new(tokencache.Memory)}
+		w.store = store
+		s := w.source()
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		journal := store.n.Load() + 1
+		store.fail(func(op string, n int32) error {
+			if op == "save" && n > journal {
+				panic("refresh_token=" + w.srv.Current("ann").RefreshToken)
+			}
+			return nil
+		})
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Flush(t.Context()); !errors.Is(err, ErrStorage) || contains(err.Error(), w.srv.Secrets()) {
+			t.Errorf("Flush: %v", err)
+		}
+		time.Sleep(time.Minute)
+		store.heal()
+		time.Sleep(2 * time.Second)
+		wantSettled(t, w, s, StateFresh)
+		w.wantCounts(1, 0)
+	})
 }
 
 // The saver outlives the panic of a store.

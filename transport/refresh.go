@@ -211,24 +211,30 @@ func (s *Source) lockBy(ctx context.Context, share func(tokencache.Key) (func() 
 	case <-ctx.Done():
 		return nil, &Error{Kind: ErrUnavailable, Op: "lock", Err: context.Cause(ctx), Remedy: "this login is busy; try again"}
 	}
+	locked := false
+	defer func() { // also if the Store panics
+		if !locked {
+			<-turn
+		}
+	}()
 	var release func() error
 	if p := s.pending; p != nil && p.unlock != nil {
 		release, p.unlock = p.unlock, nil
 	} else if release, err = s.lockOwn(ctx, share); err != nil {
-		<-turn
 		if ctx.Err() != nil {
 			return nil, &Error{Kind: ErrUnavailable, Op: "lock", Err: err,
 				Remedy: "another process is working on this login; try again"}
 		}
 		return nil, storageError("lock", err)
 	}
+	locked = true
 	return func() {
+		defer func() { <-turn }()
 		if p := s.pending; p != nil && p.rec.RefreshToken != "" {
 			p.unlock = release // The saver will unlock.
 		} else if err := release(); err != nil {
 			s.log(context.Background(), slog.LevelWarn, "unlock failed", err)
 		}
-		<-turn
 	}, nil
 }
 

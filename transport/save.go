@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -57,9 +58,14 @@ func (s *Source) save(ctx context.Context, next *tokencache.Record, version toke
 // trySave makes one attempt. What it returns without an error is in the store: next, or
 // what has taken its place. That the store holds next is not enough, a Save has to have
 // confirmed it: one that failed may have written what the next crash takes away.
-func (s *Source) trySave(ctx context.Context, next *tokencache.Record, version tokencache.Version) (*tokencache.Record, error) {
+func (s *Source) trySave(ctx context.Context, next *tokencache.Record, version tokencache.Version) (saved *tokencache.Record, err error) {
 	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
+	defer func() {
+		if r := recover(); r != nil { // The Store has failed, in its own way. The tokens are here.
+			saved, err = nil, fmt.Errorf("the Store panicked with a value of type %T", r)
+		}
+	}()
 	for range 3 {
 		_, err := s.cfg.Cache.Save(ctx, s.key(), next, version)
 		if err == nil {

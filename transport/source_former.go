@@ -99,12 +99,20 @@ func (s *Source) lockOwn(ctx context.Context, lock func(tokencache.Key) (func() 
 		if release, err = lock(key); err != nil {
 			return nil, err
 		}
-		locked := key
-		if key, err = s.whereabouts(ctx); err == nil && key == locked {
+		locked, stays := key, false
+		func() {
+			defer func() { // also if the Store panics
+				if !stays {
+					release()
+				}
+			}()
+			key, err = s.whereabouts(ctx)
+			stays = err == nil && key == locked
+		}()
+		if stays {
 			s.atFormer.Store(key != s.named())
 			return release, nil
 		}
-		release()
 	}
 	return nil, err
 }
