@@ -3,6 +3,7 @@ package transport
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -299,5 +300,45 @@ func TestHTTP2(t *testing.T) {
 	abort.Store(true)
 	if _, err := e.Refresh(t.Context(), rec); !errors.Is(err, ErrAmbiguous) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestAbandonedConnections: a connection that comes after its request has given up is
+// closed, and one that is waited on for longer is not.
+func TestAbandonedConnections(t *testing.T) {
+	var open atomic.Int32
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(3 * abandonedTime / 2)
+		w.WriteHeader(http.StatusMethodNotAllowed)
+	}))
+	server.EnableHTTP2 = true
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}
+	server.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		time.Sleep(100 * time.Millisecond)
+		return nil, nil
+	}}
+	server.StartTLS()
+	defer server.Close()
+	e := onLoopback(t, server.URL)
+	e.Base = server.Client().Transport
+	for range 10 {
+		if err := e.askWithin(t.Context(), 50*time.Millisecond); err == nil {
+			t.Error("answered before the handshake")
+		}
+	}
+	if err := e.askWithin(t.Context(), time.Minute); err != nil {
+		t.Error(err)
+	}
+	for begun := time.Now(); open.Load() > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Since(begun) > 5*time.Second {
+			t.Fatalf("%d connections are open", open.Load())
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"time"
 
 	"golang.org/x/oauth2"
 
@@ -111,6 +112,10 @@ func (e *Endpoint) base() http.RoundTripper {
 	return e.Base
 }
 
+// abandonedTime is when a connection is closed that was made after its request had given
+// up. DisableKeepAlives closes an HTTP/2 connection only when a request ends on it.
+const abandonedTime = time.Second
+
 // send sends a request to the provider over a connection of its own, if Base is one of
 // net/http's (and asks any other for that). A connection that was left from the last
 // request may have fallen silent since, as after a change of networks: the request would
@@ -122,6 +127,7 @@ func (e *Endpoint) send(req *http.Request) (*http.Response, error) {
 	if t, ok := base.(*http.Transport); ok {
 		t = t.Clone()
 		t.DisableKeepAlives = true
+		t.IdleConnTimeout = abandonedTime
 		base = t
 	}
 	return base.RoundTrip(req) // Not http.Client, which follows redirects.
