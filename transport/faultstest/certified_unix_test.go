@@ -24,7 +24,7 @@ import (
 func TestCertifiedProviderStopped(t *testing.T) {
 	t.Parallel()
 	stop := pick(4*time.Second, 18*time.Second, 60*time.Second)
-	p := realparts.OIDCProvider(t, "--access-token-ttl=60")
+	p := realparts.OIDCProvider(t, "--access-token-ttl=600")
 	var requests atomic.Int32
 	base := roundTripper(func(r *http.Request) (*http.Response, error) {
 		if r.Method == http.MethodPost {

@@ -19,6 +19,12 @@ func (m system) outside(s state, emit func(who int8, what string, s state)) {
 			emit(0, "the access tokens expire", after)
 		}
 	}
+	if s.left.oblivion > 0 && s.behind.login != 0 {
+		after := s
+		after.left.oblivion--
+		after.store, after.behind = s.behind, record{}
+		emit(0, "the store forgets what it has not confirmed", after)
+	}
 	if s.left.logins > 0 && s.store.login == 1 {
 		after := s
 		after.left.logins--
@@ -48,6 +54,9 @@ func (m system) outside(s state, emit func(who int8, what string, s state)) {
 		}
 		if p.holds {
 			after.holder = 0
+		}
+		if p.pc == waiting {
+			after.sender = 0
 		}
 		after.processes[i] = process{}
 		emit(int8(i+1), "dies", after)
@@ -90,6 +99,9 @@ func (m system) sorted(s state) (state, order) {
 		after.processes[i] = s.processes[o[i]]
 		if s.holder == o[i]+1 {
 			after.holder = int8(i + 1)
+		}
+		if s.sender == o[i]+1 {
+			after.sender = int8(i + 1)
 		}
 	}
 	return after, o

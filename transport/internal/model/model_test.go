@@ -36,12 +36,19 @@ func TestNoLoginIsLost(t *testing.T) {
 		{"two processes, one of them paused", 2, budget{expiries: 1, crashes: 1, pauses: 1}},
 		{"two processes, another login", 2, budget{expiries: 1, crashes: 1, lost: 1, failures: 1, logins: 1}},
 		{"two processes, a late request", 2, budget{expiries: 2, crashes: 2, late: 1}},
+		{"two processes, a frozen provider", 2, budget{expiries: 2, crashes: 1, lost: 1, frozen: 1}},
+		{"two processes, a frozen provider and a failing store", 2, budget{expiries: 1, crashes: 1, failures: 2, frozen: 1}},
+		{"two processes, a slow provider", 2, budget{expiries: 2, failures: 1, slow: 1}},
+		{"two processes, a store that forgets", 2, budget{expiries: 2, crashes: 1, failures: 1, oblivion: 1}},
+		{"two processes, a store that fails and forgets", 2, budget{expiries: 2, failures: 3, oblivion: 1}},
 		{"two processes, lost answers and a late request", 2, budget{expiries: 1, crashes: 1, lost: 2, late: 1}},
 		{"three processes, crashes", 3, budget{expiries: 1, crashes: 2}},
 		{"three processes, everything", 3, budget{expiries: 1, crashes: 1, lost: 1}},
 		{"three processes, a failing store", 3, budget{expiries: 1, crashes: 1, failures: 2}},
 		{"three processes, early refreshes", 3, budget{expiries: 1, crashes: 2, early: 1}},
 		{"three processes, one of them paused", 3, budget{expiries: 1, crashes: 1, pauses: 1}},
+		{"three processes, a frozen provider", 3, budget{expiries: 1, crashes: 1, frozen: 1}},
+		{"three processes, a store that forgets", 3, budget{expiries: 1, failures: 1, oblivion: 1}},
 		{"three processes, a late request", 3, budget{expiries: 1, crashes: 2, late: 1}},
 	} {
 		for _, p := range []policy{keepOld, oneDeep, strict} {
@@ -68,6 +75,7 @@ func TestEachRuleIsNeeded(t *testing.T) {
 		overwritten = "a newer login was overwritten"
 		dropped     = "the refresh token that was issued last is not the one that is stored"
 		forgotten   = "nobody makes up for a refresh that was interrupted"
+		takenAway   = "a token was taken away that is good elsewhere"
 		older       = "a refresh token was replaced by one that had been issued before it"
 	)
 	for _, tt := range []struct {
@@ -92,6 +100,13 @@ func TestEachRuleIsNeeded(t *testing.T) {
 		{"a new note for each attempt", oneDeep, theNewNote, budget{expiries: 2, crashes: 2, late: 1}, lost},
 		{"a new note for each attempt of one process", oneDeep, theNewNote, budget{expiries: 2, crashes: 1, lost: 1, late: 1}, lost},
 		{"a note is no cause for peace of mind", oneDeep, noPeace, budget{crashes: 1, early: 1}, forgotten},
+		{"a question to a provider that may be frozen", oneDeep, theQuestion, budget{expiries: 2, crashes: 1, frozen: 1}, lost},
+		{"a question before one's own repetition", oneDeep, theQuestion, budget{expiries: 2, lost: 1, frozen: 1}, lost},
+		{"patience with a frozen provider", strict, thePatience, budget{frozen: 1}, lost},
+		{"patience with a slow provider", strict, thePatience, budget{slow: 1}, lost},
+		{"patience with a slow provider that forgives once", oneDeep, thePatience, budget{slow: 1}, dropped},
+		{"what is saved has been confirmed", strict, theConfirmation, budget{failures: 1, oblivion: 1}, unsaved},
+		{"a token that one API rejects is used by others", keepOld, theRejected, budget{early: 1}, takenAway},
 		{"the later answer stays", oneDeep, theLaterStays, budget{pauses: 1}, older},
 		{"the later answer wins", oneDeep, theLaterWins, budget{pauses: 1}, dropped},
 	} {
@@ -120,6 +135,10 @@ func TestWhatCannotBePrevented(t *testing.T) {
 		// request for the newest one. Only a store whose locks are leases can do that.
 		{"a process that is paused for longer than the lease of its lock",
 			system{policy: oneDeep, grace: 2, budget: budget{expiries: 2, pauses: 1}}},
+		// The provider answers questions, so that nothing tells that it still works on the
+		// request of the process that has died.
+		{"a provider that takes long for one request, and a crash meanwhile",
+			system{policy: oneDeep, grace: 2, budget: budget{expiries: 2, crashes: 1, slow: 1}}},
 		{"a store that fails through two rotations, and then a crash",
 			system{policy: oneDeep, grace: 3, budget: budget{expiries: 2, crashes: 1, failures: 3}}},
 	} {

@@ -75,6 +75,19 @@ func (s *state) arrived(p *process) bool {
 	return s.late == 0 || !s.noted && p.pending.login == 0
 }
 
+// mayPresent reports whether a refresh token with a note may be presented: a second after
+// it was presented last, and when the provider has answered a question, as it does when it
+// is not frozen any more and has worked through what it was sent.
+func (m system) mayPresent(s *state, p *process) bool {
+	switch {
+	case s.arrived(p) || s.pace == slow:
+		return true
+	case s.pace == frozen:
+		return m.lacks(theQuestion)
+	}
+	return m.lacks(theWait)
+}
+
 // prepare is what follows awaitLostRequest.
 func (m system) prepare(_ *state, p *process) {
 	p.pc = journal
@@ -84,14 +97,13 @@ func (m system) prepare(_ *state, p *process) {
 }
 
 // note is the part of prepare that writes.
-func (s *state) note(p *process) bool {
-	if s.store != p.version {
+func (m system) note(s *state, p *process, confirmed bool) bool {
+	noted := p.from
+	noted.attempt = true
+	if s.store != p.version || !m.replace(s, p.version, noted, confirmed) {
 		return false
 	}
-	p.version = p.from
-	p.version.attempt = true
-	p.noted, s.noted = true, true
-	s.write(p.version)
+	p.version, p.noted, s.noted = noted, true, true
 	return true
 }
 

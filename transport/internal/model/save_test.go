@@ -1,11 +1,22 @@
 package model
 
 // swap replaces the stored record if it is still at old.
-func (m system) swap(s *state, old, next record) bool {
+func (m system) swap(s *state, old, next record) bool { return m.replace(s, old, next, true) }
+
+// replace is swap, but the store may not confirm what it has written. It may forget that
+// in a crash of its own.
+func (m system) replace(s *state, old, next record, confirmed bool) bool {
 	if s.store != old && !m.lacks(compareAndSwap) {
 		return false
 	}
-	s.write(next)
+	if confirmed || m.budget.oblivion == 0 {
+		s.write(next)
+		return true
+	}
+	if s.behind.login == 0 {
+		s.behind = s.store
+	}
+	s.store = next
 	return true
 }
 
@@ -40,8 +51,7 @@ func (m system) savePending(s *state, p *process) {
 	p.settled()
 }
 
-// wins reports whether what is stored is to stay although next was to be saved, or
-// is next. Tokens are numbered in the order of Record.ObtainedAt.
+// wins reports whether what is stored is to stay although next was to be saved. Tokens are numbered in the order of Record.ObtainedAt.
 func (m system) wins(s *state, next record) bool {
 	switch stored := s.store; {
 	case stored.login != next.login:
@@ -49,7 +59,7 @@ func (m system) wins(s *state, next record) bool {
 	case stored.generation != next.generation:
 		return stored.generation > next.generation
 	case stored.token == next.token:
-		return !next.attempt || stored.attempt
+		return m.lacks(theConfirmation) && (!next.attempt || stored.attempt)
 	case stored.token > next.token:
 		return !m.lacks(theLaterStays)
 	default:

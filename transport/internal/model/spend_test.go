@@ -1,18 +1,25 @@
 package model
 
 // present is step 6 of refresh, and what noAnswer and retryNow make of its outcome.
-func (m system) present(s state, p process, do func(string, func(*state, *process))) {
+func (m system) present(s state, p process, i int8, do func(string, func(*state, *process))) {
 	do("presents its refresh token", func(s *state, p *process) {
 		answer, ok := m.ask(s, p)
-		if p.noted = false; !ok {
-			p.pc = reload
-			return
-		}
-		p.next = record{login: p.from.login, generation: p.from.generation + 1, token: answer}
-		if p.pc, p.tries = save, 0; m.lacks(saveThenPublish) {
-			p.pc = publish
-		}
+		m.answered(p, answer, ok)
 	})
+	if s.late == 0 && p.from.login == 1 {
+		if s.left.frozen > 0 {
+			do("presents its refresh token to a frozen provider", func(s *state, p *process) {
+				s.left.frozen--
+				m.await(s, p, i, frozen)
+			})
+		}
+		if s.left.slow > 0 {
+			do("presents its refresh token, and the provider takes its time", func(s *state, p *process) {
+				s.left.slow--
+				m.await(s, p, i, slow)
+			})
+		}
+	}
 	if s.left.lost == 0 {
 		return
 	}
@@ -41,6 +48,39 @@ func (m system) present(s state, p process, do func(string, func(*state, *proces
 	}
 }
 
+// answered handles the answer to a refresh token.
+func (m system) answered(p *process, answer token, ok bool) {
+	if p.noted = false; !ok {
+		p.pc = reload
+		return
+	}
+	p.next = record{login: p.from.login, generation: p.from.generation + 1, token: answer}
+	if p.pc, p.tries = save, 0; m.lacks(saveThenPublish) {
+		p.pc = publish
+	}
+}
+
+// await sends a request that takes long, and waits for the answer.
+func (m system) await(s *state, p *process, i int8, pace pace) {
+	m.mayBeSpent(s, p)
+	s.late, s.noted, s.pace, s.sender, p.pc = p.from.token, p.noted, pace, i, waiting
+}
+
+// wait is what may end the wait for an answer, other than that.
+func (m system) wait(s state, do func(string, func(*state, *process))) {
+	end := func(s *state, p *process) {
+		s.sender, p.noted = 0, false
+		p.noAnswer(true)
+	}
+	if s.left.lost > 0 {
+		do("waits, and the connection breaks", func(s *state, p *process) { s.left.lost--; end(s, p) })
+		do("waits, and the connection breaks, and it tries again", func(s *state, p *process) { s.left.lost--; end(s, p); again(s, p) })
+	}
+	if m.lacks(thePatience) {
+		do("gives up waiting, and tries again", func(s *state, p *process) { end(s, p); s.givenUp = true; again(s, p) })
+	}
+}
+
 // noAnswer is the function of that name in spend.go, unless the provider has refused.
 func (p *process) noAnswer(unknown bool) {
 	p.pc = unlock
@@ -59,27 +99,41 @@ func (s state) maySend(p process) bool {
 // send puts the request of p on its way.
 func (s *state) send(p *process) {
 	s.left.late--
-	s.late, s.noted = p.from.token, p.noted
+	s.late, s.noted, s.pace = p.from.token, p.noted, soon
 }
 
-// arrive lets the provider receive the request that is on its way.
+// arrive lets the provider deal with the request that is on its way. A sender that still
+// waits gets the answer.
 func (m system) arrive(s *state) {
 	f := &s.logins[0]
-	if answer, ok := f.present(m.policy, s.late); ok {
+	answer, ok := m.presented(s, f, s.late)
+	switch {
+	case s.sender != 0:
+		m.answered(&s.processes[s.sender-1], answer, ok)
+	case ok && !s.givenUp:
 		f.orphan(answer)
 	}
-	s.late, s.noted = 0, false
+	s.late, s.noted, s.pace, s.sender, s.givenUp = 0, false, soon, 0, false
 }
 
 // ask presents the refresh token to the provider.
 func (m system) ask(s *state, p *process) (token, bool) {
-	f := s.family(p.from)
+	m.mayBeSpent(s, p)
+	return m.presented(s, s.family(p.from), p.from.token)
+}
+
+// mayBeSpent checks that nobody knows better than to present the refresh token.
+func (m system) mayBeSpent(s *state, p *process) {
 	paused := s.left.pauses < m.budget.pauses // Somebody has lost the lock, and cannot know.
-	if f.superseded.has(p.from.token) && !paused {
+	if s.family(p.from).superseded.has(p.from.token) && !paused {
 		s.broken = "a refresh token was presented after its successor had been saved"
 	}
+}
+
+// presented is what the provider makes of a refresh token.
+func (m system) presented(s *state, f *family, t token) (token, bool) {
 	gone := f.revoked // and this is not what ended it
-	answer, ok := f.present(m.policy, p.from.token)
+	answer, ok := f.present(m.policy, t)
 	if !ok && !gone && s.broken == "" && f.orphaned < m.fatal() {
 		s.broken = "the login was lost, although the provider forgives what had happened"
 	}
@@ -107,7 +161,8 @@ func (p *process) tombstone() record {
 
 // die ends noAnswer after a refusal.
 func (s *state) die(p *process, tomb record) {
-	if !tomb.interrupted && !s.family(tomb).unsaved {
+	f := s.family(tomb)
+	if f.explained = f.explained || tomb.interrupted; !f.explained && !f.unsaved {
 		s.broken = "a login was lost without an explanation"
 	}
 	p.settled()

@@ -49,6 +49,7 @@ type family struct {
 	saved      tokens // ever stored durably
 	superseded tokens // a successor was stored durably
 	unsaved    bool   // somebody died in state unsaved, when the journal could not be written
+	explained  bool   // somebody was told that the login was lost after an interruption
 	orphaned   int8   // the longest chain of successors that crashes or lost answers have left unsaved
 }
 
@@ -108,6 +109,7 @@ const (
 	await               // awaitLostRequest
 	journal             // steps 4 and 5: prepare
 	present             // step 6: Refresher.Refresh
+	waiting             // Endpoint.wait, for an answer that takes long
 	save                // step 7: save, trySave
 	resolve             // trySave, after a conflict
 	publish             // step 8
@@ -151,16 +153,32 @@ type budget struct {
 	logins   int8 // by somebody who takes no lock
 	late     int8 // requests that arrive after their sender has died, or has given them up
 	pauses   int8 // of a process, for longer than the lease of its lock
+	frozen   int8 // requests that a provider which is frozen deals with when it goes on
+	slow     int8 // requests that a provider takes long for, although it answers others
+	oblivion int8 // times that the store forgets what it had written and not confirmed
 }
+
+// A pace is how long a request takes that is on its way.
+type pace int8
+
+const (
+	soon   pace = iota // no longer than lostRequestTime
+	frozen             // as long as the provider answers nothing else either
+	slow
+)
 
 // A state is everything.
 type state struct {
 	store     record
-	holder    int8 // of the lock: 1 and up, or 0
+	behind    record // what the store goes back to if it forgets; login is 0 if it does not
+	holder    int8   // of the lock: 1 and up, or 0
 	logins    [2]family
 	processes [maxProcesses]process
 	left      budget
-	late      token  // of the first login, on its way to the provider; nobody waits for the answer
+	late      token  // of the first login, on its way to the provider, or being worked on
+	pace      pace   // of that request
+	sender    int8   // of that request, who waits for the answer, 1 and up; 0: nobody does
+	givenUp   bool   // by choice
 	noted     bool   // the stored journal is not older than that request
 	broken    string // the rule that was broken by the last step
 }
@@ -180,7 +198,7 @@ func (s *state) write(r record) {
 	if s.store.login == r.login && s.store.generation == r.generation && s.store.token > r.token {
 		s.broken = "a refresh token was replaced by one that had been issued before it"
 	}
-	s.store = r
+	s.store, s.behind = r, record{}
 	f := s.family(r)
 	f.saved.add(r.token)
 	f.superseded.add(f.parent[r.token])

@@ -28,6 +28,10 @@ const (
 	theLaterStays                     // a late save replaces what was issued after it
 	theLaterWins                      // a late save does not replace what was issued before it
 	noPeace                           // the token of a record with a note is good until it expires
+	theQuestion                       // a second after a request was lost its token is presented again, also if the provider is frozen
+	thePatience                       // an answer that takes long is not waited for
+	theConfirmation                   // to find in the store what a Save has failed to save is as good as to save it
+	theRejected                       // a token that one API rejects is used nowhere any more
 )
 
 const (
@@ -56,6 +60,9 @@ func (m system) next(s state, i int, emit func(what string, s state)) {
 	do := func(what string, f func(s *state, p *process)) {
 		after := s
 		f(&after, &after.processes[i])
+		if cur := s.processes[i].cur; m.fresh(&s, cur) && after.processes[i].cur.login == 0 {
+			after.broken = "a token was taken away that is good elsewhere"
+		}
 		emit(what, after)
 	}
 	// fails adds what happens if the store fails.
@@ -77,7 +84,11 @@ func (m system) next(s state, i int, emit func(what string, s state)) {
 			})
 		}
 		if s.left.early > 0 && m.fresh(&s, p.cur) {
-			do("wants a new token before the others do", func(s *state, p *process) { s.left.early--; p.pc = look })
+			do("wants a new token before the others do", func(s *state, p *process) {
+				if s.left.early, p.pc = s.left.early-1, look; m.lacks(theRejected) {
+					p.cur = record{}
+				}
+			})
 		}
 		dead := p.dead.login != 0 && p.dead.login == s.store.login && p.dead.token == s.store.token && s.store.tombstone
 		if !m.fresh(&s, p.cur) && !dead {
@@ -109,23 +120,25 @@ func (m system) next(s state, i int, emit func(what string, s state)) {
 		fails("cannot read the cache", end)
 		do("reads the cache again", m.load)
 	case await:
-		if s.arrived(&p) || m.lacks(theWait) {
-			do("has waited for requests that are on their way", m.prepare)
+		if m.mayPresent(&s, &p) {
+			do("has waited for requests that are on their way, and the provider answers", m.prepare)
 		}
 	case journal:
 		fails("cannot write the journal", end)
-		fails("writes the journal, and is told that it failed", func(s *state, p *process) { s.note(p); p.pc = unlock })
+		fails("writes the journal, and is told that it failed", func(s *state, p *process) { m.note(s, p, false); p.pc = unlock })
 		do("writes the journal", func(s *state, p *process) {
-			if p.pc = present; !s.note(p) {
+			if p.pc = present; !m.note(s, p, true) {
 				again(s, p)
 			}
 		})
 	case present:
-		m.present(s, p, do)
+		m.present(s, p, int8(i+1), do)
+	case waiting:
+		m.wait(s, do)
 	case save:
 		fails("cannot save", notSaved)
 		fails("saves, and is told that it failed", func(s *state, p *process) {
-			m.swap(s, p.version, p.next)
+			m.replace(s, p.version, p.next, false)
 			notSaved(s, p)
 		})
 		do("saves", func(s *state, p *process) {
