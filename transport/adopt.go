@@ -17,6 +17,11 @@ func (s *Source) look(ctx context.Context, f *flight) (*snapshot, error) {
 	switch {
 	case errors.Is(err, tokencache.ErrNotFound):
 		if err := s.cfg.Refresher.Check(nil); cur == nil && err != nil {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.dead != nil && errors.Is(err, ErrLoginRequired) {
+				return nil, s.dead // which may know more
+			}
 			return nil, err
 		}
 		return nil, nil

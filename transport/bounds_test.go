@@ -627,3 +627,26 @@ func TestAStoreThatFallsSilentInARefresh(t *testing.T) {
 		w.wantCounts(1, 0)
 	})
 }
+
+// A login that this process has held, and that is gone, is not said never to have been.
+func TestAVanishedLoginIsSaidToHaveVanished(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		s := w.source()
+		w.login(s, "ann")
+		_, v, err := s.cfg.Cache.Load(t.Context(), s.key())
+		if err == nil {
+			err = s.cfg.Cache.Delete(t.Context(), s.key(), v)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Hour)
+		for range 2 {
+			if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) || !strings.Contains(err.Error(), "not in the store any more") {
+				t.Errorf("got %v", err)
+			}
+		}
+		w.wantEvents(EventLogin, EventLoginRequired)
+	})
+}

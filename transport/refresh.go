@@ -49,6 +49,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		// save the last: a crash would now cost two.
 		s.savePending(ctx)
 		// 2: somebody may have done the work while we waited.
+		held := s.cur.Load()
 		cur, version, err := s.load(ctx)
 		if err != nil {
 			return nil, false, err
@@ -60,6 +61,9 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		}
 		// 3: is there something to spend?
 		if err := s.spendable(ctx, cur, version); err != nil {
+			if cur == nil && held != nil && held.rec.Grant != "" && errors.Is(err, ErrLoginRequired) {
+				err = vanished()
+			}
 			return nil, false, err
 		}
 		interrupted := cur != nil && cur.Attempt != nil

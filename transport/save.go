@@ -208,5 +208,11 @@ func endedElsewhere() *Error {
 	return &Error{Kind: ErrLoginRequired, Op: "refresh", Remedy: "the login was ended elsewhere; log in again"}
 }
 
+// vanished says that a login is gone which this process has held, and did not end.
+func vanished() *Error {
+	return &Error{Kind: ErrLoginRequired, Op: "refresh",
+		Remedy: "the login is not in the store any more: it was ended elsewhere, or the store has lost it; log in again"}
+}
+
 // newGrant returns the name of a new login.
 func newGrant() string { return rand.Text() }
