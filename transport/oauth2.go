@@ -17,7 +17,7 @@ import (
 // the Expiry that is told lies at most 13 seconds ahead: the wrapper asks again after 3,
 // the time within which a Source replaces no token that an API has refused.
 //
-// The interface has no context. Token therefore waits for a refresh until
+// The interface has no context. Token therefore waits for a refresh for 15 s, or until
 // SourceConfig.Timeout has passed. A program that exits soon after calls Flush. Errors
 // are *Error, and never an *oauth2.RetrieveError, which would hold the answer of the
 // provider, secrets included, and which clients take for one of their own login; they
