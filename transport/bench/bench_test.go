@@ -131,6 +131,21 @@ func TestMeasurements(t *testing.T) {
 	}
 }
 
+func TestHang(t *testing.T) {
+	h, err := MeasureHang(t.Context(), 100, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(h.Hung) != 100 || len(h.Calm) != 100 || h.Failed != 0 || h.TokenRequests != 1 {
+		t.Errorf("%d and %d requests, %d failed, %d token requests; want 100, 100, 0, 1", len(h.Hung), len(h.Calm), h.Failed, h.TokenRequests)
+	}
+	var text strings.Builder
+	h.WriteTable(&text)
+	if strings.Contains(text.String(), "NaN") {
+		t.Errorf("there is something without a value:\n%s", text.String())
+	}
+}
+
 func TestProcesses(t *testing.T) {
 	c, err := Processes(t.Context(), 3, 2)
 	if err != nil {

@@ -23,7 +23,7 @@ func main() {
 	bench.Child()
 	log.SetFlags(0)
 	var (
-		only      = flag.String("only", "requests,rotation,stampede,logins,start,processes", "what to measure")
+		only      = flag.String("only", "requests,hang,rotation,stampede,logins,start,processes", "what to measure")
 		runs      = flag.Int("runs", 7, "how often; medians are printed")
 		seconds   = flag.Int("seconds", 105, "how long the clients of rotation call, each, in all runs together")
 		logins    = flag.Int("logins", 1_000_000, "the largest pool; takes about 4 KB of memory each")
@@ -47,6 +47,9 @@ func main() {
 			var text strings.Builder
 			t.WriteBenchstat(&text)
 			return t, os.WriteFile(*benchstat, []byte(text.String()), 0o644)
+		}},
+		{"hang", "Requests with a good token through a hang of the provider of 3 minutes, next to those without one", func() (table, error) {
+			return bench.MeasureHang(ctx, 10_000, 3*time.Minute)
 		}},
 		{"rotation", "Latency of 200 goroutines while tokens of 5 s rotate; the token endpoint takes 300 ms", func() (table, error) {
 			t, err := bench.Rotate(ctx, *runs, 200, time.Duration(*seconds)*time.Second/time.Duration(*runs))
