@@ -5,10 +5,15 @@
 // is a real GNOME Keyring where it is installed; elsewhere the key is in a file, and the
 // faults of the keyring are left out.
 //
+// What lasts for minutes, such as a provider that is frozen, is simulated, at every policy.
+// A certified provider is stopped for real, paths die in a network of their own, and
+// connections fall silent: each login must be good again within 35 seconds.
+//
 //	go test ./transport/faultstest                          a short schedule
 //	STAYAUTH_REQUIRE=all go test ./transport/faultstest     every fault with every policy
 //	STAYAUTH_FAULTS=full go test -timeout 30m -v ./transport/faultstest
-//	                                                        and 1 000 kills for each policy
+//	                                                        and for each policy 1 000 kills and
+//	                                                        40 stops of 20 seconds
 //	STAYAUTH_FAULTS_SEED=7 go test -v ./transport/faultstest   the schedule of a run again
 //
 // Each run prints a table: what callers asked for, what they did not get although a

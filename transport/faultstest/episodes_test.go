@@ -179,7 +179,7 @@ func stillProcessing(s *scene) {
 }
 
 // unconfirmed lets the store fail after it has written the successor, and forget that in a
-// crash.
+// crash. A moment later, other processes take the place of those that know the successor.
 func unconfirmed(s *scene) {
 	store := s.stores[0]
 	s.srv.Fault("/token", 1, oauthtest.AfterCommit(before(func(*http.Request) { store.unconfirmed.Store(true) })))
@@ -187,6 +187,14 @@ func unconfirmed(s *scene) {
 	time.Sleep(5 * time.Second)
 	store.crash(s.t)
 	store.unconfirmed.Store(false)
+	time.Sleep(2 * time.Second)
+	for _, u := range s.users {
+		u.die()
+		s.user(store, nil)
+	}
+	for _, u := range s.users[len(s.users)/2:] {
+		s.wg.Go(func() { u.use(s) })
+	}
 }
 
 func tooMany(retryAfter time.Duration) func(*scene) {
