@@ -1,0 +1,120 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// What the blocks of README take for granted: the packages, and what an earlier block or
+// the reader's own program has.
+const (
+	readmePackages = `package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/oskeyring"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/login"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+	"github.com/stayauth/stayauth/transport/provider"
+)
+
+var (
+	_ = errors.Is
+	_ = fmt.Sprint
+	_ http.Client
+	_ = os.Exit
+	_ = signal.Notify
+	_ = syscall.SIGHUP
+	_ time.Time
+	_ oskeyring.Config
+	_ login.Config
+	_ oauthtest.Config
+)
+
+var (
+	ctx          context.Context
+	cache        *tokencache.Cache
+	p            *provider.Provider
+	endpoint     *transport.Endpoint
+	source       *transport.Source
+	tokens       *tokencache.Record
+	clientID     string
+	clientSecret tokencache.Secret
+	url          string
+	err          error
+	config       transport.SourceConfig
+)
+
+func fail(error) int                             { return 1 }
+func work(context.Context, *transport.Source) int { return 0 }
+
+`
+	statements = "func main() {\n%s}\n"
+)
+
+var goBlock = regexp.MustCompile("(?s)```go\r?\n(.*?)```")
+
+// Every block of Go in README compiles. Those that are statements may leave variables
+// unused.
+func TestREADMECompiles(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, files := t.TempDir(), map[string]string{}
+	for i, block := range goBlock.FindAllStringSubmatch(string(readme), -1) {
+		program := block[1]
+		if strings.HasPrefix(program, "package ") {
+			continue // main.go, which TestREADME compares
+		}
+		if !strings.Contains(program, "func main()") {
+			program = fmt.Sprintf(statements, program)
+		}
+		name := fmt.Sprintf("block%02d", i)
+		file := filepath.Join(dir, name+".go")
+		if err := os.WriteFile(file, []byte(readmePackages+program), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		files[filepath.Join(here, "readme", name, "main.go")] = file
+	}
+	if len(files) == 0 {
+		t.Fatal("README has no blocks of Go")
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": files})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(list, overlay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("go", "build", "-gcflags=-e", "-overlay="+list, "./readme/...").CombinedOutput()
+	if err != nil && len(out) == 0 {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		if !strings.HasPrefix(line, "# ") && !strings.Contains(line, "declared and not used") {
+			t.Error(line)
+		}
+	}
+}
