@@ -35,9 +35,9 @@
 //     ten times a second.
 //   - A refresh that a request has started is seen to its end: when a program has closed
 //     the body of its last response, or was given the last error, the refresh is saved, if
-//     it took no more than Config.Settle. Token alone starts none in the background in a process that uses
-//     the login for less than a minute. What takes longer, [Source.Flush] and
-//     [Source.Close] wait for.
+//     it took no more than Config.Settle. Token alone starts none in the background in a
+//     process that uses the login for less than a minute. What takes longer,
+//     [Source.Flush] and [Source.Close] wait for.
 //   - At most one process at a time spends the refresh token of a login, and never one
 //     whose successor is stored.
 //   - A stored login is replaced by a newer one, and removed by [Source.Logout] and

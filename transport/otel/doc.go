@@ -20,10 +20,10 @@
 //	stayauth.logins.unsaved    up-down counter  {login}
 //
 // The histogram has one measurement for every event that ends an attempt to get a token,
-// so its count is how many there were: by stayauth.outcome, which is refreshed, adopted (another process
-// had been faster), refresh_failed or login_required. The time is all that a caller
-// without a good token waits for: the lock that processes share, the provider, retries,
-// and the durable save.
+// so its count is how many there were: by stayauth.outcome, which is refreshed, adopted
+// (another process had been faster), refresh_failed or login_required. The time is that of
+// the whole attempt: the lock that processes share, the provider, retries, and the durable
+// save. A caller without a good token waits for 15 s of it at most.
 //
 // The counter has every event by its type in stayauth.event, such as outage, recovered
 // or unsaved; see transport.Event for what they mean and what to do about them. Where a
