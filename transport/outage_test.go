@@ -15,6 +15,20 @@ import (
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
+// However long an outage lasts, several attempts fit into the rest of the life of a token
+// that is good, so that it is replaced in time if it can be.
+func TestAttemptsFitIntoTheLifeOfAToken(t *testing.T) {
+	o, now := new(outage), wallNow()
+	for range 100 {
+		for _, tt := range []struct{ left, longest time.Duration }{{time.Second, 5 * time.Second}, {time.Minute, 10 * time.Second}} {
+			e := o.fail(now, &Error{Kind: ErrUnavailable}, tt.left)
+			if wait := e.RetryAt.Sub(now); wait > tt.longest {
+				t.Fatalf("a token is good for %v, and the next attempt comes after %v", tt.left, wait)
+			}
+		}
+	}
+}
+
 // Two hours of outage, one call a second.
 func TestOutage(t *testing.T) {
 	for _, tt := range []struct {
