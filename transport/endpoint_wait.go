@@ -68,6 +68,9 @@ func (e *Endpoint) wait(ctx context.Context, giveUp context.CancelCauseFunc, p *
 		took := min(time.Since(began), questionTimeout+2*questionPause) // not while it was stopped
 		switch {
 		case err == nil && silent >= awayTime:
+			if back == 0 { // The question has waited for the provider too.
+				took = questionPause
+			}
 			back += took
 			continue
 		case err == nil:
