@@ -46,7 +46,7 @@ func newLedger(provider http.Handler) *ledger {
 }
 
 func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != "/token" {
+	if r.URL.Path != "/token" || r.Method == http.MethodHead { // A question spends nothing.
 		l.provider.ServeHTTP(w, r)
 		return
 	}
