@@ -26,6 +26,9 @@ type gate struct {
 // A gated Refresher shares its gate with everybody who uses it.
 type gated interface{ gate() *gate }
 
+// trialTime is how long others wait for a trial before it has begun to ask.
+const trialTime = time.Second
+
 // spread is how far apart in time, on average, those are let in who have waited for one
 // of them to find the provider well again, and maxSpread is how long that takes at most.
 const (
@@ -53,6 +56,7 @@ func (g *gate) due(now time.Time) bool {
 // enter waits while somebody finds out whether the provider is back. If it returns a
 // trial, the caller is to find that out for all, and has to call leave with it.
 func (g *gate) enter(ctx context.Context, wanted bool) (trial chan struct{}, err error) {
+	var known *Error // when the caller began to wait
 	for waited := false; ; waited = true {
 		g.mu.Lock()
 		asking, queue := g.asking, g.queue
@@ -64,7 +68,7 @@ func (g *gate) enter(ctx context.Context, wanted bool) (trial chan struct{}, err
 			}
 			return nil, nil
 		case asking == nil:
-			if waited { // In vain, so the outage is as old as that.
+			if waited && g.outage.err != known { // In vain, so the outage is as old as that.
 				wanted = false
 			}
 			if blocked := g.outage.blocks(wallNow(), wanted); blocked != nil {
@@ -77,6 +81,7 @@ func (g *gate) enter(ctx context.Context, wanted bool) (trial chan struct{}, err
 			return trial, nil
 		}
 		g.queue++
+		known = g.outage.err
 		g.mu.Unlock()
 		select {
 		case <-asking:

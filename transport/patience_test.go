@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -369,5 +370,44 @@ func TestNoConnection(t *testing.T) {
 			t.Errorf("after %v: %v", time.Since(begun), err)
 		}
 		time.Sleep(time.Minute)
+	})
+}
+
+// A login that another process has locked finds out for nobody whether the provider is
+// back, so the others do not wait for it.
+func TestALockedLoginAsksForNobody(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		p, c := w.pool(100)
+		names := w.accounts(p, 10)
+		time.Sleep(2 * time.Hour)
+		w.srv.Down()
+		for _, name := range names {
+			w.whoami(c, name)
+		}
+		locked := p.Source(names[0])
+		unlock, err := locked.cfg.Cache.Lock(t.Context(), locked.key()) // by a process that is stopped
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		w.srv.Up()
+		back := time.Now()
+		go locked.Token(t.Context())
+		time.Sleep(time.Millisecond)
+		var work sync.WaitGroup
+		for _, name := range names[1:] {
+			work.Go(func() {
+				if _, err := w.whoami(c, name); err != nil || time.Since(back) > trialTime+maxSpread+time.Second {
+					t.Errorf("%s after %v: %v", name, time.Since(back), err)
+				}
+			})
+		}
+		work.Wait()
+		unlock()
+		if err := p.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		w.wantCounts(10, 0)
 	})
 }

@@ -21,7 +21,11 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 	if err := s.enter(waiting, f); err != nil {
 		return nil, false, err
 	}
-	defer s.cfg.gate.leave(f.trial)
+	trial := f.trial
+	defer s.cfg.gate.leave(trial)
+	// Who cannot ask at once, because another process has the lock, lets another login.
+	late := time.AfterFunc(trialTime, func() { s.cfg.gate.leave(trial) })
+	defer late.Stop()
 	// 1: one process at a time, and in it one goroutine. A flight that waits sees the
 	// token that another process has stored before that gives back the lock.
 	unlock, err := s.lockAt(waiting, f.at)
@@ -67,6 +71,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 			return nil, false, err
 		}
 		interrupted := cur != nil && cur.Attempt != nil
+		late.Stop()
 		if err := s.ask(ctx, f, cur); err != nil {
 			return nil, false, err
 		}
