@@ -22,7 +22,9 @@ import (
 // the same path. Each entry is a file that is replaced atomically and synced to
 // the disk; locks are kernel locks on files of their own, which the kernel
 // releases when a process dies. The directory must be on a file system with
-// working locks: a local disk, rather than a network share.
+// working locks: a local disk, rather than a network share. Nothing may remove its lock
+// files while a program runs, as what cleans up temporary directories does: that lets in
+// two processes at a time. Unlock then says so.
 //
 // A Dir does not keep secrets by itself, so a Cache needs keys for it.
 type Dir struct {

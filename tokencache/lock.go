@@ -197,7 +197,7 @@ func tryLockFile(path string) (unlock func() error, err error) {
 	err = whileShared(func() error { locked, err = file.TryLock(); return err })
 	switch {
 	case locked:
-		return file.Unlock, nil
+		return func() error { return unlockFile(file) }, nil
 	case err == nil:
 		return nil, nil
 	case errors.Is(err, syscall.ENOLCK), errors.Is(err, errors.ErrUnsupported):
@@ -205,6 +205,20 @@ func tryLockFile(path string) (unlock func() error, err error) {
 		return nil, fmt.Errorf("%w: the file system of %s cannot lock files (%w): use a directory on a local disk", ErrUnavailable, path, err)
 	}
 	return nil, ioError("lock", path, err)
+}
+
+// unlockFile releases the lock on a file. If the file is not at its path any more, others
+// may have been let in, and the error says so: nothing can prevent that.
+func unlockFile(file *flock.Flock) error {
+	held, err := file.Stat()
+	there, thereErr := os.Lstat(file.Path())
+	if unlockErr := file.Unlock(); unlockErr != nil || err != nil {
+		return errors.Join(unlockErr, err)
+	}
+	if thereErr != nil || !os.SameFile(held, there) {
+		return fmt.Errorf("%w: the lock file %s was removed while it was locked, which lets in who should wait: keep whatever cleans up away from it", ErrUnavailable, file.Path())
+	}
+	return nil
 }
 
 // pause waits until a waiting process should look whether it has to wait on: out of
