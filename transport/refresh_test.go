@@ -107,3 +107,34 @@ func TestASaveHasATimeOfItsOwn(t *testing.T) {
 		}
 	})
 }
+
+// A notingStore tells whoever waits for its lock, some times, that the entry has changed.
+type notingStore struct {
+	tokencache.Memory
+	notes int
+}
+
+func (s *notingStore) LockAt(ctx context.Context, name string, _ tokencache.Version) (func() error, error) {
+	if s.notes--; s.notes >= 0 {
+		return nil, tokencache.ErrConflict
+	}
+	return s.Lock(ctx, name)
+}
+
+// While a refresh waits for its turn, others may change the entry any number of times in
+// a way that brings no token: they leave their notes, and fail.
+func TestAWaitOutlastsNotesOfOthers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := new(notingStore)
+		w.store = store
+		s := w.source()
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		store.notes = 5
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Error(err)
+		}
+		w.wantCounts(1, 0)
+	})
+}
