@@ -77,8 +77,8 @@ func (e *Endpoint) wait(ctx context.Context, giveUp context.CancelCauseFunc, p *
 			silent = 0
 		default:
 			silent, back = silent+took, 0
-			if err.Status == 0 {
-				continue // A provider that answers nobody is waited for.
+			if err.Status == 0 && err.Timeout() {
+				continue // A provider that answers nobody is waited for. One that turns questions away is there.
 			}
 		}
 		left -= took

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -410,4 +412,53 @@ func TestALockedLoginAsksForNobody(t *testing.T) {
 		}
 		w.wantCounts(10, 0)
 	})
+}
+
+// A provider, or what stands before it, that cuts the connection of every question answers
+// token requests all the same.
+func TestQuestionsThatAreTurnedAway(t *testing.T) {
+	for _, interrupted := range []bool{false, true} {
+		t.Run(fmt.Sprintf("interrupted %v", interrupted), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+				base, hang := w.base, atomic.Bool{}
+				w.base = roundTripFunc(func(r *http.Request) (*http.Response, error) {
+					switch {
+					case r.Method == http.MethodHead:
+						return nil, syscall.ECONNRESET
+					case strings.HasSuffix(r.URL.Path, "/token") && hang.CompareAndSwap(true, false):
+						<-r.Context().Done() // The request is lost.
+						return nil, r.Context().Err()
+					}
+					return base.RoundTrip(r)
+				})
+				s := w.source()
+				w.login(s, "ann")
+				time.Sleep(2 * time.Hour)
+				bound := 20 * time.Second
+				if interrupted {
+					rec, version, err := s.cfg.Cache.Load(t.Context(), s.key())
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := s.cfg.Cache.Save(t.Context(), s.key(), attempting(rec), version); err != nil {
+						t.Fatal(err)
+					}
+				} else {
+					hang.Store(true)
+					bound = answerTimeout + 20*time.Second
+				}
+				for begun := time.Now(); ; time.Sleep(time.Second) {
+					_, err := s.Token(t.Context())
+					if err == nil {
+						break
+					}
+					if time.Since(begun) > bound {
+						t.Fatalf("after %v: %v", time.Since(begun), err)
+					}
+				}
+				w.wantCounts(1, 0)
+			})
+		})
+	}
 }

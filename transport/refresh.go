@@ -180,7 +180,7 @@ func (s *Source) ask(ctx context.Context, f *flight, cur *tokencache.Record) err
 		return nil
 	}
 	e := provider.askWithin(ctx, patience)
-	if e == nil || due && (e.Status != 0 || !interrupted || now.Sub(since) > longestSilence) {
+	if e == nil || due && (e.Status != 0 || !e.Timeout() || !interrupted || now.Sub(since) > longestSilence) {
 		return nil
 	}
 	s.cfg.gate.failed(s, e, f.trial != nil)
