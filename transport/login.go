@@ -23,6 +23,10 @@ type Revoker interface {
 // A record whose Key names another issuer or client is refused: its refresh token may
 // go back to those only (RFC 6749 section 10.4).
 //
+// A login that the provider has refused, and would take again, as that of an account which
+// is no longer locked, needs no browser: rec may be the stored record, which
+// tokencache.Cache.Load returns.
+//
 // On an error the stored login is the old one or, if the store could not confirm that it
 // is safe, perhaps the new one; rec can be used again. A stored record that
 // cannot be read (tokencache.ErrCorrupt) is not replaced: with the right key it may

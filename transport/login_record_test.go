@@ -226,3 +226,30 @@ func TestAShortLivedProcessRenewsAStaleToken(t *testing.T) {
 		w.wantCounts(1, 0)
 	})
 }
+
+// An account that was locked for a while has a refresh token that is good, and a record
+// that says it is dead. A person who knows better has it tried again.
+func TestARefusedLoginIsTriedAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		s := w.source()
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		w.srv.Fault("/token", 1, oauthtest.Answer(400, jsonType, `{"error":"invalid_grant","error_description":"User disabled"}`))
+		for range 2 {
+			if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Hour)
+		}
+		if err := s.Login(t.Context(), w.stored(s)); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []*Source{s, w.source()} {
+			if tok, err := s.Token(t.Context()); err != nil || !w.srv.Valid(string(tok.AccessToken)) {
+				t.Error(err)
+			}
+		}
+		w.wantCounts(2, 0)
+	})
+}
