@@ -59,8 +59,8 @@ func (k *keptBody) fill() {
 	}
 }
 
-// wait waits, not long, until the body is in memory.
-func (k *keptBody) wait(ctx context.Context) {
+// wait waits, not long, until the body is in memory, and reports whether all of it is.
+func (k *keptBody) wait(ctx context.Context) (whole bool) {
 	timer := time.NewTimer(time.Until(k.ends))
 	defer timer.Stop()
 	select {
@@ -68,6 +68,9 @@ func (k *keptBody) wait(ctx context.Context) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return !k.filling && k.err != nil
 }
 
 // Read reads what is in memory, and then the rest.

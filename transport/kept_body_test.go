@@ -125,6 +125,41 @@ func TestA401FreesTheOnlyConnection(t *testing.T) {
 	})
 }
 
+// If the first answer is too large or too slow to be kept, it is returned: the repeated
+// request would wait for its connection for ever.
+func TestA401ThatKeepsTheOnlyConnection(t *testing.T) {
+	large := oauthtest.Answer(401, "text/plain", strings.Repeat("x", 1<<20))
+	for name, answer := range map[string]oauthtest.Fault{"large": large, "slow": oauthtest.Stall(oauthtest.Challenge(401))} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{})
+				s := w.source()
+				w.login(s, "ann")
+				time.Sleep(time.Minute)
+				w.srv.Fault("/api", 1, answer)
+				w.base.(*http.Transport).MaxConnsPerHost = 1
+				c := w.client(s)
+				begun := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				resp, err := c.Do(newRequest(t, "GET", w.srv.APIURL(), nil).WithContext(ctx))
+				if err != nil || resp.StatusCode != 401 || time.Since(begun) > keepTime {
+					t.Fatalf("after %v: %v, %v", time.Since(begun), resp, err)
+				}
+				if name == "large" {
+					if b, err := io.ReadAll(resp.Body); len(b) != 1<<20 || err != nil {
+						t.Errorf("%d bytes, %v", len(b), err)
+					}
+				}
+				resp.Body.Close()
+				if status, _ := get(t, c, w.srv.APIURL()); status != 200 {
+					t.Errorf("the next request: %d", status)
+				}
+			})
+		})
+	}
+}
+
 // A Base that breaks the rules of net/http.RoundTripper breaks nothing more.
 func TestAResponseWithoutABody(t *testing.T) {
 	for _, tt := range []struct {

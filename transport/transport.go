@@ -191,8 +191,8 @@ func (t *Transport) retry(src *Source, req *http.Request, body replayBody, snap 
 	if err != nil {
 		return resp
 	}
-	if first != nil {
-		first.wait(ctx)
+	if first != nil && !first.wait(ctx) && t.fewConnections() {
+		return resp // It has the connection that the repeated request would wait for.
 	}
 	b, err := body.again()
 	if err != nil {
@@ -206,6 +206,12 @@ func (t *Transport) retry(src *Source, req *http.Request, body replayBody, snap 
 		first.Close()
 	}
 	return second
+}
+
+// fewConnections reports whether a request may have to wait until a response is closed.
+func (t *Transport) fewConnections() bool {
+	base, ok := t.base.(*http.Transport)
+	return ok && base.MaxConnsPerHost > 0
 }
 
 // patience returns how long a rejected response may be held back: half of the time
