@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -257,7 +258,7 @@ func TestASaveThatHangs(t *testing.T) {
 		s := w.source()
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
-		store.from = store.n + 2
+		store.from.Store(store.n.Load() + 2)
 		begun := time.Now()
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Fatal(err)
@@ -269,7 +270,7 @@ func TestASaveThatHangs(t *testing.T) {
 			t.Errorf("Close: %v", err)
 		}
 		synctest.Wait()
-		store.from = 0
+		store.from.Store(0)
 		time.Sleep(2 * saveTimeout) // until the saver has succeeded
 	})
 }
@@ -277,11 +278,11 @@ func TestASaveThatHangs(t *testing.T) {
 // A hanging store does not answer from some save on.
 type hanging struct {
 	*tokencache.Memory
-	n, from int
+	n, from atomic.Int32
 }
 
 func (s *hanging) Save(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
-	if s.n++; s.from > 0 && s.n >= s.from {
+	if n, from := s.n.Add(1), s.from.Load(); from > 0 && n >= from {
 		<-ctx.Done()
 		return "", ctx.Err()
 	}
