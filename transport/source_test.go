@@ -177,3 +177,42 @@ func TestLead(t *testing.T) {
 		})
 	}
 }
+
+// A program that asks for a token and ends leaves no refresh behind that ends with it
+// (users F1): in a process that has used the login for less than a minute, Token alone
+// starts none, whether the token comes from the cache or from memory.
+func TestTokenAloneStartsNoRefreshInAShortProcess(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		use  func(*testing.T, *world, *Source)
+		want int // token requests within the minute
+	}{
+		{"Token", func(*testing.T, *world, *Source) {}, 0},
+		{"OAuth2", func(t *testing.T, _ *world, s *Source) { s.OAuth2().Token() }, 0},
+		{"a request", func(t *testing.T, w *world, s *Source) { get(t, w.client(s), w.srv.APIURL()) }, 1},
+		{"KeepFresh", func(t *testing.T, _ *world, s *Source) { go s.KeepFresh(t.Context()) }, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+				w.login(w.source(), "ann")
+				time.Sleep(57 * time.Minute) // stale, and good for three minutes
+				s := w.source()
+				for range 59 {
+					if tok, err := s.Token(t.Context()); err != nil || !w.srv.Valid(string(tok.AccessToken)) {
+						t.Fatal(err)
+					}
+					time.Sleep(time.Second)
+				}
+				w.wantCounts(0, 0)
+				tt.use(t, w, s)
+				time.Sleep(500 * time.Millisecond)
+				w.wantCounts(tt.want, 0)
+				time.Sleep(time.Second) // Such a process stays.
+				s.Token(t.Context())
+				time.Sleep(time.Second)
+				w.wantCounts(1, 0)
+			})
+		})
+	}
+}
