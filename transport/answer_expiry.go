@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,18 @@ func (a *answer) expiry(names ...string) time.Time {
 		}
 	}
 	return time.Time{}
+}
+
+// madeAt returns the time from which the lives of tokens are to be counted: that of the
+// request or, if the answer was waited for for longer than requests usually take, the
+// time that it says it was made at (RFC 9110 section 6.6.1), if that can be true. What
+// waited in the queue of a frozen provider would otherwise be old when it comes.
+func (a *answer) madeAt() time.Time {
+	made, err := http.ParseTime(a.header.Get("Date"))
+	if err != nil || a.at.Sub(a.sentAt) < requestTimeout || made.Before(a.sentAt) || made.After(a.at) {
+		return a.sentAt
+	}
+	return made
 }
 
 // life reads how long after the request a token lives, or 0.

@@ -95,6 +95,7 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 		a.incomplete = errors.New("the answer is longer than 1 MiB")
 	}
 	a.at = wallNow()
+	a.sentAt = a.madeAt()
 	a.parse(body)
 	return a, nil
 }

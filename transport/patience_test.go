@@ -84,6 +84,24 @@ func TestASlowProviderEndsNoLogin(t *testing.T) {
 	}
 }
 
+// A token that was made when the provider went on is not taken for as old as its request.
+func TestATokenIsAsOldAsItsAnswerSays(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: time.Minute})
+		s := w.source()
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		freeze(90 * time.Second)(w.srv)
+		s.Token(t.Context())
+		time.Sleep(90 * time.Second)
+		tok, err := s.Token(t.Context())
+		if err != nil || time.Until(tok.Expiry) < 40*time.Second || time.Until(tok.Expiry) > time.Minute {
+			t.Errorf("a token for %v, %v", time.Until(tok.Expiry), err)
+		}
+		w.wantCounts(1, 0)
+	})
+}
+
 func freeze(d time.Duration) func(*oauthtest.Server) {
 	return func(srv *oauthtest.Server) {
 		srv.Freeze()
