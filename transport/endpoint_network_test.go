@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -300,6 +301,43 @@ func TestHTTP2(t *testing.T) {
 	abort.Store(true)
 	if _, err := e.Refresh(t.Context(), rec); !errors.Is(err, ErrAmbiguous) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestEveryRequestHasAConnectionOfItsOwn: one that was left from the last request may have
+// fallen silent since, and over HTTP/2 it would swallow every later request (transport/01).
+func TestEveryRequestHasAConnectionOfItsOwn(t *testing.T) {
+	var mu sync.Mutex
+	seen, requests := map[string]bool{}, 0
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		seen[r.RemoteAddr] = true
+		requests++
+		mu.Unlock()
+		io.WriteString(w, `{"access_token":"new-access"}`)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	shared := server.Client().Transport
+	for name, base := range map[string]http.RoundTripper{"net/http's": shared, "a wrapped one": roundTripFunc(shared.RoundTrip)} {
+		clear(seen)
+		requests = 0
+		e := onLoopback(t, server.URL)
+		e.Base = base
+		rec := testRecord()
+		rec.TokenURL = e.TokenURL
+		for range 3 {
+			if _, err := e.Refresh(t.Context(), rec); err != nil {
+				t.Fatal(err)
+			}
+			if err := e.askWithin(t.Context(), time.Minute); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(seen) != requests || requests < 4 { // Questions in a row are one.
+			t.Errorf("%s: %d requests came over %d connections", name, requests, len(seen))
+		}
 	}
 }
 
