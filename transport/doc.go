@@ -36,7 +36,8 @@
 //   - A refresh that a request has started is seen to its end: when a program has closed
 //     the body of its last response, or was given the last error, the refresh is saved, if
 //     it took no more than Config.Settle. Token alone starts none in the background in a
-//     process that uses the login for less than a minute. What takes longer,
+//     process that uses the login for less than a minute. What takes longer, or was
+//     started by a request that ended with a redirect which the client does not follow,
 //     [Source.Flush] and [Source.Close] wait for.
 //   - At most one process at a time spends the refresh token of a login, and never one
 //     whose successor is stored.

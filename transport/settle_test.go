@@ -225,6 +225,30 @@ func TestTheLastHopOfARedirectWaits(t *testing.T) {
 	}
 }
 
+// A redirect that is not followed looks like any other when its body is closed: Flush sees
+// to the end of the refresh.
+func TestARedirectThatIsNotFollowed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: time.Second})
+		s := w.source()
+		w.login(s, "ann")
+		time.Sleep(58 * time.Minute)
+		w.srv.Fault("/api", 1, oauthtest.Redirect(302, "/api/elsewhere"))
+		c := w.client(s)
+		c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		resp, err := c.Get(w.srv.APIURL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := closeTook(resp); d != 0 {
+			t.Errorf("Close took %v", d)
+		}
+		if err := s.Flush(t.Context()); err != nil || w.stored(s).Generation != 2 {
+			t.Errorf("generation %d, %v", w.stored(s).Generation, err)
+		}
+	})
+}
+
 // What an API answers keeps its form: an empty body, and a connection in both
 // directions.
 func TestBodiesKeepTheirForm(t *testing.T) {

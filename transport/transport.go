@@ -49,7 +49,9 @@ type Config struct {
 	// the Close of its body waits until the refresh is saved, and so does the error of
 	// a request that failed, at most until the refresh is as old as this. Default: 5
 	// seconds. Nothing waits in a service that runs KeepFresh, nor with a negative
-	// value; a program that has set one must call Source.Flush or Close before it ends.
+	// value; a program that has set one must call Source.Flush or Close before it ends,
+	// and so must one whose last response is a redirect that its client does not follow:
+	// the body of a redirect waits for nothing.
 	Settle time.Duration
 }
 
