@@ -84,7 +84,7 @@ func (p *Pool) Source(account string) *Source {
 	hash := maphash.String(p.seed, account)
 	sh := &p.shards[hash>>32&uint64(len(p.shards)-1)]
 	s := sh.find(account, hash, p)
-	if s.closed.Load() && !p.closed.Load() {
+	if s.closed.Load() && !p.closed.Load() && !s.busy() {
 		s = sh.replace(s, p) // Somebody has closed this one alone.
 	}
 	if !s.used.Load() { // Most often it is: then nothing is written here.

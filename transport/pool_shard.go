@@ -76,6 +76,14 @@ func (sh *shard) replace(closed *Source, p *Pool) *Source {
 	return s
 }
 
+// busy reports whether s has what no other Source of the login has: the tokens of a
+// refresh that is in flight or not saved yet.
+func (s *Source) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flight != nil || s.unsaved != nil
+}
+
 // add makes room for s and adds it. sh.mu is held.
 func (sh *shard) add(s *Source) {
 	sh.logins.add(s)

@@ -298,6 +298,44 @@ func TestPoolClosedWhileASourceIsReplaced(t *testing.T) {
 	})
 }
 
+// A closed Source is not forgotten while it has something to save: nobody else can.
+func TestPoolKeepsAClosedSourceThatIsUnsaved(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := &troubled{Memory: new(tokencache.Memory)}
+		w.store = store
+		p, c := w.pool(1)
+		w.accounts(p, 1)
+		time.Sleep(2 * time.Hour)
+		journal := store.n.Load() + 1
+		store.fail(func(op string, n int32) error {
+			if op == "save" && n > journal {
+				return tokencache.ErrUnavailable
+			}
+			return nil
+		})
+		if _, err := w.whoami(c, "account-0000"); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Source("account-0000").Close(t.Context()); err == nil {
+			t.Error("Close: saved")
+		}
+		if _, err := w.whoami(c, "account-0000"); err != nil {
+			t.Error(err)
+		}
+		p.Source("another") // makes it leave
+		if err := p.Flush(t.Context()); !errors.Is(err, ErrStorage) {
+			t.Errorf("Flush: %v", err)
+		}
+		store.heal()
+		time.Sleep(2 * time.Hour)
+		if _, err := w.whoami(c, "account-0000"); err != nil {
+			t.Error(err)
+		}
+		w.wantCounts(2, 0)
+	})
+}
+
 func TestPoolRefusals(t *testing.T) {
 	w := newWorld(t, defaultServer)
 	p, c := w.pool(0)
