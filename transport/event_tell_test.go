@@ -257,13 +257,7 @@ func TestLog(t *testing.T) {
 		provider.err = nil
 		expire(nil)
 
-		journal := store.n.Load() + 1
-		store.fail(func(op string, n int32) error {
-			if op == "save" && n > journal {
-				return tokencache.ErrUnavailable
-			}
-			return nil
-		})
+		store.failAfterJournal(tokencache.ErrUnavailable)
 		time.Sleep(2 * time.Hour)
 		s.Token(t.Context())
 		store.heal()

@@ -206,13 +206,7 @@ func TestPoolFindsWhatIsUnsaved(t *testing.T) {
 		p, c := w.pool(1)
 		w.login(p.Source("ann"), "ann")
 		time.Sleep(2 * time.Hour)
-		journal := store.n.Load() + 1
-		store.fail(func(op string, n int32) error {
-			if op == "save" && n > journal {
-				return tokencache.ErrUnavailable
-			}
-			return nil
-		})
+		store.failAfterJournal(tokencache.ErrUnavailable)
 		if _, err := w.whoami(c, "ann"); err != nil {
 			t.Fatal(err)
 		}
@@ -307,13 +301,7 @@ func TestPoolKeepsAClosedSourceThatIsUnsaved(t *testing.T) {
 		p, c := w.pool(1)
 		w.accounts(p, 1)
 		time.Sleep(2 * time.Hour)
-		journal := store.n.Load() + 1
-		store.fail(func(op string, n int32) error {
-			if op == "save" && n > journal {
-				return tokencache.ErrUnavailable
-			}
-			return nil
-		})
+		store.failAfterJournal(tokencache.ErrUnavailable)
 		if _, err := w.whoami(c, "account-0000"); err != nil {
 			t.Fatal(err)
 		}

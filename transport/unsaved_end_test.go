@@ -22,13 +22,7 @@ func unsaved(t *testing.T, policy oauthtest.Policy) (*world, *Source, *troubled)
 	s := w.source(func(c *SourceConfig) { c.Refresher.(*Endpoint).RevocationURL = w.srv.URL() + "/revoke" })
 	w.login(s, "ann")
 	time.Sleep(2 * time.Hour)
-	journal := store.n.Load() + 1
-	store.fail(func(op string, n int32) error {
-		if op == "save" && n > journal {
-			return tokencache.ErrUnavailable
-		}
-		return nil
-	})
+	store.failAfterJournal(tokencache.ErrUnavailable)
 	if _, err := s.Token(t.Context()); err != nil {
 		t.Fatal(err)
 	}

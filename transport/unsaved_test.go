@@ -24,6 +24,18 @@ type troubled struct {
 // fail sets what fails from now on; n is the number of the save.
 func (s *troubled) fail(f func(op string, n int32) error) { s.trouble.Store(&f) }
 
+// failAfterJournal lets all saves fail but the next one, which is the note that a refresh
+// token is about to be spent.
+func (s *troubled) failAfterJournal(err error) {
+	journal := s.n.Load() + 1
+	s.fail(func(op string, n int32) error {
+		if op == "save" && n > journal {
+			return err
+		}
+		return nil
+	})
+}
+
 func (s *troubled) heal() { s.trouble.Store(nil) }
 
 func (s *troubled) check(op string, n int32) error {
@@ -63,13 +75,7 @@ func TestUnsaved(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 
 		full := fmt.Errorf("no space left: %w", tokencache.ErrUnavailable)
-		journal := store.n.Load() + 1 // is written, and what follows is not
-		store.fail(func(op string, n int32) error {
-			if op == "save" && n > journal {
-				return full
-			}
-			return nil
-		})
+		store.failAfterJournal(full)
 		for range 3 { // also through further rotations
 			if status, _ := get(t, c, w.srv.APIURL()); status != 200 {
 				t.Fatalf("status %d", status)
@@ -120,13 +126,7 @@ func TestCloseUnsaved(t *testing.T) {
 		s := w.source()
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
-		journal := store.n.Load() + 1
-		store.fail(func(op string, n int32) error {
-			if op == "save" && n > journal {
-				return tokencache.ErrUnavailable
-			}
-			return nil
-		})
+		store.failAfterJournal(tokencache.ErrUnavailable)
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -155,13 +155,7 @@ func TestALostAnswerWhileUnsavedIsExplained(t *testing.T) {
 		defer s.Close(t.Context())
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
-		journal := store.n.Load() + 1
-		store.fail(func(op string, n int32) error {
-			if op == "save" && n > journal {
-				return tokencache.ErrUnavailable
-			}
-			return nil
-		})
+		store.failAfterJournal(tokencache.ErrUnavailable)
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -217,13 +211,7 @@ func TestARefusalThatCouldNotBeStored(t *testing.T) {
 		tokens := w.login(s, "ann")
 		w.srv.RevokeFamily(tokens.RefreshToken)
 		time.Sleep(2 * time.Hour)
-		journal := store.n.Load() + 1
-		store.fail(func(op string, n int32) error {
-			if op == "save" && n > journal {
-				return tokencache.ErrUnavailable
-			}
-			return nil
-		})
+		store.failAfterJournal(tokencache.ErrUnavailable)
 		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
 			t.Fatalf("got %v", err)
 		}
@@ -351,13 +339,7 @@ func TestALateSaveDoesNotReplaceANewerRotation(t *testing.T) {
 		s := w.source()
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
-		journal := store.n.Load() + 1
-		store.fail(func(op string, n int32) error {
-			if op == "save" && n > journal {
-				return tokencache.ErrUnavailable
-			}
-			return nil
-		})
+		store.failAfterJournal(tokencache.ErrUnavailable)
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Fatal(err)
 		}
