@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/stayauth/stayauth/testdata/realparts"
 )
 
 // What the blocks of README take for granted: the packages, and what an earlier block or
@@ -73,6 +75,9 @@ var goBlock = regexp.MustCompile("(?s)```go\r?\n(.*?)```")
 // Every block of Go in README compiles. Those that are statements may leave variables
 // unused.
 func TestREADMECompiles(t *testing.T) {
+	if _, err := exec.LookPath("go"); err != nil { // as under Wine
+		realparts.Require(t, "the go command", err)
+	}
 	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
 	if err != nil {
 		t.Fatal(err)
