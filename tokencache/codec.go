@@ -45,6 +45,7 @@ func (r *Record) members() []member {
 		{"generation", &r.Generation},
 		{"attempt", &r.Attempt},
 		{"forced_at", (*instant)(&r.ForcedAt)},
+		{"claims", (*text)(&r.Claims)},
 		{"tombstone", &r.Tombstone},
 		{"extra", (*extra)(&r.Extra)},
 	}

@@ -43,13 +43,16 @@ func TestGoldenRecords(t *testing.T) {
 
 // The goldens with every member of their time also say what the members mean.
 func TestGoldenFullRecord(t *testing.T) {
-	newest := fullRecord()
-	newest.For = "resource=https%3A%2F%2Fapi.example"
+	second, third := fullRecord(), fullRecord()
+	second.For = "resource=https%3A%2F%2Fapi.example"
+	third.For = second.For
+	third.Claims = `{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}`
+	third.Tombstone.Claims = third.Claims
 	var got *Record
 	for _, full := range []struct {
 		file string
 		want *Record
-	}{{"full.json", fullRecord()}, {"full_2.json", newest}} {
+	}{{"full.json", fullRecord()}, {"full_2.json", second}, {"full_3.json", third}} {
 		golden, err := os.ReadFile("../testdata/records/v1/" + full.file)
 		if err != nil {
 			t.Fatal(err)

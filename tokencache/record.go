@@ -49,6 +49,11 @@ type Record struct {
 	// it, so that an API that refuses everything cannot cause a storm of refreshes.
 	ForcedAt time.Time
 
+	// Claims is what an API has demanded of the next access token when it refused this one,
+	// which is therefore out of use: the value of the parameter "claims" of OpenID Connect
+	// Core section 5.5. Empty once there is another access token.
+	Claims string
+
 	// Tombstone, if not nil, says that the provider has refused the refresh token.
 	// Only a login ends that state.
 	Tombstone *Tombstone
@@ -74,6 +79,7 @@ type Tombstone struct {
 	Code        string    `json:"code"`                  // The provider's error code, such as "invalid_grant".
 	Description string    `json:"description,omitempty"` // The provider's words, shortened.
 	URI         string    `json:"uri,omitempty"`         // A page about it, if the provider named one.
+	Claims      string    `json:"claims,omitempty"`      // What the next login has to ask for, see Record.Claims.
 
 	// Interrupted says that an earlier refresh with this token had no known outcome:
 	// the token may be dead because that refresh succeeded and its answer was lost.

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/stayauth/stayauth/transport/internal/claims"
 )
 
 // oauthError returns the error code and description of an answer (RFC 6749 section 5.2),
@@ -56,6 +58,16 @@ func (a *answer) errorURI() string {
 	raw := a.members.text("error_uri")
 	u, err := url.Parse(raw)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || a.clean(raw) != raw {
+		return ""
+	}
+	return raw
+}
+
+// claims returns the claims that the next login has to ask for, as Microsoft Entra sends
+// them with interaction_required.
+func (a *answer) claims() string {
+	raw := a.members.text("claims")
+	if all, err := claims.Merge(raw, ""); err != nil || len(all) > maxClaims || a.shows(all) {
 		return ""
 	}
 	return raw

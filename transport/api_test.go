@@ -113,7 +113,7 @@ func TestDependencies(t *testing.T) {
 	const module = "github.com/stayauth/stayauth/"
 	allowed := map[string][]string{
 		"tokencache": {"github.com/gofrs/flock", module + "tokencache/internal/gate"},
-		"transport":  {module + "tokencache", module + "transport/internal/neterror", "golang.org/x/oauth2", "github.com/cenkalti/backoff/v4"},
+		"transport":  {module + "tokencache", module + "transport/internal/claims", module + "transport/internal/neterror", "golang.org/x/oauth2", "github.com/cenkalti/backoff/v4"},
 	}
 	for _, pkg := range slices.Sorted(maps.Keys(allowed)) {
 		p, err := build.ImportDir(filepath.Join("..", pkg), 0)

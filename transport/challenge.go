@@ -12,15 +12,16 @@ import (
 // 11.6.1): what an API wants from the client before it answers. It is an error, so
 // that a program can return it: a 403 with insufficient_scope needs a login with
 // more scopes (RFC 6750 section 3.1), a 401 with insufficient_user_authentication
-// one with the acr_values and max_age it names (RFC 9470), and one with
-// insufficient_claims the claims (Microsoft Entra). No refresh cures these: until there
-// is a new login, the API answers the same to every request with the token. What is
-// asked for goes into login.Config.AuthParams:
+// one with the acr_values and max_age it names (RFC 9470). No refresh cures these: until
+// there is a new login, the API answers the same to every request with the token. What is
+// asked for goes into login.Config.AuthParams.
 //
-//	for _, c := range transport.ParseChallenges(resp.Header) {
-//		if claims := c.Claims(); claims != "" {
-//			cfg.AuthParams = url.Values{"claims": {claims}}
-//		}
+// A 401 with claims (Microsoft Entra) may be cured by a refresh that asks for them. Transport
+// tries that once. If the provider wants the user for it, the error is an ErrLoginRequired
+// whose Claims the login has to ask for:
+//
+//	if e, ok := errors.AsType[*transport.Error](err); ok && e.Claims != "" {
+//		cfg.AuthParams = url.Values{"claims": {e.Claims}}
 //	}
 type Challenge struct {
 	Scheme string            // in lower case: "bearer", "dpop", "basic"

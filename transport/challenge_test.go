@@ -34,7 +34,9 @@ func TestChallenges(t *testing.T) {
 			all = append(all, text)
 		}
 		cure := "no refresh"
-		if rejects(resp) {
+		if yes, claims := rejects(resp); claims != "" {
+			cure = "refresh with the claims"
+		} else if yes {
 			cure = "refresh"
 		}
 		return cure + " | " + cmp.Or(strings.Join(all, " | "), "no challenge")

@@ -15,7 +15,7 @@ import (
 func (a *answer) failure() *Error {
 	code, description := a.oauthError()
 	e := &Error{Op: a.op, Status: a.status, Code: code, Description: a.clean(description), URI: a.errorURI(),
-		truncated: a.incomplete != nil}
+		Claims: a.claims(), truncated: a.incomplete != nil}
 	if !a.knows(code) { // One that is known is no secret.
 		e.Code = a.clean(code)
 	}

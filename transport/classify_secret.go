@@ -18,7 +18,7 @@ func (e *Endpoint) secrets(form url.Values) []string {
 		case "refresh_token", "code", "code_verifier", "token", "client_secret", "client_assertion", "device_code",
 			"assertion", "subject_token", "actor_token", e.ExchangeGrant:
 			secrets = append(secrets, values...)
-		case "grant_type", "client_id", "scope", "redirect_uri", "resource", "audience", "response_type", "token_type_hint",
+		case "grant_type", "client_id", "scope", "redirect_uri", "resource", "audience", "response_type", "token_type_hint", "claims",
 			"code_challenge", "code_challenge_method", "client_assertion_type",
 			"requested_token_type", "subject_token_type", "actor_token_type":
 		default:

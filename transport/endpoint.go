@@ -57,7 +57,9 @@ type Endpoint struct {
 	// Params are further parameters of every token request, such as "audience" or
 	// "resource", of which there may be several, each an absolute URI without a fragment
 	// (RFC 8707 section 2). What a token is for is part of its name in the cache: Sources
-	// whose Endpoints ask for different ones share no entry. They are not for secrets:
+	// whose Endpoints ask for different ones share no entry. A parameter "claims" (OpenID
+	// Connect Core section 5.5) is sent together with those that an API demands, see
+	// Source.Reject. They are not for secrets:
 	// they print. Default: none.
 	Params url.Values
 
@@ -124,14 +126,17 @@ func (e *Endpoint) Check(current *tokencache.Record) error {
 	if err := e.checkOrigin(current); err != nil {
 		return err
 	}
+	if err := e.checkClaims(current); err != nil {
+		return err
+	}
 	if current == nil || e.spends(current) == "" {
 		return &Error{Kind: ErrLoginRequired, Op: "refresh", Remedy: "log in first: there is no refresh token"}
 	}
 	return nil
 }
 
-// Refresh spends the refresh token of current (RFC 6749 section 6). It makes one
-// request, presents the token once, and returns what the provider answered: an
+// Refresh spends the refresh token of current (RFC 6749 section 6), and asks for the
+// claims that an API has demanded, if current has them. It makes one request, presents the token once, and returns what the provider answered: an
 // empty RefreshToken or Scope means that the old one stays, and a zero time that
 // the answer did not tell. All errors are *Error.
 func (e *Endpoint) Refresh(ctx context.Context, current *tokencache.Record) (*tokencache.Record, error) {
@@ -184,13 +189,19 @@ func (e *Endpoint) ClientCredentials() Refresher { return clientCredentials{e} }
 // clientCredentials is an Endpoint that uses another grant.
 type clientCredentials struct{ *Endpoint }
 
-func (c clientCredentials) Check(*tokencache.Record) error { return c.check() }
-
-func (c clientCredentials) Refresh(ctx context.Context, _ *tokencache.Record) (*tokencache.Record, error) {
+func (c clientCredentials) Check(current *tokencache.Record) error {
 	if err := c.check(); err != nil {
+		return err
+	}
+	return c.checkClaims(current)
+}
+
+func (c clientCredentials) Refresh(ctx context.Context, current *tokencache.Record) (*tokencache.Record, error) {
+	if err := c.Check(current); err != nil {
 		return nil, err
 	}
 	form := c.form("client_credentials")
+	demand(form, current)
 	set(form, "scope", c.scope())
 	rec, err := c.obtain(ctx, "client credentials", form)
 	if err, ok := err.(*Error); ok && err.Kind == ErrLoginRequired {

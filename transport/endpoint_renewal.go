@@ -17,6 +17,7 @@ func (e *Endpoint) refreshForm(current *tokencache.Record) url.Values {
 	grant := cmp.Or(e.ExchangeGrant, "refresh_token")
 	form := e.form(grant)
 	form.Set(grant, string(e.spends(current))) // The parameter is named like its grant.
+	demand(form, current)
 	if e.RepeatRedirectURI {
 		set(form, "redirect_uri", string(current.Extra[loginRedirectURI]))
 	}

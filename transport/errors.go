@@ -53,6 +53,11 @@ type Error struct {
 	Description string // "error_description", cleaned, at most 200 bytes
 	URI         string // "error_uri", a page about the error: an http or https URL
 
+	// Claims is what the next login has to ask for, with ErrLoginRequired: the value of the
+	// parameter "claims" of its authorization request (OpenID Connect Core section 5.5),
+	// as an API or the provider demands it.
+	Claims string
+
 	// ReuseSuspected says, with ErrLoginRequired, that the refused refresh token may have
 	// been spent before: by a refresh that was interrupted, or by somebody who has a copy
 	// of the login. Remedy says which.

@@ -205,6 +205,9 @@ func (s *Source) fly(ctx context.Context, f *flight) {
 	defer stop()
 	f.snap, f.err = s.look(waiting, f)
 	f.adopted = f.snap != nil
+	if f.snap == nil && f.err == nil {
+		s.tellClaims(waiting)
+	}
 	if f.snap == nil && f.err == nil && f.instead == nil {
 		f.snap, f.adopted, f.err = s.refresh(waiting, ctx, f)
 		if f.err == nil && f.snap.expiredBefore(f.begun) {

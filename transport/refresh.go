@@ -251,8 +251,11 @@ func (s *Source) lockBy(ctx context.Context, share func(tokencache.Key) (func() 
 func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Version, error) {
 	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
-	if s.pending != nil {
-		return s.pending.rec, s.pending.version, nil
+	if p := s.pending; p != nil {
+		if cur := s.cur.Load(); cur != nil {
+			p.rec = demanding(p.rec, cur.rec)
+		}
+		return p.rec, p.version, nil
 	}
 	rec, version, err := s.loadOwn(ctx, s.key())
 	if errors.Is(err, tokencache.ErrNotFound) {
@@ -269,6 +272,8 @@ func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Versi
 	// token that has been spent. Memory knows better.
 	if cur := s.cur.Load(); cur != nil && cur.rec.Grant == rec.Grant && cur.rec.Generation > rec.Generation {
 		rec = cur.rec
+	} else if cur != nil {
+		rec = demanding(rec, cur.rec)
 	}
 	return rec, version, nil
 }

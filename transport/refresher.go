@@ -17,7 +17,8 @@ type Refresher interface {
 	// wrong, or current belongs to another token endpoint).
 	Check(current *tokencache.Record) error
 
-	// Refresh makes one attempt. It returns what the provider answered: the tokens,
+	// Refresh makes one attempt, and asks for current.Claims, if there are any and the
+	// provider has a way to be asked. It returns what the provider answered: the tokens,
 	// their times and scope. RefreshToken is empty if the answer had none, and the
 	// caller then keeps the old one. It does not modify current.
 	//

@@ -1,30 +1,58 @@
 package transport
 
 import (
+	"cmp"
 	"io"
 	"net/http"
 	"strings"
+
+	"github.com/stayauth/stayauth/transport/internal/claims"
 )
 
-// rejects reports whether resp is a rejection that a new access token can cure. A
-// challenge that says invalid_token means it, whatever the status of the error (RFC 6750
-// section 3.1). A 401 may give any other reason, since servers have many words for
-// "expired", or none, but not one of those that want something else from the client.
-func rejects(resp *http.Response) bool {
+// rejects reports whether resp is a rejection that a new access token can cure, and which
+// claims the refresh has to ask for. A challenge that says invalid_token means it, whatever
+// the status of the error (RFC 6750 section 3.1). A 401 may give any other reason, since
+// servers have many words for "expired", or none, but not one of those that want something
+// else from the client.
+func rejects(resp *http.Response) (yes bool, demanded string) {
 	if resp.StatusCode < 400 {
-		return false
+		return false, ""
 	}
 	invalid := false
 	for _, c := range ParseChallenges(resp.Header) {
 		switch c.Scheme {
 		case "bearer", "dpop", "oauth":
-			if c.wantsMore() {
-				return false
+			d := c.demands()
+			if demanded = cmp.Or(demanded, d); d == "" && c.wantsMore() {
+				return false, ""
 			}
 			invalid = invalid || c.code() == "invalid_token"
 		}
 	}
-	return invalid || resp.StatusCode == http.StatusUnauthorized
+	if resp.StatusCode != http.StatusUnauthorized {
+		return invalid, ""
+	}
+	return true, demanded
+}
+
+// maxClaims is the length in bytes of the largest demand that is kept with a login. They
+// come from an API, and the store may have little room.
+const maxClaims = 2 << 10
+
+// demands returns the claims that a refresh has to ask for, so that the API takes the
+// token that it brings: those of Microsoft's continuous access evaluation, by which an API
+// refuses a token before its time. What wants a user to do something has none.
+func (c Challenge) demands() string {
+	switch c.code() {
+	case "", "invalid_token", "insufficient_claims":
+	default:
+		return ""
+	}
+	demanded, err := claims.Merge(c.Claims(), "")
+	if err != nil || len(demanded) > maxClaims || c.Params["acr_values"] != "" || c.Params["max_age"] != "" {
+		return ""
+	}
+	return demanded
 }
 
 func (c Challenge) code() string { return strings.ToLower(c.Params["error"]) }
@@ -43,22 +71,22 @@ func (c Challenge) wantsMore() bool {
 }
 
 // rejected is rejects, with what the program knows of the API.
-func (t *Transport) rejected(req *http.Request, resp *http.Response) bool {
-	if rejects(resp) {
-		return true
+func (t *Transport) rejected(req *http.Request, resp *http.Response) (yes bool, demanded string) {
+	if yes, demanded = rejects(resp); yes {
+		return true, demanded
 	}
 	if t.hook == nil || resp.StatusCode == http.StatusSwitchingProtocols { // whose body is a connection
-		return false
+		return false, ""
 	}
 	shown := *resp
 	shown.Request = req
 	peek := &peekedBody{body: resp.Body}
 	shown.Body = peek
-	yes := t.hook(&shown)
+	yes = t.hook(&shown)
 	if peek.read {
 		resp.Body = &keptBody{body: resp.Body, data: peek.data, err: peek.err}
 	}
-	return yes
+	return yes, ""
 }
 
 // A peekedBody is the beginning of a body, which takes note of what is read.

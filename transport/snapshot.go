@@ -54,8 +54,8 @@ func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 		useBefore: math.MaxInt64,
 		renewBy:   math.MaxInt64,
 	}
-	if rec.AccessToken == "" {
-		s.refreshAt, s.useBefore = math.MinInt64, math.MinInt64
+	if rec.AccessToken == "" || rec.Claims != "" {
+		s.refreshAt, s.useBefore, s.refused = math.MinInt64, math.MinInt64, rec.Claims != ""
 		return s
 	}
 	if !rec.ObtainedAt.IsZero() {
@@ -168,9 +168,13 @@ func (s *snapshot) refuse() *snapshot {
 }
 
 // replaceableAt returns the time before which a refusal of the token is not
-// believed, so that an API that refuses everything causes no storm.
-func (s *snapshot) replaceableAt() time.Time {
-	at := s.rec.ObtainedAt.Add(minRefusedAge)
+// believed, so that an API that refuses everything causes no storm. One that demands
+// claims of a new token is believed sooner.
+func (s *snapshot) replaceableAt(claims string) time.Time {
+	var at time.Time
+	if claims == "" {
+		at = s.rec.ObtainedAt.Add(minRefusedAge)
+	}
 	if !s.rec.ForcedAt.IsZero() {
 		if t := s.rec.ForcedAt.Add(forcedInterval); t.After(at) {
 			at = t

@@ -112,7 +112,7 @@ func TestReplaceableAt(t *testing.T) {
 			if tt.forced != 0 {
 				r.ForcedAt = now.Add(-tt.forced)
 			}
-			at := newSnapshot(r, 0, 0).replaceableAt()
+			at := newSnapshot(r, 0, 0).replaceableAt("")
 			if tt.after == 0 && at.After(now) || tt.after != 0 && !at.Equal(now.Add(tt.after)) {
 				t.Errorf("replaceable %v after now, want %v", at.Sub(now), tt.after)
 			}

@@ -110,6 +110,7 @@ type state struct {
 	refused *tokencache.Record // the record whose refresh token the provider refused, with the tombstone
 	lookAt  int64              // nanoseconds since 1970, see mayLook
 	unsaved *Error             // nil unless there is pending
+	claimed bool               // an API has demanded claims, and the cache does not know yet
 	working int                // flights and savers that have not ended, their events included
 	idle    chan struct{}      // made by Close, closed when there are none
 }
@@ -236,9 +237,17 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 // an API that refuses everything must not cause a storm. Then only a newer token in
 // the cache helps, that of a new login for instance.
 //
-// Until there is another one, the token stays in use: it may be good for other APIs.
-func (s *Source) Reject(ctx context.Context, refused Token) (Token, error) {
-	snap, err := s.reject(ctx, refused.AccessToken)
+// Until there is another one, the token stays in use: it may be good for other APIs. But
+// if the API has demanded claims, as in Microsoft's continuous access evaluation, the
+// token is out of use, for whoever shares the login, and the refresh asks for them.
+// challenges are those of the answer, see ParseChallenges. If the provider refuses, the
+// error is an ErrLoginRequired with the claims that a login has to ask for.
+func (s *Source) Reject(ctx context.Context, refused Token, challenges ...Challenge) (Token, error) {
+	claims := ""
+	for _, c := range challenges {
+		claims = cmp.Or(claims, c.demands())
+	}
+	snap, err := s.reject(ctx, refused.AccessToken, claims)
 	if err != nil {
 		return Token{}, err
 	}
@@ -310,9 +319,10 @@ const (
 	forcedInterval = 30 * time.Second
 )
 
-func (s *Source) reject(ctx context.Context, refused tokencache.Secret) (*snapshot, error) {
+// reject is Reject. claims are those that the API demands of the next token, or "".
+func (s *Source) reject(ctx context.Context, refused tokencache.Secret, claims string) (*snapshot, error) {
 	for range 2 {
-		f, snap, err := s.replace(ctx, refused)
+		f, snap, err := s.replace(ctx, refused, claims)
 		if f == nil {
 			return snap, err
 		}
@@ -330,7 +340,7 @@ func (s *Source) reject(ctx context.Context, refused tokencache.Secret) (*snapsh
 
 // replace returns the flight that will bring another token in the place of one that an
 // API has refused, or else that token or the reason why there is none.
-func (s *Source) replace(ctx context.Context, refused tokencache.Secret) (*flight, *snapshot, error) {
+func (s *Source) replace(ctx context.Context, refused tokencache.Secret, claims string) (*flight, *snapshot, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := wallNow()
@@ -339,7 +349,7 @@ func (s *Source) replace(ctx context.Context, refused tokencache.Secret) (*fligh
 		return nil, snap, nil
 	}
 	if snap != nil && snap.rec.AccessToken == refused {
-		if at := snap.replaceableAt(); s.flight == nil && now.Before(at) && snap.usable(now) {
+		if at := snap.replaceableAt(claims); s.flight == nil && now.Before(at) && snap.usable(now) {
 			e := &Error{Kind: ErrUnavailable, Op: "reject", RetryAt: at,
 				Remedy: "the token is too new to be replaced; the API may refuse it for another reason"}
 			if s.closed.Load() || !s.mayLook(now, lookInterval) {
@@ -347,7 +357,11 @@ func (s *Source) replace(ctx context.Context, refused tokencache.Secret) (*fligh
 			}
 			return s.start(ctx, refused, e), nil, nil
 		}
-		s.cur.Store(snap.refuse())
+		if claims == "" {
+			s.cur.Store(snap.refuse())
+		} else {
+			s.takeOut(snap, claims)
+		}
 	}
 	f, err := s.joinOrStart(ctx, now, refused)
 	return f, nil, err

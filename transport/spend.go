@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -65,8 +66,11 @@ func successor(cur, answer *tokencache.Record, refused tokencache.Secret) *token
 	if answer.AccessToken != "" {
 		next.AccessToken, next.TokenType = answer.AccessToken, answer.TokenType
 		next.ObtainedAt, next.Expiry, next.RefreshAt = answer.ObtainedAt, answer.Expiry, answer.RefreshAt
-		if cur != nil && refused != "" && cur.AccessToken == refused {
+		if cur != nil && (refused != "" && cur.AccessToken == refused || cur.Claims != "") {
 			next.ForcedAt = now
+		}
+		if cur != nil && cur.AccessToken != answer.AccessToken {
+			next.Claims = ""
 		}
 	}
 	// An answer without a refresh token, scope or identity leaves those as they are
@@ -130,7 +134,8 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 		if err == nil && (stored == nil || stored.RefreshToken != cur.RefreshToken) {
 			return true, nil
 		}
-		next.Tombstone = &tokencache.Tombstone{At: wallNow(), Code: cause.Code, Description: cause.Description, URI: cause.URI, Interrupted: unknown}
+		next.Tombstone = &tokencache.Tombstone{At: wallNow(), Code: cause.Code, Description: cause.Description, URI: cause.URI,
+			Claims: cmp.Or(cause.Claims, cur.Claims), Interrupted: unknown}
 		if err == nil {
 			_, err = s.cfg.Cache.Save(ctx, s.key(), next, v)
 		}
@@ -160,7 +165,7 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 
 // deadError says why a login is needed.
 func deadError(t *tokencache.Tombstone) *Error {
-	e := &Error{Kind: ErrLoginRequired, Op: "refresh", Code: t.Code, Description: t.Description, URI: t.URI, Remedy: "log in again"}
+	e := &Error{Kind: ErrLoginRequired, Op: "refresh", Code: t.Code, Description: t.Description, URI: t.URI, Claims: t.Claims, Remedy: "log in again"}
 	switch {
 	case t.Interrupted:
 		e.ReuseSuspected = true
@@ -168,6 +173,8 @@ func deadError(t *tokencache.Tombstone) *Error {
 	case saysReuse(t.Code, t.Description):
 		e.ReuseSuspected = true
 		e.Remedy = "the provider says that the refresh token was used before: something that does not share this cache has a copy of the login; find out what, and log in again"
+	case t.Claims != "":
+		e.Remedy = "log in again, and ask for the Claims of this error: an API or the provider demands them"
 	}
 	return e
 }

@@ -109,7 +109,8 @@ func (t *Transport) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "Transport{%v}"
 // invalid_token (RFC 6750 section 3.1), the token is renewed and the request is sent once
 // more, provided that its body can be had again. Whatever goes wrong with that, or if there
 // is no other token within 5 s or half of the time until req's deadline, the first answer
-// is returned as it came. A request that has an Authorization header already, or that goes to an
+// is returned as it came. If the API demands claims of the next token (Microsoft's
+// continuous access evaluation), the refresh asks for them, see Source.Reject. A request that has an Authorization header already, or that goes to an
 // origin that is not listed, or names such a one in Host or URL.Opaque, is passed on
 // untouched.
 //
@@ -139,8 +140,10 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err == nil {
 		resp, err = t.base.RoundTrip(t.withToken(req, snap, body.first))
 	}
-	if err == nil && resp != nil && t.rejected(req, resp) {
-		resp, fresh = t.retry(src, req, body, snap, resp), false
+	if err == nil && resp != nil {
+		if rejected, claims := t.rejected(req, resp); rejected {
+			resp, fresh = t.retry(src, req, body, snap, claims, resp), false
+		}
 	}
 	if err == nil && resp != nil {
 		resp.Request = req // Not the copy with the token, which might end up in a log.
@@ -177,19 +180,19 @@ const rejectTime = 5 * time.Second
 // retry answers a response that rejects the token. It returns the response to the
 // repeated request, or resp as it came: a RoundTripper that has a response must not turn it into an
 // error, nor keep it until there is no time left to read it.
-func (t *Transport) retry(src *Source, req *http.Request, body replayBody, snap *snapshot, resp *http.Response) *http.Response {
+func (t *Transport) retry(src *Source, req *http.Request, body replayBody, snap *snapshot, claims string, resp *http.Response) *http.Response {
 	ctx, cancel := context.WithTimeout(req.Context(), patience(req.Context()))
 	defer cancel()
 	if body.again == nil {
 		cancel() // The refresh is for the next request; this one has its answer.
-		src.reject(ctx, snap.rec.AccessToken)
+		src.reject(ctx, snap.rec.AccessToken, claims)
 		return resp
 	}
 	var first *keptBody
 	if resp.Body != nil {
 		first = keep(resp)
 	}
-	next, err := src.reject(ctx, snap.rec.AccessToken)
+	next, err := src.reject(ctx, snap.rec.AccessToken, claims)
 	if err != nil {
 		return resp
 	}

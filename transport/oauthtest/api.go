@@ -2,10 +2,13 @@ package oauthtest
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"io"
 	"net/http"
 	"strings"
+
+	"github.com/stayauth/stayauth/transport/internal/claims"
 )
 
 // Echo is what the API answers, as JSON: what it received and from whom. The
@@ -36,7 +39,11 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 		refuse(w, `Bearer realm="oauthtest"`)
 		return
 	}
-	account, ok := s.admit(token)
+	account, lacks, ok := s.admit(token)
+	if lacks != "" {
+		refuse(w, `Bearer realm="oauthtest", error="insufficient_claims", claims="`+base64.StdEncoding.EncodeToString([]byte(lacks))+`"`)
+		return
+	}
 	if !ok {
 		refuse(w, `Bearer realm="oauthtest", error="invalid_token", error_description="expired, revoked or unknown"`)
 		return
@@ -52,14 +59,27 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func (s *Server) admit(token string) (account string, ok bool) {
+// admit says whose token it is, if it is good, and which claims it lacks.
+func (s *Server) admit(token string) (account, lacks string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.access[token]
 	if a == nil || !s.good(a) {
-		return "", false
+		return "", "", false
 	}
-	return a.login.account, true
+	if !claims.Covers(a.claims, s.claims) {
+		return "", s.claims, false
+	}
+	return a.login.account, "", true
+}
+
+// DemandClaims lets the API refuse tokens that were issued without all of these claims (a
+// JSON object as in OpenID Connect Core section 5.5) having been asked for, with the
+// challenge of Microsoft's continuous access evaluation. Empty: it demands none.
+func (s *Server) DemandClaims(object string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.claims = object
 }
 
 func refuse(w http.ResponseWriter, challenge string) {

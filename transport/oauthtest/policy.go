@@ -32,6 +32,7 @@ type access struct {
 	login   *login
 	scope   string
 	expiry  time.Time
+	claims  string // that were asked for with it
 	revoked bool
 }
 

@@ -30,6 +30,7 @@ type Server struct {
 	devices map[string]*device
 	current map[string]Tokens // by account
 	faults  []*queued
+	claims  string // see DemandClaims
 	strays  []Stray
 
 	atWork map[string]bool // refresh tokens, for Config.OneAtATime

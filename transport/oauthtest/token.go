@@ -160,6 +160,7 @@ func (s *Server) grant(f url.Values, issuer string) (map[string]any, *oauthError
 	if e != nil {
 		return nil, e
 	}
+	s.access[t.AccessToken].claims = f.Get("claims")
 	return s.answer(t), nil
 }
 

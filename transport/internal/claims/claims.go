@@ -1,0 +1,95 @@
+// Package claims works on requests for claims: the JSON objects of the parameter "claims"
+// of OpenID Connect Core section 5.5, with which Microsoft Entra also says what an API
+// demands of a token and what a client is capable of.
+package claims
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+)
+
+// Merge returns one request for all that a and b ask for; "" asks for nothing. Objects
+// are merged member by member, and arrays, which list acceptable values, are united. Two
+// different values in the same place contradict each other, which is an error that names
+// the place and quotes neither.
+func Merge(a, b string) (string, error) {
+	all := map[string]any{}
+	for _, request := range []string{a, b} {
+		if request == "" {
+			continue
+		}
+		members, err := parse(request)
+		if err != nil {
+			return "", err
+		}
+		if err := merge(all, members, "claims"); err != nil {
+			return "", err
+		}
+	}
+	if len(all) == 0 {
+		return "", nil
+	}
+	merged, err := json.Marshal(all)
+	return string(merged), err
+}
+
+// Covers reports whether a asks for everything that b asks for.
+func Covers(a, b string) bool {
+	both, err := Merge(a, b)
+	alone, _ := Merge(a, "")
+	return err == nil && both == alone
+}
+
+func parse(request string) (members map[string]any, err error) {
+	d := json.NewDecoder(bytes.NewReader([]byte(request)))
+	d.UseNumber()
+	if d.Decode(&members) != nil || members == nil || d.More() {
+		return nil, errors.New("claims are to be a JSON object")
+	}
+	return members, nil
+}
+
+// merge adds from to into.
+func merge(into, from map[string]any, place string) error {
+	for name, value := range from {
+		there, ok := into[name]
+		switch {
+		case !ok || there == nil: // null asks for the claim in the usual way (section 5.5.1).
+			into[name] = value
+			continue
+		case value == nil || reflect.DeepEqual(there, value):
+			continue
+		}
+		at := fmt.Sprintf("%s.%.40q", place, name)
+		switch there := there.(type) {
+		case map[string]any:
+			if value, ok := value.(map[string]any); ok {
+				if err := merge(there, value, at); err != nil {
+					return err
+				}
+				continue
+			}
+		case []any:
+			if value, ok := value.([]any); ok {
+				into[name] = unite(there, value)
+				continue
+			}
+		}
+		return errors.New("two different values are asked for at " + at)
+	}
+	return nil
+}
+
+func unite(a, b []any) []any {
+	all := slices.Clone(a)
+	for _, v := range b {
+		if !slices.ContainsFunc(all, func(w any) bool { return reflect.DeepEqual(v, w) }) {
+			all = append(all, v)
+		}
+	}
+	return all
+}
