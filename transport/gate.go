@@ -36,6 +36,11 @@ const (
 	maxSpread = 3 * time.Second
 )
 
+// gatePause is how long the provider is left alone at least, and up to twice as long. A
+// back-off with full jitter may be next to nothing, and behind a gate there is always
+// somebody who asks at once.
+const gatePause = time.Second
+
 // blocks returns why the provider must be left alone now, or nil.
 func (g *gate) blocks(now time.Time, wanted bool) *Error {
 	g.mu.Lock()
@@ -114,7 +119,7 @@ func (g *gate) failed(s *Source, e *Error, trial bool) {
 		return
 	}
 	if g.outage == nil {
-		g.outage = new(outage)
+		g.outage = &outage{least: gatePause + rand.N(gatePause)}
 	}
 	g.outage.fail(wallNow(), e, 0)
 }

@@ -20,8 +20,9 @@ type outage struct {
 	soon  time.Time // when a caller that has no good token may have another
 
 	backoff *backoff.ExponentialBackOff
-	lost    bool // the outcome of an attempt is unknown
-	quiet   bool // those who were told of its begin need no log
+	least   time.Duration // the shortest pause, if it is longer than minPause
+	lost    bool          // the outcome of an attempt is unknown
+	quiet   bool          // those who were told of its begin need no log
 }
 
 const (
@@ -57,7 +58,7 @@ func (o *outage) fail(now time.Time, e *Error, left time.Duration) *Error {
 	case ErrAmbiguous:
 		o.lost = true
 	}
-	least := max(min(e.RetryAfter, maxRetryAfter), minPause)
+	least := max(min(e.RetryAfter, maxRetryAfter), minPause, o.least)
 	c := *e
 	c.RetryAt = now.Add(max(wait, least))
 	o.err, o.soon = &c, now.Add(max(min(wait, soon), least))
