@@ -90,6 +90,7 @@ func (d *Dir) prepare() error {
 	if err := removeLeftovers(d.root, entriesDir); err != nil {
 		return ioError("list", filepath.Join(d.path, entriesDir), err)
 	}
+	removeTraces(d.root)
 	return nil
 }
 
@@ -120,6 +121,9 @@ func (d *Dir) save(ctx context.Context, name string, data []byte, old Version) (
 	if err := replaceFile(d.root, entryFile(name), data); err != nil {
 		return "", ioError("write", d.full(entryFile(name)), err)
 	}
+	if old == "" {
+		remove(d.root, traceFile(name)) // If that fails, a loss is taken for a logout later.
+	}
 	return contentVersion(data), nil
 }
 
@@ -127,18 +131,19 @@ func (d *Dir) save(ctx context.Context, name string, data []byte, old Version) (
 func (d *Dir) Delete(ctx context.Context, name string, old Version) error {
 	unlock, err := d.at(ctx, name, old)
 	if errors.Is(err, errAbsent) {
-		return nil
+		unlock, err = d.at(ctx, name, "")
 	}
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	leaveTrace(d.root, name) // No space for that is no reason to keep a login.
 	file := entryFile(name)
 	err = remove(d.root, file)
-	if err == nil {
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		err = syncDir(d.root, entriesDir)
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return ioError("remove", d.full(file), err)
 	}
 	return nil
@@ -224,6 +229,9 @@ func (d *Dir) read(name string) ([]byte, error) {
 		// A directory that went away, with a removed disk for instance, is no logout.
 		if _, err := d.root.Lstat(entriesDir); err != nil {
 			return nil, ioError("open", filepath.Join(d.path, entriesDir), err)
+		}
+		if _, err := d.root.Lstat(traceFile(name)); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("entry %q: %w", name, ErrNoTrace)
 		}
 		return nil, fmt.Errorf("entry %q: %w", name, ErrNotFound)
 	}

@@ -3,6 +3,7 @@ package tokencache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 )
 
@@ -12,6 +13,12 @@ var (
 	// ErrNotFound means that nothing is stored under the name. It is the only
 	// error that may be read as "logged out".
 	ErrNotFound = errors.New("not found")
+
+	// ErrNoTrace is an ErrNotFound of a store that remembers for 30 days or longer what
+	// Delete was called for: it was not called for this name, so nobody has logged out. What
+	// was there is lost: evicted, flushed, or left behind by a failover. An entry that never
+	// was there looks the same.
+	ErrNoTrace = fmt.Errorf("%w, nor any trace that it was deleted", ErrNotFound)
 
 	// ErrConflict means that the entry is no longer at the version the caller
 	// named, and that nothing was changed.
@@ -41,7 +48,8 @@ type Version string
 // ctx.Err(), once ctx is done.
 type Store interface {
 	// Load returns what was last saved under name. If there is nothing, the error
-	// wraps ErrNotFound. The caller may modify data.
+	// wraps ErrNotFound; a store in which things can vanish should tell a loss from a
+	// Delete, by ErrNoTrace. The caller may modify data.
 	Load(ctx context.Context, name string) (data []byte, v Version, err error)
 
 	// Save replaces the entry only if it is still at old, else the error wraps
@@ -51,7 +59,9 @@ type Store interface {
 	Save(ctx context.Context, name string, data []byte, old Version) (Version, error)
 
 	// Delete removes the entry if it is at old, else the error wraps ErrConflict
-	// and nothing has changed. A missing entry is not an error.
+	// and nothing has changed. A missing entry is not an error, and its Delete is
+	// remembered too, if any is. What is remembered holds nothing of the entry, and is
+	// forgotten when there is a new one.
 	Delete(ctx context.Context, name string, old Version) error
 
 	// Lock waits for the exclusive lock on name, across all processes that share

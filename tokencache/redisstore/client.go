@@ -45,20 +45,20 @@ func await[T any](ctx context.Context, f func(ctx context.Context) (T, error)) (
 	}
 }
 
-// write runs a script that changes one key, and sees to it that enough replicas have
-// the change. It reports whether the script returned 1.
-func (s *Store) write(ctx context.Context, script *redis.Script, key string, args ...any) (bool, error) {
+// write runs a script that changes keys of one node, and sees to it that enough replicas
+// have the change. It reports whether the script returned 1.
+func (s *Store) write(ctx context.Context, script *redis.Script, keys []string, args ...any) (bool, error) {
 	if s.cfg.Replicas == 0 {
-		n, err := script.Run(ctx, s.cfg.Client, []string{key}, args...).Int()
+		n, err := script.Run(ctx, s.cfg.Client, keys, args...).Int()
 		return n == 1, err
 	}
 	// WAIT speaks of what its own connection has written, so both go down one pipeline.
-	node, err := s.node(ctx, key)
+	node, err := s.node(ctx, keys[0])
 	if err != nil {
 		return false, err
 	}
 	pipe := node.Pipeline()
-	wrote := script.Eval(ctx, pipe, []string{key}, args...)
+	wrote := script.Eval(ctx, pipe, keys, args...)
 	confirmed := pipe.Do(ctx, "WAIT", s.cfg.Replicas, replicaTimeout.Milliseconds())
 	pipe.Exec(ctx)
 	n, err := wrote.Int()

@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/testdata/realparts/storecheck"
+	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/redisstore"
 )
 
@@ -34,6 +36,7 @@ func TestSharedNames(t *testing.T) {
 		storecheck.Save(t, s, name, "x", "")
 		defer storecheck.Lock(t, s, name)()
 	}
+	must(t, s.Delete(t.Context(), "gone", storecheck.Save(t, s, "gone", "x", "")))
 	var lines []string
 	keys, err := client.Keys(t.Context(), "*").Result()
 	must(t, err)
@@ -67,6 +70,68 @@ func TestSharedNames(t *testing.T) {
 	must(t, err)
 	if got != string(want) {
 		t.Errorf("in Redis there is\n%swant\n%s", got, want)
+	}
+}
+
+// Save of versions that left no trace of a Delete.
+var olderSave = redis.NewScript(`
+local now = redis.call('HGET', KEYS[1], 'version') or ''
+if now == ARGV[2] then return 1 end
+if now ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'version', ARGV[2], 'data', ARGV[3])
+return 1`)
+
+// A trace is nothing to older versions, which save over it, and what they delete has none.
+// What a FLUSHALL takes has none either.
+func TestTracesBesideOlderVersions(t *testing.T) {
+	t.Parallel()
+	server := realparts.StartRedis(t)
+	client := newClient(t, server.URL())
+	s, err := redisstore.Open(redisstore.Config{URL: server.URL()})
+	must(t, err)
+	defer s.Close()
+	lost := func() bool {
+		t.Helper()
+		_, _, err := s.Load(t.Context(), "a")
+		if !errors.Is(err, tokencache.ErrNotFound) {
+			t.Fatalf("Load: %v", err)
+		}
+		return errors.Is(err, tokencache.ErrNoTrace)
+	}
+	const entry, trace = "stayauth:entry:{YQ}", "stayauth:deleted:{YQ}"
+	if !lost() {
+		t.Error("what never was there has a trace")
+	}
+	must(t, s.Delete(t.Context(), "a", storecheck.Save(t, s, "a", "secret", "")))
+	if lost() {
+		t.Error("a deleted entry has no trace")
+	}
+	if text, err := client.Get(t.Context(), trace).Result(); err != nil || text != "" {
+		t.Errorf("the trace is %q, %v", text, err)
+	}
+	if left := client.PTTL(t.Context(), trace).Val(); left < 30*24*time.Hour || left > 32*24*time.Hour {
+		t.Errorf("the trace lasts %v", left)
+	}
+	if err := client.HGet(t.Context(), entry, "version").Err(); !errors.Is(err, redis.Nil) {
+		t.Errorf("an older version loads what was deleted: %v", err)
+	}
+	if n, err := olderSave.Run(t.Context(), client, []string{entry}, "", "v1", "theirs").Int(); err != nil || n != 1 {
+		t.Errorf("an older version cannot save over a trace: %d, %v", n, err)
+	}
+	if data, v, err := s.Load(t.Context(), "a"); err != nil || string(data) != "theirs" {
+		t.Errorf("loaded %q, %v", data, err)
+	} else {
+		must(t, s.Delete(t.Context(), "a", v))
+	}
+	storecheck.Save(t, s, "a", "x", "")
+	must(t, client.Del(t.Context(), entry).Err())
+	if !lost() {
+		t.Error("a new entry does not end the trace")
+	}
+	must(t, s.Delete(t.Context(), "a", ""))
+	must(t, client.FlushAll(t.Context()).Err())
+	if !lost() {
+		t.Error("FLUSHALL leaves a trace")
 	}
 }
 

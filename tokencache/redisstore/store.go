@@ -120,7 +120,18 @@ func (s *Store) Load(ctx context.Context, name string) (data []byte, v tokencach
 	}
 	version, ok := fields[0].(string)
 	if !ok {
-		return nil, "", fmt.Errorf("redisstore: load %q: %w", name, tokencache.ErrNotFound)
+		traces, err := await(ctx, func(ctx context.Context) (int64, error) {
+			return s.cfg.Client.Exists(ctx, s.trace(name)).Result()
+		})
+		switch {
+		case err != nil:
+			err = problem(ctx, "load", name, err)
+		case traces > 0:
+			err = fmt.Errorf("redisstore: load %q: %w", name, tokencache.ErrNotFound)
+		default:
+			err = fmt.Errorf("redisstore: load %q: %w", name, tokencache.ErrNoTrace)
+		}
+		return nil, "", err
 	}
 	text, _ := fields[1].(string)
 	return []byte(text), tokencache.Version(version), nil
@@ -133,6 +144,7 @@ local now = redis.call('HGET', KEYS[1], 'version') or ''
 if now == ARGV[2] then return 1 end
 if now ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'version', ARGV[2], 'data', ARGV[3])
+if ARGV[1] == '' then redis.call('DEL', KEYS[2]) end
 if ARGV[4] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
 return 1`)
 
@@ -145,7 +157,7 @@ func (s *Store) Save(ctx context.Context, name string, data []byte, old tokencac
 	version := random()
 	args := []any{string(old), version, string(data), s.cfg.Expiry.Milliseconds()} // a copy: see await
 	saved, err := await(ctx, func(ctx context.Context) (bool, error) {
-		return s.write(ctx, saveScript, s.entry(name), args...)
+		return s.write(ctx, saveScript, []string{s.entry(name), s.trace(name)}, args...)
 	})
 	switch {
 	case err != nil:
@@ -156,9 +168,13 @@ func (s *Store) Save(ctx context.Context, name string, data []byte, old tokencac
 	return tokencache.Version(version), nil
 }
 
+// traceTime is how long the trace of a deleted entry stays. ErrNoTrace promises 30 days.
+const traceTime = 31 * 24 * time.Hour
+
 var deleteScript = redis.NewScript(`
 local now = redis.call('HGET', KEYS[1], 'version')
 if now and now ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[2], '', 'PX', ARGV[2])
 redis.call('DEL', KEYS[1])
 return 1`)
 
@@ -168,7 +184,7 @@ func (s *Store) Delete(ctx context.Context, name string, old tokencache.Version)
 		return err
 	}
 	deleted, err := await(ctx, func(ctx context.Context) (bool, error) {
-		return s.write(ctx, deleteScript, s.entry(name), string(old))
+		return s.write(ctx, deleteScript, []string{s.entry(name), s.trace(name)}, string(old), traceTime.Milliseconds())
 	})
 	switch {
 	case err != nil:
@@ -249,6 +265,9 @@ func (s *Store) scan(ctx context.Context, use func(name string) bool) error {
 
 // Keys have a hash tag, so that it is not up to the prefix where they are in a cluster.
 func (s *Store) entry(name string) string { return s.cfg.Prefix + "entry:{" + encode(name) + "}" }
+
+// trace returns the key of the trace of a deleted entry. Earlier versions leave none.
+func (s *Store) trace(name string) string { return s.cfg.Prefix + "deleted:{" + encode(name) + "}" }
 
 func encode(name string) string { return base64.RawURLEncoding.EncodeToString([]byte(name)) }
 

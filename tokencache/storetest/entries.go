@@ -78,6 +78,45 @@ func deleteWantsVersion(t *testing.T, s tokencache.Store) {
 	}
 }
 
+// deleteLeavesTrace checks a store that tells what was lost from what was deleted: who
+// takes a logout for a loss brings the login back.
+func deleteLeavesTrace(t *testing.T, s tokencache.Store) {
+	lost := func(name string) bool {
+		t.Helper()
+		_, _, err := s.Load(t.Context(), name)
+		wantErr(t, fmt.Sprintf("Load(%q) of what is absent", name), err, tokencache.ErrNotFound)
+		return errors.Is(err, tokencache.ErrNoTrace)
+	}
+	if !lost("a") {
+		t.Log("the store does not tell what was lost from what was deleted")
+	}
+	for range 2 {
+		v := mustSave(t, s, "a", []byte("x"), "")
+		if err := s.Delete(t.Context(), "a", v); err != nil {
+			t.Fatal(err)
+		}
+		if lost("a") {
+			t.Fatal("a deleted entry looks as if it had been lost")
+		}
+	}
+	for range 2 { // as a logout does of a login that the store has lost
+		if err := s.Delete(t.Context(), "b", "no such version"); err != nil {
+			t.Fatal(err)
+		}
+		if lost("b") {
+			t.Fatal("the Delete of an entry that was lost leaves no trace")
+		}
+	}
+	mustSave(t, s, "c", nil, "")
+	if lister, ok := s.(tokencache.Lister); ok {
+		for name, err := range lister.List(t.Context()) {
+			if name != "c" || err != nil {
+				t.Errorf("lists %q, %v after a Delete", name, err)
+			}
+		}
+	}
+}
+
 func anyBytes(t *testing.T, s tokencache.Store) {
 	large := make([]byte, 64<<10)
 	for i := range large {

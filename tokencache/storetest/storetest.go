@@ -64,6 +64,7 @@ func Run(t *testing.T, open func(t *testing.T) tokencache.Store, opts ...Option)
 		{"absent is not empty", absentIsNotEmpty},
 		{"save wants the version", saveWantsVersion},
 		{"delete wants the version", deleteWantsVersion},
+		{"delete leaves a trace", deleteLeavesTrace},
 		{"any bytes", anyBytes},
 		{"any name", anyName},
 		{"data belongs to the caller", dataBelongsToCaller},
