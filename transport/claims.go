@@ -50,7 +50,7 @@ func (s *Source) tellClaims(ctx context.Context) {
 	if !due {
 		return
 	}
-	unlock, err := s.lock(ctx)
+	unlock, err := s.lockBy(ctx, s.cfg.Cache.Lock)
 	if err == nil {
 		defer unlock()
 		err = s.saveClaims(ctx)

@@ -26,6 +26,7 @@ const (
 	EventLoginRequired EventType = "login required"
 	EventUnsaved       EventType = "unsaved"
 	EventSaved         EventType = "saved"
+	EventWaiting       EventType = "waiting"
 )
 
 // An Event is one change in the life of a login, as one Source sees it. It holds no
@@ -51,6 +52,8 @@ const (
 //	unsaved         Warn   a new refresh token is in memory only     make the cache writable, and do
 //	                                                                 not end this process before saved
 //	saved           Warn   it is stored now                          -
+//	waiting         Warn   Login, Logout or Forget waits for         see Err: it names who works on
+//	                       another that works on the login           the login, if that is known
 //
 // (*) Debug if a caller was waiting and has been told by an error: what a program is
 // returned need not be logged as well.
@@ -82,14 +85,14 @@ type Event struct {
 	Took     time.Duration
 	Attempts int
 
-	Err     error     // an *Error: why, for refresh failed, outage, login required, unsaved and logout
+	Err     error     // an *Error: why, for refresh failed, outage, login required, unsaved, waiting and logout
 	RetryAt time.Time // when the next attempt may be made, for refresh failed and outage
 }
 
 // level returns how important an event is.
 func (t EventType) level() slog.Level {
 	switch t {
-	case EventLoginRequired, EventOutage, EventRecovered, EventUnsaved, EventSaved:
+	case EventLoginRequired, EventOutage, EventRecovered, EventUnsaved, EventSaved, EventWaiting:
 		return slog.LevelWarn
 	}
 	return slog.LevelDebug

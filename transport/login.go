@@ -18,7 +18,8 @@ type Revoker interface {
 
 // Login stores the tokens of a new login, from Endpoint.Exchange for instance, in
 // place of whatever login there was, and wakes all who share it: this process at
-// once, others when they next look. It waits for a refresh in flight.
+// once, others when they next look. It waits for a refresh in flight, for two minutes at
+// most; after two seconds EventWaiting tells for whom.
 //
 // A record whose Key names another issuer or client is refused: its refresh token may
 // go back to those only (RFC 6749 section 10.4).
@@ -93,8 +94,8 @@ const saveAgain = 20
 
 // Logout ends the login: it revokes the tokens at the provider, if the Refresher
 // is a Revoker, and then removes them from the cache. It waits for a refresh in
-// flight, which therefore cannot bring the login back. To log out twice is no
-// error.
+// flight, as Login does, which therefore cannot bring the login back. To log out twice is
+// no error.
 //
 // A provider that asks to be told again soon is told again, up to twice. If it could
 // not be told, the error says so, and nothing is removed: the tokens still live, and

@@ -200,53 +200,6 @@ func (s *Source) answered(f *flight, err error) {
 	s.cfg.gate.leave(f.trial)
 }
 
-// lock takes this process's turn and then the lock that all processes share.
-// In state unsaved the latter is held already; unlock gives it back to the saver, or
-// releases it if the login was saved meanwhile.
-func (s *Source) lock(ctx context.Context) (unlock func(), err error) {
-	return s.lockBy(ctx, func(key tokencache.Key) (func() error, error) { return s.cfg.Cache.Lock(ctx, key) })
-}
-
-// lockAt is lock, but the error may wrap ErrConflict if the cache holds another
-// version than at.
-func (s *Source) lockAt(ctx context.Context, at tokencache.Version) (unlock func(), err error) {
-	return s.lockBy(ctx, func(key tokencache.Key) (func() error, error) { return s.cfg.Cache.LockAt(ctx, key, at) })
-}
-
-func (s *Source) lockBy(ctx context.Context, share func(tokencache.Key) (func() error, error)) (unlock func(), err error) {
-	turn := s.turns()
-	select {
-	case turn <- struct{}{}:
-	case <-ctx.Done():
-		return nil, &Error{Kind: ErrUnavailable, Op: "lock", Err: context.Cause(ctx), Remedy: "this login is busy; try again"}
-	}
-	locked := false
-	defer func() { // also if the Store panics
-		if !locked {
-			<-turn
-		}
-	}()
-	var release func() error
-	if p := s.pending; p != nil && p.unlock != nil {
-		release, p.unlock = p.unlock, nil
-	} else if release, err = s.lockOwn(ctx, share); err != nil {
-		if ctx.Err() != nil {
-			return nil, &Error{Kind: ErrUnavailable, Op: "lock", Err: err,
-				Remedy: "another process is working on this login; try again"}
-		}
-		return nil, storageError("lock", err)
-	}
-	locked = true
-	return func() {
-		defer func() { <-turn }()
-		if p := s.pending; p != nil && p.rec.RefreshToken != "" {
-			p.unlock = release // The saver will unlock.
-		} else if err := release(); err != nil {
-			s.log(context.Background(), slog.LevelWarn, "unlock failed", err)
-		}
-	}, nil
-}
-
 // load returns the newest record, nil if there is none. The lock is held.
 func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Version, error) {
 	ctx, cancel := context.WithTimeout(ctx, saveTimeout)

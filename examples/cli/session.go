@@ -127,6 +127,11 @@ func (s *session) account(ctx context.Context) (login.Account, error) {
 func (s *session) source(key tokencache.Key) (*transport.Source, error) {
 	return transport.NewSource(transport.SourceConfig{
 		Cache: s.cache, Refresher: s.endpoint, Key: key, Lead: s.provider.Lead, Logger: s.logger(),
+		OnEvent: func(_ context.Context, e transport.Event) {
+			if e.Type == transport.EventWaiting {
+				s.say("Waiting for whoever works on this login: %v\n", e.Err)
+			}
+		},
 	})
 }
 
