@@ -20,7 +20,7 @@ import (
 // answered. Another one, which has never heard of that user, and which nobody asks for
 // anything, makes up for it.
 func TestDeadReplica(t *testing.T) {
-	for name, store := range map[string]func(t *testing.T) (string, server){"PostgreSQL": postgres, "Redis": redis} {
+	for name, store := range map[string]func(t *testing.T) (string, server){"PostgreSQL": onPostgreSQL, "Redis": onRedis} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			provider := oauthtest.New(oauthtest.Config{Policy: oauthtest.Grace, GracePeriod: time.Hour})

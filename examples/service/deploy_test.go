@@ -18,14 +18,14 @@ func init() {
 // orders of keys run at the same time, and each may be undone. The provider is slow, so
 // refreshes are under way at every moment, and it forgives nothing.
 func TestDeploy(t *testing.T) {
-	for name, store := range map[string]func(t *testing.T) (string, server){"PostgreSQL": postgres, "Redis": redis} {
+	for name, store := range map[string]func(t *testing.T) (string, server){"PostgreSQL": onPostgreSQL, "Redis": onRedis} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o := size
 			o.users, o.replicas, o.kill, o.latency, o.tokenLife = max(size.users, 20), 2, 0, 2*time.Second, 8*time.Second
-			o.duration, o.nextKey = 12*time.Second, bytes.Repeat([]byte{1}, 32)
+			o.nextKey = bytes.Repeat([]byte{1}, 32)
 			if oldProgram != "" {
-				o.replicas, o.duration = size.replicas, size.duration
+				o.replicas = size.replicas
 			}
 			o.store, _ = store(t)
 			o.during = func(s *swarm) {
@@ -41,6 +41,7 @@ func TestDeploy(t *testing.T) {
 				if oldProgram != "" {
 					steps = slices.Concat([]step{{oldProgram, oldKey}, {"", oldKey}, {oldProgram, oldKey}, {"", oldKey}}, steps)
 				}
+				time.Sleep(2 * time.Second) // until the first refreshes are under way
 				for _, step := range steps {
 					if err := s.deploy(step.program, step.keys); err != nil {
 						t.Error(err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -17,6 +18,7 @@ type ledger struct {
 
 	mu     sync.Mutex
 	tokens map[string]*spending // by refresh token
+	good   map[string]time.Time // by access token: until when it is certainly used
 	killed map[int]bool         // replicas
 	tally
 }
@@ -41,11 +43,20 @@ type tally struct {
 // needed is how many token requests there have to be.
 func (t tally) needed() int { return t.due + t.lost }
 
+// goodUntil is the header in which the ledger tells how long a token is good that the API
+// was called with.
+const goodUntil = "Token-Good-Until"
+
 func newLedger(provider http.Handler) *ledger {
-	return &ledger{provider: provider, tokens: make(map[string]*spending), killed: make(map[int]bool)}
+	return &ledger{provider: provider, tokens: make(map[string]*spending), good: make(map[string]time.Time), killed: make(map[int]bool)}
 }
 
 func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+		l.mu.Lock()
+		w.Header().Set(goodUntil, l.good[token].Format(time.RFC3339Nano))
+		l.mu.Unlock()
+	}
 	if r.URL.Path != "/token" || r.Method == http.MethodHead { // A question spends nothing.
 		l.provider.ServeHTTP(w, r)
 		return
@@ -57,20 +68,22 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer := &copying{ResponseWriter: w}
 	l.provider.ServeHTTP(answer, r)
 	var tokens struct {
+		AccessToken  string  `json:"access_token"`
 		RefreshToken string  `json:"refresh_token"`
 		ExpiresIn    float64 `json:"expires_in"`
 	}
 	if json.Unmarshal(answer.body.Bytes(), &tokens) == nil {
-		l.issued(tokens.RefreshToken, begun, time.Duration(tokens.ExpiresIn*float64(time.Second)))
+		l.issued(tokens.AccessToken, tokens.RefreshToken, begun, time.Duration(tokens.ExpiresIn*float64(time.Second)))
 	}
 }
 
-// issued says that a refresh token was asked for at a given time, and how long its
-// access token lives. Clients count that from the time at which they asked.
-func (l *ledger) issued(token string, at time.Time, life time.Duration) {
+// issued says that tokens were asked for at a given time, and how long the access token
+// lives. Clients count that from the time at which they asked.
+func (l *ledger) issued(accessToken, refreshToken string, at time.Time, life time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.tokens[token] = &spending{due: at.Add(life / 4)}
+	l.good[accessToken] = at.Add(life * 3 / 4)
+	l.tokens[refreshToken] = &spending{due: at.Add(life / 4)}
 }
 
 func (l *ledger) presented(token string, by int) {

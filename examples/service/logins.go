@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/redis/go-redis/v9"
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -20,6 +21,7 @@ import (
 type config struct {
 	Store        string // a URL or a directory
 	Session      string // the address of the PostgreSQL server itself, if Store is that of a pooler
+	Confirm      int    // how many replicas of Redis must have confirmed what is saved
 	Key          []byte // which the entries are sealed with
 	OtherKeys    [][]byte
 	TokenURL     string
@@ -38,10 +40,30 @@ func (c config) openStore() (tokencache.Store, error) {
 	switch {
 	case strings.HasPrefix(where, "postgres://"), strings.HasPrefix(where, "postgresql://"):
 		return pgstore.Open(pgstore.Config{DSN: where, SessionDSN: c.Session})
-	case strings.HasPrefix(where, "redis://"), strings.HasPrefix(where, "rediss://"):
-		return redisstore.Open(redisstore.Config{URL: where})
+	case strings.HasPrefix(where, "redis"):
+		return c.openRedis()
 	}
 	return tokencache.OpenDir(where)
+}
+
+// openRedis opens a store on one server, on the primary that sentinels name, or on a
+// cluster.
+func (c config) openRedis() (tokencache.Store, error) {
+	redisConfig := redisstore.Config{URL: c.Store, Replicas: c.Confirm}
+	if url, ok := strings.CutPrefix(c.Store, "redis-sentinel"); ok {
+		options, err := redis.ParseFailoverURL("redis" + url)
+		if err != nil {
+			return nil, err
+		}
+		redisConfig.URL, redisConfig.Client = "", redis.NewFailoverClient(options)
+	} else if url, ok := strings.CutPrefix(c.Store, "redis-cluster"); ok {
+		options, err := redis.ParseClusterURL("redis" + url)
+		if err != nil {
+			return nil, err
+		}
+		redisConfig.URL, redisConfig.Client = "", redis.NewClusterClient(options)
+	}
+	return redisstore.Open(redisConfig)
 }
 
 // migrate prepares the store before it is used for the first time.

@@ -5,6 +5,8 @@
 //	go run .                                   # a sealed directory, for replicas on one machine
 //	go run . -store postgres://app@db/logins   # see package pgstore
 //	go run . -store redis://cache:6379/0       # see package redisstore
+//	go run . -store 'redis-sentinel://sentinel:26379/0?master_name=logins'
+//	go run . -store 'redis-cluster://node:6379?addr=another:6379'
 //
 // It starts a provider of its own, logs all users in, sends requests to the replicas,
 // and finally tells what the provider has seen. The exit status is 0 if no refresh
@@ -23,6 +25,7 @@ import (
 type options struct {
 	store     string
 	session   string
+	confirm   int
 	replicas  int
 	users     int
 	rate      int
@@ -33,12 +36,13 @@ type options struct {
 	latency   time.Duration
 
 	nextKey []byte       // opens entries too, if there is one
-	during  func(*swarm) // happens while the replicas serve; nil: nothing
+	during  func(*swarm) // the replicas serve until it returns; nil: for duration
 }
 
 func (o *options) register(flags *flag.FlagSet) {
-	flags.StringVar(&o.store, "store", "", "where the logins are: postgres://..., redis://..., or a directory; default a new one")
+	flags.StringVar(&o.store, "store", "", "where the logins are: postgres://..., redis://..., redis-sentinel://..., redis-cluster://..., or a directory; default a new one")
 	flags.StringVar(&o.session, "session", "", "with PgBouncer in -store: the address of the PostgreSQL server itself")
+	flags.IntVar(&o.confirm, "confirm", 0, "with Redis in -store: how many of its replicas must have confirmed what is saved")
 	flags.IntVar(&o.replicas, "replicas", 4, "processes that serve")
 	flags.IntVar(&o.users, "users", 50, "users who are logged in")
 	flags.IntVar(&o.rate, "rate", 200, "requests per second to all replicas")

@@ -41,10 +41,10 @@ func TestService(t *testing.T) {
 		troubles bool
 	}{
 		{"directory", func(t *testing.T) (string, server) { return "", nil }, false},
-		{"PostgreSQL", postgres, false},
-		{"PostgreSQL with troubles", postgres, true},
-		{"Redis", redis, false},
-		{"Redis with troubles", redis, true},
+		{"PostgreSQL", onPostgreSQL, false},
+		{"PostgreSQL with troubles", onPostgreSQL, true},
+		{"Redis", onRedis, false},
+		{"Redis with troubles", onRedis, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := size
@@ -81,12 +81,12 @@ func TestService(t *testing.T) {
 	}
 }
 
-func postgres(t *testing.T) (string, server) {
+func onPostgreSQL(t *testing.T) (string, server) {
 	s := realparts.StartPostgreSQL(t, "max_connections=500")
 	return s.URL("pool_max_conns=4"), s
 }
 
-func redis(t *testing.T) (string, server) {
+func onRedis(t *testing.T) (string, server) {
 	s := realparts.StartRedis(t)
 	return s.URL(), s
 }

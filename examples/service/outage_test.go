@@ -1,15 +1,15 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"flag"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/stayauth/stayauth/testdata/realparts"
 )
@@ -27,55 +27,62 @@ const recovery = 5 * time.Second
 // provider that forgives nothing takes its time to answer. No login is lost, no refresh
 // token is presented twice, and the service is back soon after the store.
 //
-// They are short here, and of three kinds: -args -outage 15s makes them as long, and tries
-// all kinds.
+// They are short here, and not of all kinds: -args -outage 15s makes them as long, and
+// tries all kinds.
 func TestOutage(t *testing.T) {
 	for _, test := range outages {
-		if test.long && outageTime == 0 {
-			continue
+		times := test.times
+		if outageTime > 0 {
+			times = []time.Duration{outageTime}
 		}
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			o := size
-			o.users, o.kill, o.latency, o.tokenLife = max(size.users, 20), 0, 2*time.Second, 8*time.Second
-			takes := cmp.Or(outageTime, 3*time.Second)
-			const before, after = 4 * time.Second, 3 * time.Second
-			o.duration = before + takes + recovery + after
-			out := test.start(t)
-			o.store, o.session = out.store, out.session
-			var begun, over time.Time
-			o.during = func(*swarm) {
-				time.Sleep(before)
-				begun = time.Now()
-				out.begin(t)
-				time.Sleep(takes)
-				out.end(t)
-				over = time.Now()
-			}
-			proof, err := run(t.Context(), o, t.Output())
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Log(proof)
-			if err := proof.check(); err != nil {
-				t.Error(err)
-			}
-			last := time.Duration(0)
-			for _, f := range proof.failures {
-				if last = max(last, f.at.Sub(over)); f.at.Before(begun) {
-					t.Errorf("%v before the outage: %s", begun.Sub(f.at), f.text)
-				} else if f.at.Sub(over) > recovery {
-					t.Errorf("%v after the outage: %s", f.at.Sub(over), f.text)
-				}
-			}
-			t.Logf("the last request that failed ended %v after the outage", last.Round(10*time.Millisecond))
-		})
+		for _, takes := range times {
+			t.Run(fmt.Sprint(test.name, " for ", takes), func(t *testing.T) {
+				t.Parallel()
+				test.try(t, takes)
+			})
+		}
 	}
+}
+
+func (test outageTest) try(t *testing.T, takes time.Duration) {
+	o := size
+	o.users, o.kill, o.latency, o.tokenLife = max(size.users, 20), 0, 2*time.Second, 8*time.Second
+	const before, after = 4 * time.Second, 3 * time.Second
+	out := test.start(t, takes)
+	o.store, o.session, o.confirm = out.store, out.session, out.confirm
+	var begun, over time.Time
+	o.during = func(*swarm) {
+		time.Sleep(before)
+		begun = time.Now()
+		out.begin(t)
+		time.Sleep(takes)
+		out.end(t)
+		over = time.Now()
+		time.Sleep(recovery + after)
+	}
+	proof, err := run(t.Context(), o, t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(proof)
+	if err := proof.check(); err != nil {
+		t.Error(err)
+	}
+	last := time.Duration(0)
+	for _, f := range proof.failures {
+		if last = max(last, f.at.Sub(over)); f.at.Before(begun) {
+			t.Errorf("%v before the outage: %s", begun.Sub(f.at), f.text)
+		} else if f.at.Sub(over) > recovery {
+			t.Errorf("%v after the outage: %s", f.at.Sub(over), f.text)
+		}
+	}
+	t.Logf("the last request that failed ended %v after the outage", last.Round(10*time.Millisecond))
 }
 
 // An outage is a store and what happens to it.
 type outage struct {
 	store, session string
+	confirm        int
 	begin, end     func(t *testing.T)
 }
 
@@ -83,19 +90,27 @@ func restarted(store string, s server) outage {
 	return outage{store: store, begin: func(*testing.T) { s.Stop() }, end: func(*testing.T) { s.Start() }}
 }
 
-var outages = []struct {
+type outageTest struct {
 	name  string
-	long  bool // only with -outage
-	start func(t *testing.T) outage
-}{
-	{"PostgreSQL is restarted", false, func(t *testing.T) outage {
+	times []time.Duration // without -outage
+	start func(t *testing.T, takes time.Duration) outage
+}
+
+var (
+	none  []time.Duration
+	short = []time.Duration{3 * time.Second}
+	both  = []time.Duration{time.Second, 3 * time.Second} // shorter, and longer, than the provider takes
+)
+
+var outages = []outageTest{
+	{"PostgreSQL is restarted", both, func(t *testing.T, takes time.Duration) outage {
 		s := realparts.StartPostgreSQL(t, "max_connections=200")
 		return restarted(s.URL("pool_max_conns=4"), s)
 	}},
-	{"PostgreSQL is switched over", false, func(t *testing.T) outage {
+	{"PostgreSQL is switched over", short, func(t *testing.T, takes time.Duration) outage {
 		a := realparts.StartPostgreSQL(t, "max_connections=200")
 		b := a.StartStandby(t, "b", "max_connections=200")
-		return outage{store: either(a, b),
+		return outage{store: a.URLOfPrimary(b, "pool_max_conns=4"),
 			begin: func(t *testing.T) {
 				execute(t, a, `ALTER SYSTEM SET default_transaction_read_only = on`)
 				execute(t, a, `SELECT pg_reload_conf()`)
@@ -103,29 +118,29 @@ var outages = []struct {
 			end: func(t *testing.T) { execute(t, b, `SELECT pg_promote()`) },
 		}
 	}},
-	{"Redis is restarted", false, func(t *testing.T) outage {
+	{"Redis is restarted", both, func(t *testing.T, takes time.Duration) outage {
 		s := realparts.StartRedis(t)
 		return restarted(s.URL(), s)
 	}},
 
-	{"PostgreSQL fails over to a synchronous standby", true, func(t *testing.T) outage {
+	{"PostgreSQL fails over to a synchronous standby", none, func(t *testing.T, takes time.Duration) outage {
 		a := realparts.StartPostgreSQL(t, "max_connections=200")
 		b := a.StartStandby(t, "b", "max_connections=200")
 		execute(t, a, `ALTER SYSTEM SET synchronous_standby_names = 'b'`)
 		execute(t, a, `SELECT pg_reload_conf()`)
-		return outage{store: either(a, b), begin: func(*testing.T) { a.Crash() }, end: func(t *testing.T) { execute(t, b, `SELECT pg_promote()`) }}
+		return outage{store: a.URLOfPrimary(b, "pool_max_conns=4"), begin: func(*testing.T) { a.Crash() }, end: func(t *testing.T) { execute(t, b, `SELECT pg_promote()`) }}
 	}},
-	{"PostgreSQL behind PgBouncer is restarted", true, func(t *testing.T) outage {
+	{"PostgreSQL behind PgBouncer is restarted", none, func(t *testing.T, takes time.Duration) outage {
 		s := realparts.StartPostgreSQL(t, "max_connections=200")
 		o := restarted(s.StartPgBouncer(t), s)
 		o.session = s.URL()
 		return o
 	}},
-	{"PostgreSQL is serializable and impatient", true, func(t *testing.T) outage {
+	{"PostgreSQL is serializable and impatient", none, func(t *testing.T, takes time.Duration) outage {
 		s := realparts.StartPostgreSQL(t, "max_connections=200", "default_transaction_isolation=serializable", "statement_timeout=100ms")
 		return restarted(s.URL("pool_max_conns=4"), s)
 	}},
-	{"PostgreSQL has no connection left", true, func(t *testing.T) outage {
+	{"PostgreSQL has no connection left", none, func(t *testing.T, takes time.Duration) outage {
 		s := realparts.StartPostgreSQL(t, "max_connections=40")
 		var others []*pgx.Conn
 		return outage{store: s.URL("pool_max_conns=4"),
@@ -146,23 +161,46 @@ var outages = []struct {
 			},
 		}
 	}},
-	{"Redis is full", true, func(t *testing.T) outage {
+	{"Redis is full", none, func(t *testing.T, takes time.Duration) outage {
 		s := realparts.StartRedis(t, "maxmemory-policy noeviction")
 		return outage{store: s.URL(),
 			begin: func(t *testing.T) { command(t, s, "CONFIG", "SET", "maxmemory", "1") },
 			end:   func(t *testing.T) { command(t, s, "CONFIG", "SET", "maxmemory", "0") },
 		}
 	}},
-	{"Redis ends all connections", true, func(t *testing.T) outage {
+	{"Redis ends all connections", none, func(t *testing.T, takes time.Duration) outage {
 		s := realparts.StartRedis(t)
 		kill := func(t *testing.T) { command(t, s, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes") }
 		return outage{store: s.URL(), begin: kill, end: kill}
 	}},
-}
-
-// either is the address of whichever of two servers is the primary.
-func either(a, b *realparts.PostgreSQL) string {
-	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d,127.0.0.1:%d/postgres?target_session_attrs=read-write&pool_max_conns=4&sslmode=disable", a.Port, b.Port)
+	{"Redis fails over by Sentinel", short, func(t *testing.T, takes time.Duration) outage {
+		s := realparts.StartRedis(t, "min-replicas-to-write 1", "min-replicas-max-lag 2")
+		sentinel := realparts.StartSentinel(t, s, "logins", takes, s.StartReplica(t), s.StartReplica(t))
+		return outage{store: fmt.Sprintf("redis-sentinel://127.0.0.1:%d/0?master_name=logins", sentinel.Port), confirm: 1,
+			begin: func(*testing.T) { s.Crash() },
+			end: func(t *testing.T) {
+				sentinel.AwaitFailover(t)
+				s.Start() // as a primary, until the sentinel has told it
+			},
+		}
+	}},
+	{"Redis Cluster loses a primary", short, func(t *testing.T, takes time.Duration) outage {
+		nodes, url := realparts.StartRedisCluster(t, fmt.Sprint("cluster-node-timeout ", takes.Milliseconds()))
+		replica := nodes[0].StartReplica(t)
+		nodes[1].StartReplica(t)
+		nodes[2].StartReplica(t)
+		return outage{store: strings.Replace(url, "redis", "redis-cluster", 1), confirm: 1,
+			begin: func(*testing.T) { nodes[0].Crash() },
+			end: func(t *testing.T) {
+				replica.AwaitInfo(t, "role:master")
+				nodes[0].Start() // as a replica of its own, without which nothing is confirmed
+			},
+		}
+	}},
+	{"Redis Cluster is without a shard", short, func(t *testing.T, takes time.Duration) outage {
+		nodes, url := realparts.StartRedisCluster(t)
+		return restarted(strings.Replace(url, "redis", "redis-cluster", 1), nodes[0])
+	}},
 }
 
 func execute(t *testing.T, s *realparts.PostgreSQL, sql string) {
@@ -177,7 +215,7 @@ func execute(t *testing.T, s *realparts.PostgreSQL, sql string) {
 }
 
 func command(t *testing.T, s *realparts.Redis, args ...any) {
-	client := goredis.NewClient(&goredis.Options{Addr: fmt.Sprint("127.0.0.1:", s.Port)})
+	client := redis.NewClient(&redis.Options{Addr: fmt.Sprint("127.0.0.1:", s.Port)})
 	defer client.Close()
 	if err := client.Do(context.Background(), args...).Err(); err != nil {
 		t.Error(err)

@@ -20,6 +20,7 @@ type proof struct {
 	requests int64
 	late     int64 // whose token expired on the way
 	failures []failure
+	good     int // of these, those for which the replica had a token that was good
 }
 
 func (p *proof) String() string {
@@ -47,6 +48,7 @@ func (p *proof) String() string {
 	row("requests whose token expired on the way", p.late)
 	row("requests that failed", len(p.failures))
 	if len(p.failures) > 0 {
+		row("  though the replica had a token that was good", p.good)
 		row("the first of them", p.failures[0].text)
 	}
 	return b.String()
@@ -58,6 +60,9 @@ func (p *proof) check() error {
 	var errs []error
 	if p.Reuses > 0 || p.FamiliesRevoked > 0 || p.ended > 0 {
 		errs = append(errs, fmt.Errorf("%d refresh tokens were presented twice, %d logins ended", p.Reuses, p.ended))
+	}
+	if p.good > 0 {
+		errs = append(errs, fmt.Errorf("%d requests failed though there was a token that was good", p.good))
 	}
 	if wasted := p.TokenRequests - p.needed(); wasted > p.needed()/100 {
 		errs = append(errs, fmt.Errorf("%d token requests, of which %d were needed", p.TokenRequests, p.needed()))

@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/stayauth/stayauth/transport"
@@ -20,14 +22,15 @@ import (
 // replicaVar holds a config when the program is to be a replica.
 const replicaVar = "STAYAUTH_SERVICE_REPLICA"
 
-// replicaMain serves until its input ends, so that it ends with the first process.
+// replicaMain serves until it is told to end, or its input ends, as it does with the first
+// process.
 func replicaMain(conf string) error {
 	signal.Ignore(os.Interrupt) // A terminal sends Ctrl-C to all; the first process decides.
 	var c config
 	if err := json.Unmarshal([]byte(conf), &c); err != nil {
 		return err
 	}
-	ctx := context.Background()
+	serving, end := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	logins, _, err := c.open()
 	if err != nil {
 		return err
@@ -42,17 +45,25 @@ func replicaMain(conf string) error {
 	}
 	server := &http.Server{Handler: service{&http.Client{Transport: rt, Timeout: 30 * time.Second}, c.API}}
 	go server.Serve(listener)
-	keeping, stop := context.WithCancel(ctx)
+	keeping, stop := context.WithCancel(context.Background())
 	go logins.KeepFresh(keeping)
 	fmt.Println(listener.Addr())
 
-	io.Copy(io.Discard, os.Stdin)
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		end()
+	}()
+	<-serving.Done()
 	// In this order nothing is lost: no more requests, no more refreshes, all is saved.
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	err = server.Shutdown(ctx)
+	err = within10s(server.Shutdown)
 	stop()
-	return errors.Join(err, logins.Close(ctx))
+	return errors.Join(err, within10s(logins.Close))
+}
+
+func within10s(f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return f(ctx)
 }
 
 // A service answers GET /{user} with what the API says to that user.
@@ -74,6 +85,7 @@ func (s service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer resp.Body.Close()
+	w.Header().Set(goodUntil, resp.Header.Get(goodUntil))
 	w.WriteHeader(resp.StatusCode)
 	io.Copy(w, resp.Body)
 }
@@ -85,6 +97,25 @@ type replica struct {
 	url   string
 
 	number int
+
+	mu   sync.Mutex
+	good map[string]time.Time // by account: until when the token is good that it was last served with
+}
+
+// served takes note that a request was answered with a token that is good until then.
+func (r *replica) served(account, until string) {
+	at, _ := time.Parse(time.RFC3339Nano, until)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if at.After(r.good[account]) {
+		r.good[account] = at
+	}
+}
+
+func (r *replica) goodUntil(account string) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.good[account]
 }
 
 // startReplica starts one of the given program. Default: this one.
@@ -99,7 +130,7 @@ func startReplica(program string, c config) (*replica, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &replica{cmd: exec.Command(program), number: c.Replica}
+	r := &replica{cmd: exec.Command(program), number: c.Replica, good: make(map[string]time.Time)}
 	r.cmd.Env = append(os.Environ(), replicaVar+"="+string(conf))
 	r.cmd.Stderr = os.Stderr
 	stdout, err := r.cmd.StdoutPipe()

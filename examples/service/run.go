@@ -44,7 +44,7 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 		defer os.RemoveAll(dir)
 		o.store = dir
 	}
-	c := config{Store: o.store, Session: o.session, Key: make([]byte, 32), TokenURL: server.URL + "/token",
+	c := config{Store: o.store, Session: o.session, Confirm: o.confirm, Key: make([]byte, 32), TokenURL: server.URL + "/token",
 		ClientID: provider.ClientID(), ClientSecret: provider.ClientSecret(), API: server.URL}
 	rand.Read(c.Key)
 	if o.nextKey != nil {
@@ -66,8 +66,9 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 	begun := time.Now()
 	if err = each(accounts, func(_ int, account string) error {
 		t := provider.Login(account)
-		ledger.issued(t.RefreshToken, time.Now(), o.tokenLife)
-		rec := transport.FromOAuth2(&oauth2.Token{AccessToken: t.AccessToken, RefreshToken: t.RefreshToken, Expiry: time.Now().Add(o.tokenLife)})
+		life := o.tokenLife/4 + mathrand.N(o.tokenLife*3/4) // as if they had come one after the other
+		ledger.issued(t.AccessToken, t.RefreshToken, time.Now(), life)
+		rec := transport.FromOAuth2(&oauth2.Token{AccessToken: t.AccessToken, RefreshToken: t.RefreshToken, Expiry: time.Now().Add(life)})
 		return logins.Source(account).Login(ctx, rec)
 	}); err != nil {
 		return nil, err
@@ -86,15 +87,25 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 			return nil, err
 		}
 	}
-	fmt.Fprintf(out, "%d replicas serve; %d requests per second for %v\n", o.replicas, o.rate, o.duration)
-	var during sync.WaitGroup
-	if o.during != nil {
-		during.Go(func() { o.during(s) })
+	fmt.Fprintf(out, "%d replicas serve; %d requests per second\n", o.replicas, o.rate)
+	during := o.during
+	if during == nil {
+		during = func(*swarm) {
+			select {
+			case <-time.After(o.duration):
+			case <-ctx.Done():
+			}
+		}
 	}
-	if err := s.load(ctx, o, out); err != nil {
+	loading, enough := context.WithCancel(ctx)
+	defer enough()
+	go func() {
+		defer enough()
+		during(s)
+	}()
+	if err := s.load(loading, o); err != nil {
 		return nil, err
 	}
-	during.Wait()
 	p := &proof{killed: s.killed, requests: s.requests.Load(), late: s.late.Load(), failures: s.failures}
 	if err := s.stopAll(); err != nil {
 		return nil, err
@@ -110,6 +121,11 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 			p.ended++
 		} else if ledger.wasSpent(string(now.RefreshToken)) {
 			p.open++
+		}
+	}
+	for _, f := range p.failures {
+		if f.good {
+			p.good++
 		}
 	}
 	return p, nil
@@ -165,6 +181,7 @@ type swarm struct {
 type failure struct {
 	at   time.Time
 	text string
+	good bool // although the replica had a token that was good
 }
 
 func (s *swarm) add() error {
@@ -203,10 +220,8 @@ func (s *swarm) deploy(program string, c config) error {
 	return nil
 }
 
-// load sends requests to the replicas, and kills one now and then.
-func (s *swarm) load(ctx context.Context, o options, out io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, o.duration)
-	defer cancel()
+// load sends requests to the replicas until ctx is done, and kills one now and then.
+func (s *swarm) load(ctx context.Context, o options) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ask := time.NewTicker(time.Second / time.Duration(o.rate))
@@ -256,6 +271,7 @@ func (s *swarm) load(ctx context.Context, o options, out io.Writer) error {
 // replica if one does not accept connections, or dies; so does ask.
 func (s *swarm) ask(account string) {
 	s.requests.Add(1)
+	begun := time.Now()
 	for {
 		s.mu.Lock()
 		if len(s.replicas) == 0 {
@@ -275,8 +291,10 @@ func (s *swarm) ask(account string) {
 			s.late.Add(1)
 		} else if resp.StatusCode != http.StatusOK {
 			s.mu.Lock()
-			s.failures = append(s.failures, failure{time.Now(), fmt.Sprintf("%d: %s", resp.StatusCode, body)})
+			s.failures = append(s.failures, failure{time.Now(), fmt.Sprintf("%d: %s", resp.StatusCode, body), begun.Before(r.goodUntil(account))})
 			s.mu.Unlock()
+		} else {
+			r.served(account, resp.Header.Get(goodUntil))
 		}
 		return
 	}

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/tokencache"
@@ -170,7 +170,7 @@ func (b *bulk) Save(_ context.Context, name string, data []byte, _ tokencache.Ve
 // What follows writes as the stores do, but much at a time.
 
 func fillPostgreSQL(t *testing.T, n int) (url string, bytesPerLogin float64) {
-	url, _ = postgres(t)
+	url, _ = onPostgreSQL(t)
 	if err := migrate(t.Context(), config{Store: url}); err != nil {
 		t.Fatal(err)
 	}
@@ -208,11 +208,11 @@ func fillPostgreSQL(t *testing.T, n int) (url string, bytesPerLogin float64) {
 
 func fillRedis(t *testing.T, n int) (url string, bytesPerLogin float64) {
 	server := realparts.StartRedis(t)
-	options, err := goredis.ParseURL(server.URL())
+	options, err := redis.ParseURL(server.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := goredis.NewClient(options)
+	client := redis.NewClient(options)
 	defer client.Close()
 	fsync := func(when string) {
 		if err := client.ConfigSet(t.Context(), "appendfsync", when).Err(); err != nil {

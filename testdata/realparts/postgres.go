@@ -118,6 +118,14 @@ func (p *PostgreSQL) URL(params ...string) string {
 	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?%s", p.Port, strings.Join(append(params, "sslmode=disable"), "&"))
 }
 
+// URLOfPrimary is the address of the database on whichever of p and another server is the
+// primary.
+func (p *PostgreSQL) URLOfPrimary(other *PostgreSQL, params ...string) string {
+	url := p.URL(append(params, "target_session_attrs=read-write")...)
+	port := fmt.Sprint(":", p.Port)
+	return strings.Replace(url, port, fmt.Sprintf("%s,127.0.0.1:%d", port, other.Port), 1)
+}
+
 func (p *PostgreSQL) program(name string, args ...string) *exec.Cmd {
 	args = append(append(p.as[:len(p.as):len(p.as)], filepath.Join(p.bin, name)), args...)
 	cmd := exec.Command(args[0], args[1:]...)

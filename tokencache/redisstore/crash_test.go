@@ -124,17 +124,7 @@ func TestSaveIsDurable(t *testing.T) {
 func TestReplicas(t *testing.T) {
 	t.Parallel()
 	primary := realparts.StartRedis(t)
-	replica := realparts.StartRedis(t, fmt.Sprintf("replicaof 127.0.0.1 %d", primary.Port), "repl-diskless-sync-delay 0")
-	client := newClient(t, replica.URL())
-	for deadline := time.Now().Add(storecheck.Patience); ; time.Sleep(20 * time.Millisecond) {
-		info, _ := client.Info(t.Context(), "replication").Result()
-		if strings.Contains(info, "master_link_status:up") {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the replica does not come up")
-		}
-	}
+	replica := primary.StartReplica(t)
 	addUser(t, newClient(t, primary.URL()), "+wait")
 	s, err := redisstore.Open(redisstore.Config{URL: asUser(primary.URL()), Replicas: 1})
 	must(t, err)

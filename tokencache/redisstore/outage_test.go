@@ -110,18 +110,7 @@ func watch(t *testing.T, waiter *redisstore.Store) (got chan func() error, named
 func TestLockOutlastsFailover(t *testing.T) {
 	t.Parallel()
 	primary := realparts.StartRedis(t)
-	replica := realparts.StartRedis(t, fmt.Sprintf("replicaof 127.0.0.1 %d", primary.Port), "repl-diskless-sync-delay 0")
-	client := newClient(t, replica.URL())
-	for deadline := time.Now().Add(storecheck.Patience); ; time.Sleep(20 * time.Millisecond) {
-		if info, _ := client.Info(t.Context(), "replication").Result(); strings.Contains(info, "master_link_status:up") {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the replica does not come up")
-		}
-	}
-	sentinel := realparts.StartSentinel(t, primary, "logins", 2*lease)
-	time.Sleep(time.Second) // until it has asked the primary for its replicas
+	sentinel := realparts.StartSentinel(t, primary, "logins", 2*lease, primary.StartReplica(t))
 	open := func() *redisstore.Store {
 		client := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "logins", SentinelAddrs: []string{fmt.Sprint("127.0.0.1:", sentinel.Port)}})
 		t.Cleanup(func() { client.Close() })
@@ -135,14 +124,7 @@ func TestLockOutlastsFailover(t *testing.T) {
 	v := storecheck.Save(t, holder, "a", "journal", "")
 	got, named := watch(t, waiter)
 	primary.Crash()
-	for deadline := time.Now().Add(storecheck.Patience); ; time.Sleep(20 * time.Millisecond) {
-		if info, _ := client.Info(t.Context(), "replication").Result(); strings.Contains(info, "role:master") {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the replica is not promoted")
-		}
-	}
+	sentinel.AwaitFailover(t)
 	select {
 	case <-got:
 		t.Fatal("somebody else got the lock of a process that lives")
