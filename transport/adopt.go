@@ -16,7 +16,7 @@ func (s *Source) look(ctx context.Context, f *flight) (*snapshot, error) {
 	f.at = at
 	switch {
 	case errors.Is(err, tokencache.ErrNotFound):
-		if err := s.cfg.Refresher.Check(nil); cur == nil && err != nil {
+		if err := s.cfg.Refresher.Check(s.orNothing(nil)); cur == nil && err != nil {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if s.dead != nil && errors.Is(err, ErrLoginRequired) {

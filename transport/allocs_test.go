@@ -181,6 +181,8 @@ func TestMemoryOfAnIdleLogin(t *testing.T) {
 // An issuer is a Refresher that issues tokens which take so much memory.
 type issuer struct{ size int }
 
+func (issuer) Identity() Identity { return Identity{} }
+
 func (issuer) Check(*tokencache.Record) error { return nil }
 
 func (i issuer) Refresh(context.Context, *tokencache.Record) (*tokencache.Record, error) {

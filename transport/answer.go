@@ -26,7 +26,7 @@ type answer struct {
 	header     http.Header
 	redirect   string  // the host that a redirect points to
 	members    members // nil if the body was not understood
-	incomplete error   // why the body ends early, if it does
+	incomplete error   // why the end of the body is missing, if it is; a truncation
 	sentAt, at time.Time
 	sent       []string // the secrets of the request
 	codes      codeTable
@@ -62,12 +62,20 @@ func (a *answer) unpack(body []byte) []byte {
 	switch {
 	case a.incomplete != nil:
 	case err != nil:
-		a.incomplete = errors.New("the answer cannot be decompressed")
+		a.incomplete = truncation{errors.New("the answer cannot be decompressed")}
 	case len(plain) > maxAnswer:
-		a.incomplete = errors.New("the answer is longer than 1 MiB")
+		a.incomplete = errTooLong
 	}
 	return plain
 }
+
+// A truncation is why the end of an answer is missing. Whatever the reason, it wraps
+// io.ErrUnexpectedEOF, see Refresher.
+type truncation struct{ error }
+
+func (t truncation) Unwrap() []error { return []error{io.ErrUnexpectedEOF, t.error} }
+
+var errTooLong = truncation{errors.New("the answer is longer than 1 MiB")}
 
 // unwrap returns the members with those of the only object in them that has an access
 // token, if they have none themselves: Slack's "authed_user", Withings's "body", the

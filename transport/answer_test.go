@@ -141,7 +141,7 @@ func TestTruncatedAnswer(t *testing.T) {
 			if got := meaning(rec, err); got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
-			if e, ok := errors.AsType[*Error](err); ok && !e.truncated {
+			if e, ok := errors.AsType[*Error](err); ok && !errors.Is(e.Err, io.ErrUnexpectedEOF) {
 				t.Error("nobody can see that the end is missing")
 			}
 		})
@@ -149,7 +149,7 @@ func TestTruncatedAnswer(t *testing.T) {
 	// One that came whole is not asked for again at once: it will be no better.
 	for _, body := range []string{"", "<html>", `{"status":0}`, `{"one":1`, "access=new-access"} {
 		_, err := testEndpoint(respond(200, body)).Refresh(t.Context(), testRecord())
-		if e, ok := errors.AsType[*Error](err); !ok || e.truncated || e.Kind != ErrAmbiguous || e.Status != 200 {
+		if e, ok := errors.AsType[*Error](err); !ok || errors.Is(e.Err, io.ErrUnexpectedEOF) || e.Kind != ErrAmbiguous || e.Status != 200 {
 			t.Errorf("%q: got %#v", body, err)
 		}
 	}

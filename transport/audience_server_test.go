@@ -88,13 +88,18 @@ func (a *audienceServer) source(t *testing.T, cache *tokencache.Cache, r Refresh
 // name: the key is Issuer, ClientID and Account.
 func (a *audienceServer) earlier(t *testing.T, cache *tokencache.Cache, e *Endpoint, account string) *Source {
 	t.Helper()
-	s, err := NewSource(SourceConfig{Logger: slog.New(slog.DiscardHandler), Cache: cache, Refresher: struct{ Refresher }{e},
+	s, err := NewSource(SourceConfig{Logger: slog.New(slog.DiscardHandler), Cache: cache, Refresher: nameless{e},
 		Key: tokencache.Key{Issuer: e.Issuer, ClientID: e.ClientID, Account: account}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
+
+// A nameless Refresher does not say whose logins it renews, as none did then.
+type nameless struct{ Refresher }
+
+func (nameless) Identity() Identity { return Identity{} }
 
 func loginOf(name string) *tokencache.Record {
 	return &tokencache.Record{

@@ -28,10 +28,10 @@ func TestAudienceOfAnEndpoint(t *testing.T) {
 			"audience=c&resource=a%3A&resource=b%3A", "audience=c&resource=a%3A&resource=b%3A&scope=s"},
 	} {
 		before := tt.endpoint.Params.Encode()
-		if got := tt.endpoint.identity().key.Audience; got != tt.login {
+		if got := tt.endpoint.Identity().Key.Audience; got != tt.login {
 			t.Errorf("%s: a login is for %q, want %q", tt.name, got, tt.login)
 		}
-		if got := tt.endpoint.ClientCredentials().(identifier).identity().key.Audience; got != tt.program {
+		if got := tt.endpoint.ClientCredentials().Identity().Key.Audience; got != tt.program {
 			t.Errorf("%s: the program's token is for %q, want %q", tt.name, got, tt.program)
 		}
 		if tt.endpoint.Params.Encode() != before {
@@ -41,10 +41,10 @@ func TestAudienceOfAnEndpoint(t *testing.T) {
 	// What the user was asked for is what the login is for, and not sent with each refresh.
 	e := a.endpoint(url.Values{"audience": {"b"}})
 	e.AuthParams = url.Values{"audience": {"a", "b"}, "prompt": {"consent"}}
-	if got := e.identity().key.Audience; got != "audience=a&audience=b" {
+	if got := e.Identity().Key.Audience; got != "audience=a&audience=b" {
 		t.Errorf("with AuthParams a login is for %q", got)
 	}
-	if got := e.ClientCredentials().(identifier).identity().key.Audience; got != "audience=b" {
+	if got := e.ClientCredentials().Identity().Key.Audience; got != "audience=b" {
 		t.Errorf("with AuthParams the program's token is for %q", got)
 	}
 }
@@ -63,7 +63,7 @@ func FuzzAudience(f *testing.F) {
 		}
 		of := func(audience, resource string) string {
 			e := &Endpoint{Params: url.Values{"audience": strings.Split(audience, "\n"), "resource": strings.Split(resource, "\n")}}
-			return e.identity().key.Audience
+			return e.Identity().Key.Audience
 		}
 		same := slices.Equal(set(audience1), set(audience2)) && slices.Equal(set(resource1), set(resource2))
 		if got := of(audience1, resource1) == of(audience2, resource2); got != same {

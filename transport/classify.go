@@ -15,7 +15,7 @@ import (
 func (a *answer) failure() *Error {
 	code, description := a.oauthError()
 	e := &Error{Op: a.op, Status: a.status, Code: code, Description: a.clean(description), URI: a.errorURI(),
-		Claims: a.claims(), truncated: a.incomplete != nil}
+		Claims: a.claims()}
 	if !a.knows(code) { // One that is known is no secret.
 		e.Code = a.clean(code)
 	}
@@ -28,6 +28,9 @@ func (a *answer) failure() *Error {
 		if d := retryAfter(a.header.Get("Retry-After"), a.at); d > 0 {
 			e.RetryAfter = d
 		}
+	}
+	if e.Kind == ErrAmbiguous && a.incomplete != nil {
+		e.Err = a.incomplete
 	}
 	return e
 }

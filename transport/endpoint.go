@@ -102,17 +102,22 @@ type Endpoint struct {
 	// get a request sent.
 	Timeout time.Duration
 
-	shared atomic.Value // of *gate
+	common atomic.Value // of *shared
 }
 
-// gate returns what all who use e share.
-func (e *Endpoint) gate() *gate {
-	g, ok := e.shared.Load().(*gate)
+// shared is what all who use an Endpoint have in common.
+type shared struct {
+	gate     Gate
+	question question
+}
+
+func (e *Endpoint) shared() *shared {
+	s, ok := e.common.Load().(*shared)
 	if !ok {
-		e.shared.CompareAndSwap(nil, new(gate))
-		g = e.shared.Load().(*gate)
+		e.common.CompareAndSwap(nil, new(shared))
+		s = e.common.Load().(*shared)
 	}
-	return g
+	return s
 }
 
 // Check reports, without any I/O, whether current can be refreshed here. Errors
@@ -123,13 +128,16 @@ func (e *Endpoint) Check(current *tokencache.Record) error {
 	if err := e.check(); err != nil {
 		return err
 	}
+	if current == nil {
+		current = new(tokencache.Record)
+	}
 	if err := e.checkOrigin(current); err != nil {
 		return err
 	}
 	if err := e.checkClaims(current); err != nil {
 		return err
 	}
-	if current == nil || e.spends(current) == "" {
+	if e.spends(current) == "" {
 		return &Error{Kind: ErrLoginRequired, Op: "refresh", Remedy: "log in first: there is no refresh token"}
 	}
 	return nil

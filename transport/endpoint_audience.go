@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"net/url"
 	"slices"
 	"strings"
@@ -8,53 +9,37 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// An ownership says which entry of the cache is a Refresher's own, and which token
-// endpoint a new login belongs to.
-type ownership struct {
-	key      tokencache.Key // without Account
-	tokenURL string
-
-	// unnamed says that earlier versions of this module kept the login under the key
-	// without Audience, see formerName.
-	unnamed bool
-
-	// asks says that each request names what its token is for.
-	asks bool
-}
-
-// An identifier is a Refresher that knows whose tokens it renews.
-type identifier interface {
-	identity() ownership
-}
-
-func (e *Endpoint) identity() ownership {
-	id := ownership{key: tokencache.Key{Issuer: e.Issuer, ClientID: e.ClientID}, tokenURL: e.TokenURL}
-	if id.key.Issuer == "" {
-		id.key.Issuer = e.TokenURL
+// Identity says which entries of the cache are those of e's logins: Issuer, ClientID and
+// what their tokens are for, see Params, are in their names.
+func (e *Endpoint) Identity() Identity {
+	id := Identity{
+		Key:      tokencache.Key{Issuer: cmp.Or(e.Issuer, e.TokenURL), ClientID: e.ClientID},
+		TokenURL: e.TokenURL,
+		Gate:     &e.shared().gate,
 	}
 	asked := targets(e.Params)
-	id.asks = len(asked) > 0
+	id.NamesAudience = len(asked) > 0
 	for name, values := range targets(e.AuthParams) {
 		asked[name] = normal(append(asked[name], values...))
 	}
-	id.key.Audience = asked.Encode()
-	id.unnamed = id.key.Audience != ""
+	id.Key.Audience = asked.Encode()
+	id.Former = id.Key.Audience != ""
 	return id
 }
 
-// identity differs from the Endpoint's, so that the program's own token never
+// Identity differs from the Endpoint's, so that the program's own token never
 // takes the place of a user's login. No issuer has a fragment (RFC 8414 section 2).
 // There is no login that the scopes could be left to, so they are part of what such
 // a token is for.
-func (c clientCredentials) identity() ownership {
-	id := c.Endpoint.identity()
-	id.key.Issuer += "#client_credentials"
+func (c clientCredentials) Identity() Identity {
+	id := c.Endpoint.Identity()
+	id.Key.Issuer += "#client_credentials"
 	asked := targets(c.Params)
 	if scopes := normal(strings.Fields(c.scope())); len(scopes) > 0 {
 		asked["scope"] = scopes
 	}
-	id.key.Audience = asked.Encode()
-	id.unnamed = false // What was kept there may be for anything, and a new token costs no login.
+	id.Key.Audience = asked.Encode()
+	id.Former = false // What was kept there may be for anything, and a new token costs no login.
 	return id
 }
 

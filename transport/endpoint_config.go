@@ -83,7 +83,7 @@ func (e *Endpoint) check() error {
 
 // checkOrigin keeps tokens from any endpoint but the one that issued them.
 func (e *Endpoint) checkOrigin(rec *tokencache.Record) error {
-	if rec != nil && rec.TokenURL != e.TokenURL {
+	if rec.TokenURL != e.TokenURL && (rec.RefreshToken != "" || rec.AccessToken != "") {
 		return endpointError("TokenURL",
 			"the stored login belongs to another token endpoint; set TokenURL back to that one, or log in again")
 	}

@@ -331,7 +331,7 @@ func TestEveryRequestHasAConnectionOfItsOwn(t *testing.T) {
 			if _, err := e.Refresh(t.Context(), rec); err != nil {
 				t.Fatal(err)
 			}
-			if err := e.askWithin(t.Context(), time.Minute); err != nil {
+			if err := e.Probe(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -367,11 +367,11 @@ func TestAbandonedConnections(t *testing.T) {
 	e := onLoopback(t, server.URL)
 	e.Base = server.Client().Transport
 	for range 10 {
-		if err := e.askWithin(t.Context(), 50*time.Millisecond); err == nil {
+		if err := e.probeWithin(t.Context(), 50*time.Millisecond); err == nil {
 			t.Error("answered before the handshake")
 		}
 	}
-	if err := e.askWithin(t.Context(), time.Minute); err != nil {
+	if err := e.Probe(t.Context()); err != nil {
 		t.Error(err)
 	}
 	for begun := time.Now(); open.Load() > 0; time.Sleep(10 * time.Millisecond) {

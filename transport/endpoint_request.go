@@ -3,7 +3,6 @@ package transport
 import (
 	"cmp"
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"net/http/httptrace"
@@ -90,9 +89,9 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		a.incomplete = a.whyNot(caller, ctx, err)
+		a.incomplete = truncation{a.whyNot(caller, ctx, err)}
 	case len(body) > maxAnswer:
-		a.incomplete = errors.New("the answer is longer than 1 MiB")
+		a.incomplete = errTooLong
 	}
 	a.at = wallNow()
 	a.sentAt = a.madeAt()

@@ -299,15 +299,15 @@ func TestNothingToRefresh(t *testing.T) {
 // TestIdentity: a login and the program's own token have entries of their own.
 func TestIdentity(t *testing.T) {
 	e := testEndpoint(nil)
-	id := e.identity()
-	issuer, client, tokenURL := id.key.Issuer, id.key.ClientID, id.tokenURL
+	id := e.Identity()
+	issuer, client, tokenURL := id.Key.Issuer, id.Key.ClientID, id.TokenURL
 	if issuer != e.TokenURL || client != "client" || tokenURL != e.TokenURL {
 		t.Errorf("got %q, %q, %q", issuer, client, tokenURL)
 	}
 	e.Issuer = "https://login.example.com"
-	issuer = e.identity().key.Issuer
-	id = e.ClientCredentials().(identifier).identity()
-	own, client, tokenURL := id.key.Issuer, id.key.ClientID, id.tokenURL
+	issuer = e.Identity().Key.Issuer
+	id = e.ClientCredentials().Identity()
+	own, client, tokenURL := id.Key.Issuer, id.Key.ClientID, id.TokenURL
 	if issuer != e.Issuer || own == issuer || client != "client" || tokenURL != e.TokenURL {
 		t.Errorf("got %q, %q, %q, %q", issuer, own, client, tokenURL)
 	}

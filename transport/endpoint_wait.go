@@ -61,7 +61,7 @@ func (e *Endpoint) wait(ctx context.Context, giveUp context.CancelCauseFunc, p *
 	var silent, back time.Duration // how long no question was answered, and then every one
 	for ask && left > 0 && back < backTime {
 		began := time.Now()
-		err := e.askWithin(ctx, questionTimeout)
+		err := e.probeWithin(ctx, questionTimeout)
 		if !pause(ctx, questionPause) {
 			return
 		}
@@ -90,19 +90,28 @@ func (e *Endpoint) wait(ctx context.Context, giveUp context.CancelCauseFunc, p *
 	giveUp(errTimeout)
 }
 
-// ask asks the provider a harmless question, to learn whether it would deal with a
+// Probe asks the provider a harmless question, to learn whether it would deal with a
 // request now: any answer that is not a server's failure (5xx) is good news. No secret is
-// sent. If the error has a Status, the provider has answered. All who want to know at the
-// same time share one question.
-func (e *Endpoint) ask(ctx context.Context) *Error { return e.gate().question.ask(ctx, e.askNow) }
-
-func (e *Endpoint) askWithin(ctx context.Context, d time.Duration) *Error {
-	ctx, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	return e.ask(ctx)
+// sent. If the error, which is an *Error, has a Status, the provider has answered. All who
+// want to know at the same time share one question.
+func (e *Endpoint) Probe(ctx context.Context) error {
+	if err := e.probe(ctx); err != nil {
+		return err
+	}
+	return nil
 }
 
-func (e *Endpoint) askNow(ctx context.Context) *Error {
+func (e *Endpoint) probe(ctx context.Context) *Error {
+	return e.shared().question.ask(ctx, e.probeNow)
+}
+
+func (e *Endpoint) probeWithin(ctx context.Context, d time.Duration) *Error {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	return e.probe(ctx)
+}
+
+func (e *Endpoint) probeNow(ctx context.Context) *Error {
 	ctx = withoutHooks(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, e.TokenURL, http.NoBody)
 	if err != nil {

@@ -3,6 +3,7 @@ package transport
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 )
@@ -69,8 +70,6 @@ type Error struct {
 	RetryAt    time.Time
 
 	Err error // The cause, if there is one.
-
-	truncated bool // The end of an answer with this Status is missing: it might have been tokens.
 }
 
 // Error says what happened and what to do about it, in one line.
@@ -118,7 +117,7 @@ func (e *Error) Unwrap() []error {
 
 // whole reports whether the provider has answered, to the end, what was not understood.
 func (e *Error) whole() bool {
-	return e.Kind == ErrAmbiguous && e.Status != 0 && e.Status/100 != 5 && !e.truncated
+	return e.Kind == ErrAmbiguous && e.Status != 0 && e.Status/100 != 5 && !errors.Is(e.Err, io.ErrUnexpectedEOF)
 }
 
 // Timeout reports whether the cause is a deadline that has passed, as net.Error

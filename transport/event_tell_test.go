@@ -182,8 +182,10 @@ type scripted struct {
 	err    *Error
 }
 
+func (r *scripted) Identity() Identity { return Identity{} }
+
 func (r *scripted) Check(current *tokencache.Record) error {
-	if current == nil {
+	if current.AccessToken == "" && current.RefreshToken == "" {
 		return &Error{Kind: ErrLoginRequired, Op: "refresh"}
 	}
 	return nil

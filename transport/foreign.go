@@ -66,6 +66,9 @@ type foreignCall struct {
 	err  error
 }
 
+// Identity says nothing: whose tokens these are, only the program knows.
+func (f *foreign) Identity() Identity { return Identity{} }
+
 func (f *foreign) Check(*tokencache.Record) error {
 	if f.ts == nil {
 		return &Error{Kind: ErrMisconfigured, Op: "config", Field: "TokenSource", Remedy: "give FromTokenSource one"}

@@ -9,22 +9,19 @@ import (
 	"time"
 )
 
-// A gate stands between all logins of one Endpoint and their provider. While the
+// A Gate stands between all logins of one Refresher and their provider. While the
 // provider is down, one login asks whether it is back, and the others wait for what it
 // finds: as many accounts as there may be, they do not ask one by one. What it knows
 // outlives the Sources, of which a Pool may hold only some. The zero value is open.
-type gate struct {
+//
+// A Refresher hands out its Gate in its Identity. It must not be copied after first use.
+type Gate struct {
 	mu     sync.Mutex
 	outage *outage       // nil: open
 	first  *Source       // the login that failed alone, in a way that may be its own
 	asking chan struct{} // closed when the one that asks has found out; nil: nobody asks
 	queue  int           // how many wait for that
-
-	question question
 }
-
-// A gated Refresher shares its gate with everybody who uses it.
-type gated interface{ gate() *gate }
 
 // trialTime is how long others wait for a trial before it has begun to ask.
 const trialTime = time.Second
@@ -42,7 +39,7 @@ const (
 const gatePause = time.Second
 
 // blocks returns why the provider must be left alone now, or nil.
-func (g *gate) blocks(now time.Time, wanted bool) *Error {
+func (g *Gate) blocks(now time.Time, wanted bool) *Error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.asking != nil {
@@ -52,7 +49,7 @@ func (g *gate) blocks(now time.Time, wanted bool) *Error {
 }
 
 // due reports whether an attempt is due although nobody is in a hurry.
-func (g *gate) due(now time.Time) bool {
+func (g *Gate) due(now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.outage.blocks(now, false) == nil
@@ -60,7 +57,7 @@ func (g *gate) due(now time.Time) bool {
 
 // enter waits while somebody finds out whether the provider is back. If it returns a
 // trial, the caller is to find that out for all, and has to call leave with it.
-func (g *gate) enter(ctx context.Context, wanted bool) (trial chan struct{}, err error) {
+func (g *Gate) enter(ctx context.Context, wanted bool) (trial chan struct{}, err error) {
 	var known *Error // when the caller began to wait
 	for waited := false; ; waited = true {
 		g.mu.Lock()
@@ -98,7 +95,7 @@ func (g *gate) enter(ctx context.Context, wanted bool) (trial chan struct{}, err
 }
 
 // leave ends what enter has begun: those who wait may go on. To leave twice does nothing.
-func (g *gate) leave(trial chan struct{}) {
+func (g *Gate) leave(trial chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if trial != nil && g.asking == trial {
@@ -108,7 +105,7 @@ func (g *gate) leave(trial chan struct{}) {
 }
 
 // failed takes note of an attempt of s that failed at the provider.
-func (g *gate) failed(s *Source, e *Error, trial bool) {
+func (g *Gate) failed(s *Source, e *Error, trial bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
@@ -137,7 +134,7 @@ func everybodys(e *Error) bool {
 }
 
 // open takes note that the provider answers.
-func (g *gate) open() {
+func (g *Gate) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.outage, g.first = nil, nil

@@ -11,7 +11,7 @@ import (
 func TestAProviderIsLeftAloneForASecond(t *testing.T) {
 	e := &Error{Kind: ErrUnavailable, Status: http.StatusServiceUnavailable}
 	for range 1000 {
-		g := new(gate)
+		g := new(Gate)
 		for attempt := range 3 {
 			g.failed(nil, e, true)
 			soon := wallNow().Add(900 * time.Millisecond)

@@ -43,9 +43,10 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 	if k := s.named(); next.Key.Issuer != "" && next.Key.Issuer != k.Issuer || next.Key.ClientID != "" && next.Key.ClientID != k.ClientID {
 		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: "the record is that of another issuer or client; log in with the Source's own"}
 	}
-	if id, ok := s.cfg.Refresher.(identifier); ok && next.TokenURL == "" {
-		next.TokenURL = id.identity().tokenURL
+	if next.TokenURL == "" {
+		next.TokenURL = s.cfg.Refresher.Identity().TokenURL
 	}
+	next.Key = s.named()
 	if err := s.cfg.Refresher.Check(next); err != nil && !errors.Is(err, ErrLoginRequired) {
 		return err
 	}

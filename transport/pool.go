@@ -50,6 +50,7 @@ const (
 
 // NewPool returns a Pool. It does no I/O.
 func NewPool(cfg PoolConfig) (*Pool, error) {
+	cfg.Source.Key.Account = ""
 	if err := cfg.Source.complete(); err != nil {
 		return nil, err
 	}

@@ -92,7 +92,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		// 6: from here until 7 is done, a crash may lose the login.
 		sent := wallNow()
 		f.attempts.Add(1)
-		answer, err := s.cfg.Refresher.Refresh(ctx, cur)
+		answer, err := s.cfg.Refresher.Refresh(ctx, s.orNothing(cur))
 		s.answered(f, err)
 		if answer == nil {
 			cause := asError(err)
@@ -145,9 +145,13 @@ func (s *Source) enter(ctx context.Context, f *flight) error {
 	return err
 }
 
-// An asker is a Refresher that can ask its provider a harmless question, see Endpoint.ask.
-type asker interface {
-	askWithin(context.Context, time.Duration) *Error
+// orNothing returns rec as a Refresher is given it: if there is none, one that says no
+// more than whose login it is.
+func (s *Source) orNothing(rec *tokencache.Record) *tokencache.Record {
+	if rec == nil {
+		return &tokencache.Record{Key: s.key()}
+	}
+	return rec
 }
 
 // askTime is how long a question takes at most that nothing but time depends on, and
@@ -175,16 +179,33 @@ func (s *Source) ask(ctx context.Context, f *flight, cur *tokencache.Record) err
 	if interrupted {
 		doubt, since, patience = true, cur.Attempt.At, longestWait
 	}
-	provider, ok := s.cfg.Refresher.(asker)
-	if !ok || !doubt {
+	if !doubt {
 		return nil
 	}
-	e := provider.askWithin(ctx, patience)
+	e := s.probe(ctx, patience)
 	if e == nil || due && (e.Status != 0 || !e.Timeout() || !interrupted || now.Sub(since) > longestSilence) {
 		return nil
 	}
 	s.cfg.gate.failed(s, e, f.trial != nil)
 	return e
+}
+
+// probe asks the provider a harmless question, if the Refresher can. It takes d at most.
+func (s *Source) probe(ctx context.Context, d time.Duration) *Error {
+	p, ok := s.cfg.Refresher.(Prober)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	err := p.Probe(ctx)
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	return &Error{Kind: ErrUnavailable, Op: "refresh", Err: err}
 }
 
 // answered tells the gate how an attempt has ended. Whatever the provider has answered,
@@ -248,7 +269,7 @@ func (s *Source) spendable(ctx context.Context, cur *tokencache.Record, version 
 		}
 		return dead
 	}
-	return s.cfg.Refresher.Check(cur)
+	return s.cfg.Refresher.Check(s.orNothing(cur))
 }
 
 // prepare makes sure that an answer can be stored, and leaves the note that a

@@ -23,8 +23,8 @@ type SourceConfig struct {
 	Refresher Refresher
 
 	// Key says which login of the cache this is. Issuer and ClientID default to
-	// those of the Endpoint and are required with any other Refresher. Audience defaults
-	// to what the Endpoint asks for, see Endpoint.Params; a login that an earlier version
+	// those of the Refresher, and are required if it tells none. Audience defaults
+	// to what it asks for, see Endpoint.Params; a login that an earlier version
 	// stored without it stays under that key, and is used.
 	Key tokencache.Key
 
@@ -42,7 +42,8 @@ type SourceConfig struct {
 
 	// Timeout bounds a refresh as a whole, as the last resort: an Endpoint gives up by
 	// itself, when that is safe. Callers wait no longer than their own contexts, and for
-	// 15 s at most. Default: 10 minutes, or a day with an Endpoint.
+	// 15 s at most. Default: 10 minutes, or a day with a Prober,
+	// such as an Endpoint.
 	Timeout time.Duration
 
 	// Logger receives what OnEvent receives. Default: slog.Default(). Routine is
@@ -55,10 +56,10 @@ type SourceConfig struct {
 	// Package transport/otel turns the events into metrics and traces.
 	OnEvent func(context.Context, Event)
 
-	gate *gate     // of a Refresher that has none itself
+	gate *Gate     // of the Refresher
 	born time.Time // when the process began to use the login
 
-	// Of the ownership that the Refresher told.
+	// Of the Identity of the Refresher.
 	unnamed, asks bool
 	what          string // that its records are for; empty if whoever made the key knows
 }
@@ -151,20 +152,20 @@ func (cfg *SourceConfig) complete() error {
 	if cfg.Refresher == nil {
 		return bad("Refresher", "set it, to an *Endpoint for instance")
 	}
-	if err := cfg.Refresher.Check(nil); err != nil && !errors.Is(err, ErrLoginRequired) {
-		return err
-	}
-	if id, ok := cfg.Refresher.(identifier); ok {
-		own := id.identity()
-		cfg.Key.Issuer = cmp.Or(cfg.Key.Issuer, own.key.Issuer)
-		cfg.Key.ClientID = cmp.Or(cfg.Key.ClientID, own.key.ClientID)
+	own := cfg.Refresher.Identity()
+	if own.Key.ClientID != "" {
+		cfg.Key.Issuer = cmp.Or(cfg.Key.Issuer, own.Key.Issuer)
+		cfg.Key.ClientID = cmp.Or(cfg.Key.ClientID, own.Key.ClientID)
 		if cfg.Key.Audience == "" {
-			cfg.Key.Audience, cfg.unnamed, cfg.asks = own.key.Audience, own.unnamed, own.asks
-			cfg.what = cmp.Or(own.key.Audience, forNothing)
+			cfg.Key.Audience, cfg.unnamed, cfg.asks = own.Key.Audience, own.Former, own.NamesAudience
+			cfg.what = cmp.Or(own.Key.Audience, forNothing)
 		}
-		if cfg.Key.ClientID != own.key.ClientID {
+		if cfg.Key.ClientID != own.Key.ClientID {
 			return bad("Key.ClientID", "leave it empty or make it equal to the endpoint's ClientID")
 		}
+	}
+	if err := cfg.Refresher.Check(&tokencache.Record{Key: cfg.Key}); err != nil && !errors.Is(err, ErrLoginRequired) {
+		return err
 	}
 	if cfg.Key.Issuer == "" || cfg.Key.ClientID == "" {
 		return bad("Key", "set Issuer and ClientID: this Refresher does not tell them")
@@ -179,18 +180,14 @@ func (cfg *SourceConfig) complete() error {
 	}
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 10 * time.Minute
-		if _, patient := cfg.Refresher.(asker); patient {
+		if _, patient := cfg.Refresher.(Prober); patient {
 			cfg.Timeout = 24 * time.Hour
 		}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	if r, ok := cfg.Refresher.(gated); ok {
-		cfg.gate = r.gate()
-	} else {
-		cfg.gate = new(gate)
-	}
+	cfg.gate = cmp.Or(own.Gate, new(Gate))
 	cfg.born = time.Now()
 	return nil
 }

@@ -126,8 +126,9 @@ func (s *Source) whereabouts(ctx context.Context) (tokencache.Key, error) {
 	return key, err
 }
 
-// mark writes into rec what it is for, if its key does not say.
+// mark writes into rec whose it is and, if its key does not say, what it is for.
 func (s *Source) mark(rec *tokencache.Record) {
+	rec.Key = s.key()
 	if s.cfg.what != "" && s.key().Audience == "" {
 		rec.For = s.cfg.what
 	}

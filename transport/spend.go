@@ -50,8 +50,7 @@ func (s *Source) retryNow(ctx context.Context, cur *tokencache.Record, try int, 
 	if !pause(ctx, time.Duration(1+rand.Int64N(int64(500*time.Millisecond)))<<try) {
 		return false
 	}
-	provider, ok := s.cfg.Refresher.(asker)
-	return !ok || provider.askWithin(ctx, askTime) == nil
+	return s.probe(ctx, askTime) == nil
 }
 
 // successor returns the state of the login after the provider's answer.

@@ -17,6 +17,8 @@ import (
 // answering is a provider that answers at once, and notes when it did.
 type answering struct{ at time.Time }
 
+func (*answering) Identity() transport.Identity { return transport.Identity{} }
+
 func (*answering) Check(*tokencache.Record) error { return nil }
 
 func (a *answering) Refresh(_ context.Context, r *tokencache.Record) (*tokencache.Record, error) {

@@ -115,12 +115,15 @@ func (f *filled) request(account string) error {
 func poolSource(cache *tokencache.Cache) transport.SourceConfig {
 	return transport.SourceConfig{
 		Cache: cache, Refresher: tokens{}, Logger: quiet,
-		Key: tokencache.Key{Issuer: "https://auth.example.com", ClientID: "client"},
 	}
 }
 
 // tokens is a provider that issues tokens of tokenSize to anybody.
 type tokens struct{}
+
+func (tokens) Identity() transport.Identity {
+	return transport.Identity{Key: tokencache.Key{Issuer: "https://auth.example.com", ClientID: "client"}}
+}
 
 func (tokens) Check(*tokencache.Record) error { return nil }
 
