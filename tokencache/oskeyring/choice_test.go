@@ -143,6 +143,21 @@ func TestChoiceHoldsWhileThereAreRecords(t *testing.T) {
 	save(t, cache)
 }
 
+// A keyring that is locked today is to be unlocked. Nobody is told to delete the records,
+// although the other place that is accepted cannot have their key.
+func TestALockedPlaceIsNotToBeDeleted(t *testing.T) {
+	f, dir := new(fake), t.TempDir()
+	cfg := f.config(dir)
+	cfg.Accept = []KeyChoice{Keyring(), KeyFile("")}
+	cache, _ := mustOpen(t, cfg)
+	save(t, cache)
+	f.locked.Store(true)
+	_, _, err := cfg.Open(t.Context())
+	if !errors.Is(err, tokencache.ErrUnavailable) || !strings.Contains(err.Error(), "locked") || strings.Contains(err.Error(), "delete") {
+		t.Errorf("error %v, want one that says to unlock the keyring", err)
+	}
+}
+
 // While a process chooses, no other seals a record with the key of an earlier choice.
 func TestNothingIsSealedWhileChoosing(t *testing.T) {
 	realparts.Bubble(t, func(t *testing.T) {

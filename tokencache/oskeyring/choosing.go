@@ -4,14 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-func notTried(place string) error {
-	return fmt.Errorf("%w: not tried, because the records are sealed with the key in the %s: accept that, or delete the records and log in again",
-		tokencache.ErrUnavailable, place)
+// notTried is the error of a choice other than the noted one. What to do is said by the
+// error of that, if it is accepted.
+func (c *Config) notTried(place string) error {
+	remedy := ""
+	if !c.accepts(place) {
+		remedy = ": accept that, or delete the records and log in again"
+	}
+	return fmt.Errorf("%w: not tried, because the records are sealed with the key in the %s%s", tokencache.ErrUnavailable, place, remedy)
+}
+
+func (c *Config) accepts(place string) bool {
+	return slices.ContainsFunc(c.Accept, func(choice KeyChoice) bool { return choice.kind == place })
 }
 
 // try opens the cache with one choice. If it is the noted one and not the best, a record
@@ -55,7 +65,7 @@ func (c Config) better(ctx context.Context, d *dirs, choice KeyChoice, place str
 	c.OnPrompt, c.Timeout = nil, min(c.Timeout, time.Second)
 	cache, keys, err := c.withKeys(ctx, d, choice, false)
 	if err != nil {
-		return nil, notTried(place)
+		return nil, c.notTried(place)
 	}
 	if opensAny(ctx, cache) == nil {
 		if err := d.setPlace(ctx, choice.kind); err != nil {
@@ -65,7 +75,7 @@ func (c Config) better(ctx context.Context, d *dirs, choice KeyChoice, place str
 		return cache, nil
 	}
 	if _, given := keys.keeper.(givenKeys); given {
-		return nil, notTried(place)
+		return nil, c.notTried(place)
 	}
 	return nil, fmt.Errorf("%w: it holds a key for the records in %s, which opens none of them, and a note there says that they are sealed with the key in the %s: if you know why, accept that only; or delete the directory, which ends these logins, and log in again",
 		tokencache.ErrCorrupt, d.path, place)

@@ -178,7 +178,7 @@ func (c Config) Open(ctx context.Context) (*tokencache.Cache, Info, error) {
 		case i < noted:
 			cache, err = c.better(ctx, d, choice, place)
 		default:
-			err = notTried(place)
+			err = c.notTried(place)
 		}
 		if err == nil {
 			info.Key = choice.kind
