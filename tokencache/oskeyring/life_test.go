@@ -3,7 +3,7 @@
 package oskeyring
 
 import (
-	"bufio"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +19,7 @@ type desktopKeyring struct {
 	start  func() // unlocked
 	lock   func()
 	unlock func()
+	allow  func() // lets the program that asks use the item; nil: none asks
 }
 
 // A login lasts on every desktop: through short-lived processes that each rotate it, a
@@ -27,20 +28,32 @@ func TestLifeOnEachDesktop(t *testing.T) {
 	for name, desktop := range map[string]func(t *testing.T) desktopKeyring{
 		"GNOME Keyring": func(t *testing.T) desktopKeyring {
 			k := realparts.Keyring(t)
-			return desktopKeyring{k.Env, k.Kill, k.Start, k.Lock, k.Unlock}
+			return desktopKeyring{env: k.Env, stop: k.Kill, start: k.Start, lock: k.Lock, unlock: k.Unlock}
 		},
 		"KWallet": func(t *testing.T) desktopKeyring {
 			w := realparts.KWallet(t)
 			w.Open()
-			return desktopKeyring{w.Env, w.Stop, func() { w.Start(); w.Open() }, w.Close, w.Open}
+			return desktopKeyring{env: w.Env, stop: w.Stop, start: func() { w.Start(); w.Open() }, lock: w.Close, unlock: w.Open}
 		},
 		"KeePassXC": func(t *testing.T) desktopKeyring {
-			p := realparts.KeePassXC(t, false, "one", "two")
-			p.Show("one")
-			return desktopKeyring{p.Env, p.Stop, p.Start, func() { p.Lock("one") }, func() {
-				p.Show("one")
-				p.Type("--name", "KeePassXC$")
-			}}
+			d, _ := keePassXC(t, false, "one")
+			return d
+		},
+		"KeePassXC with two databases": func(t *testing.T) desktopKeyring {
+			d, _ := keePassXC(t, false, "one", "two")
+			return d
+		},
+		"KeePassXC whose tab changes": func(t *testing.T) desktopKeyring {
+			d, p := keePassXC(t, false, "one", "two")
+			lock, start := d.lock, d.start
+			d.lock = func() { p.Show("two"); lock() }
+			d.start = func() { start(); p.Show("two") }
+			return d
+		},
+		"KeePassXC with its default settings": func(t *testing.T) desktopKeyring {
+			d, p := keePassXC(t, true, "one")
+			d.allow = p.Allow
+			return d
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -69,8 +82,15 @@ func TestLifeOnEachDesktop(t *testing.T) {
 			rotate := func(processes int, works bool) {
 				t.Helper()
 				for range processes {
+					j := j
+					j.Ask = works && d.allow != nil
 					cmd, lines := start(t, j)
-					said := text(lines)
+					said := ""
+					for lines.Scan() {
+						if said += lines.Text() + "\n"; lines.Text() == "prompt" && works {
+							d.allow()
+						}
+					}
 					if err := cmd.Wait(); (err == nil) != works {
 						t.Fatalf("after %d rotations: %v: %s", rotations, err, said)
 					}
@@ -93,7 +113,8 @@ func TestLifeOnEachDesktop(t *testing.T) {
 			wantProblem(t, err, Locked)
 			d.unlock()
 			for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-				if _, _, err := another(realConfig(j.Dir)).Open(t.Context()); err == nil {
+				_, _, err := another(realConfig(j.Dir)).Open(t.Context())
+				if err == nil || d.allow != nil && strings.Contains(err.Error(), "confirm") {
 					break
 				}
 			}
@@ -102,9 +123,16 @@ func TestLifeOnEachDesktop(t *testing.T) {
 	}
 }
 
-func text(lines *bufio.Scanner) (all string) {
-	for lines.Scan() {
-		all += lines.Text() + "\n"
+// keePassXC starts the real program, with the first of the databases shown.
+func keePassXC(t *testing.T, confirm bool, databases ...string) (desktopKeyring, *realparts.PasswordManager) {
+	p := realparts.KeePassXC(t, confirm, databases...)
+	if len(databases) > 1 {
+		p.Show("one")
 	}
-	return all
+	return desktopKeyring{env: p.Env, stop: p.Stop, start: p.Start, lock: func() { p.Lock("one") }, unlock: func() {
+		if len(databases) > 1 {
+			p.Screen.Press("alt+1")
+		}
+		p.Type("--name", "KeePassXC$")
+	}}, p
 }

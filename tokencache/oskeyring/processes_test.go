@@ -48,6 +48,7 @@ type job struct {
 	Dir   string
 	URL   string // of the token endpoint
 	Count int
+	Ask   bool // it may ask the user, and says "prompt" when it does
 }
 
 const jobEnv = "OSKEYRING_TEST_JOB"

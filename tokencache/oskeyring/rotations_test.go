@@ -48,6 +48,9 @@ func (j job) source() (*transport.Source, func() int64, error) {
 	b := new(countingBackend)
 	c := realConfig(j.Dir)
 	c.backend, c.guard = b, &system
+	if j.Ask {
+		c.OnPrompt = func() { fmt.Println("prompt") }
+	}
 	cache, _, err := c.Open(context.Background())
 	if err != nil {
 		return nil, nil, err
