@@ -111,3 +111,10 @@ func (w *Wallet) call(method string, args ...any) *dbus.Call {
 	defer conn.Close()
 	return conn.Object("org.kde.kwalletd5", "/modules/kwalletd5").Call("org.kde.KWallet."+method, dbus.FlagNoAutoStart, args...)
 }
+
+// Refuse waits until the wallet asks its user to open it, and says no.
+func (w *Wallet) Refuse() {
+	w.t.Helper()
+	w.screen.Await("--class", "kwalletd")
+	w.screen.Press("Escape")
+}

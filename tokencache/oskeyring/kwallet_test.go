@@ -65,3 +65,32 @@ func TestKWalletOpenedAtLogin(t *testing.T) {
 		t.Errorf("%d windows, %d before", n, windows)
 	}
 }
+
+// The user of a closed wallet is asked once, in KDE's own window, if the program may ask.
+// Who says no is not asked again, and no window stays.
+func TestKWalletAsksItsUser(t *testing.T) {
+	w := realparts.KWallet(t)
+	useBus(t, w.Env)
+	w.Open()
+	dir := t.TempDir()
+	cache, _ := mustOpen(t, realConfig(dir))
+	save(t, cache)
+	w.Close()
+	windows := w.Windows()
+	c := another(realConfig(dir))
+	asked := 0
+	c.OnPrompt = func() {
+		asked++
+		go w.Refuse()
+	}
+	for range 2 {
+		_, _, err := c.Open(t.Context())
+		wantProblem(t, err, Locked)
+	}
+	if n := w.Windows(); asked != 1 || n != windows {
+		t.Errorf("asked %d times; %d windows, %d before", asked, n, windows)
+	}
+	w.Open()
+	cache, _ = mustOpen(t, another(realConfig(dir)))
+	wantLoad(t, cache)
+}
