@@ -63,7 +63,7 @@ Behind each place stands the test that shows what happens there.
     was made anew has lost the key, and Config.Discard starts over (TestKeyringReset).
   - KDE, KWallet 5: a wallet that was opened at login needs no prompt; a closed one is
     locked (TestKWalletOpenedAtLogin). With Config.OnPrompt its user is asked
-//     once; saying no was tried (TestKWalletAsksItsUser). KWallet 6: not tried.
+    once; saying no was tried (TestKWalletAsksItsUser). KWallet 6: not tried.
   - KeePassXC: whichever tab is shown, the key is found; a locked database is locked
     (TestKeePassXCWithTwoDatabases). By default it asks about each item, in each
     process: with Config.OnPrompt there is one window and two minutes, without it an
