@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/oauth2"
+
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
@@ -243,6 +245,33 @@ func TestClaimsOfAnUnsavedLogin(t *testing.T) {
 		synctest.Wait()
 		if r := w.stored(s); r.Generation != 2 || r.Claims != newLocation {
 			t.Errorf("generation %d is stored, with the demand %q", r.Generation, r.Claims)
+		}
+	})
+}
+
+// TestClaimsOfAForeignToken: a token source that knows nothing of claims keeps the token
+// that was refused. It is not handed out again, and the source is left alone for a while.
+func TestClaimsOfAForeignToken(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{})
+		asked := 0
+		tok := w.srv.Login("ann")
+		s := w.source(func(c *SourceConfig) {
+			c.Key = tokencache.Key{Issuer: "https://issuer.test", ClientID: "client"}
+			c.Refresher = FromTokenSource(tokenFunc(func() (*oauth2.Token, error) {
+				asked++
+				return &oauth2.Token{AccessToken: tok.AccessToken, Expiry: tok.Expiry}, nil
+			}))
+		})
+		w.srv.DemandClaims(newLocation)
+		get(t, w.client(s), w.srv.APIURL())
+		for range 100 {
+			if _, err := s.Token(t.Context()); !errors.Is(err, ErrUnavailable) {
+				t.Fatal(err)
+			}
+		}
+		if c := w.srv.Counts(); c.APICalls != 1 || asked > 5 {
+			t.Errorf("the token was sent %d times, and the source asked %d times", c.APICalls, asked)
 		}
 	})
 }

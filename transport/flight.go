@@ -210,7 +210,11 @@ func (s *Source) fly(ctx context.Context, f *flight) {
 	}
 	if f.snap == nil && f.err == nil && f.instead == nil {
 		f.snap, f.adopted, f.err = s.refresh(waiting, ctx, f)
-		if f.err == nil && f.snap.expiredBefore(f.begun) {
+		switch {
+		case f.err != nil:
+		case f.snap.rec.Claims != "":
+			f.snap, f.err = nil, &Error{Kind: ErrUnavailable, Op: "refresh", Remedy: "the provider answers with the token that an API has refused; the claims that the API demands have to be asked for"}
+		case f.snap.expiredBefore(f.begun):
 			f.snap, f.err = nil, &Error{Kind: ErrUnavailable, Op: "refresh", Remedy: "the token that came had expired already; check the clock of this machine"}
 		}
 	}
