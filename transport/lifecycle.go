@@ -63,8 +63,25 @@ func (s *Source) nap() time.Duration {
 
 // Flush waits until no refresh is in flight and its result is saved. It returns
 // nil if everything is stored, and otherwise why not; the Source then goes on
-// trying. A program that is about to exit calls it, or Close.
+// trying. If it cannot be saved now, Flush waits for that until the deadline of ctx, and
+// not at all if there is none. A program that is about to exit calls it, or Close.
 func (s *Source) Flush(ctx context.Context) error {
+	for {
+		saved, err := s.flush(ctx)
+		if _, patient := ctx.Deadline(); err == nil || saved == nil || !patient {
+			return err
+		}
+		select {
+		case <-saved:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// flush is an attempt at Flush. If there is something to save and that failed, it returns
+// what is closed when the saver has saved it.
+func (s *Source) flush(ctx context.Context) (saved <-chan struct{}, err error) {
 	s.mu.Lock()
 	f := s.flight
 	s.mu.Unlock()
@@ -72,7 +89,7 @@ func (s *Source) Flush(ctx context.Context) error {
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			return &Error{Kind: ErrStorage, Op: "flush", Err: context.Cause(ctx), Remedy: "a refresh is still in flight"}
+			return nil, &Error{Kind: ErrStorage, Op: "flush", Err: context.Cause(ctx), Remedy: "a refresh is still in flight"}
 		}
 	}
 	turn := s.turns()
@@ -82,12 +99,15 @@ func (s *Source) Flush(ctx context.Context) error {
 		select {
 		case turn <- struct{}{}:
 		case <-ctx.Done():
-			return &Error{Kind: ErrStorage, Op: "flush", Err: context.Cause(ctx), Remedy: "the login is still being worked on"}
+			return nil, &Error{Kind: ErrStorage, Op: "flush", Err: context.Cause(ctx), Remedy: "the login is still being worked on"}
 		}
 	}
 	defer s.tell()
 	defer func() { <-turn }()
-	return s.savePending(ctx)
+	if err = s.savePending(ctx); err != nil {
+		saved = s.pending.over
+	}
+	return saved, err
 }
 
 // Close is Flush, after which the Source starts nothing any more: a token that is

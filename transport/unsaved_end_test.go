@@ -243,6 +243,34 @@ func TestALoginIsSavedAfterAFailedClose(t *testing.T) {
 	})
 }
 
+// A process that ends while the store is restarted keeps the login: until their deadline
+// Flush and Close wait for what cannot be saved at once.
+func TestFlushAndCloseWaitForTheStore(t *testing.T) {
+	for name, call := range map[string]func(*Source, context.Context) error{"Flush": (*Source).Flush, "Close": (*Source).Close} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w, s, store := unsaved(t, oauthtest.StrictFamily)
+				for _, heals := range []bool{false, true} {
+					if heals {
+						time.AfterFunc(5*time.Second, store.heal)
+					}
+					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+					defer cancel()
+					begun := time.Now()
+					err := call(s, ctx)
+					took := time.Since(begun)
+					if !heals && (!errors.Is(err, ErrStorage) || took != 10*time.Second) || heals && (err != nil || took > 7*time.Second) {
+						t.Errorf("the store is well again: %t; after %v: %v", heals, took, err)
+					}
+				}
+				if r := w.stored(s); string(r.RefreshToken) != w.srv.Current("ann").RefreshToken {
+					t.Error("it is not saved")
+				}
+			})
+		})
+	}
+}
+
 // A store that hangs is given up in time, and the caller gets its token.
 func TestASaveThatHangs(t *testing.T) {
 	bubble(t, func(t *testing.T) {
