@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/stayauth/stayauth/transport/internal/text"
 )
 
 const (
@@ -188,5 +190,5 @@ func (m members) scope() string {
 	if !strings.ContainsAny(s, " \t\n") {
 		s = strings.ReplaceAll(s, ",", " ")
 	}
-	return strings.Join(strings.Fields(printable(s)), " ")
+	return strings.Join(strings.Fields(text.Printable(s)), " ")
 }

@@ -67,7 +67,7 @@ func (a *answer) errorURI() string {
 // them with interaction_required.
 func (a *answer) claims() string {
 	raw := a.members.text("claims")
-	if all, err := claims.Merge(raw, ""); err != nil || len(all) > maxClaims || a.shows(all) {
+	if all, err := claims.Merge(raw, ""); err != nil || len(all) > claims.MaxLen || a.shows(all) {
 		return ""
 	}
 	return raw

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/bearer"
 )
 
 // record returns the tokens in the answer. If it returns a record besides an
@@ -33,7 +34,7 @@ func (a *answer) record() (*tokencache.Record, error) {
 		RefreshExpiry: a.expiry("refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in", "refresh_token_expires_at"),
 		Extra:         m.extra(),
 	}
-	if remedy := bearer(&rec.TokenType); remedy != "" {
+	if remedy := bearer.Normalize(&rec.TokenType); remedy != "" {
 		return a.withoutAccess(rec, &Error{Kind: ErrMisconfigured, Remedy: remedy})
 	}
 	if access == "" {

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/stayauth/stayauth/transport/internal/text"
 )
 
 // A Challenge is one challenge of a WWW-Authenticate header (RFC 9110 section
@@ -39,7 +41,7 @@ func (c Challenge) Error() string {
 			value = "" // no code, as RFC 6750 section 3.1 has them
 		}
 		if value != "" {
-			b.WriteString(", " + name + "=" + strconv.Quote((&answer{}).clean(value)))
+			b.WriteString(", " + name + "=" + strconv.Quote(text.Clean(value)))
 		}
 	}
 	return b.String()

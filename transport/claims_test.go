@@ -14,6 +14,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/claims"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -282,7 +283,7 @@ func TestClaimsInErrors(t *testing.T) {
 		{"an object", `"{\"id_token\":{\"acr\":null}}"`, `{"id_token":{"acr":null}}`},
 		{"the refresh token", `"{\"id_token\":{\"acr\":\"rt-ABCDEFGHIJKLMNOP\"}}"`, ""},
 		{"a text", `"log in"`, ""},
-		{"too long", `"{\"a\":\"` + strings.Repeat("x", maxClaims) + `\"}"`, ""},
+		{"too long", `"{\"a\":\"` + strings.Repeat("x", claims.MaxLen) + `\"}"`, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a := &answer{op: "refresh", status: 400, at: time.Now(), header: http.Header{}, sent: []string{"rt-ABCDEFGHIJKLMNOP"}}

@@ -5,8 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/stayauth/stayauth/transport/internal/text"
 )
 
 // longestRetryAfter is how long a provider is believed to need: an answer from a
@@ -29,51 +29,12 @@ func retryAfter(value string, now time.Time) time.Duration {
 	return 0
 }
 
-// maxDescription is the length, in bytes, of the longest text that is taken over
-// from an answer.
-const maxDescription = 200
-
 // clean makes text from an answer fit to be shown: short, in one line, and empty
 // if it repeats a secret of the request or of the answer, or a part of one.
-func (a *answer) clean(text string) string {
-	text = strings.Join(strings.Fields(printable(text)), " ")
-	if len(text) > maxDescription {
-		end := maxDescription
-		for !utf8.RuneStart(text[end]) {
-			end--
-		}
-		text = text[:end]
-	}
-	if a.shows(text) {
+func (a *answer) clean(raw string) string {
+	clean := text.Clean(raw)
+	if a.shows(clean) {
 		return ""
 	}
-	return text
-}
-
-// printable returns text in one line and without what a terminal takes for a command:
-// escapes, and marks that change the direction of writing.
-func printable(text string) string {
-	return strings.Map(func(c rune) rune {
-		switch {
-		case unicode.IsSpace(c):
-			return ' '
-		case !unicode.IsPrint(c) || c == utf8.RuneError:
-			return -1
-		}
-		return c
-	}, text)
-}
-
-// saysReuse reports whether a provider gives as its reason for a refusal that the
-// refresh token was spent before. Most do not tell.
-func saysReuse(code, description string) bool {
-	text := strings.ToLower(strings.ReplaceAll(code, "_", " ") + " " + description)
-	// Not "stale token": Keycloak also says that when an administrator has revoked all
-	// tokens of before a time, and then nobody has a copy.
-	for _, sign := range []string{"reuse", "already used", "already been used", "already exchanged", "replay"} {
-		if strings.Contains(text, sign) {
-			return true
-		}
-	}
-	return false
+	return clean
 }

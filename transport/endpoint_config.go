@@ -7,6 +7,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/loopback"
 )
 
 // ownedParam returns what to do instead of setting a parameter that Endpoint sets, or
@@ -107,7 +108,7 @@ func checkURL(raw string) (remedy string) {
 		return "remove the user information; use ClientID and ClientSecret"
 	case strings.Contains(raw, "#"):
 		return "remove the fragment" // RFC 6749 section 3.2; a query is retained.
-	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
+	case u.Scheme == "https", u.Scheme == "http" && loopback.Is(u.Hostname()):
 		return ""
 	}
 	return "use https; plain http is for loopback addresses only"

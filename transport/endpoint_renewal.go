@@ -6,6 +6,7 @@ import (
 	"net/url"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/renewal"
 )
 
 // loginRedirectURI is the member of Record.Extra that holds the redirect_uri of the
@@ -64,5 +65,7 @@ func (e *Endpoint) prolong(ctx context.Context, rec *tokencache.Record) *tokenca
 	if err != nil {
 		return rec
 	}
-	return successor(rec, answer, "")
+	next := rec.Clone()
+	renewal.Merge(next, answer)
+	return next
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/httphooks"
 )
 
 const maxAnswer = 1 << 20 // bytes; answers of a few KiB are usual
@@ -64,7 +65,7 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 		return nil, &Error{Kind: ErrUnavailable, Op: op, Err: ctx.Err()}
 	}
 	caller := ctx
-	ctx, giveUp := context.WithCancelCause(withoutHooks(ctx))
+	ctx, giveUp := context.WithCancelCause(httphooks.Without(ctx))
 	defer giveUp(nil)
 	var progress progress
 	req, err := e.request(httptrace.WithClientTrace(ctx, progress.trace()), target, form)

@@ -9,7 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/stayauth/stayauth/transport/internal/httphooks"
 	"github.com/stayauth/stayauth/transport/internal/neterror"
+	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
 // A provider that is frozen or slow for a minute works through all that it was sent when
@@ -49,7 +51,7 @@ func (e *Endpoint) wait(ctx context.Context, giveUp context.CancelCauseFunc, p *
 	wait := func(d time.Duration) bool {
 		d = min(d, left)
 		left -= d
-		return run(ctx, d)
+		return sleep.Running(ctx, d)
 	}
 	if !wait(requestTimeout) {
 		return
@@ -62,7 +64,7 @@ func (e *Endpoint) wait(ctx context.Context, giveUp context.CancelCauseFunc, p *
 	for ask && left > 0 && back < backTime {
 		began := time.Now()
 		err := e.probeWithin(ctx, questionTimeout)
-		if !pause(ctx, questionPause) {
+		if !sleep.For(ctx, questionPause) {
 			return
 		}
 		took := min(time.Since(began), questionTimeout+2*questionPause) // not while it was stopped
@@ -112,7 +114,7 @@ func (e *Endpoint) probeWithin(ctx context.Context, d time.Duration) *Error {
 }
 
 func (e *Endpoint) probeNow(ctx context.Context) *Error {
-	ctx = withoutHooks(ctx)
+	ctx = httphooks.Without(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, e.TokenURL, http.NoBody)
 	if err != nil {
 		return nil // Refresh will say what is wrong.
@@ -171,25 +173,4 @@ func watchPath(c net.Conn) {
 	if raw, err := tcp.SyscallConn(); err == nil {
 		raw.Control(func(fd uintptr) { setUserTimeout(fd, pathTimeout) }) // for what is not acknowledged
 	}
-}
-
-// withoutHooks returns a context without the net/http/httptrace hooks of ctx. They are
-// those of a request of the program: they must not be called after it, nor be shown the
-// client secret. Hooks that do nothing take the place of those that net/http keeps under
-// a key of its own.
-func withoutHooks(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(hookless{ctx}, &httptrace.ClientTrace{
-		DNSStart: func(httptrace.DNSStartInfo) {}, DNSDone: func(httptrace.DNSDoneInfo) {},
-		ConnectStart: func(string, string) {}, ConnectDone: func(string, string, error) {},
-	})
-}
-
-type hookless struct{ context.Context }
-
-func (h hookless) Value(key any) any {
-	v := h.Context.Value(key)
-	if _, hooks := v.(*httptrace.ClientTrace); hooks {
-		return nil
-	}
-	return v
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/httphooks"
 )
 
 // An EventType names a change in the life of a login. The names are stable.
@@ -159,7 +160,7 @@ func (s *Source) note(ctx context.Context, e Event) *noted {
 	if snap := s.cur.Load(); snap != nil && e.Generation == 0 {
 		e.Generation, e.Expiry = snap.rec.Generation, snap.rec.Expiry
 	}
-	s.events = append(s.events, noted{ctx: withoutHooks(context.WithoutCancel(ctx)), Event: e})
+	s.events = append(s.events, noted{ctx: httphooks.Without(context.WithoutCancel(ctx)), Event: e})
 	return &s.events[len(s.events)-1]
 }
 
@@ -168,7 +169,7 @@ func (s *Source) note(ctx context.Context, e Event) *noted {
 func (s *Source) log(ctx context.Context, level slog.Level, msg string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.events = append(s.events, noted{ctx: withoutHooks(context.WithoutCancel(ctx)), trouble: msg, level: level, cause: err})
+	s.events = append(s.events, noted{ctx: httphooks.Without(context.WithoutCancel(ctx)), trouble: msg, level: level, cause: err})
 }
 
 // tell tells the log and OnEvent what was noted, one event after the other. If

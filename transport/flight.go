@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/httphooks"
+	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
 // A flight is one attempt to get a token, from the cache or from the provider.
@@ -168,7 +170,7 @@ func (s *Source) start(ctx context.Context, refused tokencache.Secret, instead *
 		late: make(chan struct{}), done: make(chan struct{})}
 	s.flight = f
 	s.working++
-	ctx = withoutHooks(context.WithoutCancel(ctx))
+	ctx = httphooks.Without(context.WithoutCancel(ctx))
 	go func() {
 		defer s.ended()
 		s.fly(ctx, f)
@@ -197,7 +199,7 @@ func (s *Source) fly(ctx context.Context, f *flight) {
 		s.land(ctx, f)
 	}()
 	go func() {
-		if run(ctx, longestWait) {
+		if sleep.Running(ctx, longestWait) {
 			s.overdue(ctx, f)
 		}
 	}()

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/bearer"
 	"github.com/stayauth/stayauth/transport/internal/neterror"
 )
 
@@ -137,7 +138,7 @@ func foreignRecord(tok *oauth2.Token, current *tokencache.Record) (*tokencache.R
 		return nil, &Error{Kind: ErrUnavailable, Op: "refresh", Remedy: "the token source returned a token that has expired"}
 	}
 	rec := FromOAuth2(tok)
-	if bearer(&rec.TokenType) != "" {
+	if bearer.Normalize(&rec.TokenType) != "" {
 		return nil, &Error{Kind: ErrMisconfigured, Op: "refresh", Field: "TokenSource", Remedy: "use a source of bearer tokens"}
 	}
 	if !sendable(rec.AccessToken) {

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
 // A Gate stands between all logins of one Refresher and their provider. While the
@@ -66,7 +68,7 @@ func (g *Gate) enter(ctx context.Context, wanted bool) (trial chan struct{}, err
 		case g.outage == nil:
 			g.mu.Unlock()
 			if waited {
-				pause(ctx, rand.N(min(time.Duration(queue+1)*spread, maxSpread)))
+				sleep.For(ctx, rand.N(min(time.Duration(queue+1)*spread, maxSpread)))
 			}
 			return nil, nil
 		case asking == nil:

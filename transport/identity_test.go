@@ -106,15 +106,3 @@ func TestTokensOfSomebodyElseWithoutARotation(t *testing.T) {
 		}
 	})
 }
-
-func FuzzIdentity(f *testing.F) {
-	f.Add(`{"iss":"i","sub":"s","aud":["a","b"]}`)
-	f.Add(`{"aud":{"a":1}}`)
-	f.Add(`{"aud":null}`)
-	f.Fuzz(func(t *testing.T, claims string) {
-		token := tokencache.Secret(idToken(claims))
-		if !sameIdentity(token, token) || !sameSubject(token, token) {
-			t.Errorf("%q is not the same as itself", claims)
-		}
-	})
-}

@@ -3,6 +3,8 @@ package transport
 import (
 	"context"
 	"time"
+
+	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
 // How long KeepFresh sleeps at most: a laptop that wakes up is noticed within a
@@ -24,7 +26,7 @@ func (s *Source) KeepFresh(ctx context.Context) error {
 		if f := s.refreshIfDue(ctx); f != nil {
 			f.see(ctx)
 		}
-		if !pause(ctx, s.nap()) {
+		if !sleep.For(ctx, s.nap()) {
 			return context.Cause(ctx)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/bearer"
+	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
 // A Revoker is a Refresher that can tell the provider that a login has ended
@@ -37,7 +39,7 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 	if next.AccessToken == "" && next.RefreshToken == "" {
 		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: "the record holds no token; pass what Endpoint.Exchange or FromOAuth2 returned"}
 	}
-	if remedy := bearer(&next.TokenType); remedy != "" {
+	if remedy := bearer.Normalize(&next.TokenType); remedy != "" {
 		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: remedy}
 	}
 	if k := s.named(); next.Key.Issuer != "" && next.Key.Issuer != k.Issuer || next.Key.ClientID != "" && next.Key.ClientID != k.ClientID {
@@ -171,7 +173,7 @@ func revokeBounded(ctx context.Context, r Revoker, rec *tokencache.Record) error
 		if wait > maxRevokePause {
 			return err
 		}
-		if !pause(ctx, wait) {
+		if !sleep.For(ctx, wait) {
 			return err
 		}
 	}

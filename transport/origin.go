@@ -1,10 +1,11 @@
 package transport
 
 import (
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/stayauth/stayauth/transport/internal/loopback"
 )
 
 // An origin is one that tokens may be sent to: scheme, host and port. With a
@@ -39,7 +40,7 @@ func parseOrigin(s string) (origin, error) {
 	o := origin{scheme: strings.ToLower(u.Scheme)}
 	switch {
 	case o.scheme == "https":
-	case o.scheme == "http" && isLoopback(host):
+	case o.scheme == "http" && loopback.Is(host):
 	case o.scheme == "http":
 		return bad("use https: over http anybody on the way reads the token (plain http is for loopback addresses only)")
 	default:
@@ -93,13 +94,4 @@ func isAddress(domain string) bool {
 	last := domain[strings.LastIndexByte(domain, '.')+1:]
 	_, err := strconv.ParseUint(last, 0, 64) // also 0x7f, as inet_aton takes it
 	return err == nil || strings.Contains(domain, ":") || strings.Trim(last, "0123456789") == ""
-}
-
-// isLoopback reports whether host, without port or brackets, is this machine.
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
 }

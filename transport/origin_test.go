@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/stayauth/stayauth/transport/internal/loopback"
 )
 
 func TestOrigins(t *testing.T) {
@@ -92,7 +94,7 @@ func FuzzOrigin(f *testing.F) {
 			return
 		}
 		// Whatever matches is protected, and has the host that was listed.
-		if u.Scheme != "https" && !isLoopback(u.Hostname()) {
+		if u.Scheme != "https" && !loopback.Is(u.Hostname()) {
 			t.Errorf("%q lets a token go to %q", pattern, target)
 		}
 		p, err := url.Parse(pattern)

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stayauth/stayauth/transport/internal/sleep"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -305,11 +306,11 @@ func TestRunCountsOnlyRunningTime(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		begun := time.Now()
-		if !run(ctx, 90*time.Second) || time.Since(begun) != 90*time.Second {
+		if !sleep.Running(ctx, 90*time.Second) || time.Since(begun) != 90*time.Second {
 			t.Errorf("ran for %v", time.Since(begun))
 		}
 		cancel()
-		if run(ctx, time.Hour) {
+		if sleep.Running(ctx, time.Hour) {
 			t.Error("it ran although its context had ended")
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/sleep"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -84,7 +85,7 @@ type slowStore struct {
 }
 
 func (s slowStore) Save(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
-	if !pause(ctx, s.pause) {
+	if !sleep.For(ctx, s.pause) {
 		return "", ctx.Err()
 	}
 	return s.Memory.Save(ctx, name, data, old)

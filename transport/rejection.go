@@ -35,10 +35,6 @@ func rejects(resp *http.Response) (yes bool, demanded string) {
 	return true, demanded
 }
 
-// maxClaims is the length in bytes of the largest demand that is kept with a login. They
-// come from an API, and the store may have little room.
-const maxClaims = 2 << 10
-
 // demands returns the claims that a refresh has to ask for, so that the API takes the
 // token that it brings: those of Microsoft's continuous access evaluation, by which an API
 // refuses a token before its time. What wants a user to do something has none.
@@ -49,7 +45,7 @@ func (c Challenge) demands() string {
 		return ""
 	}
 	demanded, err := claims.Merge(c.Claims(), "")
-	if err != nil || len(demanded) > maxClaims || c.Params["acr_values"] != "" || c.Params["max_age"] != "" {
+	if err != nil || len(demanded) > claims.MaxLen || c.Params["acr_values"] != "" || c.Params["max_age"] != "" {
 		return ""
 	}
 	return demanded

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/text"
 )
 
 // A snapshot is a record as the hot path needs it, and never modified. A process may have
@@ -47,7 +48,7 @@ func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 	s := &snapshot{
 		header:    [1]string{header},
 		expiry:    rec.Expiry,
-		scope:     printable(rec.Scope), // which may be older than the rule that records have it so
+		scope:     text.Printable(rec.Scope), // which may be older than the rule that records have it so
 		rec:       &kept,
 		notBefore: math.MinInt64,
 		refreshAt: math.MaxInt64,

@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/renewal"
+	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
 // lostRequestTime is how long a request may still be under way whose sender has died, or
@@ -21,7 +23,7 @@ const lostRequestTime = time.Second
 // answer nobody waits, has been dealt with by the provider.
 func awaitLostRequest(ctx context.Context, sent time.Time) {
 	if wait := min(sent.Add(lostRequestTime).Sub(wallNow()), lostRequestTime); wait > 0 {
-		pause(ctx, wait)
+		sleep.For(ctx, wait)
 	}
 }
 
@@ -47,7 +49,7 @@ func (s *Source) retryNow(ctx context.Context, cur *tokencache.Record, try int, 
 	if cur != nil && cur.RefreshToken != "" {
 		awaitLostRequest(ctx, sent)
 	}
-	if !pause(ctx, time.Duration(1+rand.Int64N(int64(500*time.Millisecond)))<<try) {
+	if !sleep.For(ctx, time.Duration(1+rand.Int64N(int64(500*time.Millisecond)))<<try) {
 		return false
 	}
 	return s.probe(ctx, askTime) == nil
@@ -62,42 +64,15 @@ func successor(cur, answer *tokencache.Record, refused tokencache.Secret) *token
 	}
 	next.Generation++
 	next.Attempt, next.Tombstone = nil, nil
-	if answer.AccessToken != "" {
-		next.AccessToken, next.TokenType = answer.AccessToken, answer.TokenType
-		next.ObtainedAt, next.Expiry, next.RefreshAt = answer.ObtainedAt, answer.Expiry, answer.RefreshAt
-		if cur != nil && (refused != "" && cur.AccessToken == refused || cur.Claims != "") {
+	if answer.AccessToken != "" && cur != nil {
+		if refused != "" && cur.AccessToken == refused || cur.Claims != "" {
 			next.ForcedAt = now
 		}
-		if cur != nil && cur.AccessToken != answer.AccessToken {
+		if cur.AccessToken != answer.AccessToken {
 			next.Claims = ""
 		}
 	}
-	// An answer without a refresh token, scope or identity leaves those as they are
-	// (RFC 6749 sections 5.1 and 6, OpenID Connect Core section 12.2).
-	if answer.RefreshToken != "" {
-		if answer.RefreshToken != next.RefreshToken {
-			next.RefreshExpiry = time.Time{} // that of the old one
-		}
-		next.RefreshToken = answer.RefreshToken
-	}
-	if !answer.RefreshExpiry.IsZero() {
-		next.RefreshExpiry = answer.RefreshExpiry
-	}
-	if answer.Scope != "" {
-		next.Scope = answer.Scope
-	}
-	if answer.IDToken != "" && sameIdentity(next.IDToken, answer.IDToken) {
-		next.IDToken = answer.IDToken
-	}
-	if answer.TokenURL != "" {
-		next.TokenURL = answer.TokenURL
-	}
-	if len(answer.Extra) > 0 {
-		if next.Extra == nil {
-			next.Extra = make(map[string]tokencache.Secret)
-		}
-		maps.Copy(next.Extra, answer.Extra)
-	}
+	renewal.Merge(next, answer)
 	return next
 }
 
@@ -176,4 +151,18 @@ func deadError(t *tokencache.Tombstone) *Error {
 		e.Remedy = "log in again, and ask for the Claims of this error: an API or the provider demands them"
 	}
 	return e
+}
+
+// saysReuse reports whether a provider gives as its reason for a refusal that the
+// refresh token was spent before. Most do not tell.
+func saysReuse(code, description string) bool {
+	text := strings.ToLower(strings.ReplaceAll(code, "_", " ") + " " + description)
+	// Not "stale token": Keycloak also says that when an administrator has revoked all
+	// tokens of before a time, and then nobody has a copy.
+	for _, sign := range []string{"reuse", "already used", "already been used", "already exchanged", "replay"} {
+		if strings.Contains(text, sign) {
+			return true
+		}
+	}
+	return false
 }

@@ -38,12 +38,12 @@ func logout(ctx context.Context, cache *tokencache.Cache, key tokencache.Key, re
 	}
 	// The key is the one that was found: the Refresher is not asked for what its logins
 	// are for, which would lead to another entry.
-	var keyed transport.Refresher = struct{ transport.Refresher }{r}
+	var keyed transport.Refresher = nameless{r}
 	if revoker, ok := r.(transport.Revoker); ok {
 		keyed = struct {
-			transport.Refresher
+			nameless
 			transport.Revoker
-		}{r, revoker}
+		}{nameless{r}, revoker}
 	}
 	source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: keyed, Key: key})
 	if err != nil {
@@ -51,3 +51,8 @@ func logout(ctx context.Context, cache *tokencache.Cache, key tokencache.Key, re
 	}
 	return source.Logout(ctx)
 }
+
+// A nameless Refresher does not say whose logins it renews.
+type nameless struct{ transport.Refresher }
+
+func (nameless) Identity() transport.Identity { return transport.Identity{} }

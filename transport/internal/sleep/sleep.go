@@ -1,4 +1,5 @@
-package transport
+// Package sleep waits for time to pass.
+package sleep
 
 import (
 	"context"
@@ -13,8 +14,8 @@ import (
 // tick is the most that one look at the clock counts for.
 const tick = time.Second
 
-// pause sleeps for d, and reports whether ctx is still good.
-func pause(ctx context.Context, d time.Duration) bool {
+// For sleeps for d, and reports whether ctx is still good.
+func For(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -25,12 +26,12 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// run sleeps until this process has run for d. It reports whether ctx is still good.
-func run(ctx context.Context, d time.Duration) bool {
+// Running sleeps until this process has run for d. It reports whether ctx is still good.
+func Running(ctx context.Context, d time.Duration) bool {
 	for d > 0 {
 		step := min(d, tick)
 		began := time.Now()
-		if !pause(ctx, step) {
+		if !For(ctx, step) {
 			return false
 		}
 		if d -= step; time.Since(began) > step+tick {

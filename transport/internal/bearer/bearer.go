@@ -1,16 +1,17 @@
-package transport
+// Package bearer tells bearer tokens from others.
+package bearer
 
 import (
 	"strconv"
 	"strings"
 )
 
-// bearer makes typ the type of a bearer token (RFC 6750) whatever the provider calls it:
+// Normalize makes typ the type of a bearer token (RFC 6750) whatever the provider calls it:
 // Slack names it after its owner, eBay "User Access Token", Azure DevOps "jwt-bearer". It
 // returns what to do instead about the types that are not bearer tokens. A client must
 // not use what it does not understand (RFC 6749 section 7.1), but what that rule protects
 // are tokens that need a proof, and their names are registered.
-func bearer(typ *string) (remedy string) {
+func Normalize(typ *string) (remedy string) {
 	switch strings.ToLower(*typ) {
 	case "dpop", "pop", "mac":
 		return "register the client for bearer tokens: the provider sent one of type " + strconv.Quote(*typ)

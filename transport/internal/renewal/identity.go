@@ -1,4 +1,4 @@
-package transport
+package renewal
 
 import (
 	"encoding/base64"
@@ -29,29 +29,11 @@ func sameIdentity(old, next tokencache.Secret) bool {
 	return ok && is.Issuer == was.Issuer && is.Subject == was.Subject && slices.Equal(is.audiences(), was.audiences())
 }
 
-// sameSubject reports whether the ID token next may be about the person that old is about.
-func sameSubject(old, next tokencache.Secret) bool {
+// SameSubject reports whether the ID token next may be about the person that old is about.
+func SameSubject(old, next tokencache.Secret) bool {
 	was, ok1 := identityOf(old)
 	is, ok2 := identityOf(next)
 	return !ok1 || !ok2 || was.Subject == "" || is.Subject == "" || is.Subject == was.Subject
-}
-
-// ofSomebodyElse leaves nothing but the refresh token, if there is one, of an answer to a
-// refresh of current whose ID token names another subject, and says so. The access token
-// beside it is that person's: to send it would be to act, and to save files, as somebody
-// else. The refresh token may be the only one that is good (OpenID Connect Core section
-// 12.2).
-func ofSomebodyElse(current, rec *tokencache.Record) (*tokencache.Record, error) {
-	if sameSubject(current.IDToken, rec.IDToken) {
-		return rec, nil
-	}
-	err := &Error{Kind: ErrMisconfigured, Op: "refresh",
-		Remedy: "the provider has answered with the tokens of another user, which are not used; ask it why, or log in again"}
-	if rec.RefreshToken == "" {
-		return nil, err
-	}
-	return &tokencache.Record{RefreshToken: rec.RefreshToken, RefreshExpiry: rec.RefreshExpiry,
-		TokenURL: rec.TokenURL, ObtainedAt: rec.ObtainedAt}, err
 }
 
 // identityOf reads an ID token. Those that are encrypted are not readable.
@@ -66,9 +48,10 @@ func identityOf(idToken tokencache.Secret) (id identity, ok bool) {
 
 // audiences returns the audiences in order, so that they can be compared.
 func (id identity) audiences() []string {
-	many := members{"aud": id.Audience}.list("aud")
-	if many == nil {
-		many = []string{members{"aud": id.Audience}.text("aud")}
+	var many []string
+	if json.Unmarshal(id.Audience, &many) != nil {
+		many = []string{""}
+		json.Unmarshal(id.Audience, &many[0])
 	}
 	slices.Sort(many)
 	return many

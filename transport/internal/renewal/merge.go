@@ -1,0 +1,43 @@
+// Package renewal knows what the answer to a refresh makes of a login.
+package renewal
+
+import (
+	"maps"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// Merge takes over into next, which is what the login was, what the provider has answered.
+func Merge(next, answer *tokencache.Record) {
+	if answer.AccessToken != "" {
+		next.AccessToken, next.TokenType = answer.AccessToken, answer.TokenType
+		next.ObtainedAt, next.Expiry, next.RefreshAt = answer.ObtainedAt, answer.Expiry, answer.RefreshAt
+	}
+	// An answer without a refresh token, scope or identity leaves those as they are
+	// (RFC 6749 sections 5.1 and 6, OpenID Connect Core section 12.2).
+	if answer.RefreshToken != "" {
+		if answer.RefreshToken != next.RefreshToken {
+			next.RefreshExpiry = time.Time{} // that of the old one
+		}
+		next.RefreshToken = answer.RefreshToken
+	}
+	if !answer.RefreshExpiry.IsZero() {
+		next.RefreshExpiry = answer.RefreshExpiry
+	}
+	if answer.Scope != "" {
+		next.Scope = answer.Scope
+	}
+	if answer.IDToken != "" && sameIdentity(next.IDToken, answer.IDToken) {
+		next.IDToken = answer.IDToken
+	}
+	if answer.TokenURL != "" {
+		next.TokenURL = answer.TokenURL
+	}
+	if len(answer.Extra) > 0 {
+		if next.Extra == nil {
+			next.Extra = make(map[string]tokencache.Secret)
+		}
+		maps.Copy(next.Extra, answer.Extra)
+	}
+}
