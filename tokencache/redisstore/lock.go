@@ -116,9 +116,9 @@ func (s *Store) wait(ctx context.Context, name string, leave func(), unless func
 	for how, look := take, lookMin; ; look = min(look*3/2, lookMax, s.grace()/10) {
 		begun := time.Now()
 		answer, err := await(ctx, func(ctx context.Context) (int, error) { return s.lockAs(ctx, how, name, holder) })
-		if err != nil { // It may have been taken all the same: it would end with the lease.
+		if err != nil { // It may have been taken all the same, and others would wait for its lease to end.
 			s.deaths.alive(name)
-			go s.release(name, holder, "held")
+			go s.releaseAtLast(name, holder, "held")
 			leave()
 			return nil, problem(ctx, "lock", name, err)
 		}
@@ -160,15 +160,15 @@ func (s *Store) release(name, holder, how string) (bool, error) {
 }
 
 // releaseAtLast releases the lock as soon as the server is there: a process that lives
-// must not seem to have died while it held it.
-func (s *Store) releaseAtLast(name, holder string) {
-	for pause := 100 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+// must not seem to have died while it held it, nor to hold what it does not know of.
+func (s *Store) releaseAtLast(name, holder, how string) {
+	for pause := time.Duration(0); ; pause = min(max(2*pause, 100*time.Millisecond), time.Second) {
 		select {
 		case <-time.After(pause):
 		case <-s.over.Done():
 			return
 		}
-		if _, err := s.release(name, holder, "held or lapsed"); err == nil {
+		if _, err := s.release(name, holder, how); err == nil {
 			return
 		}
 	}
@@ -211,7 +211,7 @@ func (s *Store) held(name, holder string, leave func()) (unlock func() error) {
 			released, releaseErr := s.release(name, holder, "held or lapsed")
 			switch {
 			case releaseErr != nil:
-				go s.releaseAtLast(name, holder)
+				go s.releaseAtLast(name, holder, "held or lapsed")
 				err = fmt.Errorf("%w; trying again until it works", problem(context.Background(), "unlock", name, releaseErr))
 			case lost || !released:
 				err = fmt.Errorf("redisstore: unlock %q: the lock was lost, because this process was paused or cut off for more than %v,"+

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -181,6 +182,63 @@ func TestUnlockTellsOfALossMadeGood(t *testing.T) {
 	time.Sleep(lease) // It is renewed meanwhile: nobody else has it.
 	if err := unlock(); err == nil || !strings.Contains(err.Error(), "the lock was lost") {
 		t.Errorf("unlock: %v", err)
+	}
+}
+
+// lostAnswer is a client's hook: the first lock is taken, and the answer is lost as the
+// server goes away for a while.
+type lostAnswer struct {
+	takes time.Duration
+
+	mu   sync.Mutex
+	over time.Time
+}
+
+func (l *lostAnswer) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (l *lostAnswer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (l *lostAnswer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		l.mu.Lock()
+		over := l.over
+		l.mu.Unlock()
+		if over.IsZero() || time.Now().After(over) {
+			err := next(ctx, cmd)
+			if !over.IsZero() || err != nil || !strings.HasPrefix(cmd.Name(), "eval") {
+				return err
+			}
+			l.mu.Lock()
+			l.over = time.Now().Add(l.takes)
+			l.mu.Unlock()
+		}
+		cmd.SetErr(io.EOF)
+		return io.EOF
+	}
+}
+
+// A lock that was taken, and of which the answer was lost with the server, is released as
+// soon as that is back: nobody has to wait until its lease has ended.
+func TestLockOfALostAnswer(t *testing.T) {
+	t.Parallel()
+	server := realparts.StartRedis(t)
+	client := newClient(t, server.URL())
+	client.AddHook(&lostAnswer{takes: time.Second})
+	s, err := redisstore.Open(redisstore.Config{Client: client})
+	must(t, err)
+	defer s.Close()
+	if _, err := s.Lock(t.Context(), "a"); !errors.Is(err, tokencache.ErrUnavailable) {
+		t.Fatalf("Lock: %v", err)
+	}
+	other, err := redisstore.Open(redisstore.Config{URL: server.URL()})
+	must(t, err)
+	defer other.Close()
+	begun := time.Now()
+	storecheck.Lock(t, other, "a")()
+	if took := time.Since(begun); took < 500*time.Millisecond || took > 5*time.Second {
+		t.Errorf("the lock was free after %v, of which the server was away for a second", took)
 	}
 }
 
