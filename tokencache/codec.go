@@ -44,6 +44,7 @@ func (r *Record) members() []member {
 		{"grant", (*text)(&r.Grant)},
 		{"generation", &r.Generation},
 		{"attempt", &r.Attempt},
+		{"put_back_at", (*instant)(&r.PutBackAt)},
 		{"forced_at", (*instant)(&r.ForcedAt)},
 		{"claims", (*text)(&r.Claims)},
 		{"tombstone", &r.Tombstone},

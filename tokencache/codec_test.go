@@ -43,16 +43,18 @@ func TestGoldenRecords(t *testing.T) {
 
 // The goldens with every member of their time also say what the members mean.
 func TestGoldenFullRecord(t *testing.T) {
-	second, third := fullRecord(), fullRecord()
+	second, third, fourth := fullRecord(), fullRecord(), fullRecord()
 	second.For = "resource=https%3A%2F%2Fapi.example"
 	third.For = second.For
 	third.Claims = `{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}`
 	third.Tombstone.Claims = third.Claims
+	fourth.For, fourth.Claims, fourth.Tombstone.Claims = third.For, third.Claims, third.Claims
+	fourth.PutBackAt = third.ObtainedAt.Add(-2 * time.Minute)
 	var got *Record
 	for _, full := range []struct {
 		file string
 		want *Record
-	}{{"full.json", fullRecord()}, {"full_2.json", second}, {"full_3.json", third}} {
+	}{{"full.json", fullRecord()}, {"full_2.json", second}, {"full_3.json", third}, {"full_4.json", fourth}} {
 		golden, err := os.ReadFile("../testdata/records/v1/" + full.file)
 		if err != nil {
 			t.Fatal(err)

@@ -45,6 +45,10 @@ type Record struct {
 	// outcome is not known.
 	Attempt *Attempt
 
+	// PutBackAt is when a process put this state of the login back into a store that had lost
+	// it. Others may know a later one, so its refresh token is not presented at once.
+	PutBackAt time.Time
+
 	// ForcedAt is when the access token was last replaced because an API refused
 	// it, so that an API that refuses everything cannot cause a storm of refreshes.
 	ForcedAt time.Time

@@ -27,6 +27,7 @@ const (
 	EventLoginRequired EventType = "login required"
 	EventUnsaved       EventType = "unsaved"
 	EventSaved         EventType = "saved"
+	EventRestored      EventType = "restored"
 	EventWaiting       EventType = "waiting"
 )
 
@@ -53,6 +54,8 @@ const (
 //	unsaved         Warn   a new refresh token is in memory only     make the cache writable, and do
 //	                                                                 not end this process before saved
 //	saved           Warn   it is stored now                          -
+//	restored        Warn   the store had lost the login, and this    find out why: somebody flushes
+//	                       process has put it back                   it, it evicts, or it was replaced
 //	waiting         Warn   Login, Logout or Forget waits for         see Err: it names who works on
 //	                       another that works on the login           the login, if that is known
 //

@@ -126,6 +126,10 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 	case err != nil:
 		return storageError("logout", err)
 	}
+	lost := errors.Is(err, tokencache.ErrNoTrace)
+	if lost {
+		rec = s.lost(err)
+	}
 	if s.pending != nil {
 		rec = s.pending.rec // Newer than what is stored.
 	}
@@ -135,8 +139,8 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 			return alive
 		}
 	}
-	if stored {
-		if err := s.cfg.Cache.Delete(ctx, s.key(), version); err != nil {
+	if stored || lost { // also to leave a trace: another process may have what the store has lost
+		if err := s.cfg.Cache.Delete(ctx, s.key(), version); err != nil && (stored || rec != nil) {
 			return storageError("logout", err)
 		}
 	}

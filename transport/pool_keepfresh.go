@@ -36,6 +36,10 @@ const recoverPause = 2 * time.Second
 // that were interrupted when another process died, within seconds and whether or not
 // anybody sends requests for that login: later, the provider may take the refresh token
 // for stolen.
+//
+// And it looks whether the store still has the logins in memory, at one of them every two
+// seconds or so, and at all if that is gone. What the store has lost (tokencache.ErrNoTrace)
+// is put back.
 func (p *Pool) KeepFresh(ctx context.Context) error {
 	p.keepers.Add(1)
 	defer p.keepers.Add(-1)
@@ -60,6 +64,7 @@ func (p *Pool) KeepFresh(ctx context.Context) error {
 	}
 	// What was interrupted does not queue behind what is merely due.
 	work.Go(func() { p.recoverInterrupted(ctx, refresher()) })
+	work.Go(func() { p.watchForLosses(ctx) })
 	refresh := refresher()
 	timer := time.NewTimer(0)
 	defer timer.Stop()

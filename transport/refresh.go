@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -48,6 +49,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 	f.logins = s.logins // More cannot come while it is our turn.
 	s.mu.Unlock()
 
+	patient := false // with those who may know a newer state of the login
 	for try := range 1 + promptRetries {
 		// In state unsaved, before one more refresh token is spent, is the best time to
 		// save the last: a crash would now cost two.
@@ -69,6 +71,10 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 				err = vanished()
 			}
 			return nil, false, err
+		}
+		if !patient && awaitNewer(ctx, cur) {
+			patient = true
+			continue
 		}
 		interrupted := cur != nil && cur.Attempt != nil
 		late.Stop()
@@ -232,6 +238,16 @@ func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Versi
 		return p.rec, p.version, nil
 	}
 	rec, version, err := s.loadOwn(ctx, s.key())
+	if s.cfg.unnamed && errors.Is(err, tokencache.ErrNoTrace) {
+		if _, _, _, elsewhere := s.locate(ctx); !errors.Is(elsewhere, tokencache.ErrNoTrace) {
+			err = cmp.Or(elsewhere, tokencache.ErrConflict)
+		}
+	}
+	if lost := s.lost(err); lost != nil {
+		if rec, version, err = s.putBack(ctx, lost, "", wallNow()); errors.Is(err, tokencache.ErrConflict) {
+			rec, version, err = s.loadOwn(ctx, s.key())
+		}
+	}
 	if errors.Is(err, tokencache.ErrNotFound) {
 		s.cur.Store(nil) // Logged out, by whichever process.
 		return nil, "", nil

@@ -78,6 +78,9 @@ func (s *Source) trySave(ctx context.Context, next *tokencache.Record, version t
 		// without the lock.
 		stored, v, err := s.loadOwn(ctx, s.key())
 		switch {
+		case errors.Is(err, tokencache.ErrNoTrace):
+			version = "" // Nobody has logged out: the store has lost it.
+			continue
 		case errors.Is(err, tokencache.ErrNotFound):
 			return nil, nil // A logout wins over a refresh.
 		case err != nil:
@@ -206,12 +209,6 @@ func (s *Source) settled(ctx context.Context, saved *tokencache.Record) {
 // endedElsewhere says that another process has logged the user out.
 func endedElsewhere() *Error {
 	return &Error{Kind: ErrLoginRequired, Op: "refresh", Remedy: "the login was ended elsewhere; log in again"}
-}
-
-// vanished says that a login is gone which this process has held, and did not end.
-func vanished() *Error {
-	return &Error{Kind: ErrLoginRequired, Op: "refresh",
-		Remedy: "the login is not in the store any more: it was ended elsewhere, or the store has lost it; log in again"}
 }
 
 // newGrant returns the name of a new login.

@@ -82,8 +82,11 @@ func (s *Source) locate(ctx context.Context) (key tokencache.Key, rec *tokencach
 		return key, rec, v, err
 	}
 	old, oldVersion, oldErr := s.loadOwn(ctx, s.former())
-	if errors.Is(oldErr, tokencache.ErrNotFound) {
+	if errors.Is(oldErr, tokencache.ErrNoTrace) {
 		return key, rec, v, err
+	}
+	if errors.Is(oldErr, tokencache.ErrNotFound) {
+		return key, rec, v, oldErr // It may have been there, and have been ended there.
 	}
 	return s.former(), old, oldVersion, oldErr // One that cannot be read may be ours.
 }

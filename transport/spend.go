@@ -63,7 +63,7 @@ func successor(cur, answer *tokencache.Record, refused tokencache.Secret) *token
 		next = cur.Clone()
 	}
 	next.Generation++
-	next.Attempt, next.Tombstone = nil, nil
+	next.Attempt, next.Tombstone, next.PutBackAt = nil, nil, time.Time{}
 	if answer.AccessToken != "" && cur != nil {
 		if refused != "" && cur.AccessToken == refused || cur.Claims != "" {
 			next.ForcedAt = now

@@ -93,6 +93,8 @@ func (s *Source) Status(ctx context.Context) (Status, error) {
 	switch {
 	case err == nil && (snap == nil || newer(rec, snap.rec)):
 		snap = s.snapshot(rec)
+	case s.lost(err) != nil:
+		err = nil // It will be put back.
 	case errors.Is(err, tokencache.ErrNotFound):
 		err = nil
 		snap = nil

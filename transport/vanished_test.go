@@ -1,0 +1,302 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+// A losing store remembers what was deleted, and can lose what was not.
+type losing struct {
+	tokencache.Memory
+	mu     sync.Mutex
+	traces map[string]bool
+}
+
+func (f *losing) Load(ctx context.Context, name string) ([]byte, tokencache.Version, error) {
+	data, v, err := f.Memory.Load(ctx, name)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if errors.Is(err, tokencache.ErrNotFound) && !f.traces[name] {
+		err = tokencache.ErrNoTrace
+	}
+	return data, v, err
+}
+
+func (f *losing) Save(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
+	v, err := f.Memory.Save(ctx, name, data, old)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil && old == "" {
+		delete(f.traces, name)
+	}
+	return v, err
+}
+
+func (f *losing) Delete(ctx context.Context, name string, old tokencache.Version) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.Memory.Delete(ctx, name, old); err != nil {
+		return err
+	}
+	if f.traces == nil {
+		f.traces = map[string]bool{}
+	}
+	f.traces[name] = true
+	return nil
+}
+
+// flush loses everything.
+func (f *losing) flush() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for name := range f.List(context.Background()) {
+		if _, v, err := f.Memory.Load(context.Background(), name); err == nil {
+			f.Memory.Delete(context.Background(), name, v)
+		}
+	}
+	f.traces = nil
+}
+
+// A login that the store has lost, and nobody has ended, goes on where it is in memory.
+func TestALoginThatTheStoreHasLostIsPutBack(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		flush    func(w *world, s *Source, flush func())
+		tokens   int // requests
+		restored int // before the refresh token was spent
+	}{
+		{"stale", func(w *world, s *Source, flush func()) { flush(); time.Sleep(57 * time.Minute) }, 1, 1},
+		{"expired", func(w *world, s *Source, flush func()) { flush(); time.Sleep(2 * time.Hour) }, 1, 1},
+		{"twice", func(w *world, s *Source, flush func()) {
+			flush()
+			time.Sleep(2 * time.Hour)
+			s.Token(context.Background())
+			flush()
+			time.Sleep(2 * time.Hour)
+		}, 2, 2},
+		{"while the provider answers", func(w *world, s *Source, flush func()) {
+			time.Sleep(2 * time.Hour)
+			time.AfterFunc(time.Second, flush)
+		}, 1, 0},
+		{"while the journal is written", func(w *world, s *Source, flush func()) {
+			time.Sleep(2 * time.Hour)
+			w.store.(*interrupting).save = flush
+		}, 1, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: 2 * time.Second})
+				store := new(interrupting)
+				w.store = store
+				s := w.source()
+				w.login(s, "ann")
+				tt.flush(w, s, store.flush)
+				for range 2 {
+					if st, err := s.Status(t.Context()); err != nil || st.State == StateEmpty {
+						t.Errorf("Status: %+v, %v", st, err)
+					}
+					if _, err := s.Token(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					s.Flush(t.Context())
+				}
+				w.wantCounts(tt.tokens, 0)
+				if r := w.stored(s); int(r.Generation) != 1+tt.tokens || !w.srv.Valid(string(r.AccessToken)) || !r.PutBackAt.IsZero() {
+					t.Errorf("stored is generation %d, put back at %v", r.Generation, r.PutBackAt)
+				}
+				synctest.Wait() // until all is told
+				if w.seen(EventLoginRequired) > 0 {
+					t.Error("somebody was told to log in")
+				}
+				if n := w.seen(EventRestored); n != tt.restored {
+					t.Errorf("%d times restored, want %d", n, tt.restored)
+				}
+			})
+		})
+	}
+}
+
+// An interrupting store calls save before the next Save.
+type interrupting struct {
+	losing
+	save func()
+}
+
+func (f *interrupting) Save(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
+	if save := f.save; save != nil {
+		f.save = nil
+		save()
+	}
+	return f.losing.Save(ctx, name, data, old)
+}
+
+// A process that holds an old state of a login does not present the refresh token that
+// another has spent: that one is there first.
+func TestTheNewestStateIsPutBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := new(losing)
+		w.store = store
+		ctx, cancel := context.WithCancel(t.Context())
+		defer time.Sleep(time.Minute) // until all has ended
+		defer cancel()
+		var sources []*Source
+		for range 3 {
+			p, _ := w.pool(10)
+			go p.KeepFresh(ctx)
+			sources = append(sources, p.Source("ann"))
+		}
+		w.login(sources[0], "ann")
+		for _, s := range sources {
+			if _, err := s.Token(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(54 * time.Minute) // They will be stale in a minute or two.
+		refused, _ := sources[1].Token(t.Context())
+		if _, err := sources[1].Reject(t.Context(), refused); err != nil {
+			t.Fatal(err)
+		}
+		store.flush()
+		time.Sleep(3 * time.Hour)
+		for _, s := range sources {
+			if _, err := s.Token(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := w.srv.Counts().Reuses; n != 0 || w.seen(EventLoginRequired) > 0 {
+			t.Errorf("%d reuses, %d times login required", n, w.seen(EventLoginRequired))
+		}
+	})
+}
+
+// Whatever a store that loses things loses, and whenever, no login ends and no refresh
+// token is presented twice, as long as KeepFresh runs.
+func TestLossesEndNoLogin(t *testing.T) {
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				random := rand.New(rand.NewPCG(seed, 0))
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: 2 * time.Minute})
+				store := new(losing)
+				w.store = store
+				ctx, cancel := context.WithCancel(t.Context())
+				defer time.Sleep(time.Minute) // until all has ended
+				defer cancel()
+				var pools []*Pool
+				for i := range 4 {
+					p, _ := w.pool(100, func(cfg *PoolConfig) { cfg.Source.Logger = cfg.Source.Logger.With("pool", i) })
+					go p.KeepFresh(ctx)
+					pools = append(pools, p)
+				}
+				var users []string
+				for i := range 10 {
+					users = append(users, fmt.Sprint("user", i))
+					w.login(pools[0].Source(users[i]), users[i])
+				}
+				for _, p := range pools { // What a process has never held it cannot know of.
+					for _, user := range users {
+						if _, err := p.Source(user).Token(t.Context()); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				for range 60 {
+					for range 20 {
+						s := pools[random.IntN(4)].Source(users[random.IntN(10)])
+						if token, err := s.Token(t.Context()); err != nil {
+							t.Fatal(err)
+						} else if random.IntN(20) == 0 {
+							s.Reject(t.Context(), token)
+						}
+						time.Sleep(time.Duration(random.Int64N(int64(time.Second))))
+					}
+					store.flush()
+					t.Log(time.Now().Format("05.000"), "flush")
+				}
+				if n := w.srv.Counts().Reuses; n != 0 || w.seen(EventLoginRequired) > 0 {
+					t.Errorf("%d reuses, %d times login required", n, w.seen(EventLoginRequired))
+				}
+			})
+		})
+	}
+}
+
+// A logout is a logout, also of a login that the store has lost before.
+func TestALogoutIsNotTakenForALoss(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		t.Run(fmt.Sprint("lost ", lost), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+				store := new(losing)
+				w.store = store
+				revoking := func(cfg *SourceConfig) { cfg.Refresher.(*Endpoint).RevocationURL = w.srv.URL() + "/revoke" }
+				s, other := w.source(revoking), w.source()
+				tokens := w.login(s, "ann")
+				if _, err := other.Token(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if lost {
+					store.flush()
+				}
+				if err := s.Logout(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if w.srv.Valid(tokens.AccessToken) {
+					t.Error("the login was not revoked")
+				}
+				time.Sleep(2 * time.Hour)
+				for _, s := range []*Source{s, other} {
+					if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+						t.Errorf("after the logout: %v", err)
+					}
+				}
+				w.wantCounts(0, 0)
+				if names := slices.Collect(maps.Keys(maps.Collect(store.List(t.Context())))); len(names) > 0 {
+					t.Errorf("the store holds %q", names)
+				}
+			})
+		})
+	}
+}
+
+// What the store may have forgotten to have been ended is not put back, nor is what the
+// provider has refused without its tombstone.
+func TestNotEverythingIsPutBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := new(losing)
+		w.store = store
+		s := w.source()
+		w.login(s, "ann")
+		store.flush()
+		time.Sleep(traceTime + time.Hour)
+		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) || !strings.Contains(err.Error(), "not in the store any more") {
+			t.Errorf("got %v", err)
+		}
+		w.wantCounts(0, 0)
+
+		w.srv.RevokeFamily(w.login(s, "ann").RefreshToken)
+		time.Sleep(2 * time.Hour)
+		for range 2 {
+			if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+				t.Errorf("got %v", err)
+			}
+			store.flush()
+			time.Sleep(time.Minute)
+		}
+		w.wantCounts(1, 0)
+	})
+}
