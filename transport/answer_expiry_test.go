@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 )
 
 // TestExpiresIn: whatever expires_in is, the tokens beside it are kept (C03).
@@ -64,7 +66,7 @@ func TestExpiresIn(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			body := `{"access_token":"new-access","refresh_token":"new-refresh",` + in + `}`
-			rec, err := testEndpoint(respond(200, body)).Refresh(t.Context(), testRecord())
+			rec, err := testEndpoint(testkit.Respond(200, body)).Refresh(t.Context(), testRecord())
 			if err != nil || rec.AccessToken != "new-access" || rec.RefreshToken != "new-refresh" {
 				t.Fatalf("%s: %s", in, meaning(rec, err))
 			}
@@ -83,9 +85,9 @@ func TestExpiresIn(t *testing.T) {
 func TestSlowAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now().Round(0)
-		rec, err := testEndpoint(roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		rec, err := testEndpoint(testkit.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
 			time.Sleep(10 * time.Second)
-			return respond(200, `{"access_token":"new-access","expires_in":60}`).RoundTrip(req)
+			return testkit.Respond(200, `{"access_token":"new-access","expires_in":60}`).RoundTrip(req)
 		})).Refresh(t.Context(), testRecord())
 		if err != nil {
 			t.Fatal(err)

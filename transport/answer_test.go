@@ -1,8 +1,6 @@
 package transport
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -15,24 +13,8 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 )
-
-// roundTripFunc plays the provider.
-type roundTripFunc func(*http.Request) (*http.Response, error)
-
-func (f roundTripFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
-
-// replay answers with an HTTP response in wire form.
-func replay(wire []byte) http.RoundTripper {
-	return roundTripFunc(func(req *http.Request) (*http.Response, error) {
-		return http.ReadResponse(bufio.NewReader(bytes.NewReader(wire)), req)
-	})
-}
-
-// respond answers with JSON.
-func respond(status int, body string) http.RoundTripper {
-	return replay(fmt.Appendf(nil, "HTTP/1.1 %d Status\nContent-Type: application/json\n\n%s", status, body))
-}
 
 func testEndpoint(base http.RoundTripper) *Endpoint {
 	return &Endpoint{TokenURL: "https://login.example.com/token", ClientID: "client", Base: base}
@@ -52,9 +34,9 @@ func testRecord() *tokencache.Record {
 // a refresh. meaning.txt says, one line for each, what must come of them (C04, C08).
 func TestResponses(t *testing.T) {
 	for _, dir := range []string{"../testdata/responses", "../testdata/providers"} {
-		checkMeanings(t, dir, func(t *testing.T, wire []byte) (got string) {
+		testkit.Meanings(t, dir, func(t *testing.T, wire []byte) (got string) {
 			synctest.Test(t, func(t *testing.T) { // for its clock, which stands still
-				got = meaning(testEndpoint(replay(wire)).Refresh(t.Context(), testRecord()))
+				got = meaning(testEndpoint(testkit.Replay(wire)).Refresh(t.Context(), testRecord()))
 			})
 			return got
 		})
@@ -137,7 +119,7 @@ func TestTruncatedAnswer(t *testing.T) {
 			if c.name == "too long" {
 				wire = "HTTP/1.1 200 OK\n\n" + c.body
 			}
-			rec, err := testEndpoint(replay([]byte(wire))).Refresh(t.Context(), testRecord())
+			rec, err := testEndpoint(testkit.Replay([]byte(wire))).Refresh(t.Context(), testRecord())
 			if got := meaning(rec, err); got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
@@ -148,7 +130,7 @@ func TestTruncatedAnswer(t *testing.T) {
 	}
 	// One that came whole is not asked for again at once: it will be no better.
 	for _, body := range []string{"", "<html>", `{"status":0}`, `{"one":1`, "access=new-access"} {
-		_, err := testEndpoint(respond(200, body)).Refresh(t.Context(), testRecord())
+		_, err := testEndpoint(testkit.Respond(200, body)).Refresh(t.Context(), testRecord())
 		if e, ok := errors.AsType[*Error](err); !ok || errors.Is(e.Err, io.ErrUnexpectedEOF) || e.Kind != ErrAmbiguous || e.Status != 200 {
 			t.Errorf("%q: got %#v", body, err)
 		}
@@ -160,15 +142,15 @@ func TestTruncatedAnswer(t *testing.T) {
 func TestDecompressedAnswer(t *testing.T) {
 	const tokens = `{"access_token":"new-access","refresh_token":"new-refresh"}`
 	for _, c := range []struct{ name, body, want string }{
-		{"whole", gzipped(tokens), "access=new-access refresh=new-refresh type=Bearer"},
-		{"without its end", strings.TrimSuffix(gzipped(tokens), gzipped(tokens)[len(gzipped(tokens))-8:]), "access=new-access refresh=new-refresh type=Bearer"},
-		{"with something after it", gzipped(tokens) + "\n", "access=new-access refresh=new-refresh type=Bearer"},
-		{"a form", gzipped("access_token=new-access"), "access=new-access type=Bearer"},
-		{"a bomb", gzipped(`{"x":"` + strings.Repeat("x", 64*maxAnswer) + `","access_token":"a"}`), "OUTCOME UNKNOWN 200 (the answer is longer than 1 MiB)"},
+		{"whole", testkit.Gzip(tokens), "access=new-access refresh=new-refresh type=Bearer"},
+		{"without its end", strings.TrimSuffix(testkit.Gzip(tokens), testkit.Gzip(tokens)[len(testkit.Gzip(tokens))-8:]), "access=new-access refresh=new-refresh type=Bearer"},
+		{"with something after it", testkit.Gzip(tokens) + "\n", "access=new-access refresh=new-refresh type=Bearer"},
+		{"a form", testkit.Gzip("access_token=new-access"), "access=new-access type=Bearer"},
+		{"a bomb", testkit.Gzip(`{"x":"` + strings.Repeat("x", 64*maxAnswer) + `","access_token":"a"}`), "OUTCOME UNKNOWN 200 (the answer is longer than 1 MiB)"},
 		{"nothing else", "\x1f\x8b", "OUTCOME UNKNOWN 200 (the answer cannot be decompressed)"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			rec, err := testEndpoint(respond(200, c.body)).Refresh(t.Context(), testRecord())
+			rec, err := testEndpoint(testkit.Respond(200, c.body)).Refresh(t.Context(), testRecord())
 			if got := meaning(rec, err); got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
@@ -179,7 +161,7 @@ func TestDecompressedAnswer(t *testing.T) {
 // TestEndlessAnswer: neither an endless nor a stalled answer holds anybody up.
 func TestEndlessAnswer(t *testing.T) {
 	t.Run("endless", func(t *testing.T) {
-		e := testEndpoint(roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		e := testEndpoint(testkit.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: 200, Body: io.NopCloser(endless{}), Request: req}, nil
 		}))
 		rec, err := e.Refresh(t.Context(), testRecord())
@@ -189,7 +171,7 @@ func TestEndlessAnswer(t *testing.T) {
 	})
 	t.Run("stalled", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			e := testEndpoint(roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			e := testEndpoint(testkit.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
 				r, w := io.Pipe()
 				go func() {
 					w.Write([]byte(`{"access_token":`))

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 )
 
 // An audienceServer is a provider whose access tokens say what they are for: what the
@@ -52,7 +53,7 @@ func (a *audienceServer) RoundTrip(r *http.Request) (*http.Response, error) {
 		if a.next[name] != n {
 			a.next[name] = 0
 			a.reuses++
-			return respond(400, `{"error":"invalid_grant"}`).RoundTrip(r)
+			return testkit.Respond(400, `{"error":"invalid_grant"}`).RoundTrip(r)
 		}
 		a.next[name]++
 		answer["access_token"] = fmt.Sprintf("at-%s-%d for %s", name, n+1, target)
@@ -62,7 +63,7 @@ func (a *audienceServer) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return respond(200, string(body)).RoundTrip(r)
+	return testkit.Respond(200, string(body)).RoundTrip(r)
 }
 
 // askedFor is what a request asks for.

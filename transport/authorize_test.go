@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -17,7 +18,7 @@ import (
 // login. For clients that cannot but set one, the program has it replaced.
 func TestAnAuthorizationHeaderIsLeftAlone(t *testing.T) {
 	var got []string
-	base := roundTripFunc(func(r *http.Request) (*http.Response, error) {
+	base := testkit.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 		got = nil
 		for key, values := range r.Header {
 			if strings.EqualFold(key, "authorization") {
@@ -101,7 +102,7 @@ func TestARequestThatNamesAnotherServer(t *testing.T) {
 	w.login(s, "ann")
 	var got bool
 	rt, err := New(Config{Source: s, Origins: []string{"https://api.test", "https://*.tenants.test"},
-		Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+		Base: testkit.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 			got = r.Header.Get("Authorization") != ""
 			return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
 		})})
@@ -144,7 +145,7 @@ func TestABaseThatChangesTheHeader(t *testing.T) {
 	w := newWorld(t, defaultServer)
 	s := w.source()
 	tokens := w.login(s, "ann")
-	w.base = roundTripFunc(func(r *http.Request) (*http.Response, error) {
+	w.base = testkit.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 		if r.Header.Get("Authorization") != "Bearer "+tokens.AccessToken {
 			t.Error("another token")
 		}

@@ -7,20 +7,19 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 )
 
 // TestChallenges parses the answers in testdata/challenges. meaning.txt says what
 // they are, and which of them a refresh cures (C16, C17).
 func TestChallenges(t *testing.T) {
-	checkMeanings(t, "../testdata/challenges", func(t *testing.T, wire []byte) string {
+	testkit.Meanings(t, "../testdata/challenges", func(t *testing.T, wire []byte) string {
 		resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(wire)), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -41,49 +40,6 @@ func TestChallenges(t *testing.T) {
 		}
 		return cure + " | " + cmp.Or(strings.Join(all, " | "), "no challenge")
 	})
-}
-
-// checkMeanings runs one test for each *.http file in dir or right below it, and
-// compares what it returns with the line of that name in meaning.txt.
-func checkMeanings(t *testing.T, dir string, meaning func(t *testing.T, wire []byte) string) {
-	text, err := os.ReadFile(filepath.Join(dir, "meaning.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := map[string]string{}
-	for line := range strings.Lines(string(text)) {
-		if name, meaning, ok := strings.Cut(strings.TrimSpace(line), ": "); ok && !strings.HasPrefix(name, "#") {
-			want[name] = meaning
-		}
-	}
-	answers := os.DirFS(dir)
-	var files []string
-	for _, pattern := range []string{"*.http", "*/*.http"} {
-		found, err := fs.Glob(answers, pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files = append(files, found...)
-	}
-	if len(files) == 0 {
-		t.Fatalf("no answers in %s", dir)
-	}
-	for _, file := range files {
-		name := strings.TrimSuffix(file, ".http")
-		t.Run(name, func(t *testing.T) {
-			wire, err := fs.ReadFile(answers, file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := meaning(t, wire); got != want[name] {
-				t.Errorf("\ngot  %s: %s\nwant %s: %s", name, got, name, want[name])
-			}
-		})
-		delete(want, name)
-	}
-	if len(want) > 0 {
-		t.Errorf("meaning.txt has lines without an answer: %v", slices.Collect(maps.Keys(want)))
-	}
 }
 
 // TestChallengeIsAnError: a program can return what an API asks for, such as the

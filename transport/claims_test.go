@@ -14,7 +14,6 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
-	"github.com/stayauth/stayauth/transport/internal/claims"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -275,24 +274,6 @@ func TestClaimsOfAForeignToken(t *testing.T) {
 			t.Errorf("the token was sent %d times, and the source asked %d times", c.APICalls, asked)
 		}
 	})
-}
-
-// TestClaimsInErrors: what a provider sends in claims is shown only if it is that.
-func TestClaimsInErrors(t *testing.T) {
-	for _, tt := range []struct{ name, claims, want string }{
-		{"an object", `"{\"id_token\":{\"acr\":null}}"`, `{"id_token":{"acr":null}}`},
-		{"the refresh token", `"{\"id_token\":{\"acr\":\"rt-ABCDEFGHIJKLMNOP\"}}"`, ""},
-		{"a text", `"log in"`, ""},
-		{"too long", `"{\"a\":\"` + strings.Repeat("x", claims.MaxLen) + `\"}"`, ""},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			a := &answer{op: "refresh", status: 400, at: time.Now(), header: http.Header{}, sent: []string{"rt-ABCDEFGHIJKLMNOP"}}
-			a.parse([]byte(`{"error":"interaction_required","claims":` + tt.claims + `}`))
-			if got := a.failure().Claims; got != tt.want {
-				t.Errorf("got %q", got)
-			}
-		})
-	}
 }
 
 // encode returns claims as a challenge has them.

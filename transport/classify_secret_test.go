@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 )
 
 // TestEchoedSecrets: providers repeat what they were sent, and errors must not.
@@ -31,7 +33,7 @@ func TestEchoedSecrets(t *testing.T) {
 		for _, status := range []int{200, 307, 400, 401, 503} {
 			rec := testRecord()
 			rec.RefreshToken = "S/ECRET"
-			_, err := testEndpoint(respond(status, body)).Refresh(t.Context(), rec)
+			_, err := testEndpoint(testkit.Respond(status, body)).Refresh(t.Context(), rec)
 			if err != nil {
 				mustNotShow(t, err, "ECRET")
 			}
@@ -81,7 +83,7 @@ func TestPartsOfSecrets(t *testing.T) {
 			}
 			rec := testRecord()
 			rec.RefreshToken = secret
-			_, err = testEndpoint(respond(400, fmt.Sprintf(`{%q:%s}`, member, text))).Refresh(t.Context(), rec)
+			_, err = testEndpoint(testkit.Respond(400, fmt.Sprintf(`{%q:%s}`, member, text))).Refresh(t.Context(), rec)
 			e, ok := errors.AsType[*Error](err)
 			if !ok || e.Code+e.Description+e.URI != "" {
 				t.Errorf("%s in %s: got %v", name, member, err)
@@ -92,7 +94,7 @@ func TestPartsOfSecrets(t *testing.T) {
 	rec := testRecord()
 	rec.RefreshToken = secret
 	for _, text := range []string{"Refresh token is expired", "Trace ID: 11111111-2222-3333-4444-555555555555", "rt-Q is bad", "100% sure"} {
-		_, err := testEndpoint(respond(400, fmt.Sprintf(`{"error":"invalid_grant","error_description":%q}`, text))).Refresh(t.Context(), rec)
+		_, err := testEndpoint(testkit.Respond(400, fmt.Sprintf(`{"error":"invalid_grant","error_description":%q}`, text))).Refresh(t.Context(), rec)
 		if e, ok := errors.AsType[*Error](err); !ok || e.Description != text {
 			t.Errorf("%q: got %v", text, err)
 		}

@@ -1,21 +1,21 @@
 package transport
 
 import (
-	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 )
 
 // TestExtra: what has no field of its own is kept, except what is too long for
 // the stores.
 func TestExtra(t *testing.T) {
 	long := strings.Repeat("x", maxExtra+1)
-	rec, err := testEndpoint(respond(200, `{"access_token":"a","s":"text","n":1.50,"o":{"a": [1, 2]},"nil":null,"empty":"","ok":true,"long":"`+long+`"}`)).
+	rec, err := testEndpoint(testkit.Respond(200, `{"access_token":"a","s":"text","n":1.50,"o":{"a": [1, 2]},"nil":null,"empty":"","ok":true,"long":"`+long+`"}`)).
 		Refresh(t.Context(), testRecord())
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +31,7 @@ func TestManyExtras(t *testing.T) {
 	for i := range 20_000 {
 		fmt.Fprintf(&many, `"x%d":%d,`, i, i)
 	}
-	rec, err := testEndpoint(respond(200, `{`+many.String()+`"team":{"id":"T"},"access_token":"a"}`)).Refresh(t.Context(), testRecord())
+	rec, err := testEndpoint(testkit.Respond(200, `{`+many.String()+`"team":{"id":"T"},"access_token":"a"}`)).Refresh(t.Context(), testRecord())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,15 +79,6 @@ func FuzzRetryAfter(f *testing.F) {
 	})
 }
 
-// gzipped returns what a proxy makes of a body.
-func gzipped(body string) string {
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	w.Write([]byte(body))
-	w.Close()
-	return b.String()
-}
-
 // FuzzAnswer: no answer makes the parser panic, none gets a secret printed, and
 // none comes back as neither tokens nor error.
 func FuzzAnswer(f *testing.F) {
@@ -97,7 +88,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(302, `<html>`, "text/html", "-1")
 	f.Add(200, `{"authed_user":{"access_token":"a"},"scope":[1,"b",null]}`, "", "")
 	f.Add(200, `{"status":0,"body":{"access_token":"a","refresh_token":false,"expires_at":"2026-01-02T03:04:05Z"}}`, "", "")
-	f.Add(200, gzipped(`{"access_token":"a","token_type":"User Access Token"};`), "", "")
+	f.Add(200, testkit.Gzip(`{"access_token":"a","token_type":"User Access Token"};`), "", "")
 	f.Add(200, "\x1f\x8b", "", "")
 	f.Add(400, `{"errors":[{"errorType":"invalid_grant"},1],"error_uri":"https://a.test/%"}`, "", "")
 	f.Fuzz(func(t *testing.T, status int, body, contentType, retry string) {
@@ -140,8 +131,8 @@ func FuzzRefreshTokenSurvives(f *testing.F) {
 		case "null", "undefined", "none":
 			valid.RefreshToken = "" // A word for none.
 		}
-		for _, body := range []string{body, body + "\x00<!-- n7 -->", gzipped(body)} {
-			rec, err := testEndpoint(respond(200, body)).Refresh(t.Context(), testRecord())
+		for _, body := range []string{body, body + "\x00<!-- n7 -->", testkit.Gzip(body)} {
+			rec, err := testEndpoint(testkit.Respond(200, body)).Refresh(t.Context(), testRecord())
 			if rec == nil && valid.RefreshToken != "" || rec != nil && string(rec.RefreshToken) != valid.RefreshToken {
 				t.Errorf("%q\ngot %+v, %v", body, rec, err)
 			}

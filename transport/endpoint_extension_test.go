@@ -5,18 +5,20 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
 func TestPostAndGrant(t *testing.T) {
 	for name, style := range map[string]oauthtest.AuthStyle{"basic": oauthtest.AuthBasic, "post": oauthtest.AuthPost, "none": oauthtest.AuthNone} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				srv := oauthtest.New(oauthtest.Config{AuthStyle: style})
 				defer srv.Close()
 				e := endpointOf(srv, style)
@@ -63,7 +65,7 @@ func TestPostErrors(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				srv := oauthtest.New(oauthtest.Config{})
 				defer srv.Close()
 				srv.Fault("/par", 0, oauthtest.Answer(tt.status, "application/json", tt.answer))
@@ -161,7 +163,7 @@ func TestErrorsRepeatNoParameter(t *testing.T) {
 		`{"error":"x","error_description":"` + secret[:20] + `..."}`,
 		`{"error":"x","error_uri":"https://as.test/` + secret + `"}`,
 	} {
-		e := testEndpoint(respond(400, body))
+		e := testEndpoint(testkit.Respond(400, body))
 		params := url.Values{"device_code": {secret}, "scope": {"https://api.example.com/calendar.read"}}
 		_, err1 := e.Grant(t.Context(), "device", params)
 		_, err2 := e.Post(t.Context(), "push", e.TokenURL, params)
@@ -177,7 +179,7 @@ func TestErrorsRepeatNoParameter(t *testing.T) {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
-	e := testEndpoint(respond(400, `{"error":"invalid_scope","error_description":"unknown: https://api.example.com/calendar.read"}`))
+	e := testEndpoint(testkit.Respond(400, `{"error":"invalid_scope","error_description":"unknown: https://api.example.com/calendar.read"}`))
 	_, err := e.Grant(t.Context(), "device", url.Values{"scope": {"https://api.example.com/calendar.read"}})
 	if e, ok := errors.AsType[*Error](err); !ok || e.Description == "" {
 		t.Errorf("which scope is unknown? %v", err)

@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 )
 
 // onLoopback returns an Endpoint for the server at the address, with connections
@@ -151,7 +153,7 @@ func TestConnectionErrorsShowNoSecret(t *testing.T) {
 		{&net.OpError{Op: "read", Err: errors.New("refused")}, "read: refused"},
 		{fmt.Errorf("old-refresh: %w", context.DeadlineExceeded), "context deadline exceeded"},
 	} {
-		e := testEndpoint(roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		e := testEndpoint(testkit.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
 			io.Copy(io.Discard, req.Body)
 			return nil, c.err
 		}))
@@ -320,7 +322,7 @@ func TestEveryRequestHasAConnectionOfItsOwn(t *testing.T) {
 	server.StartTLS()
 	defer server.Close()
 	shared := server.Client().Transport
-	for name, base := range map[string]http.RoundTripper{"net/http's": shared, "a wrapped one": roundTripFunc(shared.RoundTrip)} {
+	for name, base := range map[string]http.RoundTripper{"net/http's": shared, "a wrapped one": testkit.RoundTripFunc(shared.RoundTrip)} {
 		clear(seen)
 		requests = 0
 		e := onLoopback(t, server.URL)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/oauth2"
+
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 )
 
 // TestRevoke: the refresh token first, with its hint and as the client, then the
@@ -67,9 +69,9 @@ func TestRevokeAnswers(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			requests := 0
-			e := testEndpoint(roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			e := testEndpoint(testkit.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
 				requests++
-				return replay([]byte(c.wire)).RoundTrip(req)
+				return testkit.Replay([]byte(c.wire)).RoundTrip(req)
 			}))
 			e.RevocationURL = "https://login.example.com/revoke"
 			err := e.Revoke(t.Context(), testRecord())
@@ -91,11 +93,11 @@ func TestRevokeAnswers(t *testing.T) {
 // has ended the login when it has revoked the refresh token. A login without one is
 // not ended.
 func TestRevokeAccessTokensNotSupported(t *testing.T) {
-	e := testEndpoint(roundTripFunc(func(req *http.Request) (*http.Response, error) {
+	e := testEndpoint(testkit.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
 		if req.FormValue("token_type_hint") == "refresh_token" {
-			return replay([]byte("HTTP/1.1 200 OK\n\n")).RoundTrip(req)
+			return testkit.Replay([]byte("HTTP/1.1 200 OK\n\n")).RoundTrip(req)
 		}
-		return replay([]byte("HTTP/1.1 400 Bad Request\n\n" + `{"error":"unsupported_token_type"}`)).RoundTrip(req)
+		return testkit.Replay([]byte("HTTP/1.1 400 Bad Request\n\n" + `{"error":"unsupported_token_type"}`)).RoundTrip(req)
 	}))
 	e.RevocationURL = "https://login.example.com/revoke"
 	rec := testRecord()
@@ -144,12 +146,12 @@ func TestLogoutEndsOneSession(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := &recorder{}
-			e := testEndpoint(roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			e := testEndpoint(testkit.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
 				r.status, r.answer = 200, "{}"
 				if _, err := r.RoundTrip(req); err != nil {
 					return nil, err
 				}
-				return replay([]byte(c.wire)).RoundTrip(req)
+				return testkit.Replay([]byte(c.wire)).RoundTrip(req)
 			}))
 			e.RevocationURL, e.LogoutURL = "https://login.example.com/revoke", "https://login.example.com/logout"
 			err := e.Revoke(t.Context(), testRecord())

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 )
 
 // A recorder answers every request with the same JSON and keeps what was sent.
@@ -34,7 +35,7 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	r.heads, r.forms = append(r.heads, req), append(r.forms, form)
-	return respond(r.status, r.answer).RoundTrip(req)
+	return testkit.Respond(r.status, r.answer).RoundTrip(req)
 }
 
 // TestRequests: what is sent is what RFC 6749 says, and nothing else (C05 to C07).
@@ -184,7 +185,7 @@ func TestScopes(t *testing.T) {
 		`{"access_token":"new-access"}`:             {"", "a b", "a b"},
 		`{"access_token":"new-access","scope":"a"}`: {"a", "a", "a"},
 	} {
-		e := testEndpoint(respond(200, answer))
+		e := testEndpoint(testkit.Respond(200, answer))
 		e.Scopes = []string{"a", "b"}
 		refreshed, err1 := e.Refresh(t.Context(), testRecord())
 		program, err2 := e.ClientCredentials().Refresh(t.Context(), nil)
@@ -232,7 +233,7 @@ func TestConfig(t *testing.T) {
 		{"Endpoint.ExchangeGrant", func(e *Endpoint) { e.ExchangeGrant = "refresh_token" }},
 		{"Endpoint.Timeout", func(e *Endpoint) { e.Timeout = -1 }},
 	} {
-		e := testEndpoint(roundTripFunc(func(*http.Request) (*http.Response, error) {
+		e := testEndpoint(testkit.RoundTripFunc(func(*http.Request) (*http.Response, error) {
 			t.Errorf("%s: a request was sent", c.field)
 			return nil, io.EOF
 		}))
@@ -275,7 +276,7 @@ func TestParamsThatAreNotParams(t *testing.T) {
 // TestNothingToRefresh: without a refresh token only a login helps, but a program
 // that has its own credentials needs none.
 func TestNothingToRefresh(t *testing.T) {
-	e := testEndpoint(respond(200, `{"access_token":"new-access"}`))
+	e := testEndpoint(testkit.Respond(200, `{"access_token":"new-access"}`))
 	noRefresh := testRecord()
 	noRefresh.RefreshToken = ""
 	for _, rec := range []*tokencache.Record{nil, noRefresh} {
@@ -286,11 +287,11 @@ func TestNothingToRefresh(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	e.Base = respond(200, `{"access_token":"new-access","refresh_token":"useless"}`)
+	e.Base = testkit.Respond(200, `{"access_token":"new-access","refresh_token":"useless"}`)
 	if rec, err := e.ClientCredentials().Refresh(t.Context(), nil); err != nil || rec.RefreshToken != "" {
 		t.Errorf("got %s", meaning(rec, err))
 	}
-	e.Base = respond(400, `{"error":"invalid_grant"}`)
+	e.Base = testkit.Respond(400, `{"error":"invalid_grant"}`)
 	if _, err := e.ClientCredentials().Refresh(t.Context(), nil); !errors.Is(err, ErrMisconfigured) {
 		t.Errorf("no user can log in for client credentials, but got: %v", err)
 	}

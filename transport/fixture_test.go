@@ -15,6 +15,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -33,7 +34,7 @@ func newWorld(t testing.TB, cfg oauthtest.Config) *world {
 	t.Helper()
 	w := &world{t: t, srv: oauthtest.New(cfg), store: new(tokencache.Memory)}
 	w.base = w.srv.RoundTripper()
-	t.Cleanup(func() { noteSecrets(w.srv.Secrets()) })
+	t.Cleanup(func() { testkit.NoteSecrets(w.srv.Secrets()) })
 	t.Cleanup(w.srv.Close)
 	return w
 }

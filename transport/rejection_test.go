@@ -10,6 +10,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -82,7 +83,7 @@ func TestWaysToRejectAToken(t *testing.T) {
 					time.Sleep(time.Minute)
 					calls := 0
 					rt, err := New(Config{Source: s, Origins: []string{"https://api.test"}, Rejected: tt.hook,
-						Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+						Base: testkit.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 							if calls++; calls == 1 || !helps {
 								return apiAnswer(tt.status, tt.header, tt.body), nil
 							}
@@ -150,7 +151,7 @@ func TestWhatAHookSees(t *testing.T) {
 					io.ReadFull(resp.Body, make([]byte, tt.read))
 					return false
 				},
-				Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+				Base: testkit.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 					return &http.Response{StatusCode: status, Body: tt.body, Request: r}, nil
 				})})
 			if err != nil {

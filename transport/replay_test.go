@@ -10,6 +10,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -41,7 +42,7 @@ func TestABodyThatNeverComes(t *testing.T) {
 // withAPI returns a transport that hands its requests, numbered, to api.
 func withAPI(api func(n int, r *http.Request) (*http.Response, error)) http.RoundTripper {
 	n := 0
-	return roundTripFunc(func(r *http.Request) (*http.Response, error) { n++; return api(n, r) })
+	return testkit.RoundTripFunc(func(r *http.Request) (*http.Response, error) { n++; return api(n, r) })
 }
 
 func unauthorized(body io.Reader) (*http.Response, *watchedBody) {

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -172,7 +173,7 @@ func TestAnEventStreamIsNotDelayed(t *testing.T) {
 		w.login(s, "ann")
 		w.srv.Fault("/token", 0, oauthtest.Hang)
 		events, out := io.Pipe()
-		w.base = roundTripFunc(func(*http.Request) (*http.Response, error) {
+		w.base = testkit.RoundTripFunc(func(*http.Request) (*http.Response, error) {
 			go func() {
 				for {
 					if _, err := io.WriteString(out, "data: 1\n\n"); err != nil {
@@ -271,7 +272,7 @@ func TestBodiesKeepTheirForm(t *testing.T) {
 				s := w.source()
 				w.login(s, "ann")
 				time.Sleep(58 * time.Minute)
-				w.base = roundTripFunc(func(*http.Request) (*http.Response, error) { return tt.resp, nil })
+				w.base = testkit.RoundTripFunc(func(*http.Request) (*http.Response, error) { return tt.resp, nil })
 				body := tt.resp.Body
 				resp, err := w.client(s).Transport.RoundTrip(newRequest(t, "GET", w.srv.APIURL(), nil))
 				if err != nil {
@@ -307,7 +308,7 @@ func TestAFreshTokensResponseIsHandedOverAsItIs(t *testing.T) {
 		s := w.source()
 		w.login(s, "ann")
 		body := io.NopCloser(strings.NewReader(""))
-		w.base = roundTripFunc(func(*http.Request) (*http.Response, error) {
+		w.base = testkit.RoundTripFunc(func(*http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: 200, Body: body}, nil
 		})
 		resp, err := w.client(s).Transport.RoundTrip(newRequest(t, "GET", w.srv.APIURL(), nil))

@@ -14,6 +14,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -151,7 +152,7 @@ func TestCloseIdleConnections(t *testing.T) {
 		if n := w.srv.Counts().Connections; n != 2 {
 			t.Errorf("%d connections, want 2", n)
 		}
-		rt, err := New(Config{Source: s, Origins: []string{"https://api.test"}, Base: roundTripFunc(nil)})
+		rt, err := New(Config{Source: s, Origins: []string{"https://api.test"}, Base: testkit.RoundTripFunc(nil)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,126 @@
+package testkit
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// The suite runs in a child process, so that everything it prints can be searched
+// for every secret that its test servers issued.
+const secretsFileEnv = "STAYAUTH_TEST_SECRETS"
+
+// Main runs the tests of a package.
+func Main(m *testing.M) {
+	fuzzing := func(arg string) bool {
+		return strings.HasPrefix(arg, "-test.fuzz") && !strings.HasPrefix(arg, "-test.fuzzcachedir")
+	}
+	for _, arg := range os.Args[1:] {
+		if fuzzing(arg) { // whose workers are started by a protocol of its own
+			os.Exit(m.Run())
+		}
+	}
+	if os.Getenv(secretsFileEnv) != "" {
+		os.Exit(m.Run())
+	}
+	os.Exit(runAndSearch())
+}
+
+// randomPart is what a server of oauthtest makes secrets of (rand.Text).
+var randomPart = regexp.MustCompile(`-[A-Z2-7]{26}`)
+
+func runAndSearch() int {
+	f, err := os.CreateTemp("", "stayauth-secrets-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	f.Close()
+	defer os.Remove(f.Name())
+	exe, err := os.Executable()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	var out bytes.Buffer
+	var mu sync.Mutex
+	tee := func(w io.Writer) io.Writer {
+		return writerFunc(func(p []byte) (int, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			out.Write(p)
+			return w.Write(p)
+		})
+	}
+	cmd := exec.Command(exe, os.Args[1:]...)
+	cmd.Env = append(os.Environ(), secretsFileEnv+"="+f.Name())
+	cmd.Stdout, cmd.Stderr = tee(os.Stdout), tee(os.Stderr)
+	runErr := cmd.Run()
+	secrets, err := os.ReadFile(f.Name())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	n := 0
+	printed := out.String()
+	found := func(i int) {
+		n++
+		fmt.Printf("--- FAIL: a secret was printed after: %q\n", printed[max(0, i-200):i])
+	}
+	issued := map[string]bool{} // most have a part of this form, and there are very many
+	for secret := range strings.Lines(string(secrets)) {
+		secret = strings.TrimSuffix(secret, "\n")
+		if part := randomPart.FindString(secret); part != "" {
+			issued[part] = true
+		} else if i := strings.Index(printed, secret); secret != "" && i >= 0 {
+			found(i)
+		}
+	}
+	for _, at := range randomPart.FindAllStringIndex(printed, -1) {
+		if issued[printed[at[0]:at[1]]] {
+			found(at[0])
+		}
+	}
+	if n > 0 {
+		fmt.Printf("FAIL: %d secrets of the test servers were printed\n", n)
+		return 1
+	}
+	if runErr != nil {
+		if exit, ok := runErr.(*exec.ExitError); ok && exit.ExitCode() > 0 {
+			return exit.ExitCode()
+		}
+		fmt.Fprintln(os.Stderr, runErr)
+		return 1
+	}
+	return 0
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+var secretLog sync.Mutex
+
+// NoteSecrets remembers secrets that nothing may print.
+func NoteSecrets(secrets []string) {
+	path := os.Getenv(secretsFileEnv)
+	if path == "" {
+		return
+	}
+	secretLog.Lock()
+	defer secretLog.Unlock()
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		panic(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(strings.Join(secrets, "\n") + "\n"); err != nil {
+		panic(err)
+	}
+}
