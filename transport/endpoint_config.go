@@ -30,13 +30,13 @@ func ownedParam(name string) (remedy string) {
 
 // check says which field is wrong, and what to do about it.
 func (e *Endpoint) check() error {
-	if remedy := checkURL(e.TokenURL); remedy != "" {
+	if remedy := loopback.Problem(e.TokenURL); remedy != "" {
 		return endpointError("TokenURL", remedy)
 	}
-	if remedy := checkURL(e.RevocationURL); e.RevocationURL != "" && remedy != "" {
+	if remedy := loopback.Problem(e.RevocationURL); e.RevocationURL != "" && remedy != "" {
 		return endpointError("RevocationURL", remedy)
 	}
-	if remedy := checkURL(e.LogoutURL); e.LogoutURL != "" && remedy != "" {
+	if remedy := loopback.Problem(e.LogoutURL); e.LogoutURL != "" && remedy != "" {
 		return endpointError("LogoutURL", remedy)
 	}
 	if e.ClientID == "" {
@@ -93,25 +93,6 @@ func (e *Endpoint) checkOrigin(rec *tokencache.Record) error {
 
 func endpointError(field, remedy string) *Error {
 	return &Error{Kind: ErrMisconfigured, Op: "config", Field: "Endpoint." + field, Remedy: remedy}
-}
-
-// checkURL returns what to do about a URL that secrets must not be sent to. It
-// does not quote the URL, which may hold a password.
-func checkURL(raw string) (remedy string) {
-	u, err := url.Parse(raw)
-	switch {
-	case raw == "":
-		return "set it: it is in the provider's documentation or metadata"
-	case err != nil || u.Hostname() == "":
-		return "use an absolute URL, such as https://login.example.com/token"
-	case u.User != nil:
-		return "remove the user information; use ClientID and ClientSecret"
-	case strings.Contains(raw, "#"):
-		return "remove the fragment" // RFC 6749 section 3.2; a query is retained.
-	case u.Scheme == "https", u.Scheme == "http" && loopback.Is(u.Hostname()):
-		return ""
-	}
-	return "use https; plain http is for loopback addresses only"
 }
 
 // checkResources returns what to do about a resource that is not an absolute URI

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/loopback"
 )
 
 // Grant obtains tokens by a grant that this package does not know by name (RFC 6749
@@ -51,7 +52,7 @@ func (e *Endpoint) Post(ctx context.Context, op, target string, params url.Value
 	if err := e.check(); err != nil {
 		return nil, err
 	}
-	if remedy := checkURL(target); remedy != "" {
+	if remedy := loopback.Problem(target); remedy != "" {
 		return nil, &Error{Kind: ErrMisconfigured, Op: op, Remedy: "the address of the endpoint: " + remedy}
 	}
 	if err := e.checkParams(op, params); err != nil {

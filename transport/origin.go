@@ -39,8 +39,7 @@ func parseOrigin(s string) (origin, error) {
 	}
 	o := origin{scheme: strings.ToLower(u.Scheme)}
 	switch {
-	case o.scheme == "https":
-	case o.scheme == "http" && loopback.Is(host):
+	case loopback.OrTLS(u):
 	case o.scheme == "http":
 		return bad("use https: over http anybody on the way reads the token (plain http is for loopback addresses only)")
 	default:

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 )
@@ -85,7 +86,7 @@ func (cb *callback) serve(listeners []net.Listener) (stop func()) {
 func (cb *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	secure(w.Header())
 	switch {
-	case r.Host != cb.host: // A name that was made to lead here (DNS rebinding).
+	case !strings.EqualFold(r.Host, cb.host): // A name that was made to lead here (DNS rebinding).
 		http.Error(w, "unknown host", http.StatusMisdirectedRequest)
 	case r.Method != http.MethodGet:
 		w.Header().Set("Allow", http.MethodGet)

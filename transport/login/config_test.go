@@ -31,6 +31,7 @@ func TestConfig(t *testing.T) {
 		{"timeout", func(c *Config) { c.Timeout = -1 }, "Config.Timeout"},
 		{"no authorization endpoint", func(c *Config) { c.Provider.AuthURL = "" }, "set AuthURL"},
 		{"plain http", func(c *Config) { c.Provider.AuthURL = "http://as.test/auth" }, "https"},
+		{"user information", func(c *Config) { c.Provider.AuthURL = "https://u:p@as.test/auth" }, "user information"},
 		{"no PAR endpoint", func(c *Config) { c.PAR = true }, "Provider.PARURL"},
 		{"state", func(c *Config) { c.AuthParams = url.Values{"state": {"x"}} }, "remove state"},
 		{"plain PKCE", func(c *Config) { c.AuthParams = url.Values{"code_challenge_method": {"plain"}} }, "remove code_challenge_method"}, // C22
@@ -73,6 +74,7 @@ func TestRedirectURL(t *testing.T) {
 		{"path", func(c *Config) { c.RedirectURL = "http://127.0.0.1/cb" }, "http://127.0.0.1:", "/cb"},
 		{"no path", func(c *Config) { c.RedirectURL = "http://127.0.0.1" }, "http://127.0.0.1:", ""},
 		{"localhost", func(c *Config) { c.RedirectURL = "http://localhost/" }, "http://localhost:", "/"},
+		{"LOCALHOST", func(c *Config) { c.RedirectURL = "http://LOCALHOST/" }, "http://LOCALHOST:", "/"},
 		{"port", func(c *Config) { c.RedirectURL = "http://127.0.0.1:" + port + "/cb" }, "http://127.0.0.1:" + port, "/cb"},
 	}
 	for _, tt := range tests {
@@ -90,7 +92,7 @@ func TestRedirectURL(t *testing.T) {
 			if back.Path != tt.path || !strings.HasPrefix(back.String(), tt.prefix) {
 				t.Errorf("the redirect URI is %s", back)
 			}
-			if back.Hostname() == "localhost" {
+			if strings.EqualFold(back.Hostname(), "localhost") {
 				wantClosed(t, &url.URL{Host: "[::1]:" + back.Port()})
 			}
 		})

@@ -123,6 +123,7 @@ func browseUntil(target string, stop func(next *http.Request) bool) visit {
 		Transport: &http.Transport{DisableKeepAlives: true},
 		Timeout:   20 * time.Second,
 		CheckRedirect: func(next *http.Request, _ []*http.Request) error {
+			next.URL.Host = strings.ToLower(next.URL.Host) // as browsers do
 			if stop(next) {
 				return http.ErrUseLastResponse
 			}

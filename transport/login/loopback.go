@@ -6,9 +6,11 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/loopback"
 )
 
 // Loopback logs in with the browser on this machine (RFC 8252): it opens the
@@ -96,8 +98,8 @@ func (f *flow) listen(ctx context.Context) ([]net.Listener, string, error) {
 		return ls, uri, nil
 	}
 	u, err := url.Parse(f.RedirectURL)
-	if err != nil || u.Scheme != "http" || u.RawQuery != "" || u.Fragment != "" || !loopback(u.Hostname()) {
-		return nil, "", misconfigured("RedirectURL", "use http, the host 127.0.0.1, [::1] or localhost, and no query", nil)
+	if err != nil || u.Scheme != "http" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || !loopback.Is(u.Hostname()) {
+		return nil, "", misconfigured("RedirectURL", "use http, a loopback address such as 127.0.0.1, [::1] or localhost as host, and no query", nil)
 	}
 	ls, uri, err := listenAt(ctx, u)
 	if err != nil {
@@ -116,14 +118,12 @@ func eitherFamily(path string, listen func(*url.URL) ([]net.Listener, string, er
 	return ls, uri, err
 }
 
-func loopback(host string) bool { return host == "127.0.0.1" || host == "::1" || host == "localhost" }
-
 // listenAt listens at the host and port of u, at a free port if it has none. If the
 // host is localhost, a browser may mean either family, so nobody else may get the
 // same port of the other one.
 func listenAt(ctx context.Context, u *url.URL) (ls []net.Listener, redirectURI string, err error) {
 	ips := []string{u.Hostname()}
-	if ips[0] == "localhost" {
+	if strings.EqualFold(ips[0], "localhost") {
 		ips = []string{"127.0.0.1", "::1"}
 	}
 	var lc net.ListenConfig

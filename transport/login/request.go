@@ -15,6 +15,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/loopback"
 )
 
 // protocolParams are the parameters of an authorization request that belong to the
@@ -38,11 +39,11 @@ type request struct {
 // newRequest returns a request whose answer comes to redirectURI.
 func (f *flow) newRequest(ctx context.Context, redirectURI string) (*request, error) {
 	u, err := url.Parse(f.Provider.AuthURL)
-	if err != nil || u.Host == "" || u.Fragment != "" {
+	if err != nil || f.Provider.AuthURL == "" {
 		return nil, misconfigured("Provider", "set AuthURL, or use a flow that does not need it", nil)
 	}
-	if u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())) {
-		return nil, misconfigured("Provider", "use an https URL as AuthURL; plain http is for loopback addresses only", nil)
+	if problem := loopback.Problem(f.Provider.AuthURL); problem != "" {
+		return nil, misconfigured("Provider", "AuthURL: "+problem, nil)
 	}
 	r := &request{flow: f, redirectURI: redirectURI, state: rand.Text(), verifier: oauth2.GenerateVerifier()}
 	params := r.params()

@@ -6,15 +6,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
-	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/loopback"
 	"github.com/stayauth/stayauth/transport/internal/neterror"
 )
 
@@ -56,8 +55,8 @@ const (
 
 // Provider returns the provider at issuer, as Discover does.
 func (d Discovery) Provider(ctx context.Context, issuer string) (*Provider, error) {
-	if err := checkURL(issuer, true); err != nil || strings.ContainsAny(issuer, "?#") {
-		return nil, refused("use the issuer's identifier: an https URL without query and fragment", err)
+	if loopback.Problem(issuer) != "" || strings.ContainsAny(issuer, "?#") {
+		return nil, refused("use the issuer's identifier: an https URL without user, query and fragment; plain http is for loopback addresses only", nil)
 	}
 	kept, age := d.load(issuer)
 	maxAge := d.MaxAge
@@ -195,26 +194,6 @@ func (d Discovery) trusted(path string) bool {
 func (d Discovery) file(issuer string) string {
 	sum := sha256.Sum256([]byte(issuer))
 	return filepath.Join(d.Dir, "discovery-"+hex.EncodeToString(sum[:16])+".json")
-}
-
-// checkURL refuses a URL that no secret may be sent to: anything but https and,
-// where allowed, http on a loopback address.
-func checkURL(raw string, plain bool) error {
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil:
-		return errors.New("it is not a URL")
-	case u.Hostname() == "" || u.User != nil || strings.Contains(raw, "#"):
-		return errors.New("it is not an absolute URL, or has user information or a fragment")
-	case u.Scheme == "https", plain && u.Scheme == "http" && loopback(u.Hostname()):
-		return nil
-	}
-	return errors.New("it is not an https URL")
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // refused is the error for metadata that is missing or cannot be trusted.

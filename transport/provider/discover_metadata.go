@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/oauth2"
+
+	"github.com/stayauth/stayauth/transport/internal/loopback"
 )
 
 // metadata is what is of use here in the metadata of an authorization server (RFC
@@ -41,7 +43,10 @@ func parse(issuer string, doc []byte) (*Provider, error) {
 	if m.TokenURL == "" {
 		return nil, refused("set the endpoints by hand", errors.New("the metadata names no token endpoint"))
 	}
-	plain := strings.HasPrefix(issuer, "http:")
+	u, err := url.Parse(issuer)
+	if err != nil {
+		return nil, refused("use the issuer's identifier: an https URL", nil)
+	}
 	for _, e := range []struct{ name, url string }{
 		{"authorization_endpoint", m.AuthURL}, {"token_endpoint", m.TokenURL},
 		{"device_authorization_endpoint", m.DeviceAuthURL}, {"revocation_endpoint", m.RevocationURL},
@@ -50,13 +55,13 @@ func parse(issuer string, doc []byte) (*Provider, error) {
 		if e.url == "" {
 			continue
 		}
-		if err := checkURL(e.url, plain); err != nil {
-			return nil, refused("set the endpoints by hand, if you trust them", fmt.Errorf("%s: %w", e.name, err))
+		problem := loopback.Problem(e.url)
+		if problem == "" && u.Scheme == "https" && !strings.EqualFold(e.url[:len("https:")], "https:") {
+			problem = "use https, as the issuer does"
 		}
-	}
-	u, err := url.Parse(issuer)
-	if err != nil {
-		return nil, refused("use the issuer's identifier: an https URL", nil)
+		if problem != "" {
+			return nil, refused("set the endpoints by hand, if you trust them", fmt.Errorf("%s: %s", e.name, problem))
+		}
 	}
 	p := &Provider{
 		Name:          u.Host,
