@@ -38,45 +38,15 @@ func TestLockOutlastsConnections(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			unlock := storecheck.Lock(t, holder, what)
-			// Somebody who waits all along, and so would notice first.
-			got := make(chan func() error, 1)
-			go func() {
-				for t.Context().Err() == nil {
-					if unlock, err := waiter.Lock(t.Context(), what); err == nil {
-						got <- unlock
-						return
-					}
-					time.Sleep(5 * time.Millisecond)
-				}
-			}()
-			named := make(chan string, 1)
-			go func() {
-				for t.Context().Err() == nil {
-					for name, err := range waiter.Interrupted(t.Context()) {
-						if err == nil {
-							named <- name
-							return
-						}
-					}
-					time.Sleep(5 * time.Millisecond)
-				}
-			}()
+			watcher := storecheck.Watch(t, waiter, what)
 			v := storecheck.Save(t, holder, what, "journal", "")
 			happens()
-			select {
-			case <-got:
-				t.Fatal("somebody else got the lock")
-			case name := <-named:
-				t.Fatalf("%q was called interrupted", name)
-			case <-time.After(outage):
-			}
+			watcher.NothingFor(t, outage)
 			storecheck.Save(t, holder, what, "new token", v)
 			if err := unlock(); err != nil {
 				t.Fatal(err)
 			}
-			if err := (<-got)(); err != nil {
-				t.Fatal(err)
-			}
+			watcher.Turn(t)
 		})
 	}
 }

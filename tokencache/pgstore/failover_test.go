@@ -22,7 +22,7 @@ func TestSwitchover(t *testing.T) {
 	t.Parallel()
 	a := realparts.StartPostgreSQL(t)
 	b := a.StartStandby(t, "b")
-	dsn := fmt.Sprintf("postgres://postgres@127.0.0.1:%d,127.0.0.1:%d/postgres?target_session_attrs=read-write&pool_max_conns=4&sslmode=disable", a.Port, b.Port)
+	dsn := a.URLOfPrimary(b, "pool_max_conns=4")
 	arg := newTable(t, dsn)
 	holder, busy, idle, reader := mustOpen(t, arg), mustOpen(t, arg), mustOpen(t, arg), mustOpen(t, arg)
 	for _, s := range []tokencache.Store{holder, busy, idle, reader} {
@@ -38,27 +38,7 @@ func TestSwitchover(t *testing.T) {
 	}
 	unlock := storecheck.Lock(t, holder, "a")
 	v := storecheck.Save(t, holder, "a", "journal", "")
-	got, named := make(chan func() error, 1), make(chan string, 1)
-	go func() {
-		for t.Context().Err() == nil {
-			if unlock, err := busy.Lock(t.Context(), "a"); err == nil {
-				got <- unlock
-				return
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
-	}()
-	go func() {
-		for t.Context().Err() == nil {
-			for name, err := range busy.Interrupted(t.Context()) {
-				if err == nil {
-					named <- name
-					return
-				}
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
-	}()
+	watcher := storecheck.Watch(t, busy, "a")
 
 	query(t, a, `ALTER SYSTEM SET default_transaction_read_only = on`)
 	query(t, a, `SELECT pg_reload_conf()`)
@@ -77,20 +57,13 @@ func TestSwitchover(t *testing.T) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	select { // The holder waits for the provider, and asks the database for nothing.
-	case <-got:
-		t.Fatal("somebody else got the lock of a process that lives")
-	case name := <-named:
-		t.Fatalf("%q was called interrupted, and its process lives", name)
-	case <-time.After(outage + time.Second):
-	}
+	// The holder waits for the provider, and asks the database for nothing.
+	watcher.NothingFor(t, outage+time.Second)
 	storecheck.Save(t, holder, "a", "new token", v)
 	if err := unlock(); err != nil {
 		t.Error(err)
 	}
-	if err := (<-got)(); err != nil {
-		t.Error(err)
-	}
+	watcher.Turn(t)
 	// Who has written nothing all the time does not read what was saved before.
 	var all sync.WaitGroup
 	for range 8 {

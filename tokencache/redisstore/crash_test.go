@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/testdata/realparts/storecheck"
@@ -29,26 +28,13 @@ func TestLockOutlastsConnections(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			unlock := storecheck.Lock(t, holder, what)
-			got := make(chan func() error, 1)
-			go func() {
-				for t.Context().Err() == nil {
-					if unlock, err := waiter.Lock(t.Context(), what); err == nil {
-						got <- unlock
-						return
-					}
-					time.Sleep(5 * time.Millisecond)
-				}
-			}()
+			watcher := storecheck.Watch(t, waiter, what)
 			v := storecheck.Save(t, holder, what, "journal", "")
 			happens()
-			select {
-			case <-got:
-				t.Fatal("somebody else got the lock")
-			case <-time.After(lease + lease/3):
-			}
+			watcher.NothingFor(t, lease+lease/3)
 			storecheck.Save(t, holder, what, "new token", v)
 			must(t, unlock())
-			must(t, (<-got)())
+			watcher.Turn(t)
 		})
 	}
 }

@@ -62,49 +62,17 @@ func TestLockOutlastsOutage(t *testing.T) {
 				holder, waiter := mustOpen(t, arg), mustOpen(t, arg)
 				unlock := storecheck.Lock(t, holder, "a")
 				v := storecheck.Save(t, holder, "a", "journal", "")
-				got, named := watch(t, waiter)
+				watcher := storecheck.Watch(t, waiter, "a")
 				end := outage(t, server, newClient(t, server.URL()), proxy)
 				time.Sleep(2 * lease)
 				end()
-				select {
-				case <-got:
-					t.Fatal("somebody else got the lock of a process that lives")
-				case name := <-named:
-					t.Fatalf("%q was called interrupted, and its process lives", name)
-				case <-time.After(total):
-				}
+				watcher.NothingFor(t, total)
 				storecheck.Save(t, holder, "a", "new token", v)
 				must(t, unlock())
-				must(t, (<-got)())
+				watcher.Turn(t)
 			})
 		})
 	}
-}
-
-// watch waits for the lock of somebody else, and for it to be called interrupted.
-func watch(t *testing.T, waiter *redisstore.Store) (got chan func() error, named chan string) {
-	got, named = make(chan func() error, 1), make(chan string, 1)
-	go func() {
-		for t.Context().Err() == nil {
-			if unlock, err := waiter.Lock(t.Context(), "a"); err == nil {
-				got <- unlock
-				return
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
-	}()
-	go func() {
-		for t.Context().Err() == nil {
-			for name, err := range waiter.Interrupted(t.Context()) {
-				if err == nil {
-					named <- name
-					return
-				}
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
-	}()
-	return got, named
 }
 
 // A failover that takes longer than the lease ends no lock either.
@@ -123,22 +91,16 @@ func TestLockOutlastsFailover(t *testing.T) {
 	holder, waiter := open(), open()
 	unlock := storecheck.Lock(t, holder, "a")
 	v := storecheck.Save(t, holder, "a", "journal", "")
-	got, named := watch(t, waiter)
+	watcher := storecheck.Watch(t, waiter, "a")
 	primary.Crash()
 	sentinel.AwaitFailover(t)
-	select {
-	case <-got:
-		t.Fatal("somebody else got the lock of a process that lives")
-	case name := <-named:
-		t.Fatalf("%q was called interrupted, and its process lives", name)
-	case <-time.After(total):
-	}
+	watcher.NothingFor(t, total)
 	// There is no replica any more, so it is on the new primary alone, and says so.
 	if _, err := holder.Save(t.Context(), "a", []byte("new token"), v); !errors.Is(err, redisstore.ErrNotReplicated) {
 		t.Errorf("Save on the new primary: %v", err)
 	}
 	must(t, unlock())
-	must(t, (<-got)())
+	watcher.Turn(t)
 }
 
 // Who died during an outage is found all the same.
