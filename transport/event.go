@@ -56,8 +56,9 @@ const (
 //	saved           Warn   it is stored now                          -
 //	restored        Warn   the store had lost the login, and this    find out why: somebody flushes
 //	                       process has put it back                   it, it evicts, or it was replaced
-//	waiting         Warn   Login, Logout or Forget waits for         see Err: it names who works on
-//	                       another that works on the login           the login, if that is known
+//	waiting         Warn*  Login, Logout, Forget or a refresh has    see Err: it names who works on
+//	                       waited for 2 s for another that works     the login, if that is known
+//	                       on the login, and waits on
 //
 // (*) Debug if a caller was waiting and has been told by an error: what a program is
 // returned need not be logged as well.

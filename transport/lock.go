@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -13,7 +14,7 @@ const (
 	// A refresh may wait for its provider for longer, but a user does not.
 	longestLock = 2 * time.Minute
 
-	// announceAfter is when they say that they wait, and for whom.
+	// announceAfter is when they, and a refresh, say that they wait, and for whom.
 	announceAfter = 2 * time.Second
 )
 
@@ -23,29 +24,50 @@ const (
 func (s *Source) lock(ctx context.Context) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, longestLock)
 	defer cancel()
+	return s.lockTelling(ctx, s.cfg.Cache.Lock, "still waiting for it, for two minutes in all", func() bool { return false })
+}
+
+// lockFor takes the same for a flight. If callers wait for that, the log need not tell it
+// as loud: an error tells them if it takes long.
+func (s *Source) lockFor(ctx context.Context, f *flight) (unlock func(), err error) {
+	return s.lockTelling(ctx, s.sharedAt(f.at), "still waiting for it, for ten seconds in all", func() bool { return f.wanted })
+}
+
+// lockAt takes the same without a word.
+func (s *Source) lockAt(ctx context.Context, at tokencache.Version) (unlock func(), err error) {
+	return s.lockBy(ctx, s.sharedAt(at))
+}
+
+// sharedAt is the lock whose error may wrap ErrConflict if the cache holds another version
+// than at.
+func (s *Source) sharedAt(at tokencache.Version) sharedLock {
+	return func(ctx context.Context, key tokencache.Key) (func() error, error) {
+		return s.cfg.Cache.LockAt(ctx, key, at)
+	}
+}
+
+// lockTelling emits EventWaiting if it takes longer than announceAfter. quiet, which is
+// called with s.mu held, says how the log is told.
+func (s *Source) lockTelling(ctx context.Context, share sharedLock, remedy string, quiet func() bool) (unlock func(), err error) {
 	soon, cancel := context.WithTimeout(ctx, announceAfter)
 	defer cancel()
-	if unlock, err = s.lockBy(soon, s.cfg.Cache.Lock); err == nil || soon.Err() == nil || ctx.Err() != nil {
+	unlock, err = s.lockBy(soon, share)
+	if err == nil || soon.Err() == nil || ctx.Err() != nil || errors.Is(err, tokencache.ErrConflict) {
 		return unlock, err
 	}
 	e := *asError(err)
-	e.Remedy = "still waiting for it, for two minutes in all"
+	e.Remedy = remedy
 	s.mu.Lock()
-	s.note(ctx, Event{Type: EventWaiting, Err: &e})
+	s.note(ctx, Event{Type: EventWaiting, Err: &e}).quiet = quiet()
 	s.mu.Unlock()
 	s.tellSafely(ctx)
-	return s.lockBy(ctx, s.cfg.Cache.Lock)
+	return s.lockBy(ctx, share)
 }
 
-// lockAt takes the same for a flight, whose callers are told by an error if it takes long.
-// The error may wrap ErrConflict if the cache holds another version than at.
-func (s *Source) lockAt(ctx context.Context, at tokencache.Version) (unlock func(), err error) {
-	return s.lockBy(ctx, func(ctx context.Context, key tokencache.Key) (func() error, error) {
-		return s.cfg.Cache.LockAt(ctx, key, at)
-	})
-}
+// A sharedLock takes the lock on an entry that all processes share.
+type sharedLock func(context.Context, tokencache.Key) (unlock func() error, err error)
 
-func (s *Source) lockBy(ctx context.Context, share func(context.Context, tokencache.Key) (func() error, error)) (unlock func(), err error) {
+func (s *Source) lockBy(ctx context.Context, share sharedLock) (unlock func(), err error) {
 	turn := s.turns()
 	select {
 	case turn <- struct{}{}:

@@ -80,3 +80,39 @@ func TestAShortWaitIsNotAnnounced(t *testing.T) {
 		time.Sleep(time.Minute)
 	})
 }
+
+// TestARefreshThatWaitsIsAnnounced: so does a program that waits for a token which another
+// process is renewing. It is told by an error after ten seconds, and gets the token if the
+// other goes on before that.
+func TestARefreshThatWaitsIsAnnounced(t *testing.T) {
+	for _, blocked := range []time.Duration{5 * time.Second, time.Hour} {
+		t.Run(blocked.String(), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+				s := w.source()
+				w.login(s, "ann")
+				time.Sleep(2 * time.Hour)
+				w.wantEvents(EventLogin)
+				unlock, err := s.cfg.Cache.Lock(t.Context(), s.key())
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.AfterFunc(blocked, func() { unlock() })
+				begun := time.Now()
+				_, err = s.Token(t.Context())
+				want := []EventType{EventWaiting, EventRefreshed}
+				if blocked > lockTimeout {
+					want = []EventType{EventWaiting, EventRefreshFailed, EventOutage}
+				}
+				e := w.wantEvents(want...)[0]
+				if e.At.Sub(begun) != announceAfter || !strings.Contains(e.Err.Error(), "waiting") {
+					t.Errorf("announced after %v: %v", e.At.Sub(begun), e.Err)
+				}
+				if took := time.Since(begun); took > lockTimeout || (err == nil) != (blocked < lockTimeout) {
+					t.Errorf("after %v: %v", took, err)
+				}
+				time.Sleep(2 * time.Hour)
+			})
+		})
+	}
+}

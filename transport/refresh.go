@@ -29,12 +29,12 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 	defer late.Stop()
 	// 1: one process at a time, and in it one goroutine. A flight that waits sees the
 	// token that another process has stored before that gives back the lock.
-	unlock, err := s.lockAt(waiting, f.at)
+	unlock, err := s.lockFor(waiting, f)
 	for errors.Is(err, tokencache.ErrConflict) {
 		if snap, err = s.look(waiting, f); snap != nil || err != nil {
 			return snap, snap != nil, err
 		}
-		unlock, err = s.lockAt(waiting, f.at)
+		unlock, err = s.lockFor(waiting, f)
 	}
 	if err != nil {
 		looking, cancel := context.WithTimeout(ctx, lockTimeout)
