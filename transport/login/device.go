@@ -44,8 +44,8 @@ func Device(ctx context.Context, cfg Config) (*tokencache.Record, error) {
 	}
 	f.say("To log in with %s, open this address on any device:\n\n%s\n\nand enter the code:\n\n%s\n\n", f.name, d.URL, d.UserCode)
 	if isTerminal(f.Out) {
-		if code, ok := newQR(cmp.Or(d.CompleteURL, d.URL)); ok {
-			f.say("This leads there too. Make sure that it shows the same code:\n\n%s\n", code.text())
+		if code, ok := qrText(cmp.Or(d.CompleteURL, d.URL)); ok {
+			f.say("This leads there too. Make sure that it shows the same code:\n\n%s\n", code)
 		}
 	}
 	f.say("The code is good until %s.\n", d.Expiry.Format("15:04"))
