@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"flag"
-	"slices"
 	"testing"
 	"time"
 )
@@ -39,7 +38,7 @@ func TestDeploy(t *testing.T) {
 				// The key that is to seal is one that opens everywhere already.
 				steps := []step{{"", newKey}, {"", oldKey}}
 				if oldProgram != "" {
-					steps = slices.Concat([]step{{oldProgram, oldKey}, {"", oldKey}, {oldProgram, oldKey}, {"", oldKey}}, steps)
+					steps = []step{{oldProgram, oldKey}, {"", oldKey}, {oldProgram, oldKey}, {"", newKey}, {oldProgram, oldKey}, {"", newKey}}
 				}
 				time.Sleep(2 * time.Second) // until the first refreshes are under way
 				for _, step := range steps {
