@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 )
 
 // An apiStub answers without a network, and allocates nothing but its response.
@@ -55,7 +56,7 @@ func TestAllocationsOfARequest(t *testing.T) {
 	}{
 		{"GET", single, request("GET", t.Context()), 6},
 		{"POST with GetBody", single, post, 7},
-		{"GET of one of many accounts", c.Transport, request("GET", WithAccount(t.Context(), "ann")), 6},
+		{"GET of one of many accounts", c.Transport, request("GET", transport.WithAccount(t.Context(), "ann")), 6},
 	} {
 		n := testing.AllocsPerRun(1000, func() {
 			if resp, err := tt.rt.RoundTrip(tt.req); err != nil || resp.StatusCode != http.StatusOK {
@@ -87,8 +88,8 @@ func TestARequestTakesNoLock(t *testing.T) {
 		mu   []*sync.Mutex
 		rt   http.RoundTripper
 	}{
-		{"of one account", []*sync.Mutex{&s.mu}, w.client(s).Transport},
-		{"of one of many accounts", []*sync.Mutex{&p.Source("ann").mu, &p.shards[0].mu}, many.Transport},
+		{"of one account", []*sync.Mutex{s.Mu()}, w.client(s).Transport},
+		{"of one of many accounts", []*sync.Mutex{p.Source("ann").Mu(), p.Shards()[0].Mu()}, many.Transport},
 	} {
 		for _, mu := range tt.mu {
 			mu.Lock()
@@ -96,7 +97,7 @@ func TestARequestTakesNoLock(t *testing.T) {
 		sent := make(chan error, 1)
 		req := newRequest(t, "GET", w.srv.APIURL(), nil)
 		go func() {
-			_, err := tt.rt.RoundTrip(req.WithContext(WithAccount(t.Context(), "ann")))
+			_, err := tt.rt.RoundTrip(req.WithContext(transport.WithAccount(t.Context(), "ann")))
 			sent <- err
 		}()
 		select {
@@ -123,8 +124,8 @@ func TestMemoryOfAnIdleLogin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool := func() *Pool {
-		p, err := NewPool(PoolConfig{Size: 2 * logins, Source: SourceConfig{
+	pool := func() *transport.Pool {
+		p, err := transport.NewPool(transport.PoolConfig{Size: 2 * logins, Source: transport.SourceConfig{
 			Cache:     cache,
 			Key:       tokencache.Key{Issuer: "https://auth.example.com", ClientID: "client"},
 			Refresher: issuer{tokenSize},
@@ -142,7 +143,7 @@ func TestMemoryOfAnIdleLogin(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc)
 	}
-	use := func(p *Pool) {
+	use := func(p *transport.Pool) {
 		for i := range logins {
 			if _, err := p.Source(name(i)).Token(t.Context()); err != nil {
 				t.Fatal(err)
@@ -157,7 +158,7 @@ func TestMemoryOfAnIdleLogin(t *testing.T) {
 	}
 	use(old) // refreshes each, and fills the store
 	goroutines := runtime.NumGoroutine()
-	check := func(what string, p *Pool, grown int64) {
+	check := func(what string, p *transport.Pool, grown int64) {
 		if each := grown/logins - 2*tokenSize; each > 1024 {
 			t.Errorf("%s, an idle login takes %d bytes beside its tokens", what, each)
 		}
@@ -181,14 +182,14 @@ func TestMemoryOfAnIdleLogin(t *testing.T) {
 // An issuer is a Refresher that issues tokens which take so much memory.
 type issuer struct{ size int }
 
-func (issuer) Identity() Identity { return Identity{} }
+func (issuer) Identity() transport.Identity { return transport.Identity{} }
 
 func (issuer) Check(*tokencache.Record) error { return nil }
 
 func (i issuer) Refresh(context.Context, *tokencache.Record) (*tokencache.Record, error) {
 	token := func() tokencache.Secret { return tokencache.Secret(strings.Repeat("x", i.size)) }
 	return &tokencache.Record{
-		AccessToken: token()[len(scheme):], RefreshToken: token(), TokenType: "Bearer", TokenURL: "https://auth.example.com/token",
+		AccessToken: token()[len(transport.Scheme):], RefreshToken: token(), TokenType: "Bearer", TokenURL: "https://auth.example.com/token",
 		ObtainedAt: time.Now(), Expiry: time.Now().Add(time.Hour),
 	}, nil
 }

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 )
 
 // What an earlier version has stored is found, and refreshed, and is no more than it
@@ -61,7 +62,7 @@ func TestLoginsOfEarlierVersions(t *testing.T) {
 					e.AuthParams = tt.authParams
 					before := a.requests
 					for range 2 { // processes
-						s, err := NewSource(SourceConfig{Logger: slog.New(slog.DiscardHandler), Cache: cache, Refresher: e, Key: tokencache.Key{Account: tt.account, Audience: tt.audience}})
+						s, err := transport.NewSource(transport.SourceConfig{Logger: slog.New(slog.DiscardHandler), Cache: cache, Refresher: e, Key: tokencache.Key{Account: tt.account, Audience: tt.audience}})
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -75,7 +76,7 @@ func TestLoginsOfEarlierVersions(t *testing.T) {
 						mustNotBeLoggedIn(t, a.source(t, cache, a.endpoint(url.Values{"resource": {"https://b.example"}}), tt.account))
 					}
 					defer func() {
-						s, err := NewSource(SourceConfig{Logger: slog.New(slog.DiscardHandler), Cache: cache, Refresher: e, Key: tokencache.Key{Account: tt.account, Audience: tt.audience}})
+						s, err := transport.NewSource(transport.SourceConfig{Logger: slog.New(slog.DiscardHandler), Cache: cache, Refresher: e, Key: tokencache.Key{Account: tt.account, Audience: tt.audience}})
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -128,7 +129,7 @@ func TestEarlierVersionBesideThisOne(t *testing.T) {
 			t.Fatal(err)
 		}
 		now, also := a.source(t, cache, e, "ann"), a.source(t, cache, e, "ann")
-		all := []*Source{before, now, also}
+		all := []*transport.Source{before, now, also}
 		tokens := func() (seen []string) {
 			var work sync.WaitGroup
 			var mu sync.Mutex
@@ -157,7 +158,7 @@ func TestEarlierVersionBesideThisOne(t *testing.T) {
 			t.Errorf("%d requests, %d reuses; want 21 and none", a.requests, a.reuses)
 		}
 		// A login by either is one for both, and so is a logout.
-		for i, s := range []*Source{before, now, before, also} {
+		for i, s := range []*transport.Source{before, now, before, also} {
 			if err := s.Login(t.Context(), loginOf(fmt.Sprint("again", i))); err != nil {
 				t.Fatal(err)
 			}
@@ -211,7 +212,7 @@ func TestUnreadableEarlierLoginIsNotTakenForNone(t *testing.T) {
 			return nil
 		})
 		s := a.source(t, cache, e, "ann")
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrStorage) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrStorage) {
 			t.Errorf("got %v, want an error of kind storage", err)
 		}
 		store.heal()

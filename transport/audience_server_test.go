@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"encoding/json"
@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/internal/testkit"
 )
 
@@ -71,14 +73,14 @@ func askedFor(form url.Values) string {
 	return strings.Join(slices.Concat(form["audience"], form["resource"], form["scope"]), "+")
 }
 
-func (a *audienceServer) endpoint(params url.Values, scopes ...string) *Endpoint {
-	return &Endpoint{Issuer: "https://as.test", TokenURL: "https://as.test/token", ClientID: "client", Base: a, Params: params, Scopes: scopes}
+func (a *audienceServer) endpoint(params url.Values, scopes ...string) *endpoint.Endpoint {
+	return &endpoint.Endpoint{Issuer: "https://as.test", TokenURL: "https://as.test/token", ClientID: "client", Base: a, Params: params, Scopes: scopes}
 }
 
 // source returns a Source of another process.
-func (a *audienceServer) source(t *testing.T, cache *tokencache.Cache, r Refresher, account string) *Source {
+func (a *audienceServer) source(t *testing.T, cache *tokencache.Cache, r transport.Refresher, account string) *transport.Source {
 	t.Helper()
-	s, err := NewSource(SourceConfig{Logger: slog.New(slog.DiscardHandler), Cache: cache, Refresher: r, Key: tokencache.Key{Account: account}})
+	s, err := transport.NewSource(transport.SourceConfig{Logger: slog.New(slog.DiscardHandler), Cache: cache, Refresher: r, Key: tokencache.Key{Account: account}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,9 +89,9 @@ func (a *audienceServer) source(t *testing.T, cache *tokencache.Cache, r Refresh
 
 // earlier returns a Source as it was before what a token is for became part of its
 // name: the key is Issuer, ClientID and Account.
-func (a *audienceServer) earlier(t *testing.T, cache *tokencache.Cache, e *Endpoint, account string) *Source {
+func (a *audienceServer) earlier(t *testing.T, cache *tokencache.Cache, e *endpoint.Endpoint, account string) *transport.Source {
 	t.Helper()
-	s, err := NewSource(SourceConfig{Logger: slog.New(slog.DiscardHandler), Cache: cache, Refresher: nameless{e},
+	s, err := transport.NewSource(transport.SourceConfig{Logger: slog.New(slog.DiscardHandler), Cache: cache, Refresher: nameless{e},
 		Key: tokencache.Key{Issuer: e.Issuer, ClientID: e.ClientID, Account: account}})
 	if err != nil {
 		t.Fatal(err)
@@ -98,14 +100,14 @@ func (a *audienceServer) earlier(t *testing.T, cache *tokencache.Cache, e *Endpo
 }
 
 // A nameless Refresher does not say whose logins it renews, as none did then.
-type nameless struct{ Refresher }
+type nameless struct{ transport.Refresher }
 
-func (nameless) Identity() Identity { return Identity{} }
+func (nameless) Identity() transport.Identity { return transport.Identity{} }
 
 func loginOf(name string) *tokencache.Record {
 	return &tokencache.Record{
 		AccessToken: tokencache.Secret("at-" + name + "-1"), RefreshToken: tokencache.Secret("rt-" + name + "-1"),
-		TokenURL: "https://as.test/token", ObtainedAt: wallNow(), Expiry: wallNow().Add(time.Hour),
+		TokenURL: "https://as.test/token", ObtainedAt: transport.WallNow(), Expiry: transport.WallNow().Add(time.Hour),
 	}
 }
 
@@ -118,17 +120,17 @@ func memoryCache(t *testing.T) *tokencache.Cache {
 	return cache
 }
 
-func mustToken(t *testing.T, s *Source, want string) {
+func mustToken(t *testing.T, s *transport.Source, want string) {
 	t.Helper()
 	tok, err := s.Token(t.Context())
 	if string(tok.AccessToken) != want {
-		t.Errorf("account %q: got token %q, %v; want %q", s.account, string(tok.AccessToken), err, want)
+		t.Errorf("account %q: got token %q, %v; want %q", s.Account(), string(tok.AccessToken), err, want)
 	}
 }
 
-func mustNotBeLoggedIn(t *testing.T, s *Source) {
+func mustNotBeLoggedIn(t *testing.T, s *transport.Source) {
 	t.Helper()
-	if tok, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
-		t.Errorf("account %q: got token %q, %v; want that a login is required", s.account, string(tok.AccessToken), err)
+	if tok, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
+		t.Errorf("account %q: got token %q, %v; want that a login is required", s.Account(), string(tok.AccessToken), err)
 	}
 }

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"errors"
@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/stayauth/stayauth/transport"
 )
 
 // Of several audiences that could have been meant by a record of an earlier version,
@@ -30,7 +32,7 @@ func TestOneAudienceTakesOverAnEarlierLogin(t *testing.T) {
 						switch {
 						case err == nil && strings.HasSuffix(string(tok.AccessToken), " for "+target):
 							served[i] = true
-						case !errors.Is(err, ErrLoginRequired):
+						case !errors.Is(err, transport.ErrLoginRequired):
 							t.Errorf("round %d, %s: %q, %v", round, target, string(tok.AccessToken), err)
 						}
 						time.Sleep(50 * time.Minute)
@@ -50,8 +52,8 @@ func TestOneAudienceTakesOverAnEarlierLogin(t *testing.T) {
 func TestLoginWithoutAudienceIsNobodyElses(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		a, cache := new(audienceServer), memoryCache(t)
-		plain := func() *Source { return a.source(t, cache, a.endpoint(nil), "ann") }
-		asks := func() *Source { return a.source(t, cache, a.endpoint(url.Values{"audience": {"A"}}), "ann") }
+		plain := func() *transport.Source { return a.source(t, cache, a.endpoint(nil), "ann") }
+		asks := func() *transport.Source { return a.source(t, cache, a.endpoint(url.Values{"audience": {"A"}}), "ann") }
 		if err := plain().Login(t.Context(), loginOf("plain")); err != nil {
 			t.Fatal(err)
 		}
@@ -91,7 +93,7 @@ func TestTakenOverLoginIsNobodyElses(t *testing.T) {
 		mustToken(t, asks, "at-one-2 for A")
 		plain := a.source(t, cache, a.endpoint(nil), "ann")
 		mustNotBeLoggedIn(t, plain)
-		if st, err := plain.Status(t.Context()); err != nil || st.State != StateDead && st.State != StateEmpty {
+		if st, err := plain.Status(t.Context()); err != nil || st.State != transport.StateDead && st.State != transport.StateEmpty {
 			t.Errorf("%v, %v", st, err)
 		}
 		if err := plain.Logout(t.Context()); err != nil {
@@ -118,18 +120,18 @@ func TestALateSaveAdoptsNoLoginOfSomethingElse(t *testing.T) {
 		}
 		asks := a.source(t, cache, a.endpoint(url.Values{"audience": {"A"}}), "ann")
 		mustToken(t, asks, "at-one-2 for A")
-		mine, version, err := cache.Load(t.Context(), asks.key())
+		mine, version, err := cache.Load(t.Context(), asks.Key())
 		if err != nil {
 			t.Fatal(err)
 		}
 		other := loginOf("plain")
-		other.Grant, other.For = newGrant(), forNothing
-		if _, err := cache.Save(t.Context(), asks.key(), other, version); err != nil {
+		other.Grant, other.For = transport.NewGrant(), transport.ForNothing
+		if _, err := cache.Save(t.Context(), asks.Key(), other, version); err != nil {
 			t.Fatal(err)
 		}
 		next := mine.Clone()
 		next.Generation++
-		if saved, err := asks.trySave(t.Context(), next, version); saved != nil || err != nil {
+		if saved, err := asks.TrySave(t.Context(), next, version); saved != nil || err != nil {
 			t.Errorf("got %v, %v", saved, err)
 		}
 	})

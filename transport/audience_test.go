@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"fmt"
@@ -11,13 +11,15 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 )
 
 func TestAudienceOfAnEndpoint(t *testing.T) {
 	a := new(audienceServer)
 	for _, tt := range []struct {
 		name           string
-		endpoint       *Endpoint
+		endpoint       *endpoint.Endpoint
 		login, program string
 	}{
 		{"nothing", a.endpoint(nil), "", ""},
@@ -62,7 +64,7 @@ func FuzzAudience(f *testing.F) {
 			return slices.Compact(values)
 		}
 		of := func(audience, resource string) string {
-			e := &Endpoint{Params: url.Values{"audience": strings.Split(audience, "\n"), "resource": strings.Split(resource, "\n")}}
+			e := &endpoint.Endpoint{Params: url.Values{"audience": strings.Split(audience, "\n"), "resource": strings.Split(resource, "\n")}}
 			return e.Identity().Key.Audience
 		}
 		same := slices.Equal(set(audience1), set(audience2)) && slices.Equal(set(resource1), set(resource2))
@@ -89,7 +91,7 @@ func TestTokensAreForWhatTheirSourceAsksFor(t *testing.T) {
 			{nil, []string{"admin"}},
 			{nil, nil},
 		}
-		var sources []*Source
+		var sources []*transport.Source
 		var wants []string
 		for range 2 { // processes
 			for i, ask := range asks {
@@ -100,7 +102,7 @@ func TestTokensAreForWhatTheirSourceAsksFor(t *testing.T) {
 					continue // A login's scopes are not part of its name.
 				}
 				s := a.source(t, cache, e, "ann")
-				if _, _, _, err := s.locate(t.Context()); err != nil {
+				if _, _, _, err := s.Locate(t.Context()); err != nil {
 					if err := s.Login(t.Context(), loginOf(fmt.Sprint("login", i))); err != nil {
 						t.Fatal(err)
 					}
@@ -138,13 +140,13 @@ func TestTokensAreForWhatTheirSourceAsksFor(t *testing.T) {
 // Somebody who names the audience has what was stored by that name.
 func TestExplicitAudienceIsNotChanged(t *testing.T) {
 	a := new(audienceServer)
-	s, err := NewSource(SourceConfig{Logger: slog.New(slog.DiscardHandler), Cache: memoryCache(t), Refresher: a.endpoint(url.Values{"resource": {"a:"}}),
+	s, err := transport.NewSource(transport.SourceConfig{Logger: slog.New(slog.DiscardHandler), Cache: memoryCache(t), Refresher: a.endpoint(url.Values{"resource": {"a:"}}),
 		Key: tokencache.Key{Account: "ann", Audience: "mine"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (tokencache.Key{Issuer: "https://as.test", ClientID: "client", Account: "ann", Audience: "mine"}); s.key() != want || s.cfg.unnamed {
-		t.Errorf("key %+v, want %+v", s.key(), want)
+	if want := (tokencache.Key{Issuer: "https://as.test", ClientID: "client", Account: "ann", Audience: "mine"}); s.Key() != want || s.Cfg().Unnamed() {
+		t.Errorf("key %+v, want %+v", s.Key(), want)
 	}
 }
 
@@ -163,15 +165,15 @@ func TestOwnRecordsOfAConfiguration(t *testing.T) {
 		{"of an earlier version", tokencache.Record{Key: key}, true, true},
 		{"taken over", tokencache.Record{Key: key, For: "audience=A"}, true, false},
 		{"taken over by another", tokencache.Record{Key: key, For: "audience=B"}, false, false},
-		{"for nothing in particular", tokencache.Record{Key: key, For: forNothing}, false, true},
+		{"for nothing in particular", tokencache.Record{Key: key, For: transport.ForNothing}, false, true},
 		{"of another client", tokencache.Record{Key: tokencache.Key{Issuer: "https://as.test", ClientID: "other"}}, false, false},
 	} {
 		asks := a.source(t, memoryCache(t), a.endpoint(url.Values{"audience": {"A"}}), "")
 		plain := a.source(t, memoryCache(t), a.endpoint(nil), "")
-		if got := asks.cfg.owns(&tt.rec); got != tt.asks {
+		if got := asks.Cfg().Owns(&tt.rec); got != tt.asks {
 			t.Errorf("%s: who asks for A owns it: %v, want %v", tt.name, got, tt.asks)
 		}
-		if got := plain.cfg.owns(&tt.rec); got != tt.plain {
+		if got := plain.Cfg().Owns(&tt.rec); got != tt.plain {
 			t.Errorf("%s: who asks for nothing owns it: %v, want %v", tt.name, got, tt.plain)
 		}
 	}

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
@@ -28,18 +29,18 @@ func TestAnAuthorizationHeaderIsLeftAlone(t *testing.T) {
 		return &http.Response{StatusCode: 200, Body: http.NoBody, Request: r}, nil
 	})
 	const own = "Basic eA=="
-	fresh := func(*Source) {}
+	fresh := func(*transport.Source) {}
 	for _, tt := range []struct {
 		name    string
-		prepare func(*Source)
+		prepare func(*transport.Source)
 		header  http.Header
 		replace bool
 		url     string
 		want    string
 	}{
 		{"a fresh token", fresh, http.Header{"Authorization": {own}}, false, "https://api.test/", own},
-		{"an expired token", func(*Source) { time.Sleep(2 * time.Hour) }, http.Header{"Authorization": {own}}, false, "https://api.test/", own},
-		{"no login", func(s *Source) { s.Forget(context.Background()) }, http.Header{"Authorization": {own}}, false, "https://api.test/", own},
+		{"an expired token", func(*transport.Source) { time.Sleep(2 * time.Hour) }, http.Header{"Authorization": {own}}, false, "https://api.test/", own},
+		{"no login", func(s *transport.Source) { s.Forget(context.Background()) }, http.Header{"Authorization": {own}}, false, "https://api.test/", own},
 		{"lower case", fresh, http.Header{"authorization": {own}}, false, "https://api.test/", own},
 		{"upper case", fresh, http.Header{"AUTHORIZATION": {own}}, false, "https://api.test/", own},
 		{"a header without a value", fresh, http.Header{"Authorization": {}}, false, "https://api.test/", "ours"},
@@ -58,7 +59,7 @@ func TestAnAuthorizationHeaderIsLeftAlone(t *testing.T) {
 				s := w.source()
 				w.login(s, "ann")
 				tt.prepare(s)
-				rt, err := New(Config{Source: s, Origins: []string{"https://api.test"}, Base: base, ReplaceAuthorization: tt.replace})
+				rt, err := transport.New(transport.Config{Source: s, Origins: []string{"https://api.test"}, Base: base, ReplaceAuthorization: tt.replace})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -81,7 +82,7 @@ func TestAnAuthorizationHeaderIsLeftAlone(t *testing.T) {
 	t.Run("no account", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			p, _ := newWorld(t, oauthtest.Config{}).pool(1)
-			rt, err := New(Config{Pool: p, Origins: []string{"https://api.test"}, Base: base})
+			rt, err := transport.New(transport.Config{Pool: p, Origins: []string{"https://api.test"}, Base: base})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -101,7 +102,7 @@ func TestARequestThatNamesAnotherServer(t *testing.T) {
 	s := w.source()
 	w.login(s, "ann")
 	var got bool
-	rt, err := New(Config{Source: s, Origins: []string{"https://api.test", "https://*.tenants.test"},
+	rt, err := transport.New(transport.Config{Source: s, Origins: []string{"https://api.test", "https://*.tenants.test"},
 		Base: testkit.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 			got = r.Header.Get("Authorization") != ""
 			return &http.Response{StatusCode: 200, Body: http.NoBody}, nil

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -59,7 +60,7 @@ func TestA401IsNotHeldBack(t *testing.T) {
 					for range 3 {
 						begun := time.Now()
 						resp, err := c.Get(w.srv.APIURL())
-						if took := time.Since(begun); err != nil || resp.StatusCode != 401 || took > rejectTime {
+						if took := time.Since(begun); err != nil || resp.StatusCode != 401 || took > transport.RejectTime {
 							t.Fatalf("after %v: %v", took, err)
 						}
 						resp.Body.Close()
@@ -109,9 +110,9 @@ func TestALogMayUseTheSource(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 		store := &troubled{Memory: new(tokencache.Memory)}
 		w.store = store
-		var s *Source
+		var s *transport.Source
 		lines := 0
-		s = w.source(func(c *SourceConfig) {
+		s = w.source(func(c *transport.SourceConfig) {
 			c.Logger = slog.New(handlerFunc(func(ctx context.Context, _ slog.Record) {
 				lines++
 				ctx, cancel := context.WithTimeout(ctx, time.Hour)
@@ -125,7 +126,7 @@ func TestALogMayUseTheSource(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		w.srv.Fault("/token", 1, oauthtest.Status(429, 0))
 		store.failAfterJournal(tokencache.ErrUnavailable) // The journal cannot be cleared.
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrUnavailable) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrUnavailable) {
 			t.Errorf("got %v", err)
 		}
 		synctest.Wait()
@@ -153,9 +154,9 @@ func TestCloseHeedsItsContext(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 		heard := make(chan struct{})
-		s := w.source(func(c *SourceConfig) {
-			c.OnEvent = func(_ context.Context, e Event) {
-				if e.Type == EventRefreshed {
+		s := w.source(func(c *transport.SourceConfig) {
+			c.OnEvent = func(_ context.Context, e transport.Event) {
+				if e.Type == transport.EventRefreshed {
 					<-heard
 				}
 			}
@@ -202,7 +203,7 @@ func TestARefreshThatOutlivesCloseIsSaved(t *testing.T) {
 		}
 		ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		unlock, err := s.cfg.Cache.Lock(ctx, s.key())
+		unlock, err := s.Cfg().Cache.Lock(ctx, s.Key())
 		if err != nil {
 			t.Fatalf("the lock is held: %v", err)
 		}
@@ -236,7 +237,7 @@ func TestAPoolReplacesAClosedSource(t *testing.T) {
 		if err := p.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if s := p.Source(names[0]); !s.closed.Load() {
+		if s := p.Source(names[0]); !s.Closed().Load() {
 			t.Error("the pool is closed, and makes a new Source")
 		}
 	})
@@ -279,7 +280,7 @@ func TestAStoreThatFallsSilentInARefresh(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		store.locked = func() { store.silent.Store(true) }
 		begun := time.Now()
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrStorage) || time.Since(begun) > longestWait {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrStorage) || time.Since(begun) > transport.LongestWait {
 			t.Errorf("after %v: %v", time.Since(begun), err)
 		}
 		store.locked = nil

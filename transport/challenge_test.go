@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"bufio"
@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/testkit"
 )
 
@@ -25,7 +26,7 @@ func TestChallenges(t *testing.T) {
 			t.Fatal(err)
 		}
 		var all []string
-		for _, c := range ParseChallenges(resp.Header) {
+		for _, c := range transport.ParseChallenges(resp.Header) {
 			text := c.Scheme
 			for _, name := range slices.Sorted(maps.Keys(c.Params)) {
 				text += fmt.Sprintf(" %s=%q", name, c.Params[name])
@@ -33,7 +34,7 @@ func TestChallenges(t *testing.T) {
 			all = append(all, text)
 		}
 		cure := "no refresh"
-		if yes, claims := rejects(resp); claims != "" {
+		if yes, claims := transport.Rejects(resp); claims != "" {
 			cure = "refresh with the claims"
 		} else if yes {
 			cure = "refresh"
@@ -46,7 +47,7 @@ func TestChallenges(t *testing.T) {
 // scope that it wants (C16).
 func TestChallengeIsAnError(t *testing.T) {
 	h := http.Header{"Www-Authenticate": {"Bearer error=\"insufficient_scope\", scope=\"calendar.read\x01\", realm=\"r\""}}
-	var err error = ParseChallenges(h)[0]
+	var err error = transport.ParseChallenges(h)[0]
 	if got, want := err.Error(), `stayauth: bearer challenge, error="insufficient_scope", scope="calendar.read"`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -56,7 +57,7 @@ func TestChallengeIsAnError(t *testing.T) {
 func TestAChallengeThatRepeatsTheToken(t *testing.T) {
 	const token = "eyJhbGciOiJSUzI1NiJ9.e30.c2ln0"
 	h := http.Header{"Www-Authenticate": {`Bearer error="` + token + `", error_description="the token ` + token + ` has expired", token="` + token + `"`}}
-	if got := ParseChallenges(h)[0].Error(); strings.Contains(got, token) {
+	if got := transport.ParseChallenges(h)[0].Error(); strings.Contains(got, token) {
 		t.Error("Error repeats the token")
 	}
 }
@@ -84,11 +85,11 @@ func TestClaims(t *testing.T) {
 		{"eyJhIjp9", ""},    // {"a":}
 		{"e30=\x00e30", ""}, // not base64
 	} {
-		if got := (Challenge{Params: map[string]string{"claims": tt.claims}}).Claims(); got != tt.want {
+		if got := (transport.Challenge{Params: map[string]string{"claims": tt.claims}}).Claims(); got != tt.want {
 			t.Errorf("%q: got %q, want %q", tt.claims, got, tt.want)
 		}
 	}
-	if got := (Challenge{}).Claims(); got != "" {
+	if got := (transport.Challenge{}).Claims(); got != "" {
 		t.Errorf("a challenge without any parameters: %q", got)
 	}
 }
@@ -98,7 +99,7 @@ func FuzzClaims(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if got := (Challenge{Params: map[string]string{"claims": s}}).Claims(); got != "" {
+		if got := (transport.Challenge{Params: map[string]string{"claims": s}}).Claims(); got != "" {
 			var object map[string]any
 			if err := json.Unmarshal([]byte(got), &object); err != nil {
 				t.Errorf("%q: %v", got, err)
@@ -112,7 +113,7 @@ func FuzzParseChallenges(f *testing.F) {
 	f.Add(`OAuth "Facebook Platform" "invalid_token"`, `a=b, c="\`)
 	f.Fuzz(func(t *testing.T, a, b string) {
 		h := http.Header{"Www-Authenticate": {a, b}}
-		all := ParseChallenges(h)
+		all := transport.ParseChallenges(h)
 		for _, c := range all {
 			if c.Scheme == "" || c.Scheme != strings.ToLower(c.Scheme) || c.Params == nil {
 				t.Errorf("odd challenge %#v", c)
@@ -121,20 +122,20 @@ func FuzzParseChallenges(f *testing.F) {
 				t.Errorf("Error has control characters: %q", c.Error())
 			}
 		}
-		rejects(&http.Response{StatusCode: 401, Header: h})
+		transport.Rejects(&http.Response{StatusCode: 401, Header: h})
 
 		// One header is parsed without regard to the others, and what was parsed can be
 		// written in good form and is then parsed as the same.
 		var good []string
-		for _, c := range ParseChallenges(http.Header{"Www-Authenticate": {a}}) {
+		for _, c := range transport.ParseChallenges(http.Header{"Www-Authenticate": {a}}) {
 			s := c.Scheme
 			for i, name := range slices.Sorted(maps.Keys(c.Params)) {
 				s += []string{" ", ", "}[min(i, 1)] + name + `="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(c.Params[name]) + `"`
 			}
 			good = append(good, s)
 		}
-		again := ParseChallenges(http.Header{"Www-Authenticate": {strings.Join(good, ", "), b}})
-		if !slices.EqualFunc(all, again, func(x, y Challenge) bool { return x.Scheme == y.Scheme && maps.Equal(x.Params, y.Params) }) {
+		again := transport.ParseChallenges(http.Header{"Www-Authenticate": {strings.Join(good, ", "), b}})
+		if !slices.EqualFunc(all, again, func(x, y transport.Challenge) bool { return x.Scheme == y.Scheme && maps.Equal(x.Params, y.Params) }) {
 			t.Errorf("%q, %q:\n%#v\n%#v", a, b, all, again)
 		}
 	})

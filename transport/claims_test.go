@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"encoding/base64"
@@ -14,6 +14,8 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -29,7 +31,9 @@ const (
 func TestClaimsAreRefreshedOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: time.Second})
-		capable := func(c *SourceConfig) { c.Refresher.(*Endpoint).Params = map[string][]string{"claims": {capability}} }
+		capable := func(c *transport.SourceConfig) {
+			c.Refresher.(*endpoint.Endpoint).Params = map[string][]string{"claims": {capability}}
+		}
 		a, b := w.source(capable), w.source(capable)
 		w.login(a, "ann")
 		clients := []*http.Client{w.client(a), w.client(b)}
@@ -75,8 +79,8 @@ func TestARefusedTokenWithClaimsIsNotHandedOut(t *testing.T) {
 		if status != 401 {
 			t.Errorf("status %d, want that of the API's answer", status)
 		}
-		for name, s := range map[string]*Source{"the same process": a, "another process": w.source()} {
-			if tok, err := s.Token(t.Context()); !errors.Is(err, ErrAmbiguous) && !errors.Is(err, ErrUnavailable) {
+		for name, s := range map[string]*transport.Source{"the same process": a, "another process": w.source()} {
+			if tok, err := s.Token(t.Context()); !errors.Is(err, transport.ErrAmbiguous) && !errors.Is(err, transport.ErrUnavailable) {
 				t.Errorf("%s: got %v, %v", name, tok, err)
 			}
 		}
@@ -121,13 +125,13 @@ func TestClaimsThatTheProviderRefuses(t *testing.T) {
 					t.Fatalf("the API's answer did not come: %v", err)
 				}
 				resp.Body.Close()
-				if got := ParseChallenges(resp.Header)[0].Claims(); got != newLocation {
+				if got := transport.ParseChallenges(resp.Header)[0].Claims(); got != newLocation {
 					t.Errorf("its challenge demands %q", got)
 				}
-				for name, s := range map[string]*Source{"this process": s, "another": w.source()} {
+				for name, s := range map[string]*transport.Source{"this process": s, "another": w.source()} {
 					_, err := s.Token(t.Context())
-					e, ok := errors.AsType[*Error](err)
-					if !ok || e.Kind != ErrLoginRequired || e.Claims != tt.want || !strings.Contains(e.Remedy, "Claims") {
+					e, ok := errors.AsType[*transport.Error](err)
+					if !ok || e.Kind != transport.ErrLoginRequired || e.Claims != tt.want || !strings.Contains(e.Remedy, "Claims") {
 						t.Errorf("%s: got %v", name, err)
 					}
 				}
@@ -161,7 +165,7 @@ func TestClaimsOfAnAPIThatIsNeverContent(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
-		if n := w.srv.Counts().TokenRequests; n == 0 || n > int(span/forcedInterval) {
+		if n := w.srv.Counts().TokenRequests; n == 0 || n > int(span/transport.ForcedInterval) {
 			t.Errorf("%d token requests in %v", n, span)
 		}
 	})
@@ -172,14 +176,14 @@ func TestClaimsOfAnAPIThatIsNeverContent(t *testing.T) {
 func TestClaimsThatContradict(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
-		s := w.source(func(c *SourceConfig) {
-			c.Refresher.(*Endpoint).Params = map[string][]string{"claims": {`{"access_token":{"nbf":"never"}}`}}
+		s := w.source(func(c *transport.SourceConfig) {
+			c.Refresher.(*endpoint.Endpoint).Params = map[string][]string{"claims": {`{"access_token":{"nbf":"never"}}`}}
 		})
 		w.login(s, "ann")
 		w.srv.DemandClaims(newLocation)
 		get(t, w.client(s), w.srv.APIURL())
 		_, err := s.Token(t.Context())
-		if e, ok := errors.AsType[*Error](err); !ok || e.Kind != ErrMisconfigured || e.Field != "Endpoint.Params" || !strings.Contains(e.Error(), "nbf") {
+		if e, ok := errors.AsType[*transport.Error](err); !ok || e.Kind != transport.ErrMisconfigured || e.Field != "Endpoint.Params" || !strings.Contains(e.Error(), "nbf") {
 			t.Errorf("got %v", err)
 		}
 		w.wantCounts(0, 0)
@@ -193,14 +197,14 @@ func TestClaimsThatContradict(t *testing.T) {
 // TestClaimsWithoutATransport: a program that sends its requests itself passes on the
 // challenges of the API.
 func TestClaimsWithoutATransport(t *testing.T) {
-	for name, refresher := range map[string]func(*Endpoint) Refresher{
-		"a user":      func(e *Endpoint) Refresher { return e },
-		"the program": (*Endpoint).ClientCredentials,
+	for name, refresher := range map[string]func(*endpoint.Endpoint) transport.Refresher{
+		"a user":      func(e *endpoint.Endpoint) transport.Refresher { return e },
+		"the program": (*endpoint.Endpoint).ClientCredentials,
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
-				s := w.source(func(c *SourceConfig) { c.Refresher = refresher(c.Refresher.(*Endpoint)) })
+				s := w.source(func(c *transport.SourceConfig) { c.Refresher = refresher(c.Refresher.(*endpoint.Endpoint)) })
 				if name == "a user" {
 					w.login(s, "ann")
 				}
@@ -210,7 +214,7 @@ func TestClaimsWithoutATransport(t *testing.T) {
 				}
 				w.srv.DemandClaims(newLocation)
 				h := http.Header{"Www-Authenticate": {`Bearer error="insufficient_claims", claims="` + encode(newLocation) + `"`}}
-				tok, err := s.Reject(t.Context(), old, ParseChallenges(h)...)
+				tok, err := s.Reject(t.Context(), old, transport.ParseChallenges(h)...)
 				if err != nil || tok.AccessToken == old.AccessToken {
 					t.Fatalf("got %v, %v", tok, err)
 				}
@@ -256,9 +260,9 @@ func TestClaimsOfAForeignToken(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{})
 		asked := 0
 		tok := w.srv.Login("ann")
-		s := w.source(func(c *SourceConfig) {
+		s := w.source(func(c *transport.SourceConfig) {
 			c.Key = tokencache.Key{Issuer: "https://issuer.test", ClientID: "client"}
-			c.Refresher = FromTokenSource(tokenFunc(func() (*oauth2.Token, error) {
+			c.Refresher = endpoint.FromTokenSource(tokenFunc(func() (*oauth2.Token, error) {
 				asked++
 				return &oauth2.Token{AccessToken: tok.AccessToken, Expiry: tok.Expiry}, nil
 			}))
@@ -266,7 +270,7 @@ func TestClaimsOfAForeignToken(t *testing.T) {
 		w.srv.DemandClaims(newLocation)
 		get(t, w.client(s), w.srv.APIURL())
 		for range 100 {
-			if _, err := s.Token(t.Context()); !errors.Is(err, ErrUnavailable) {
+			if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrUnavailable) {
 				t.Fatal(err)
 			}
 		}

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"errors"
@@ -7,11 +7,12 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
-func clientCredentialsOf(w *world) func(*SourceConfig) {
-	return func(c *SourceConfig) { c.Refresher = w.endpoint().ClientCredentials() }
+func clientCredentialsOf(w *world) func(*transport.SourceConfig) {
+	return func(c *transport.SourceConfig) { c.Refresher = w.endpoint().ClientCredentials() }
 }
 
 // Processes share the token of the program itself too: providers bill and limit
@@ -21,9 +22,9 @@ func TestClientCredentialsAreShared(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{AccessTTL: time.Hour, Latency: time.Second})
 		a, b := w.source(clientCredentialsOf(w)), w.source(clientCredentialsOf(w))
 		start := make(chan struct{})
-		results := make(chan Token, 20)
+		results := make(chan transport.Token, 20)
 		for i := range 20 {
-			s := []*Source{a, b}[i%2]
+			s := []*transport.Source{a, b}[i%2]
 			go func() {
 				<-start
 				tok, err := s.Token(t.Context())
@@ -42,7 +43,7 @@ func TestClientCredentialsAreShared(t *testing.T) {
 		}
 		w.wantCounts(1, 0)
 		time.Sleep(56 * time.Minute)
-		for _, s := range []*Source{a, b, w.source(clientCredentialsOf(w))} {
+		for _, s := range []*transport.Source{a, b, w.source(clientCredentialsOf(w))} {
 			if _, err := s.Token(t.Context()); err != nil {
 				t.Error(err)
 			}
@@ -71,19 +72,19 @@ func TestUnsavedClientCredentialsDoNotKeepTheLock(t *testing.T) {
 			return nil
 		})
 		a, b := w.source(clientCredentialsOf(w)), w.source(clientCredentialsOf(w))
-		for _, s := range []*Source{a, b} {
+		for _, s := range []*transport.Source{a, b} {
 			begun := time.Now()
 			if _, err := s.Token(t.Context()); err != nil || time.Since(begun) > time.Second {
 				t.Errorf("after %v: %v", time.Since(begun), err)
 			}
-			if err := s.Flush(t.Context()); !errors.Is(err, ErrStorage) {
+			if err := s.Flush(t.Context()); !errors.Is(err, transport.ErrStorage) {
 				t.Errorf("Flush: %v", err)
 			}
 		}
 		store.heal()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		for _, s := range []*Source{a, b} {
+		for _, s := range []*transport.Source{a, b} {
 			if err := s.Flush(t.Context()); err != nil {
 				t.Errorf("Flush: %v", err)
 			}
@@ -99,7 +100,7 @@ func TestRefusedClientCredentials(t *testing.T) {
 		w.srv.Fault("/token", 0, oauthtest.Answer(400, "application/json", `{"error":"invalid_grant"}`))
 		s := w.source(clientCredentialsOf(w))
 		for range 600 {
-			if _, err := s.Token(t.Context()); !errors.Is(err, ErrMisconfigured) {
+			if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrMisconfigured) {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Second)

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"errors"
@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
@@ -29,7 +31,7 @@ func TestRefusedInOtherWords(t *testing.T) {
 				time.Sleep(2 * time.Hour)
 				w.srv.Fault("/token", 0, answer)
 				for range 60 {
-					if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+					if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 						t.Fatal(err)
 					}
 					time.Sleep(time.Second)
@@ -54,8 +56,8 @@ func TestStillProcessing(t *testing.T) {
 			time.Sleep(2 * time.Hour)
 			w.srv.Fault("/token", 1, oauthtest.Answer(400, jsonType, `{"error":"invalid_grant","error_description":"`+description+`"}`))
 			_, err := s.Token(t.Context())
-			e, ok := errors.AsType[*Error](err)
-			if !ok || e.Kind != ErrUnavailable || time.Until(e.RetryAt) > 3*time.Second {
+			e, ok := errors.AsType[*transport.Error](err)
+			if !ok || e.Kind != transport.ErrUnavailable || time.Until(e.RetryAt) > 3*time.Second {
 				t.Fatalf("%s: %v", description, err)
 			}
 			if w.stored(s).Tombstone != nil {
@@ -82,7 +84,9 @@ func TestDamagedAnswersCostNoLogin(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
-				s := w.source(func(c *SourceConfig) { c.Refresher.(*Endpoint).Base = damaging{w.srv.RoundTripper(), damage} })
+				s := w.source(func(c *transport.SourceConfig) {
+					c.Refresher.(*endpoint.Endpoint).Base = damaging{w.srv.RoundTripper(), damage}
+				})
 				w.login(s, "ann")
 				for range 3 {
 					time.Sleep(2 * time.Hour)
@@ -101,12 +105,12 @@ func TestDamagedAnswersCostNoLogin(t *testing.T) {
 func TestAnAnswerThatSaysNothingIsNotAskedForAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
-		s := w.source(func(c *SourceConfig) {
-			c.Refresher.(*Endpoint).Base = damaging{w.srv.RoundTripper(), func(string) string { return `{"status":0}` }}
+		s := w.source(func(c *transport.SourceConfig) {
+			c.Refresher.(*endpoint.Endpoint).Base = damaging{w.srv.RoundTripper(), func(string) string { return `{"status":0}` }}
 		})
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrAmbiguous) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrAmbiguous) {
 			t.Fatal(err)
 		}
 		w.wantCounts(1, 0)
@@ -123,7 +127,7 @@ func TestStillProcessingALostRequest(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		w.srv.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Drop))
 		w.srv.Fault("/token", 1, oauthtest.Answer(400, jsonType, `{"error":"invalid_grant","error_description":"token request is already being processed"}`))
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrUnavailable) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrUnavailable) {
 			t.Fatal(err)
 		}
 		time.Sleep(3 * time.Second)
@@ -164,9 +168,9 @@ func TestARefusalNamesItsPage(t *testing.T) {
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
 		w.srv.Fault("/token", 1, oauthtest.Answer(400, jsonType, `{"error":"invalid_grant","error_uri":"https://login.example.com/why"}`))
-		for _, s := range []*Source{s, s, w.source()} { // also one that reads of it in the cache
+		for _, s := range []*transport.Source{s, s, w.source()} { // also one that reads of it in the cache
 			_, err := s.Token(t.Context())
-			if e, ok := errors.AsType[*Error](err); !ok || e.Kind != ErrLoginRequired || e.URI != "https://login.example.com/why" {
+			if e, ok := errors.AsType[*transport.Error](err); !ok || e.Kind != transport.ErrLoginRequired || e.URI != "https://login.example.com/why" {
 				t.Errorf("error %v", err)
 			}
 		}

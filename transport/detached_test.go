@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -59,7 +60,7 @@ func TestHooksDoNotSeeTheRefresh(t *testing.T) {
 		w.login(s, "ann")
 		type key struct{}
 		seen := false
-		s.cfg.Refresher = watchedRefresher{Endpoint: w.endpoint(), context: func(ctx context.Context) { seen = ctx.Value(key{}) == "mine" }}
+		s.Cfg().Refresher = watchedRefresher{Endpoint: w.endpoint(), context: func(ctx context.Context) { seen = ctx.Value(key{}) == "mine" }}
 		returned := false
 		ctx := httptrace.WithClientTrace(context.WithValue(t.Context(), key{}, "mine"), &httptrace.ClientTrace{
 			GetConn: func(hostPort string) {
@@ -75,7 +76,7 @@ func TestHooksDoNotSeeTheRefresh(t *testing.T) {
 		})
 		for _, sleep := range []time.Duration{58 * time.Minute, 2 * time.Hour} {
 			time.Sleep(sleep)
-			rt, err := New(Config{Source: s, Origins: []string{w.srv.APIOrigin()}, Base: w.base, Settle: -1})
+			rt, err := transport.New(transport.Config{Source: s, Origins: []string{w.srv.APIOrigin()}, Base: w.base, Settle: -1})
 			if err != nil {
 				t.Fatal(err)
 			}

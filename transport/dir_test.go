@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"errors"
@@ -11,6 +11,8 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -35,8 +37,8 @@ func TestSourcesOfOneProcessShareADirectory(t *testing.T) {
 			w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: 20 * time.Millisecond})
 			dir := t.TempDir()
 			cache := openSealed(t, dir)
-			source := func() *Source {
-				return w.source(func(c *SourceConfig) {
+			source := func() *transport.Source {
+				return w.source(func(c *transport.SourceConfig) {
 					if c.Cache = cache; !shared {
 						c.Cache = openSealed(t, dir)
 					}
@@ -47,11 +49,11 @@ func TestSourcesOfOneProcessShareADirectory(t *testing.T) {
 			for range 5 {
 				r := w.stored(s)
 				r.ObtainedAt, r.Expiry = r.ObtainedAt.Add(-2*time.Hour), r.Expiry.Add(-2*time.Hour) // as if they had passed
-				_, v, err := s.cfg.Cache.Load(t.Context(), s.cfg.Key)
+				_, v, err := s.Cfg().Cache.Load(t.Context(), s.Cfg().Key)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := s.cfg.Cache.Save(t.Context(), s.cfg.Key, r, v); err != nil {
+				if _, err := s.Cfg().Cache.Save(t.Context(), s.Cfg().Key, r, v); err != nil {
 					t.Fatal(err)
 				}
 				var wg sync.WaitGroup
@@ -81,7 +83,7 @@ func TestSourcesOfOneProcessShareADirectory(t *testing.T) {
 func TestADamagedFile(t *testing.T) {
 	w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 	dir := t.TempDir()
-	s := w.source(func(c *SourceConfig) { c.Cache = openSealed(t, dir) })
+	s := w.source(func(c *transport.SourceConfig) { c.Cache = openSealed(t, dir) })
 	w.login(s, "ann")
 	var file string
 	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
@@ -103,9 +105,9 @@ func TestADamagedFile(t *testing.T) {
 		if err := os.WriteFile(file, damaged, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		next := w.source(func(c *SourceConfig) { c.Cache = openSealed(t, dir) })
+		next := w.source(func(c *transport.SourceConfig) { c.Cache = openSealed(t, dir) })
 		_, err := next.Token(t.Context())
-		if !errors.Is(err, ErrStorage) || !errors.Is(err, tokencache.ErrCorrupt) || errors.Is(err, ErrLoginRequired) {
+		if !errors.Is(err, transport.ErrStorage) || !errors.Is(err, tokencache.ErrCorrupt) || errors.Is(err, transport.ErrLoginRequired) {
 			t.Errorf("got %v", err)
 		}
 		if now, err := os.ReadFile(file); err != nil || string(now) != string(damaged) {
@@ -116,7 +118,7 @@ func TestADamagedFile(t *testing.T) {
 	if err := os.WriteFile(file, good, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.source(func(c *SourceConfig) { c.Cache = openSealed(t, dir) }).Token(t.Context()); err != nil {
+	if _, err := w.source(func(c *transport.SourceConfig) { c.Cache = openSealed(t, dir) }).Token(t.Context()); err != nil {
 		t.Errorf("after the repair: %v", err)
 	}
 }
@@ -125,38 +127,38 @@ func TestADamagedFile(t *testing.T) {
 // what is left out is filled in.
 func TestSourceConfig(t *testing.T) {
 	w := newWorld(t, defaultServer)
-	for field, change := range map[string]func(*Endpoint){
-		"Endpoint.TokenURL":  func(e *Endpoint) { e.TokenURL = "http://auth.test/token" },
-		"Endpoint.ClientID":  func(e *Endpoint) { e.ClientID = "" },
-		"Endpoint.AuthStyle": func(e *Endpoint) { e.AuthStyle = oauth2.AuthStyleAutoDetect },
+	for field, change := range map[string]func(*endpoint.Endpoint){
+		"Endpoint.TokenURL":  func(e *endpoint.Endpoint) { e.TokenURL = "http://auth.test/token" },
+		"Endpoint.ClientID":  func(e *endpoint.Endpoint) { e.ClientID = "" },
+		"Endpoint.AuthStyle": func(e *endpoint.Endpoint) { e.AuthStyle = oauth2.AuthStyleAutoDetect },
 	} {
 		e := w.endpoint()
 		change(e)
-		_, err := NewSource(SourceConfig{Cache: w.cache(), Refresher: e})
-		if got, ok := errors.AsType[*Error](err); !ok || got.Kind != ErrMisconfigured || got.Field != field || got.Remedy == "" {
+		_, err := transport.NewSource(transport.SourceConfig{Cache: w.cache(), Refresher: e})
+		if got, ok := errors.AsType[*transport.Error](err); !ok || got.Kind != transport.ErrMisconfigured || got.Field != field || got.Remedy == "" {
 			t.Errorf("%s: got %v", field, err)
 		}
 	}
 	ts := static(&oauth2.Token{AccessToken: "x"}, nil)
 	for _, key := range []tokencache.Key{{}, {Issuer: "i"}, {ClientID: "c"}} {
-		_, err := NewSource(SourceConfig{Cache: w.cache(), Refresher: ts, Key: key})
-		if got, ok := errors.AsType[*Error](err); !ok || got.Field != "SourceConfig.Key" {
+		_, err := transport.NewSource(transport.SourceConfig{Cache: w.cache(), Refresher: ts, Key: key})
+		if got, ok := errors.AsType[*transport.Error](err); !ok || got.Field != "SourceConfig.Key" {
 			t.Errorf("%+v: got %v", key, err)
 		}
 	}
-	s, err := NewSource(SourceConfig{Cache: w.cache(), Refresher: w.endpoint(), Key: tokencache.Key{Account: "ann", Audience: "x"}})
+	s, err := transport.NewSource(transport.SourceConfig{Cache: w.cache(), Refresher: w.endpoint(), Key: tokencache.Key{Account: "ann", Audience: "x"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (tokencache.Key{Issuer: w.srv.TokenURL(), ClientID: w.srv.ClientID(), Account: "ann", Audience: "x"}); s.key() != want {
-		t.Errorf("key %+v, want %+v", s.key(), want)
+	if want := (tokencache.Key{Issuer: w.srv.TokenURL(), ClientID: w.srv.ClientID(), Account: "ann", Audience: "x"}); s.Key() != want {
+		t.Errorf("key %+v, want %+v", s.Key(), want)
 	}
-	if s.cfg.Timeout != day || s.cfg.Logger == nil {
-		t.Errorf("timeout %v", s.cfg.Timeout)
+	if s.Cfg().Timeout != day || s.Cfg().Logger == nil {
+		t.Errorf("timeout %v", s.Cfg().Timeout)
 	}
 	issuer := w.endpoint()
 	issuer.Issuer = "https://issuer.test"
-	if s, err = NewSource(SourceConfig{Cache: w.cache(), Refresher: issuer}); err != nil || s.key().Issuer != "https://issuer.test" {
-		t.Errorf("issuer %q, %v", s.key().Issuer, err)
+	if s, err = transport.NewSource(transport.SourceConfig{Cache: w.cache(), Refresher: issuer}); err != nil || s.Key().Issuer != "https://issuer.test" {
+		t.Errorf("issuer %q, %v", s.Key().Issuer, err)
 	}
 }

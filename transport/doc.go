@@ -3,14 +3,14 @@
 // refuses it, and stores the renewed login so that it survives restarts, crashes,
 // outages and other processes.
 //
-//	endpoint := &transport.Endpoint{TokenURL: "https://auth.example.com/token", ClientID: "my-app"}
+//	endpoint := &endpoint.Endpoint{TokenURL: "https://auth.example.com/token", ClientID: "my-app"}
 //	source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: endpoint})
 //	rt, err := transport.New(transport.Config{Source: source, Origins: []string{"https://api.example.com"}})
 //	client := &http.Client{Transport: rt}
 //
 // # Parts
 //
-// An [Endpoint] is a client of a token endpoint. A [Source] keeps one login: it
+// An [endpoint.Endpoint] is a client of a token endpoint. A [Source] keeps one login: it
 // decides when to renew the token, and does so in a critical section that all
 // processes which share the login respect. A [Transport] uses a Source to authorize
 // the requests of an http.Client. [Source.OAuth2] serves everything that takes an
@@ -72,7 +72,7 @@
 //
 // A provider that is slow, overloaded or frozen for a minute works through all that it was
 // sent when it goes on. A refresh token that is presented again meanwhile is taken for
-// stolen then. So an [Endpoint] waits for an answer for minutes, under the login's lock,
+// stolen then. So an [endpoint.Endpoint] waits for an answer for minutes, under the login's lock,
 // and presents the token again only when the first request cannot be answered any more:
 //
 //   - the connection was reset or closed, or the system found out that nobody is at its

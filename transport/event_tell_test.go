@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -23,9 +24,9 @@ func TestASlowListener(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 		listening := false
-		s := w.source(func(c *SourceConfig) {
+		s := w.source(func(c *transport.SourceConfig) {
 			record := c.OnEvent
-			c.OnEvent = func(ctx context.Context, e Event) {
+			c.OnEvent = func(ctx context.Context, e transport.Event) {
 				if listening {
 					t.Error("told of two events at once")
 				}
@@ -47,9 +48,9 @@ func TestASlowListener(t *testing.T) {
 		}
 		go s.Logout(t.Context())
 		time.Sleep(time.Minute)
-		use(t, s, ErrLoginRequired)
+		use(t, s, transport.ErrLoginRequired)
 		time.Sleep(day)
-		told := w.wantEvents(EventLogin, EventRefreshed, EventRefreshed, EventRefreshed, EventLogout)
+		told := w.wantEvents(transport.EventLogin, transport.EventRefreshed, transport.EventRefreshed, transport.EventRefreshed, transport.EventLogout)
 		for i, e := range told[1:] {
 			if e.At.Before(told[i].At) {
 				t.Errorf("%s at %v, and before it %s at %v", e.Type, e.At, told[i].Type, told[i].At)
@@ -65,12 +66,12 @@ func TestASlowListener(t *testing.T) {
 func TestAListenerThatUsesTheSource(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
-		var s *Source
-		s = w.source(func(c *SourceConfig) {
+		var s *transport.Source
+		s = w.source(func(c *transport.SourceConfig) {
 			record := c.OnEvent
-			c.OnEvent = func(ctx context.Context, e Event) {
+			c.OnEvent = func(ctx context.Context, e transport.Event) {
 				record(ctx, e)
-				if e.Type == EventLoginRequired {
+				if e.Type == transport.EventLoginRequired {
 					w.login(s, "ann")
 				}
 				time.Sleep(2 * time.Hour)
@@ -84,7 +85,7 @@ func TestAListenerThatUsesTheSource(t *testing.T) {
 		})
 		s.Token(t.Context())
 		time.Sleep(day)
-		w.wantEvents(EventLoginRequired, EventLogin, EventRefreshed, EventRefreshed, EventRefreshed)
+		w.wantEvents(transport.EventLoginRequired, transport.EventLogin, transport.EventRefreshed, transport.EventRefreshed, transport.EventRefreshed)
 	})
 }
 
@@ -93,10 +94,10 @@ func TestAListenerThatUsesTheSource(t *testing.T) {
 func TestAListenerThatPanics(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
-		s := w.source(func(c *SourceConfig) {
+		s := w.source(func(c *transport.SourceConfig) {
 			record := c.OnEvent
-			c.OnEvent = func(ctx context.Context, e Event) {
-				if record(ctx, e); e.Type == EventLogin {
+			c.OnEvent = func(ctx context.Context, e transport.Event) {
+				if record(ctx, e); e.Type == transport.EventLogin {
 					panic("listener")
 				}
 			}
@@ -114,7 +115,7 @@ func TestAListenerThatPanics(t *testing.T) {
 		if err := s.Logout(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		w.wantEvents(EventLogin, EventRefreshed, EventLogout)
+		w.wantEvents(transport.EventLogin, transport.EventRefreshed, transport.EventLogout)
 	})
 }
 
@@ -136,10 +137,10 @@ func (h contextHandler) Handle(ctx context.Context, r slog.Record) error {
 func TestContextOfAnEvent(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
-		logged, told := map[string]any{}, map[EventType]any{}
-		s := w.source(func(c *SourceConfig) {
+		logged, told := map[string]any{}, map[transport.EventType]any{}
+		s := w.source(func(c *transport.SourceConfig) {
 			c.Logger = slog.New(contextHandler{c.Logger.Handler(), logged})
-			c.OnEvent = func(ctx context.Context, e Event) {
+			c.OnEvent = func(ctx context.Context, e transport.Event) {
 				told[e.Type] = ctx.Value(contextKey{})
 				if _, timed := ctx.Deadline(); timed || ctx.Err() != nil || ctx.Done() != nil {
 					t.Errorf("%s: the context ends", e.Type)
@@ -166,7 +167,7 @@ func TestContextOfAnEvent(t *testing.T) {
 		if err := s.Logout(ctx); err != nil {
 			t.Fatal(err)
 		}
-		for event, call := range map[EventType]string{EventLogin: "login", EventRefreshed: "request", EventLogout: "logout"} {
+		for event, call := range map[transport.EventType]string{transport.EventLogin: "login", transport.EventRefreshed: "request", transport.EventLogout: "logout"} {
 			if told[event] != call || logged["stayauth: "+string(event)] != call {
 				t.Errorf("%s: told with the context of %v, logged with that of %v", event, told[event], logged["stayauth: "+string(event)])
 			}
@@ -179,14 +180,14 @@ var updateEvents = flag.Bool("update-events", false, "write testdata/events.txt"
 // A scripted Refresher does what it is told to.
 type scripted struct {
 	answer tokencache.Record
-	err    *Error
+	err    *transport.Error
 }
 
-func (r *scripted) Identity() Identity { return Identity{} }
+func (r *scripted) Identity() transport.Identity { return transport.Identity{} }
 
 func (r *scripted) Check(current *tokencache.Record) error {
 	if current.AccessToken == "" && current.RefreshToken == "" {
-		return &Error{Kind: ErrLoginRequired, Op: "refresh"}
+		return &transport.Error{Kind: transport.ErrLoginRequired, Op: "refresh"}
 	}
 	return nil
 }
@@ -197,7 +198,7 @@ func (r *scripted) Refresh(context.Context, *tokencache.Record) (*tokencache.Rec
 		return nil, r.err
 	}
 	rec := r.answer
-	rec.ObtainedAt, rec.Expiry = wallNow(), wallNow().Add(time.Hour)
+	rec.ObtainedAt, rec.Expiry = transport.WallNow(), transport.WallNow().Add(time.Hour)
 	return &rec, nil
 }
 
@@ -229,8 +230,8 @@ func TestLog(t *testing.T) {
 			t.Fatal(err)
 		}
 		provider := &scripted{answer: tokencache.Record{AccessToken: "at", RefreshToken: "rt", TokenType: "Bearer"}}
-		source := func() *Source {
-			s, err := NewSource(SourceConfig{
+		source := func() *transport.Source {
+			s, err := transport.NewSource(transport.SourceConfig{
 				Cache: cache, Refresher: provider,
 				Key:    tokencache.Key{Issuer: "https://auth.example.com", ClientID: "my-app", Account: "ann"},
 				Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: withoutTime})),
@@ -241,8 +242,8 @@ func TestLog(t *testing.T) {
 			return s
 		}
 		s, peer := source(), source()
-		login := func(s *Source) {
-			if err := s.Login(t.Context(), &tokencache.Record{AccessToken: "first", RefreshToken: "rt", Expiry: wallNow().Add(time.Hour)}); err != nil {
+		login := func(s *transport.Source) {
+			if err := s.Login(t.Context(), &tokencache.Record{AccessToken: "first", RefreshToken: "rt", Expiry: transport.WallNow().Add(time.Hour)}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -251,11 +252,11 @@ func TestLog(t *testing.T) {
 			use(t, s, want)
 		}
 
-		use(t, s, ErrLoginRequired)
+		use(t, s, transport.ErrLoginRequired)
 		login(s)
 		expire(nil)
-		provider.err = &Error{Kind: ErrUnavailable, Op: "refresh", Status: 429, RetryAfter: 5 * time.Minute}
-		expire(ErrUnavailable)
+		provider.err = &transport.Error{Kind: transport.ErrUnavailable, Op: "refresh", Status: 429, RetryAfter: 5 * time.Minute}
+		expire(transport.ErrUnavailable)
 		provider.err = nil
 		expire(nil)
 
@@ -270,8 +271,8 @@ func TestLog(t *testing.T) {
 		}
 		login(peer)
 		use(t, s, nil)
-		provider.err = &Error{Kind: ErrLoginRequired, Op: "refresh", Status: 400, Code: "invalid_grant", Description: "token reuse detected"}
-		expire(ErrLoginRequired)
+		provider.err = &transport.Error{Kind: transport.ErrLoginRequired, Op: "refresh", Status: 400, Code: "invalid_grant", Description: "token reuse detected"}
+		expire(transport.ErrLoginRequired)
 
 		synctest.Wait()
 		got := inUTC(log.String())

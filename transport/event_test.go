@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"errors"
@@ -7,17 +7,18 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
 // watched returns a Source whose events nobody else's are mixed with.
-func (w *world) watched() (*world, *Source) {
+func (w *world) watched() (*world, *transport.Source) {
 	own := &world{t: w.t, srv: w.srv, store: w.store, base: w.base}
 	return own, own.source()
 }
 
 // use asks for a token, and waits until what that has caused is done.
-func use(t *testing.T, s *Source, want error) {
+func use(t *testing.T, s *transport.Source, want error) {
 	t.Helper()
 	if _, err := s.Token(t.Context()); !errors.Is(err, want) {
 		t.Errorf("got %v, want %v", err, want)
@@ -33,15 +34,15 @@ func TestEventsOfALife(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 		s := w.source()
 		for range 3 {
-			use(t, s, ErrLoginRequired)
+			use(t, s, transport.ErrLoginRequired)
 		}
-		e := w.wantEvents(EventLoginRequired)[0]
-		if e.Generation != 0 || e.Attempts != 0 || !errors.Is(e.Err, ErrLoginRequired) || e.Key != s.key() {
+		e := w.wantEvents(transport.EventLoginRequired)[0]
+		if e.Generation != 0 || e.Attempts != 0 || !errors.Is(e.Err, transport.ErrLoginRequired) || e.Key != s.Key() {
 			t.Errorf("login required: %+v", e)
 		}
 		w.login(s, "ann")
 		use(t, s, nil)
-		if e := w.wantEvents(EventLogin)[0]; e.Generation != 1 || !e.Expiry.Equal(w.stored(s).Expiry) || e.Took != 0 || e.Key != s.key() {
+		if e := w.wantEvents(transport.EventLogin)[0]; e.Generation != 1 || !e.Expiry.Equal(w.stored(s).Expiry) || e.Took != 0 || e.Key != s.Key() {
 			t.Errorf("login: %+v", e)
 		}
 		for generation := uint64(2); generation < 5; generation++ {
@@ -51,8 +52,8 @@ func TestEventsOfALife(t *testing.T) {
 			}
 			use(t, s, nil)
 			use(t, s, nil)
-			e := w.wantEvents(EventRefreshed)[0]
-			if e.Generation != generation || !e.Expiry.Equal(w.stored(s).Expiry) || e.Attempts != 1 || e.Err != nil || e.Key != s.key() {
+			e := w.wantEvents(transport.EventRefreshed)[0]
+			if e.Generation != generation || !e.Expiry.Equal(w.stored(s).Expiry) || e.Attempts != 1 || e.Err != nil || e.Key != s.Key() {
 				t.Errorf("refreshed: %+v", e)
 			}
 		}
@@ -61,14 +62,14 @@ func TestEventsOfALife(t *testing.T) {
 			if err := s.Logout(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			use(t, s, ErrLoginRequired)
+			use(t, s, transport.ErrLoginRequired)
 		}
-		w.wantEvents(EventLogout)
+		w.wantEvents(transport.EventLogout)
 		w.login(s, "bob")
 		if err := s.Forget(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		w.wantEvents(EventLogin, EventLogout)
+		w.wantEvents(transport.EventLogin, transport.EventLogout)
 	})
 }
 
@@ -78,31 +79,31 @@ func TestEventsOfOthers(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 		peer, theirs := w.watched()
 		w.login(theirs, "ann")
-		peer.wantEvents(EventLogin)
+		peer.wantEvents(transport.EventLogin)
 		own, s := w.watched()
 		use(t, s, nil)
 		own.wantEvents() // What it starts with is no event.
 
 		time.Sleep(2 * time.Hour)
 		use(t, theirs, nil)
-		peer.wantEvents(EventRefreshed)
+		peer.wantEvents(transport.EventRefreshed)
 		for range 3 {
 			use(t, s, nil)
 		}
-		if e := own.wantEvents(EventAdopted)[0]; e.Generation != 2 || e.Attempts != 0 || !e.Expiry.Equal(w.stored(s).Expiry) {
+		if e := own.wantEvents(transport.EventAdopted)[0]; e.Generation != 2 || e.Attempts != 0 || !e.Expiry.Equal(w.stored(s).Expiry) {
 			t.Errorf("%+v", e)
 		}
 
 		if err := theirs.Logout(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		peer.wantEvents(EventLogout)
+		peer.wantEvents(transport.EventLogout)
 		time.Sleep(2 * time.Hour)
-		use(t, s, ErrLoginRequired)
-		own.wantEvents(EventLoginRequired)
+		use(t, s, transport.ErrLoginRequired)
+		own.wantEvents(transport.EventLoginRequired)
 		w.login(theirs, "bob")
 		use(t, s, nil)
-		if e := own.wantEvents(EventAdopted)[0]; e.Generation != 1 {
+		if e := own.wantEvents(transport.EventAdopted)[0]; e.Generation != 1 {
 			t.Errorf("%+v", e)
 		}
 
@@ -110,20 +111,20 @@ func TestEventsOfOthers(t *testing.T) {
 		if err := s.Logout(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		use(t, s, ErrLoginRequired)
+		use(t, s, transport.ErrLoginRequired)
 		w.login(theirs, "ann")
 		use(t, s, nil)
-		own.wantEvents(EventLogout, EventAdopted)
+		own.wantEvents(transport.EventLogout, transport.EventAdopted)
 
 		// Who is refused tells the others, and each is told once.
 		w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
 		time.Sleep(2 * time.Hour)
-		use(t, s, ErrLoginRequired)
-		use(t, theirs, ErrLoginRequired)
-		if e := own.wantEvents(EventLoginRequired)[0]; e.Attempts != 1 || e.Generation != 1 {
+		use(t, s, transport.ErrLoginRequired)
+		use(t, theirs, transport.ErrLoginRequired)
+		if e := own.wantEvents(transport.EventLoginRequired)[0]; e.Attempts != 1 || e.Generation != 1 {
 			t.Errorf("%+v", e)
 		}
-		if e := peer.wantEvents(EventLogin, EventLogin, EventLoginRequired)[2]; e.Attempts != 0 || e.Generation != 1 {
+		if e := peer.wantEvents(transport.EventLogin, transport.EventLogin, transport.EventLoginRequired)[2]; e.Attempts != 0 || e.Generation != 1 {
 			t.Errorf("%+v", e)
 		}
 	})
@@ -133,31 +134,31 @@ func TestEventsOfOthers(t *testing.T) {
 func TestEventsOfAnOutage(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		end  func(*testing.T, *world, *Source)
-		told []EventType
+		end  func(*testing.T, *world, *transport.Source)
+		told []transport.EventType
 	}{
-		{"the provider is back", func(t *testing.T, w *world, s *Source) {
+		{"the provider is back", func(t *testing.T, w *world, s *transport.Source) {
 			use(t, s, nil)
-		}, []EventType{EventRefreshed, EventRecovered}},
-		{"a peer was luckier", func(t *testing.T, w *world, s *Source) {
+		}, []transport.EventType{transport.EventRefreshed, transport.EventRecovered}},
+		{"a peer was luckier", func(t *testing.T, w *world, s *transport.Source) {
 			_, theirs := w.watched()
 			use(t, theirs, nil)
 			use(t, s, nil)
-		}, []EventType{EventAdopted, EventRecovered}},
-		{"the provider refuses", func(t *testing.T, w *world, s *Source) {
+		}, []transport.EventType{transport.EventAdopted, transport.EventRecovered}},
+		{"the provider refuses", func(t *testing.T, w *world, s *transport.Source) {
 			w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
-			use(t, s, ErrLoginRequired)
-		}, []EventType{EventLoginRequired}},
-		{"a login", func(t *testing.T, w *world, s *Source) {
+			use(t, s, transport.ErrLoginRequired)
+		}, []transport.EventType{transport.EventLoginRequired}},
+		{"a login", func(t *testing.T, w *world, s *transport.Source) {
 			w.login(s, "ann")
 			use(t, s, nil)
-		}, []EventType{EventLogin}},
-		{"a logout", func(t *testing.T, w *world, s *Source) {
+		}, []transport.EventType{transport.EventLogin}},
+		{"a logout", func(t *testing.T, w *world, s *transport.Source) {
 			if err := s.Forget(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			use(t, s, ErrLoginRequired)
-		}, []EventType{EventLogout}},
+			use(t, s, transport.ErrLoginRequired)
+		}, []transport.EventType{transport.EventLogout}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -168,9 +169,9 @@ func TestEventsOfAnOutage(t *testing.T) {
 				time.Sleep(58 * time.Minute)
 				w.srv.Fault("/token", 0, oauthtest.Status(503, time.Minute))
 				use(t, s, nil) // The token is still good.
-				told := w.wantEvents(EventLogin, EventRefreshFailed, EventOutage)
+				told := w.wantEvents(transport.EventLogin, transport.EventRefreshFailed, transport.EventOutage)
 				for _, e := range told[1:] {
-					if !errors.Is(e.Err, ErrAmbiguous) || e.Generation != 1 || !e.Expiry.Equal(expiry) || e.RetryAt.Before(time.Now().Add(time.Minute)) {
+					if !errors.Is(e.Err, transport.ErrAmbiguous) || e.Generation != 1 || !e.Expiry.Equal(expiry) || e.RetryAt.Before(time.Now().Add(time.Minute)) {
 						t.Errorf("%+v", e)
 					}
 				}
@@ -179,9 +180,9 @@ func TestEventsOfAnOutage(t *testing.T) {
 				}
 				time.Sleep(10 * time.Minute)
 				for range 2 {
-					use(t, s, ErrAmbiguous)
+					use(t, s, transport.ErrAmbiguous)
 				}
-				w.wantEvents(EventRefreshFailed)
+				w.wantEvents(transport.EventRefreshFailed)
 				w.srv.Heal()
 				time.Sleep(10 * time.Minute)
 				tt.end(t, w, s)
@@ -203,18 +204,18 @@ func TestEventsOfAnOutageOfADeadLogin(t *testing.T) {
 		w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
 		time.Sleep(2 * time.Hour)
 		for range 2 {
-			use(t, s, ErrLoginRequired)
+			use(t, s, transport.ErrLoginRequired)
 		}
-		w.wantEvents(EventLogin, EventLoginRequired)
+		w.wantEvents(transport.EventLogin, transport.EventLoginRequired)
 		store.fail(func(string, int32) error { return tokencache.ErrUnavailable })
-		use(t, s, ErrStorage)
-		w.wantEvents(EventRefreshFailed, EventOutage)
+		use(t, s, transport.ErrStorage)
+		w.wantEvents(transport.EventRefreshFailed, transport.EventOutage)
 		store.heal()
 		time.Sleep(time.Minute)
 		for range 2 {
-			use(t, s, ErrLoginRequired)
+			use(t, s, transport.ErrLoginRequired)
 		}
-		w.wantEvents(EventLoginRequired)
+		w.wantEvents(transport.EventLoginRequired)
 	})
 }
 
@@ -228,7 +229,7 @@ func TestEventOfARefreshWithRetries(t *testing.T) {
 		w.srv.Fault("/token", 1, oauthtest.Drop)
 		begun := time.Now()
 		use(t, s, nil)
-		e := w.wantEvents(EventLogin, EventRefreshed)[1]
+		e := w.wantEvents(transport.EventLogin, transport.EventRefreshed)[1]
 		if e.Attempts != 2 || e.Took != e.At.Sub(begun) || e.Took == 0 {
 			t.Errorf("%+v after %v", e, e.At.Sub(begun))
 		}
@@ -251,7 +252,7 @@ func TestOwnLoginIsNotAdopted(t *testing.T) {
 		store.delay = 0
 		w.login(s, "ann")
 		<-done
-		w.wantEvents(EventLogin, EventLogin)
+		w.wantEvents(transport.EventLogin, transport.EventLogin)
 		w.wantCounts(0, 0)
 	})
 }
@@ -267,7 +268,7 @@ func TestAFailureOfThePast(t *testing.T) {
 		w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
 		time.Sleep(2 * time.Hour)
 		_, theirs := w.watched()
-		use(t, theirs, ErrLoginRequired) // and says so in the cache
+		use(t, theirs, transport.ErrLoginRequired) // and says so in the cache
 		store.delay = time.Second
 		done := make(chan struct{})
 		go func() { use(t, s, nil); close(done) }()
@@ -275,8 +276,8 @@ func TestAFailureOfThePast(t *testing.T) {
 		store.delay = 0
 		w.login(s, "ann")
 		<-done
-		w.wantEvents(EventLogin, EventLogin)
-		if st, err := s.Status(t.Context()); err != nil || st.State != StateFresh {
+		w.wantEvents(transport.EventLogin, transport.EventLogin)
+		if st, err := s.Status(t.Context()); err != nil || st.State != transport.StateFresh {
 			t.Errorf("status %+v, %v", st, err)
 		}
 	})

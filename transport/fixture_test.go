@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -15,6 +15,8 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
@@ -27,7 +29,7 @@ type world struct {
 	base  http.RoundTripper
 
 	mu     sync.Mutex
-	events []Event
+	events []transport.Event
 }
 
 func newWorld(t testing.TB, cfg oauthtest.Config) *world {
@@ -47,8 +49,8 @@ func (w *world) cache() *tokencache.Cache {
 	return c
 }
 
-func (w *world) endpoint() *Endpoint {
-	return &Endpoint{
+func (w *world) endpoint() *endpoint.Endpoint {
+	return &endpoint.Endpoint{
 		TokenURL:     w.srv.TokenURL(),
 		ClientID:     w.srv.ClientID(),
 		ClientSecret: tokencache.Secret(w.srv.ClientSecret()),
@@ -59,13 +61,13 @@ func (w *world) endpoint() *Endpoint {
 
 // source returns a Source as another process would have it: it shares nothing
 // with others but the store.
-func (w *world) source(change ...func(*SourceConfig)) *Source {
+func (w *world) source(change ...func(*transport.SourceConfig)) *transport.Source {
 	w.t.Helper()
-	cfg := SourceConfig{
+	cfg := transport.SourceConfig{
 		Cache:     w.cache(),
 		Refresher: w.endpoint(),
 		Logger:    slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
-		OnEvent: func(_ context.Context, e Event) {
+		OnEvent: func(_ context.Context, e transport.Event) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.events = append(w.events, e)
@@ -74,7 +76,7 @@ func (w *world) source(change ...func(*SourceConfig)) *Source {
 	for _, f := range change {
 		f(&cfg)
 	}
-	s, err := NewSource(cfg)
+	s, err := transport.NewSource(cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -82,7 +84,7 @@ func (w *world) source(change ...func(*SourceConfig)) *Source {
 }
 
 // login logs s in as the account.
-func (w *world) login(s *Source, account string) oauthtest.Tokens {
+func (w *world) login(s *transport.Source, account string) oauthtest.Tokens {
 	w.t.Helper()
 	tokens := w.srv.Login(account)
 	if err := s.Login(w.t.Context(), record(tokens)); err != nil {
@@ -97,15 +99,15 @@ func record(tokens oauthtest.Tokens) *tokencache.Record {
 		AccessToken:  tokencache.Secret(tokens.AccessToken),
 		RefreshToken: tokencache.Secret(tokens.RefreshToken),
 		TokenType:    "Bearer",
-		ObtainedAt:   wallNow(),
+		ObtainedAt:   transport.WallNow(),
 		Expiry:       tokens.Expiry,
 	}
 }
 
 // client returns a client of the API that uses s.
-func (w *world) client(s *Source) *http.Client {
+func (w *world) client(s *transport.Source) *http.Client {
 	w.t.Helper()
-	rt, err := New(Config{Source: s, Origins: []string{w.srv.APIOrigin()}, Base: w.base})
+	rt, err := transport.New(transport.Config{Source: s, Origins: []string{w.srv.APIOrigin()}, Base: w.base})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -113,9 +115,9 @@ func (w *world) client(s *Source) *http.Client {
 }
 
 // stored returns the record in the store.
-func (w *world) stored(s *Source) *tokencache.Record {
+func (w *world) stored(s *transport.Source) *tokencache.Record {
 	w.t.Helper()
-	r, _, err := s.cfg.Cache.Load(context.Background(), s.key())
+	r, _, err := s.Cfg().Cache.Load(context.Background(), s.Key())
 	if err != nil {
 		w.t.Fatalf("loading the stored record: %v", err)
 	}
@@ -123,7 +125,7 @@ func (w *world) stored(s *Source) *tokencache.Record {
 }
 
 // seen returns how many events of the type there were.
-func (w *world) seen(want EventType) (n int) {
+func (w *world) seen(want transport.EventType) (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, e := range w.events {
@@ -135,20 +137,20 @@ func (w *world) seen(want EventType) (n int) {
 }
 
 // wantEvents checks which events there were since it was last called.
-func (w *world) wantEvents(want ...EventType) []Event {
+func (w *world) wantEvents(want ...transport.EventType) []transport.Event {
 	w.t.Helper()
 	synctest.Wait() // until they are told
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	told := w.events
 	w.events = nil
-	var got []EventType
+	var got []transport.EventType
 	for _, e := range told {
 		got = append(got, e.Type)
 	}
 	if !slices.Equal(got, want) {
 		w.t.Errorf("events %q, want %q", got, want)
-		return make([]Event, len(want))
+		return make([]transport.Event, len(want))
 	}
 	return told
 }
@@ -204,3 +206,14 @@ var (
 	defaultServer oauthtest.Config
 	noTokens      oauthtest.Tokens
 )
+
+const jsonType = "application/json"
+
+type tokenFunc func() (*oauth2.Token, error)
+
+func (f tokenFunc) Token() (*oauth2.Token, error) { return f() }
+
+// static is a token source that always says the same.
+func static(tok *oauth2.Token, err error) transport.Refresher {
+	return endpoint.FromTokenSource(tokenFunc(func() (*oauth2.Token, error) { return tok, err }))
+}

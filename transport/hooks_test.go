@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"net/http"
@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -19,7 +20,7 @@ func TestHooksDoNotSeeConnections(t *testing.T) {
 	w := &world{t: t, srv: srv, store: new(tokencache.Memory), base: http.DefaultTransport}
 	e := w.endpoint()
 	e.RevocationURL = srv.URL() + "/revoke"
-	s := w.source(func(c *SourceConfig) { c.Refresher = e })
+	s := w.source(func(c *transport.SourceConfig) { c.Refresher = e })
 	tokens := srv.Login("ann")
 	r := record(tokens)
 	r.Expiry = time.Now().Add(-time.Hour)

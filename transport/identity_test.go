@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"encoding/base64"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -52,7 +53,7 @@ func TestIdentityStaysTheSame(t *testing.T) {
 				}
 				time.Sleep(2 * time.Hour)
 				_, err := s.Token(t.Context())
-				if somebodyElse := strings.HasPrefix(tt.name, "other subject"); somebodyElse != errors.Is(err, ErrMisconfigured) || !somebodyElse && err != nil {
+				if somebodyElse := strings.HasPrefix(tt.name, "other subject"); somebodyElse != errors.Is(err, transport.ErrMisconfigured) || !somebodyElse && err != nil {
 					t.Fatal(err)
 				}
 				got := w.stored(s)
@@ -91,7 +92,7 @@ func TestTokensOfSomebodyElseWithoutARotation(t *testing.T) {
 		}))
 		time.Sleep(2 * time.Hour)
 		for range 100 {
-			if _, err := s.Token(t.Context()); !errors.Is(err, ErrMisconfigured) {
+			if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrMisconfigured) {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Second)

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -40,7 +41,7 @@ func TestALookDoesNotUndoALogout(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-done
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 			t.Errorf("after Forget: %v", err)
 		}
 	})
@@ -60,7 +61,7 @@ func TestARefreshThatWaitsForALoginIsNotNeeded(t *testing.T) {
 				store := &slow{&troubled{Memory: new(tokencache.Memory)}, 0}
 				w.store = store
 				s := w.source()
-				var old Token
+				var old transport.Token
 				if tt.before {
 					w.login(s, "ann")
 					if old, _ = s.Token(t.Context()); !tt.refuse {
@@ -68,7 +69,7 @@ func TestARefreshThatWaitsForALoginIsNotNeeded(t *testing.T) {
 					}
 				}
 				time.Sleep(time.Minute)
-				unlock, err := s.cfg.Cache.Lock(t.Context(), s.cfg.Key)
+				unlock, err := s.Cfg().Cache.Lock(t.Context(), s.Cfg().Key)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -92,7 +93,7 @@ func TestARefreshThatWaitsForALoginIsNotNeeded(t *testing.T) {
 				if err := <-login; err != nil {
 					t.Fatal(err)
 				}
-				if err := <-token; err != nil && (tt.before || !errors.Is(err, ErrLoginRequired)) {
+				if err := <-token; err != nil && (tt.before || !errors.Is(err, transport.ErrLoginRequired)) {
 					t.Error(err)
 				}
 				w.wantCounts(0, 0)
@@ -116,12 +117,12 @@ func TestALookInAnOutageMeetsALogoutOrLogin(t *testing.T) {
 			w.login(s, "ann")
 			w.srv.Fault("/token", 0, oauthtest.Status(503, 0))
 			time.Sleep(2 * time.Hour)
-			if _, err := s.Token(t.Context()); !errors.Is(err, ErrAmbiguous) {
+			if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrAmbiguous) {
 				t.Fatal(err)
 			}
 			store.delay = time.Second / 4
 			type result struct {
-				tok Token
+				tok transport.Token
 				err error
 			}
 			done := make(chan result, 1)
@@ -139,7 +140,7 @@ func TestALookInAnOutageMeetsALogoutOrLogin(t *testing.T) {
 				w.login(s, "bob")
 			}
 			switch r := <-done; {
-			case logout && !errors.Is(r.err, ErrLoginRequired) && !errors.Is(r.err, ErrAmbiguous):
+			case logout && !errors.Is(r.err, transport.ErrLoginRequired) && !errors.Is(r.err, transport.ErrAmbiguous):
 				t.Errorf("after a logout: %v, %v", r.tok, r.err)
 			case !logout && (r.err != nil || r.tok.AccessToken == ""):
 				t.Errorf("after a login: %v, %v", r.tok, r.err)

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -58,21 +59,21 @@ func (r *recoverer) Lock(ctx context.Context, name string) (func() error, error)
 // diesRefreshing does what a process does that is killed before it saves the answer.
 func (w *world) diesRefreshing(account string) {
 	w.t.Helper()
-	dead := w.source(func(c *SourceConfig) { c.Key.Account = account })
-	cur, v, err := dead.cfg.Cache.Load(w.t.Context(), dead.key())
+	dead := w.source(func(c *transport.SourceConfig) { c.Key.Account = account })
+	cur, v, err := dead.Cfg().Cache.Load(w.t.Context(), dead.Key())
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if _, err := dead.prepare(w.t.Context(), cur, v); err != nil {
+	if _, err := dead.Prepare(w.t.Context(), cur, v); err != nil {
 		w.t.Fatal(err)
 	}
-	if _, err := dead.cfg.Refresher.Refresh(w.t.Context(), cur); err != nil {
+	if _, err := dead.Cfg().Refresher.Refresh(w.t.Context(), cur); err != nil {
 		w.t.Fatal(err)
 	}
 	store := w.store.(*recoverer)
 	store.mu.Lock()
 	defer store.mu.Unlock()
-	store.left[dead.key().Name()] = true
+	store.left[dead.Key().Name()] = true
 }
 
 // Replicas make up for what one of them had under way when it was killed, once, and
@@ -86,7 +87,7 @@ func TestPoolRecoversInterruptedRefreshes(t *testing.T) {
 				w.store = &recoverer{Memory: new(tokencache.Memory), left: map[string]bool{}}
 				first, client := w.pool(100)
 				names := w.accounts(first, 40)
-				other := w.source(func(c *SourceConfig) { c.Key = tokencache.Key{Issuer: "another", Account: names[0]} })
+				other := w.source(func(c *transport.SourceConfig) { c.Key = tokencache.Key{Issuer: "another", Account: names[0]} })
 				w.login(other, "other")
 				ctx, cancel := context.WithCancel(t.Context())
 				var keepers sync.WaitGroup
@@ -107,11 +108,11 @@ func TestPoolRecoversInterruptedRefreshes(t *testing.T) {
 				}
 				store := w.store.(*recoverer)
 				store.mu.Lock()
-				store.left[other.key().Name()] = true
+				store.left[other.Key().Name()] = true
 				store.mu.Unlock()
-				if _, v, err := other.cfg.Cache.Load(t.Context(), other.key()); err != nil {
+				if _, v, err := other.Cfg().Cache.Load(t.Context(), other.Key()); err != nil {
 					t.Fatal(err)
-				} else if _, err := other.prepare(t.Context(), w.stored(other), v); err != nil {
+				} else if _, err := other.Prepare(t.Context(), w.stored(other), v); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(15 * time.Minute)

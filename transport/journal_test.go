@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
 // A Refresher that looks around before and after it does its work.
 type watchedRefresher struct {
-	*Endpoint
+	*endpoint.Endpoint
 	before, after func(*tokencache.Record)
 	context       func(context.Context)
 }
@@ -37,24 +39,24 @@ func (r watchedRefresher) Refresh(ctx context.Context, cur *tokencache.Record) (
 func TestTheOrderOfARefresh(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
-		var s *Source
+		var s *transport.Source
 		sent := 0
 		look := func(when string) {
 			r := w.stored(s)
-			if r.Attempt == nil || wallNow().Sub(r.Attempt.At) > time.Second || r.Attempt.PID != os.Getpid() || r.Generation != 1 {
+			if r.Attempt == nil || transport.WallNow().Sub(r.Attempt.At) > time.Second || r.Attempt.PID != os.Getpid() || r.Generation != 1 {
 				t.Errorf("%s the request: the journal says %+v", when, r.Attempt)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 			defer cancel()
-			if unlock, err := s.cfg.Cache.Lock(ctx, s.cfg.Key); err == nil {
+			if unlock, err := s.Cfg().Cache.Lock(ctx, s.Cfg().Key); err == nil {
 				unlock()
 				t.Errorf("%s the request: the lock is free", when)
 			}
-			if cur := s.cur.Load(); cur.usable(wallNow()) {
+			if cur := s.Cur().Load(); cur.Usable(transport.WallNow()) {
 				t.Errorf("%s the request: a token that is not stored is in use", when)
 			}
 		}
-		s = w.source(func(c *SourceConfig) {
+		s = w.source(func(c *transport.SourceConfig) {
 			c.Refresher = watchedRefresher{Endpoint: w.endpoint(),
 				before: func(*tokencache.Record) { sent++; look("before") }, after: func(*tokencache.Record) { look("after") }}
 		})
@@ -69,7 +71,7 @@ func TestTheOrderOfARefresh(t *testing.T) {
 		if err := s.Flush(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if unlock, err := s.cfg.Cache.Lock(t.Context(), s.cfg.Key); err != nil {
+		if unlock, err := s.Cfg().Cache.Lock(t.Context(), s.Cfg().Key); err != nil {
 			t.Error(err)
 		} else {
 			unlock()
@@ -92,14 +94,14 @@ func TestTheNextProcessReadsTheJournal(t *testing.T) {
 				w.login(w.source(), "ann")
 				time.Sleep(2 * time.Hour)
 				dead := w.source()
-				cur, v, err := dead.cfg.Cache.Load(t.Context(), dead.cfg.Key)
+				cur, v, err := dead.Cfg().Cache.Load(t.Context(), dead.Cfg().Key)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := dead.prepare(t.Context(), cur, v); err != nil {
+				if _, err := dead.Prepare(t.Context(), cur, v); err != nil {
 					t.Fatal(err)
 				}
-				if _, err := dead.cfg.Refresher.Refresh(t.Context(), cur); err != nil {
+				if _, err := dead.Cfg().Refresher.Refresh(t.Context(), cur); err != nil {
 					t.Fatal(err)
 				}
 				// It is dead now.
@@ -107,7 +109,7 @@ func TestTheNextProcessReadsTheJournal(t *testing.T) {
 				time.Sleep(time.Minute)
 				w.srv.Fault("/token", 1, oauthtest.Status(429, time.Second))
 				s := w.source()
-				if _, err := s.Token(t.Context()); !errors.Is(err, ErrUnavailable) {
+				if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrUnavailable) {
 					t.Errorf("got %v", err)
 				}
 				if now := w.stored(s).Attempt; now == nil || !now.At.After(noted.At) {
@@ -115,7 +117,7 @@ func TestTheNextProcessReadsTheJournal(t *testing.T) {
 				}
 				time.Sleep(time.Minute)
 				_, err = s.Token(t.Context())
-				if tt.lost != errors.Is(err, ErrLoginRequired) || !tt.lost && err != nil {
+				if tt.lost != errors.Is(err, transport.ErrLoginRequired) || !tt.lost && err != nil {
 					t.Fatalf("got %v", err)
 				}
 				if tomb := w.stored(s).Tombstone; tt.lost && (tomb == nil || !tomb.Interrupted || tomb.Code != "invalid_grant") {
@@ -183,7 +185,7 @@ func TestPreflight(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		store.err = tokencache.ErrUnavailable
 		saves := store.n.Load()
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrStorage) || !errors.Is(err, tokencache.ErrUnavailable) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrStorage) || !errors.Is(err, tokencache.ErrUnavailable) {
 			t.Errorf("got %v", err)
 		}
 		w.wantCounts(0, 0)

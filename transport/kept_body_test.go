@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -24,13 +25,13 @@ func TestA401WhoseBodyStalls(t *testing.T) {
 		status   int
 		after    time.Duration
 	}{
-		{"and the repeated request succeeds", 0, nil, nil, 200, keepTime},
-		{"and it fails", 0, nil, io.EOF, 401, keepTime},
+		{"and the repeated request succeeds", 0, nil, nil, 200, transport.KeepTime},
+		{"and it fails", 0, nil, io.EOF, 401, transport.KeepTime},
 		{"and time is short", time.Second, nil, nil, 200, 500 * time.Millisecond},
 		{"and the refresh fails", 0, func(w *world) {
 			w.srv.Fault("/token", 0, oauthtest.Answer(400, "application/json", `{"error":"invalid_grant"}`))
 		}, nil, 401, 0},
-		{"and the provider hangs", 0, func(w *world) { w.srv.Fault("/token", 0, oauthtest.Hang) }, nil, 401, rejectTime},
+		{"and the provider hangs", 0, func(w *world) { w.srv.Fault("/token", 0, oauthtest.Hang) }, nil, 401, transport.RejectTime},
 		{"and the provider hangs, and time is short", 4 * time.Second, func(w *world) { w.srv.Fault("/token", 0, oauthtest.Hang) }, nil, 401, 2 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -119,7 +120,7 @@ func TestA401FreesTheOnlyConnection(t *testing.T) {
 		w.srv.RevokeAccess(tokens.AccessToken)
 		w.base.(*http.Transport).MaxConnsPerHost = 1
 		begun := time.Now()
-		if status, _ := get(t, w.client(s), w.srv.APIURL()); status != 200 || time.Since(begun) > keepTime {
+		if status, _ := get(t, w.client(s), w.srv.APIURL()); status != 200 || time.Since(begun) > transport.KeepTime {
 			t.Errorf("status %d after %v", status, time.Since(begun))
 		}
 	})
@@ -143,7 +144,7 @@ func TestA401ThatKeepsTheOnlyConnection(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()
 				resp, err := c.Do(newRequest(t, "GET", w.srv.APIURL(), nil).WithContext(ctx))
-				if err != nil || resp.StatusCode != 401 || time.Since(begun) > keepTime {
+				if err != nil || resp.StatusCode != 401 || time.Since(begun) > transport.KeepTime {
 					t.Fatalf("after %v: %v, %v", time.Since(begun), resp, err)
 				}
 				if name == "large" {
@@ -197,7 +198,7 @@ func TestAResponseWithoutABody(t *testing.T) {
 
 // However a body arrives and is read, it is the same.
 func TestAKeptBodyIsTheSame(t *testing.T) {
-	for _, size := range []int{0, 1, 4096, maxKept - 1, maxKept, maxKept + 1, 3 * maxKept} {
+	for _, size := range []int{0, 1, 4096, transport.MaxKept - 1, transport.MaxKept, transport.MaxKept + 1, 3 * transport.MaxKept} {
 		for _, end := range []error{nil, io.ErrUnexpectedEOF} {
 			for name, arrives := range map[string]func(io.Reader) io.Reader{
 				"whole": func(r io.Reader) io.Reader { return r }, "halves": iotest.HalfReader, "with its end": iotest.DataErrReader,
@@ -209,10 +210,10 @@ func TestAKeptBodyIsTheSame(t *testing.T) {
 				}
 				taken := new(bytes.Buffer)
 				resp := &http.Response{Body: io.NopCloser(io.TeeReader(arrives(r), taken))}
-				k := keep(resp)
+				k := transport.Keep(resp)
 				if size%2 == 0 { // also while it is being kept
-					<-k.done
-					if taken.Len() > maxKept+4<<10 {
+					<-k.Done()
+					if taken.Len() > transport.MaxKept+4<<10 {
 						t.Errorf("%d bytes are kept", taken.Len())
 					}
 				}

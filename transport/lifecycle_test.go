@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -29,16 +30,16 @@ func TestKeepFreshThroughItAll(t *testing.T) {
 		}
 		w.login(peer, "ann")
 		time.Sleep(16 * time.Second)
-		if cur := s.cur.Load(); !cur.fresh(wallNow()) {
+		if cur := s.Cur().Load(); !cur.Fresh(transport.WallNow()) {
 			t.Error("the login of another process was not noticed")
 		}
-		if s.keepers.Load() != 1 {
+		if s.Keepers().Load() != 1 {
 			t.Error("nobody knows that KeepFresh is running")
 		}
 
 		for range 5 {
 			time.Sleep(time.Hour)
-			if cur := s.cur.Load(); !cur.fresh(wallNow()) {
+			if cur := s.Cur().Load(); !cur.Fresh(transport.WallNow()) {
 				t.Error("the token is not fresh")
 			}
 		}
@@ -54,7 +55,7 @@ func TestKeepFreshThroughItAll(t *testing.T) {
 		}
 		w.srv.Heal()
 		time.Sleep(10 * time.Minute)
-		if cur := s.cur.Load(); !cur.fresh(wallNow()) {
+		if cur := s.Cur().Load(); !cur.Fresh(transport.WallNow()) {
 			t.Error("the token is not fresh after the outage")
 		}
 
@@ -63,7 +64,7 @@ func TestKeepFreshThroughItAll(t *testing.T) {
 		if err := <-ended; err != why {
 			t.Errorf("ended with %v", err)
 		}
-		if s.keepers.Load() != 0 {
+		if s.Keepers().Load() != 0 {
 			t.Error("it still counts as running")
 		}
 	})
@@ -101,8 +102,8 @@ func TestKeepFreshAfterClose(t *testing.T) {
 func TestFlushAndClose(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		call func(*Source, context.Context) error
-	}{{"Flush", (*Source).Flush}, {"Close", (*Source).Close}} {
+		call func(*transport.Source, context.Context) error
+	}{{"Flush", (*transport.Source).Flush}, {"Close", (*transport.Source).Close}} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: 10 * time.Second})
@@ -115,7 +116,7 @@ func TestFlushAndClose(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
 				begun := time.Now()
-				if err := tt.call(s, ctx); !errors.Is(err, ErrStorage) || !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) != time.Second {
+				if err := tt.call(s, ctx); !errors.Is(err, transport.ErrStorage) || !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) != time.Second {
 					t.Errorf("after %v: %v", time.Since(begun), err)
 				}
 				if err := tt.call(s, t.Context()); err != nil || time.Since(begun) != 10*time.Second {
@@ -124,12 +125,12 @@ func TestFlushAndClose(t *testing.T) {
 				if r := w.stored(s); r.Generation != 2 {
 					t.Errorf("generation %d", r.Generation)
 				}
-				if n := w.seen(EventRefreshed); tt.name == "Close" && n != 1 {
+				if n := w.seen(transport.EventRefreshed); tt.name == "Close" && n != 1 {
 					t.Errorf("%d events when Close returned", n)
 				}
 				synctest.Wait()
 				time.Sleep(2 * time.Hour)
-				if _, err := s.Token(t.Context()); (tt.name == "Close") != errors.Is(err, ErrMisconfigured) {
+				if _, err := s.Token(t.Context()); (tt.name == "Close") != errors.Is(err, transport.ErrMisconfigured) {
 					t.Errorf("afterwards: %v", err)
 				}
 			})
@@ -164,7 +165,7 @@ func TestStatus(t *testing.T) {
 		store := &troubled{Memory: new(tokencache.Memory)}
 		w.store = store
 		s, peer := w.source(), w.source()
-		want := func(state State, says string) Status {
+		want := func(state transport.State, says string) transport.Status {
 			t.Helper()
 			synctest.Wait()
 			st, err := s.Status(t.Context())
@@ -176,48 +177,48 @@ func TestStatus(t *testing.T) {
 			}
 			return st
 		}
-		want(StateEmpty, "not logged in")
+		want(transport.StateEmpty, "not logged in")
 		w.login(peer, "ann")
-		begun := wallNow()
-		st := want(StateFresh, "logged in") // although it has not used it yet
+		begun := transport.WallNow()
+		st := want(transport.StateFresh, "logged in") // although it has not used it yet
 		if !st.AuthorizedAt.Equal(begun) || !st.ObtainedAt.Equal(begun) || !st.Expiry.Equal(begun.Add(time.Hour)) || st.Generation != 1 ||
 			!st.RefreshAt.After(begun.Add(50*time.Minute)) || !st.RefreshAt.Before(st.Expiry) || st.Err != nil || !st.RetryAt.IsZero() {
 			t.Errorf("status %+v", st)
 		}
 		time.Sleep(57 * time.Minute)
-		want(StateStale, "logged in; the token is renewed when it is next used")
+		want(transport.StateStale, "logged in; the token is renewed when it is next used")
 		time.Sleep(3 * time.Minute)
-		want(StateExpired, "logged in; the token is renewed when it is next used")
+		want(transport.StateExpired, "logged in; the token is renewed when it is next used")
 		w.srv.Fault("/token", 0, oauthtest.Status(429, 2*time.Minute))
 		s.Token(t.Context())
-		if st := want(StateOutage, "logged in, but there is no new token for now: provider unavailable (HTTP 429); next attempt at "); !errors.Is(st.Err, ErrUnavailable) || !st.RetryAt.Equal(wallNow().Add(2*time.Minute)) {
+		if st := want(transport.StateOutage, "logged in, but there is no new token for now: provider unavailable (HTTP 429); next attempt at "); !errors.Is(st.Err, transport.ErrUnavailable) || !st.RetryAt.Equal(transport.WallNow().Add(2*time.Minute)) {
 			t.Errorf("status %+v", st)
 		}
 		w.srv.Heal()
 		if _, err := peer.Token(t.Context()); err != nil { // newer than what s has
 			t.Fatal(err)
 		}
-		if st := want(StateOutage, "logged in with a token that is good until "+wallNow().Add(time.Hour).Format(time.RFC3339)+", but there is no new token for now: "); st.Generation != 2 {
+		if st := want(transport.StateOutage, "logged in with a token that is good until "+transport.WallNow().Add(time.Hour).Format(time.RFC3339)+", but there is no new token for now: "); st.Generation != 2 {
 			t.Errorf("status %+v", st)
 		}
 		time.Sleep(2 * time.Minute)
-		want(StateFresh, "logged in")
+		want(transport.StateFresh, "logged in")
 
 		w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
 		time.Sleep(2 * time.Hour)
 		peer.Token(t.Context())
-		if st := want(StateDead, "login required: invalid_grant: the login was revoked; log in again"); !errors.Is(st.Err, ErrLoginRequired) { // as the tombstone says
+		if st := want(transport.StateDead, "login required: invalid_grant: the login was revoked; log in again"); !errors.Is(st.Err, transport.ErrLoginRequired) { // as the tombstone says
 			t.Errorf("status %+v", st)
 		}
 		w.login(peer, "ann")
-		want(StateFresh, "logged in")
+		want(transport.StateFresh, "logged in")
 
 		// What a refresh that was interrupted has left behind, seen by any process.
 		time.Sleep(2 * time.Hour)
 		w.srv.Fault("/token", 1, oauthtest.Status(503, time.Second))
-		begun = wallNow()
+		begun = transport.WallNow()
 		peer.Token(t.Context())
-		st = want(StateExpired, "logged in; the token is renewed when it is next used; a refresh that began at "+begun.Format(time.RFC3339)+" is under way or was interrupted")
+		st = want(transport.StateExpired, "logged in; the token is renewed when it is next used; a refresh that began at "+begun.Format(time.RFC3339)+" is under way or was interrupted")
 		if !st.AttemptAt.Equal(begun) {
 			t.Errorf("status %+v", st)
 		}
@@ -225,7 +226,7 @@ func TestStatus(t *testing.T) {
 		if _, err := peer.Token(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if st := want(StateFresh, "logged in"); !st.AttemptAt.IsZero() {
+		if st := want(transport.StateFresh, "logged in"); !st.AttemptAt.IsZero() {
 			t.Errorf("status %+v", st)
 		}
 
@@ -235,28 +236,28 @@ func TestStatus(t *testing.T) {
 			}
 			return nil
 		})
-		if _, err := s.Status(t.Context()); !errors.Is(err, ErrStorage) || !errors.Is(err, tokencache.ErrUnavailable) {
+		if _, err := s.Status(t.Context()); !errors.Is(err, transport.ErrStorage) || !errors.Is(err, tokencache.ErrUnavailable) {
 			t.Errorf("got %v", err)
 		}
 		store.heal()
 		if err := peer.Forget(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		want(StateEmpty, "not logged in")
+		want(transport.StateEmpty, "not logged in")
 	})
 }
 
 // Of a refresh token that has expired, and of one that is not saved, a person is told.
 func TestStatusOfRefreshTokens(t *testing.T) {
-	past, full := time.Now().Add(-time.Hour), &Error{Kind: ErrStorage, Op: "save", Remedy: "make room"}
+	past, full := time.Now().Add(-time.Hour), &transport.Error{Kind: transport.ErrStorage, Op: "save", Remedy: "make room"}
 	for _, tt := range []struct {
-		status Status
+		status transport.Status
 		want   string
 	}{
-		{Status{}, "not logged in"},
-		{Status{State: StateFresh, RefreshExpiry: past}, "logged in"},
-		{Status{State: StateExpired, RefreshExpiry: past}, "logged in; the token is renewed when it is next used; the refresh token has expired, so a login is likely to be required"},
-		{Status{State: StateUnsaved, Err: full}, "logged in, but not saved: save: token cache; make room"},
+		{transport.Status{}, "not logged in"},
+		{transport.Status{State: transport.StateFresh, RefreshExpiry: past}, "logged in"},
+		{transport.Status{State: transport.StateExpired, RefreshExpiry: past}, "logged in; the token is renewed when it is next used; the refresh token has expired, so a login is likely to be required"},
+		{transport.Status{State: transport.StateUnsaved, Err: full}, "logged in, but not saved: save: token cache; make room"},
 	} {
 		if got := tt.status.String(); got != tt.want {
 			t.Errorf("%q, want %q", got, tt.want)
@@ -268,10 +269,10 @@ func TestStatusOfRefreshTokens(t *testing.T) {
 func TestOAuth2(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
-		s := w.source(func(c *SourceConfig) { c.Timeout = 3 * time.Second })
+		s := w.source(func(c *transport.SourceConfig) { c.Timeout = 3 * time.Second })
 		w.login(s, "ann")
 		tok, err := s.OAuth2().Token()
-		if err != nil || tok.AccessToken != w.srv.Current("ann").AccessToken || tok.RefreshToken != "" || tok.Type() != "Bearer" || !tok.Expiry.Equal(wallNow().Add(13*time.Second)) {
+		if err != nil || tok.AccessToken != w.srv.Current("ann").AccessToken || tok.RefreshToken != "" || tok.Type() != "Bearer" || !tok.Expiry.Equal(transport.WallNow().Add(13*time.Second)) {
 			t.Fatalf("type %q, expiry %v, a refresh token, or another access token: %v", tok.Type(), tok.Expiry, err)
 		}
 		time.Sleep(2 * time.Hour)

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -8,34 +8,37 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
 // TestAWaitIsAnnounced: whoever logs in or out while somebody else works on the login is
 // told so while it lasts, and not for ever.
 func TestAWaitIsAnnounced(t *testing.T) {
-	for name, do := range map[string]func(context.Context, *world, *Source) error{
-		"login":  func(ctx context.Context, w *world, s *Source) error { return s.Login(ctx, record(w.srv.Login("ann"))) },
-		"logout": func(ctx context.Context, _ *world, s *Source) error { return s.Logout(ctx) },
-		"forget": func(ctx context.Context, _ *world, s *Source) error { return s.Forget(ctx) },
+	for name, do := range map[string]func(context.Context, *world, *transport.Source) error{
+		"login": func(ctx context.Context, w *world, s *transport.Source) error {
+			return s.Login(ctx, record(w.srv.Login("ann")))
+		},
+		"logout": func(ctx context.Context, _ *world, s *transport.Source) error { return s.Logout(ctx) },
+		"forget": func(ctx context.Context, _ *world, s *transport.Source) error { return s.Forget(ctx) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 				s := w.source()
 				w.login(s, "ann")
-				w.wantEvents(EventLogin)
-				unlock, err := s.cfg.Cache.Lock(t.Context(), s.key())
+				w.wantEvents(transport.EventLogin)
+				unlock, err := s.Cfg().Cache.Lock(t.Context(), s.Key())
 				if err != nil {
 					t.Fatal(err)
 				}
 				begun := time.Now()
 				err = do(t.Context(), w, s)
-				if e, ok := errors.AsType[*Error](err); !ok || e.Kind != ErrUnavailable || time.Since(begun) != longestLock {
+				if e, ok := errors.AsType[*transport.Error](err); !ok || e.Kind != transport.ErrUnavailable || time.Since(begun) != transport.LongestLock {
 					t.Errorf("after %v: %v", time.Since(begun), err)
 				}
-				e := w.wantEvents(EventWaiting)[0]
-				if e.At.Sub(begun) != announceAfter || !strings.Contains(e.Err.Error(), "waiting") {
+				e := w.wantEvents(transport.EventWaiting)[0]
+				if e.At.Sub(begun) != transport.AnnounceAfter || !strings.Contains(e.Err.Error(), "waiting") {
 					t.Errorf("announced after %v: %v", e.At.Sub(begun), e.Err)
 				}
 
@@ -45,7 +48,7 @@ func TestAWaitIsAnnounced(t *testing.T) {
 				if err := do(ctx, w, s); err == nil || time.Since(begun) != 5*time.Second {
 					t.Errorf("a context with a deadline: %v after %v", err, time.Since(begun))
 				}
-				w.wantEvents(EventWaiting)
+				w.wantEvents(transport.EventWaiting)
 
 				done := make(chan error)
 				go func() { done <- do(t.Context(), w, s) }()
@@ -74,7 +77,7 @@ func TestAShortWaitIsNotAnnounced(t *testing.T) {
 		if err := b.Logout(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if w.seen(EventWaiting) != 0 {
+		if w.seen(transport.EventWaiting) != 0 {
 			t.Error("announced")
 		}
 		time.Sleep(time.Minute)
@@ -92,23 +95,23 @@ func TestARefreshThatWaitsIsAnnounced(t *testing.T) {
 				s := w.source()
 				w.login(s, "ann")
 				time.Sleep(2 * time.Hour)
-				w.wantEvents(EventLogin)
-				unlock, err := s.cfg.Cache.Lock(t.Context(), s.key())
+				w.wantEvents(transport.EventLogin)
+				unlock, err := s.Cfg().Cache.Lock(t.Context(), s.Key())
 				if err != nil {
 					t.Fatal(err)
 				}
 				time.AfterFunc(blocked, func() { unlock() })
 				begun := time.Now()
 				_, err = s.Token(t.Context())
-				want := []EventType{EventWaiting, EventRefreshed}
-				if blocked > lockTimeout {
-					want = []EventType{EventWaiting, EventRefreshFailed, EventOutage}
+				want := []transport.EventType{transport.EventWaiting, transport.EventRefreshed}
+				if blocked > transport.LockTimeout {
+					want = []transport.EventType{transport.EventWaiting, transport.EventRefreshFailed, transport.EventOutage}
 				}
 				e := w.wantEvents(want...)[0]
-				if e.At.Sub(begun) != announceAfter || !strings.Contains(e.Err.Error(), "waiting") {
+				if e.At.Sub(begun) != transport.AnnounceAfter || !strings.Contains(e.Err.Error(), "waiting") {
 					t.Errorf("announced after %v: %v", e.At.Sub(begun), e.Err)
 				}
-				if took := time.Since(begun); took > lockTimeout || (err == nil) != (blocked < lockTimeout) {
+				if took := time.Since(begun); took > transport.LockTimeout || (err == nil) != (blocked < transport.LockTimeout) {
 					t.Errorf("after %v: %v", took, err)
 				}
 				time.Sleep(2 * time.Hour)

@@ -1,10 +1,11 @@
-package transport
+package transport_test
 
 import (
 	"errors"
 	"testing"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -14,7 +15,7 @@ func TestLoginOfAnotherClientIsRefused(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{})
 		s := w.source()
-		own := s.key()
+		own := s.Key()
 		for _, tt := range []struct {
 			name    string
 			key     tokencache.Key
@@ -30,7 +31,7 @@ func TestLoginOfAnotherClientIsRefused(t *testing.T) {
 		} {
 			rec := record(w.srv.Login("ann"))
 			rec.Key = tt.key
-			if err := s.Login(t.Context(), rec); errors.Is(err, ErrMisconfigured) != tt.refused || err != nil != tt.refused {
+			if err := s.Login(t.Context(), rec); errors.Is(err, transport.ErrMisconfigured) != tt.refused || err != nil != tt.refused {
 				t.Errorf("%s: %v, want refused: %v", tt.name, err, tt.refused)
 			}
 		}
@@ -54,7 +55,7 @@ func TestLoginGivesUpAtEndlessConflicts(t *testing.T) {
 		})
 		w.store = store
 		err := w.source().Login(t.Context(), record(w.srv.Login("ann")))
-		if !errors.Is(err, ErrStorage) || !errors.Is(err, tokencache.ErrConflict) || saves != saveAgain {
+		if !errors.Is(err, transport.ErrStorage) || !errors.Is(err, tokencache.ErrConflict) || saves != transport.SaveAgain {
 			t.Errorf("after %d tries: %v", saves, err)
 		}
 	})

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -19,7 +21,7 @@ func TestWhatLoginStores(t *testing.T) {
 		s := w.source()
 		r := record(w.srv.Login("ann"))
 		r.ObtainedAt = time.Time{}
-		r.Grant, r.Generation, r.AuthorizedAt = "old", 9, wallNow().Add(-day)
+		r.Grant, r.Generation, r.AuthorizedAt = "old", 9, transport.WallNow().Add(-day)
 		r.Attempt, r.Tombstone = &tokencache.Attempt{}, &tokencache.Tombstone{Code: "invalid_grant"}
 		given := r.Clone()
 		if err := s.Login(t.Context(), r); err != nil {
@@ -30,7 +32,7 @@ func TestWhatLoginStores(t *testing.T) {
 		}
 		first := w.stored(s)
 		if first.Grant == "" || first.Grant == "old" || first.Generation != 1 || first.Attempt != nil || first.Tombstone != nil ||
-			!first.AuthorizedAt.Equal(wallNow()) || !first.ObtainedAt.Equal(wallNow()) || first.TokenURL != w.srv.TokenURL() {
+			!first.AuthorizedAt.Equal(transport.WallNow()) || !first.ObtainedAt.Equal(transport.WallNow()) || first.TokenURL != w.srv.TokenURL() {
 			t.Errorf("stored %+v", first)
 		}
 		if err := s.Login(t.Context(), r); err != nil {
@@ -42,7 +44,7 @@ func TestWhatLoginStores(t *testing.T) {
 
 		// The refresh token of another token endpoint is not taken in (C09).
 		r.TokenURL = "https://elsewhere.test/token"
-		if err := s.Login(t.Context(), r); !errors.Is(err, ErrMisconfigured) {
+		if err := s.Login(t.Context(), r); !errors.Is(err, transport.ErrMisconfigured) {
 			t.Errorf("got %v", err)
 		}
 		if again := w.stored(s); again.TokenURL != w.srv.TokenURL() {
@@ -70,7 +72,7 @@ func TestALoginWithoutRefreshToken(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		for range 3 {
-			if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+			if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 				t.Fatalf("got %v", err)
 			}
 		}
@@ -86,11 +88,11 @@ func TestALoginEndsAnOutage(t *testing.T) {
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
 		w.srv.Fault("/token", 0, oauthtest.Answer(401, "application/json", `{"error":"invalid_client"}`))
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrMisconfigured) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrMisconfigured) {
 			t.Fatal(err)
 		}
 		w.login(s, "ann")
-		if st, err := s.Status(t.Context()); err != nil || st.State != StateFresh || st.Err != nil {
+		if st, err := s.Status(t.Context()); err != nil || st.State != transport.StateFresh || st.Err != nil {
 			t.Errorf("status %+v, %v", st, err)
 		}
 		w.srv.Heal()
@@ -102,7 +104,7 @@ func TestALoginEndsAnOutage(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if n := w.seen(EventRecovered); n != 0 {
+		if n := w.seen(transport.EventRecovered); n != 0 {
 			t.Error("it still thought that there was an outage")
 		}
 		if g := w.stored(s).Generation; g != 2 {
@@ -112,13 +114,13 @@ func TestALoginEndsAnOutage(t *testing.T) {
 		// So does a logout.
 		time.Sleep(2 * time.Hour)
 		w.srv.Fault("/token", 0, oauthtest.Status(429, 10*time.Minute))
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrUnavailable) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrUnavailable) {
 			t.Fatal(err)
 		}
 		if err := s.Logout(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 			t.Errorf("after Logout: %v", err)
 		}
 	})
@@ -167,7 +169,7 @@ func TestAContestedStore(t *testing.T) {
 		w.wantCounts(1, 0)
 		time.Sleep(2 * time.Hour)
 		store.times = 1000
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrStorage) || !errors.Is(err, tokencache.ErrConflict) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrStorage) || !errors.Is(err, tokencache.ErrConflict) {
 			t.Errorf("contested for ever: %v", err)
 		}
 		w.wantCounts(1, 0)
@@ -184,18 +186,20 @@ func TestAContestedStore(t *testing.T) {
 func TestLogoutOfADeadLogin(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
-		s := w.source(func(c *SourceConfig) { c.Refresher.(*Endpoint).RevocationURL = w.srv.URL() + "/revoke" })
+		s := w.source(func(c *transport.SourceConfig) {
+			c.Refresher.(*endpoint.Endpoint).RevocationURL = w.srv.URL() + "/revoke"
+		})
 		w.login(s, "ann")
 		w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
 		time.Sleep(2 * time.Hour)
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 			t.Fatal(err)
 		}
 		w.srv.Fault("/revoke", 0, oauthtest.Drop)
 		if err := s.Logout(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if st, err := s.Status(t.Context()); err != nil || st.State != StateEmpty {
+		if st, err := s.Status(t.Context()); err != nil || st.State != transport.StateEmpty {
 			t.Errorf("status %+v, %v", st, err)
 		}
 		if n := w.srv.Counts().Revocations; n != 0 {
@@ -237,7 +241,7 @@ func TestARefusedLoginIsTriedAgain(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		w.srv.Fault("/token", 1, oauthtest.Answer(400, jsonType, `{"error":"invalid_grant","error_description":"User disabled"}`))
 		for range 2 {
-			if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+			if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Hour)
@@ -245,7 +249,7 @@ func TestARefusedLoginIsTriedAgain(t *testing.T) {
 		if err := s.Login(t.Context(), w.stored(s)); err != nil {
 			t.Fatal(err)
 		}
-		for _, s := range []*Source{s, w.source()} {
+		for _, s := range []*transport.Source{s, w.source()} {
 			if tok, err := s.Token(t.Context()); err != nil || !w.srv.Valid(string(tok.AccessToken)) {
 				t.Error(err)
 			}

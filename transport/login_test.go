@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"errors"
@@ -9,19 +9,23 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
 func TestLogout(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
-		revoking := func(c *SourceConfig) { c.Refresher.(*Endpoint).RevocationURL = w.srv.URL() + "/revoke" }
+		revoking := func(c *transport.SourceConfig) {
+			c.Refresher.(*endpoint.Endpoint).RevocationURL = w.srv.URL() + "/revoke"
+		}
 		s := w.source(revoking)
 		tokens := w.login(s, "ann")
 
 		w.srv.Fault("/revoke", 1, oauthtest.Status(503, time.Minute))
 		err := s.Logout(t.Context())
-		if err == nil || errors.Is(err, ErrLoginRequired) {
+		if err == nil || errors.Is(err, transport.ErrLoginRequired) {
 			t.Fatalf("the provider could not be told, and Logout returned %v", err)
 		}
 		if _, err := s.Token(t.Context()); err != nil {
@@ -33,10 +37,10 @@ func TestLogout(t *testing.T) {
 		if w.srv.Valid(tokens.RefreshToken) || w.srv.Valid(tokens.AccessToken) {
 			t.Error("a token lives on at the provider")
 		}
-		if _, _, err := s.cfg.Cache.Load(t.Context(), s.cfg.Key); !errors.Is(err, tokencache.ErrNotFound) {
+		if _, _, err := s.Cfg().Cache.Load(t.Context(), s.Cfg().Key); !errors.Is(err, tokencache.ErrNotFound) {
 			t.Errorf("the record is still stored: %v", err)
 		}
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 			t.Errorf("after Logout: %v", err)
 		}
 		if err := s.Logout(t.Context()); err != nil {
@@ -48,9 +52,9 @@ func TestLogout(t *testing.T) {
 // Where a provider cannot be told, or does not revoke such tokens, the login ends here,
 // and the program can see that the tokens live on.
 func TestLogoutThatNobodyCanBeTold(t *testing.T) {
-	for name, change := range map[string]func(*world, *Endpoint){
-		"no address": func(*world, *Endpoint) {},
-		"not supported": func(w *world, e *Endpoint) {
+	for name, change := range map[string]func(*world, *endpoint.Endpoint){
+		"no address": func(*world, *endpoint.Endpoint) {},
+		"not supported": func(w *world, e *endpoint.Endpoint) {
 			e.RevocationURL = w.srv.URL() + "/revoke"
 			w.srv.Fault("/revoke", 0, oauthtest.Answer(400, jsonType, `{"error":"unsupported_token_type"}`))
 		},
@@ -58,15 +62,15 @@ func TestLogoutThatNobodyCanBeTold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				w := newWorld(t, oauthtest.Config{})
-				s := w.source(func(c *SourceConfig) { change(w, c.Refresher.(*Endpoint)) })
+				s := w.source(func(c *transport.SourceConfig) { change(w, c.Refresher.(*endpoint.Endpoint)) })
 				tokens := w.login(s, "ann")
 				if err := s.Logout(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				if _, _, err := s.cfg.Cache.Load(t.Context(), s.cfg.Key); !errors.Is(err, tokencache.ErrNotFound) {
+				if _, _, err := s.Cfg().Cache.Load(t.Context(), s.Cfg().Key); !errors.Is(err, tokencache.ErrNotFound) {
 					t.Errorf("the record is still stored: %v", err)
 				}
-				events := w.wantEvents(EventLogin, EventLogout)
+				events := w.wantEvents(transport.EventLogin, transport.EventLogout)
 				if err := events[1].Err; !errors.Is(err, errors.ErrUnsupported) || !w.srv.Valid(tokens.RefreshToken) {
 					t.Errorf("the refresh token is alive, and the event says %v", err)
 				}
@@ -97,7 +101,9 @@ func TestLogoutOfABusyProvider(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
-				s := w.source(func(c *SourceConfig) { c.Refresher.(*Endpoint).RevocationURL = w.srv.URL() + "/revoke" })
+				s := w.source(func(c *transport.SourceConfig) {
+					c.Refresher.(*endpoint.Endpoint).RevocationURL = w.srv.URL() + "/revoke"
+				})
 				tokens := w.login(s, "ann")
 				w.srv.Fault("/revoke", tt.times, tt.fault)
 				begun := time.Now()
@@ -108,7 +114,7 @@ func TestLogoutOfABusyProvider(t *testing.T) {
 				if (err == nil) != tt.ok || w.srv.Valid(tokens.RefreshToken) == tt.ok {
 					t.Errorf("Logout returned %v, and the refresh token is alive: %t", err, w.srv.Valid(tokens.RefreshToken))
 				}
-				if e, ok := errors.AsType[*Error](err); ok && e.RetryAfter != tt.retryAfter {
+				if e, ok := errors.AsType[*transport.Error](err); ok && e.RetryAfter != tt.retryAfter {
 					t.Errorf("the error says to wait %v, want %v", e.RetryAfter, tt.retryAfter)
 				}
 				if _, err := s.Token(t.Context()); (err == nil) == tt.ok {
@@ -123,27 +129,29 @@ func TestLogoutOfABusyProvider(t *testing.T) {
 func TestARefreshInFlightDoesNotUndoALogout(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		act  func(*testing.T, *world, *Source) error
+		act  func(*testing.T, *world, *transport.Source) error
 		dead bool
 	}{
-		{"Logout", func(t *testing.T, w *world, s *Source) error { return s.Logout(t.Context()) }, true},
-		{"Forget", func(t *testing.T, w *world, s *Source) error { return s.Forget(t.Context()) }, true},
-		{"Login", func(t *testing.T, w *world, s *Source) error { return s.Login(t.Context(), record(w.srv.Login("bob"))) }, false},
-		{"deleted without the lock", func(t *testing.T, w *world, s *Source) error {
-			_, v, err := s.cfg.Cache.Load(t.Context(), s.cfg.Key)
+		{"Logout", func(t *testing.T, w *world, s *transport.Source) error { return s.Logout(t.Context()) }, true},
+		{"Forget", func(t *testing.T, w *world, s *transport.Source) error { return s.Forget(t.Context()) }, true},
+		{"Login", func(t *testing.T, w *world, s *transport.Source) error {
+			return s.Login(t.Context(), record(w.srv.Login("bob")))
+		}, false},
+		{"deleted without the lock", func(t *testing.T, w *world, s *transport.Source) error {
+			_, v, err := s.Cfg().Cache.Load(t.Context(), s.Cfg().Key)
 			if err != nil {
 				return err
 			}
-			return s.cfg.Cache.Delete(t.Context(), s.cfg.Key, v)
+			return s.Cfg().Cache.Delete(t.Context(), s.Cfg().Key, v)
 		}, true},
-		{"replaced without the lock", func(t *testing.T, w *world, s *Source) error {
-			_, v, err := s.cfg.Cache.Load(t.Context(), s.cfg.Key)
+		{"replaced without the lock", func(t *testing.T, w *world, s *transport.Source) error {
+			_, v, err := s.Cfg().Cache.Load(t.Context(), s.Cfg().Key)
 			if err != nil {
 				return err
 			}
 			r := record(w.srv.Login("bob"))
-			r.Grant, r.AuthorizedAt, r.TokenURL = newGrant(), wallNow(), w.srv.TokenURL()
-			_, err = s.cfg.Cache.Save(t.Context(), s.cfg.Key, r, v)
+			r.Grant, r.AuthorizedAt, r.TokenURL = transport.NewGrant(), transport.WallNow(), w.srv.TokenURL()
+			_, err = s.Cfg().Cache.Save(t.Context(), s.Cfg().Key, r, v)
 			return err
 		}, false},
 	} {
@@ -173,9 +181,9 @@ func TestARefreshInFlightDoesNotUndoALogout(t *testing.T) {
 					}
 					<-done
 					synctest.Wait()
-					for _, s := range []*Source{a, b} {
+					for _, s := range []*transport.Source{a, b} {
 						_, err := s.Token(t.Context())
-						if tt.dead && s == b && !errors.Is(err, ErrLoginRequired) {
+						if tt.dead && s == b && !errors.Is(err, transport.ErrLoginRequired) {
 							t.Errorf("after the end of the login: %v", err)
 						}
 						if !tt.dead {
@@ -187,7 +195,7 @@ func TestARefreshInFlightDoesNotUndoALogout(t *testing.T) {
 							}
 						}
 					}
-					_, _, err := b.cfg.Cache.Load(t.Context(), b.cfg.Key)
+					_, _, err := b.Cfg().Cache.Load(t.Context(), b.Cfg().Key)
 					if tt.dead != errors.Is(err, tokencache.ErrNotFound) {
 						t.Errorf("stored: %v", err)
 					}
@@ -202,15 +210,15 @@ func TestARecordOfAnotherTokenEndpoint(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{})
 		key := tokencache.Key{Issuer: "https://issuer.test", ClientID: w.srv.ClientID()}
-		s := w.source(func(c *SourceConfig) { c.Key = key })
+		s := w.source(func(c *transport.SourceConfig) { c.Key = key })
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
-		moved := w.source(func(c *SourceConfig) {
+		moved := w.source(func(c *transport.SourceConfig) {
 			c.Key = key
-			c.Refresher.(*Endpoint).TokenURL = "https://elsewhere.test/token"
+			c.Refresher.(*endpoint.Endpoint).TokenURL = "https://elsewhere.test/token"
 		})
 		_, err := moved.Token(t.Context())
-		if !errors.Is(err, ErrMisconfigured) {
+		if !errors.Is(err, transport.ErrMisconfigured) {
 			t.Errorf("got %v", err)
 		}
 		if n := len(w.srv.Strays()); n != 0 {
@@ -232,13 +240,13 @@ func TestInvalidGrantAfterAPeersRotation(t *testing.T) {
 				w := newWorld(t, oauthtest.Config{Policy: oauthtest.Strict})
 				store := &troubled{Memory: new(tokencache.Memory)}
 				w.store = store
-				var s *Source
+				var s *transport.Source
 				peer := func(cur *tokencache.Record) {
 					answer, err := w.endpoint().Refresh(t.Context(), cur)
 					if err != nil {
 						t.Fatal(err)
 					}
-					next := successor(cur, answer, "")
+					next := transport.Successor(cur, answer, "")
 					if !late {
 						replaceStored(t, s, store, next)
 						return
@@ -251,7 +259,7 @@ func TestInvalidGrantAfterAPeersRotation(t *testing.T) {
 						return nil
 					})
 				}
-				s = w.source(func(c *SourceConfig) { c.Refresher = watchedRefresher{Endpoint: w.endpoint(), before: peer} })
+				s = w.source(func(c *transport.SourceConfig) { c.Refresher = watchedRefresher{Endpoint: w.endpoint(), before: peer} })
 				w.login(s, "ann")
 				time.Sleep(2 * time.Hour)
 				tok, err := s.Token(t.Context())
@@ -272,8 +280,8 @@ func TestForgetRemovesWhatCannotBeRead(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{})
 		key := make([]byte, 32)
-		sealed := func(key []byte) func(*SourceConfig) {
-			return func(c *SourceConfig) {
+		sealed := func(key []byte) func(*transport.SourceConfig) {
+			return func(c *transport.SourceConfig) {
 				cache, err := tokencache.New(w.store, tokencache.KeyBytes(key))
 				if err != nil {
 					t.Fatal(err)
@@ -281,7 +289,7 @@ func TestForgetRemovesWhatCannotBeRead(t *testing.T) {
 				c.Cache = cache
 			}
 		}
-		placed := func(c *SourceConfig) {
+		placed := func(c *transport.SourceConfig) {
 			cache, err := tokencache.New(w.store, drawer{tokencache.KeyBytes(key)})
 			if err != nil {
 				t.Fatal(err)
@@ -296,7 +304,7 @@ func TestForgetRemovesWhatCannotBeRead(t *testing.T) {
 			"Logout": func() error { return s.Logout(t.Context()) },
 			"Status": func() error { _, err := s.Status(t.Context()); return err },
 		} {
-			if err := f(); !errors.Is(err, ErrStorage) || !errors.Is(err, tokencache.ErrCorrupt) || errors.Is(err, ErrLoginRequired) {
+			if err := f(); !errors.Is(err, transport.ErrStorage) || !errors.Is(err, tokencache.ErrCorrupt) || errors.Is(err, transport.ErrLoginRequired) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -310,7 +318,7 @@ func TestForgetRemovesWhatCannotBeRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Second)
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 			t.Errorf("after Forget: %v", err)
 		}
 		w.login(s, "ann")
@@ -330,7 +338,7 @@ func TestLoginTokenTypes(t *testing.T) {
 		r := record(w.srv.Login("ann"))
 		r.TokenType = tt.tokenType
 		err := s.Login(t.Context(), r)
-		if tt.ok != (err == nil) || err != nil && !errors.Is(err, ErrMisconfigured) {
+		if tt.ok != (err == nil) || err != nil && !errors.Is(err, transport.ErrMisconfigured) {
 			t.Errorf("type %q: %v", tt.tokenType, err)
 		}
 		if tok, err := s.Token(t.Context()); tt.ok != (err == nil) || tt.ok && !strings.EqualFold(tok.Type, "bearer") {

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -38,12 +40,12 @@ func TestAPeersTokenEndsAnOutage(t *testing.T) {
 		s := w.source()
 		time.Sleep(2 * time.Hour)
 		w.srv.Fault("/token", 1, oauthtest.Status(429, 10*time.Minute))
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrUnavailable) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrUnavailable) {
 			t.Fatal(err)
 		}
 		before := loads.Load()
 		for range 1000 {
-			if _, err := s.Token(t.Context()); !errors.Is(err, ErrUnavailable) {
+			if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrUnavailable) {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Millisecond)
@@ -55,15 +57,15 @@ func TestAPeersTokenEndsAnOutage(t *testing.T) {
 		if _, err := lucky.Token(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(lookInterval)
+		time.Sleep(transport.LookInterval)
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Errorf("the other process has a token: %v", err)
 		}
 		synctest.Wait()
-		if n := w.seen(EventRecovered); n != 1 {
+		if n := w.seen(transport.EventRecovered); n != 1 {
 			t.Errorf("%d recoveries were reported", n)
 		}
-		if st, err := s.Status(t.Context()); err != nil || st.State != StateFresh || st.Err != nil || !st.RetryAt.IsZero() {
+		if st, err := s.Status(t.Context()); err != nil || st.State != transport.StateFresh || st.Err != nil || !st.RetryAt.IsZero() {
 			t.Errorf("status %+v, %v", st, err)
 		}
 		w.wantCounts(2, 0)
@@ -87,10 +89,10 @@ func TestAPeersTokenWhileTheLockIsHeld(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				s := w.source(func(cfg *SourceConfig) { cfg.Cache = cache })
+				s := w.source(func(cfg *transport.SourceConfig) { cfg.Cache = cache })
 				w.login(s, "ann")
 				time.Sleep(2 * time.Hour)
-				unlock, err := cache.Lock(t.Context(), s.cfg.Key)
+				unlock, err := cache.Lock(t.Context(), s.Cfg().Key)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -98,18 +100,18 @@ func TestAPeersTokenWhileTheLockIsHeld(t *testing.T) {
 				done := make(chan error, 1)
 				go func() { _, err := s.Token(t.Context()); done <- err }()
 				time.Sleep(time.Second)
-				r, v, err := cache.Load(t.Context(), s.cfg.Key)
+				r, v, err := cache.Load(t.Context(), s.Cfg().Key)
 				if err != nil {
 					t.Fatal(err)
 				}
 				// First the note that it will spend the token, and then what it got.
-				r.Attempt = &tokencache.Attempt{At: wallNow()}
-				if v, err = cache.Save(t.Context(), s.cfg.Key, r, v); err != nil {
+				r.Attempt = &tokencache.Attempt{At: transport.WallNow()}
+				if v, err = cache.Save(t.Context(), s.Cfg().Key, r, v); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(time.Second)
-				r.Attempt, r.Generation, r.AccessToken, r.ObtainedAt, r.Expiry = nil, 2, "peer's", wallNow(), wallNow().Add(time.Hour)
-				if _, err := cache.Save(t.Context(), s.cfg.Key, r, v); err != nil {
+				r.Attempt, r.Generation, r.AccessToken, r.ObtainedAt, r.Expiry = nil, 2, "peer's", transport.WallNow(), transport.WallNow().Add(time.Hour)
+				if _, err := cache.Save(t.Context(), s.Cfg().Key, r, v); err != nil {
 					t.Fatal(err)
 				}
 				begun := time.Now()
@@ -144,12 +146,12 @@ func TestTheTokenOfANewLogin(t *testing.T) {
 			t.Errorf("%d loads in a second", n)
 		}
 		w.login(peer, "ann")
-		time.Sleep(lookInterval)
+		time.Sleep(transport.LookInterval)
 		if status, _ := get(t, c, w.srv.APIURL()); status != 200 {
 			t.Errorf("status %d, and another process has logged in", status)
 		}
 		synctest.Wait()
-		if n := w.seen(EventAdopted); n != 1 {
+		if n := w.seen(transport.EventAdopted); n != 1 {
 			t.Errorf("%d adoptions were reported", n)
 		}
 		w.wantCounts(0, 0)
@@ -164,9 +166,9 @@ func TestTheNextAttempt(t *testing.T) {
 		min, max time.Duration
 	}{
 		{"its wish", oauthtest.Status(429, 3*time.Minute), 3 * time.Minute, 3 * time.Minute},
-		{"its excessive wish", oauthtest.Status(429, 24*time.Hour), maxRetryAfter, maxRetryAfter},
-		{"not its wish for none", oauthtest.Status(429, 0), minPause, 2 * time.Second},
-		{"misconfigured", oauthtest.Answer(401, "application/json", `{"error":"invalid_client"}`), misconfiguredPause, misconfiguredPause},
+		{"its excessive wish", oauthtest.Status(429, 24*time.Hour), transport.MaxRetryAfter, transport.MaxRetryAfter},
+		{"not its wish for none", oauthtest.Status(429, 0), transport.MinPause, 2 * time.Second},
+		{"misconfigured", oauthtest.Answer(401, "application/json", `{"error":"invalid_client"}`), transport.MisconfiguredPause, transport.MisconfiguredPause},
 		{"a wish in an answer that may have been processed", oauthtest.Status(503, time.Minute), time.Minute, time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -178,7 +180,7 @@ func TestTheNextAttempt(t *testing.T) {
 					time.Sleep(2 * time.Hour)
 					w.srv.Fault("/token", 0, tt.fault)
 					_, err := s.Token(t.Context())
-					if d := asError(err).RetryAt.Sub(wallNow()); d < tt.min || d > tt.max {
+					if d := transport.AsError(err).RetryAt.Sub(transport.WallNow()); d < tt.min || d > tt.max {
 						t.Fatalf("the next attempt is in %v, want %v to %v", d, tt.min, tt.max)
 					}
 					w.wantCounts(1, 0) // No second attempt at once.
@@ -193,13 +195,13 @@ func TestTheNextAttempt(t *testing.T) {
 func TestAnExcessiveRetryAfter(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{})
-		s := w.source(func(c *SourceConfig) {
-			c.Refresher = refuser{w.endpoint(), &Error{Kind: ErrUnavailable, RetryAfter: 1000 * time.Hour}}
+		s := w.source(func(c *transport.SourceConfig) {
+			c.Refresher = refuser{w.endpoint(), &transport.Error{Kind: transport.ErrUnavailable, RetryAfter: 1000 * time.Hour}}
 		})
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
 		_, err := s.Token(t.Context())
-		if d := asError(err).RetryAt.Sub(wallNow()); d != maxRetryAfter {
+		if d := transport.AsError(err).RetryAt.Sub(transport.WallNow()); d != transport.MaxRetryAfter {
 			t.Errorf("the next attempt is in %v", d)
 		}
 	})
@@ -228,28 +230,28 @@ func TestADeadLoginIsReportedOnce(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		for range 10 {
-			if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+			if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 				t.Fatal(err)
 			}
 		}
 		synctest.Wait()
-		if n := w.seen(EventLoginRequired); n != 1 {
+		if n := w.seen(transport.EventLoginRequired); n != 1 {
 			t.Errorf("reported %d times", n)
 		}
 		w.wantCounts(1, 0)
 
 		// A login ends that, and what follows it is reported again.
 		w.login(s, "ann")
-		if st, err := s.Status(t.Context()); err != nil || st.State != StateFresh || st.Err != nil {
+		if st, err := s.Status(t.Context()); err != nil || st.State != transport.StateFresh || st.Err != nil {
 			t.Errorf("status %+v, %v", st, err)
 		}
 		w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
 		time.Sleep(2 * time.Hour)
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if n := w.seen(EventLoginRequired); n != 2 {
+		if n := w.seen(transport.EventLoginRequired); n != 2 {
 			t.Errorf("reported %d times", n)
 		}
 		w.wantCounts(2, 0)
@@ -258,7 +260,7 @@ func TestADeadLoginIsReportedOnce(t *testing.T) {
 
 // A refuser is an Endpoint whose refreshes fail.
 type refuser struct {
-	*Endpoint
+	*endpoint.Endpoint
 	err error
 }
 
@@ -280,7 +282,7 @@ func TestATombstoneOfAnEarlierState(t *testing.T) {
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		old.Tombstone = &tokencache.Tombstone{At: wallNow(), Code: "invalid_grant"}
+		old.Tombstone = &tokencache.Tombstone{At: transport.WallNow(), Code: "invalid_grant"}
 		replaceStored(t, s, store, old)
 		time.Sleep(2 * time.Hour)
 		if _, err := s.Token(t.Context()); err != nil {
@@ -302,20 +304,20 @@ func TestAPeersRefusalEndsAnOutage(t *testing.T) {
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
 		w.srv.Fault("/token", 1, oauthtest.Status(429, 10*time.Minute))
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrUnavailable) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrUnavailable) {
 			t.Fatal(err)
 		}
 		w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
-		if _, err := peer.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+		if _, err := peer.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * lookInterval)
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+		time.Sleep(2 * transport.LookInterval)
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 			t.Errorf("got %v", err)
 		}
 		synctest.Wait()
-		if st, err := s.Status(t.Context()); err != nil || st.State != StateDead || w.seen(EventLoginRequired) != 2 {
-			t.Errorf("status %+v, %v; reported %d times", st, err, w.seen(EventLoginRequired))
+		if st, err := s.Status(t.Context()); err != nil || st.State != transport.StateDead || w.seen(transport.EventLoginRequired) != 2 {
+			t.Errorf("status %+v, %v; reported %d times", st, err, w.seen(transport.EventLoginRequired))
 		}
 		w.login(peer, "ann")
 		if _, err := s.Token(t.Context()); err != nil {

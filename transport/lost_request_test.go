@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -25,12 +26,12 @@ func TestAnInterruptedRefreshIsRepeatedAfterAMoment(t *testing.T) {
 			s := w.source()
 			w.login(s, "ann")
 			time.Sleep(2 * time.Hour)
-			r, v, err := s.cfg.Cache.Load(t.Context(), s.key())
+			r, v, err := s.Cfg().Cache.Load(t.Context(), s.Key())
 			if err != nil {
 				t.Fatal(err)
 			}
-			r.Attempt = &tokencache.Attempt{At: wallNow().Add(-tt.age), PID: 1}
-			if _, err := s.cfg.Cache.Save(t.Context(), s.key(), r, v); err != nil {
+			r.Attempt = &tokencache.Attempt{At: transport.WallNow().Add(-tt.age), PID: 1}
+			if _, err := s.Cfg().Cache.Save(t.Context(), s.Key(), r, v); err != nil {
 				t.Fatal(err)
 			}
 			begun := time.Now()

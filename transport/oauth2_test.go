@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"errors"
@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -23,7 +24,7 @@ func TestOAuth2UnderAReuseTokenSource(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		w.srv.RevokeAccess(first.AccessToken)
-		if _, err := s.Reject(t.Context(), Token{AccessToken: record(first).AccessToken}); err != nil {
+		if _, err := s.Reject(t.Context(), transport.Token{AccessToken: record(first).AccessToken}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(3 * time.Second)
@@ -71,7 +72,7 @@ func TestOAuth2Errors(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{})
 		_, err := oauth2.ReuseTokenSource(nil, w.source().OAuth2()).Token()
-		if retrieve, ok := errors.AsType[*oauth2.RetrieveError](err); ok || !errors.Is(err, ErrLoginRequired) {
+		if retrieve, ok := errors.AsType[*oauth2.RetrieveError](err); ok || !errors.Is(err, transport.ErrLoginRequired) {
 			t.Errorf("got %v, %v", err, retrieve)
 		}
 	})

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"errors"
@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/internal/loopback"
 )
 
@@ -45,7 +47,7 @@ func TestOrigins(t *testing.T) {
 			[]string{"http://localhost", "http://localhost:80/"},
 			[]string{"http://localhost:8080", "http://localhost.evil.test"}},
 	} {
-		o, err := parseOrigin(tt.origin)
+		o, err := transport.ParseOrigin(tt.origin)
 		if err != nil {
 			t.Errorf("%s: %v", tt.origin, err)
 			continue
@@ -56,7 +58,7 @@ func TestOrigins(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got := o.matches(u); got != want {
+				if got := o.Matches(u); got != want {
 					t.Errorf("%s matches %s: %v", tt.origin, s, got)
 				}
 			}
@@ -72,9 +74,9 @@ func TestBadOrigins(t *testing.T) {
 		"*", "https://*", "https://*.com", "https://*.", "https://a.*.com", "https://*.*.com", "https://a*.example.com", "https://*.1.2.3.4", "https://*.0.0.1", "https://*.0.1", "https://*.0.0.1.", "https://*.0.0.0x1", "https://*.0.09", "https://*.0.99999999999999999999999", "https://[*.::1.2]", "https://[*.a:b.c]",
 		"https://*.com.", "https://*..com", "https://*..com.", "https://*...", "https://exämple.com", "https://a b.com", "\x00",
 	} {
-		_, err := parseOrigin(s)
-		e, ok := errors.AsType[*Error](err)
-		if !ok || !errors.Is(err, ErrMisconfigured) || e.Field != "Config.Origins" || e.Remedy == "" {
+		_, err := transport.ParseOrigin(s)
+		e, ok := errors.AsType[*transport.Error](err)
+		if !ok || !errors.Is(err, transport.ErrMisconfigured) || e.Field != "Config.Origins" || e.Remedy == "" {
 			t.Errorf("%q: got %v", s, err)
 		}
 	}
@@ -85,12 +87,12 @@ func FuzzOrigin(f *testing.F) {
 		f.Add(s, s)
 	}
 	f.Fuzz(func(t *testing.T, pattern, target string) {
-		o, err := parseOrigin(pattern)
+		o, err := transport.ParseOrigin(pattern)
 		if err != nil {
 			return
 		}
 		u, err := url.Parse(target)
-		if err != nil || !o.matches(u) {
+		if err != nil || !o.Matches(u) {
 			return
 		}
 		// Whatever matches is protected, and has the host that was listed.
@@ -115,12 +117,12 @@ func FuzzWildcard(f *testing.F) {
 		f.Add(s, "10")
 	}
 	f.Fuzz(func(t *testing.T, domain, first string) {
-		o, err := parseOrigin("https://*." + domain)
+		o, err := transport.ParseOrigin("https://*." + domain)
 		if err != nil {
 			return
 		}
 		u, err := url.Parse("https://" + first + "." + domain)
-		if err == nil && net.ParseIP(strings.TrimSuffix(u.Hostname(), ".")) != nil && o.matches(u) {
+		if err == nil && net.ParseIP(strings.TrimSuffix(u.Hostname(), ".")) != nil && o.Matches(u) {
 			t.Errorf("https://*.%s lets a token go to %s", domain, u.Host)
 		}
 	})
@@ -133,32 +135,41 @@ func TestBadConfig(t *testing.T) {
 		field string
 		make  func() error
 	}{
-		{"Config.Source", func() error { _, err := New(Config{Origins: []string{"https://x.test"}}); return err }},
-		{"Config.Origins", func() error { _, err := New(Config{Source: s}); return err }},
-		{"Config.Origins", func() error { _, err := New(Config{Source: s, Origins: []string{"x.test"}}); return err }},
-		{"SourceConfig.Cache", func() error { _, err := NewSource(SourceConfig{Refresher: w.endpoint()}); return err }},
-		{"SourceConfig.Refresher", func() error { _, err := NewSource(SourceConfig{Cache: w.cache()}); return err }},
+		{"Config.Source", func() error {
+			_, err := transport.New(transport.Config{Origins: []string{"https://x.test"}})
+			return err
+		}},
+		{"Config.Origins", func() error { _, err := transport.New(transport.Config{Source: s}); return err }},
+		{"Config.Origins", func() error {
+			_, err := transport.New(transport.Config{Source: s, Origins: []string{"x.test"}})
+			return err
+		}},
+		{"SourceConfig.Cache", func() error {
+			_, err := transport.NewSource(transport.SourceConfig{Refresher: w.endpoint()})
+			return err
+		}},
+		{"SourceConfig.Refresher", func() error { _, err := transport.NewSource(transport.SourceConfig{Cache: w.cache()}); return err }},
 		{"SourceConfig.Key", func() error {
-			_, err := NewSource(SourceConfig{Cache: w.cache(), Refresher: FromTokenSource(s.OAuth2())})
+			_, err := transport.NewSource(transport.SourceConfig{Cache: w.cache(), Refresher: endpoint.FromTokenSource(s.OAuth2())})
 			return err
 		}},
 		{"SourceConfig.Key.ClientID", func() error {
-			cfg := *s.cfg
+			cfg := *s.Cfg()
 			cfg.Key.ClientID = "another"
-			_, err := NewSource(cfg)
+			_, err := transport.NewSource(cfg)
 			return err
 		}},
-		{"SourceConfig.Lead", func() error { cfg := *s.cfg; cfg.Lead = -1; _, err := NewSource(cfg); return err }},
-		{"SourceConfig.Skew", func() error { cfg := *s.cfg; cfg.Skew = -1; _, err := NewSource(cfg); return err }},
-		{"SourceConfig.Timeout", func() error { cfg := *s.cfg; cfg.Timeout = -1; _, err := NewSource(cfg); return err }},
+		{"SourceConfig.Lead", func() error { cfg := *s.Cfg(); cfg.Lead = -1; _, err := transport.NewSource(cfg); return err }},
+		{"SourceConfig.Skew", func() error { cfg := *s.Cfg(); cfg.Skew = -1; _, err := transport.NewSource(cfg); return err }},
+		{"SourceConfig.Timeout", func() error { cfg := *s.Cfg(); cfg.Timeout = -1; _, err := transport.NewSource(cfg); return err }},
 	} {
 		err := tt.make()
-		e, ok := errors.AsType[*Error](err)
-		if !ok || !errors.Is(err, ErrMisconfigured) || e.Field != tt.field || e.Remedy == "" {
+		e, ok := errors.AsType[*transport.Error](err)
+		if !ok || !errors.Is(err, transport.ErrMisconfigured) || e.Field != tt.field || e.Remedy == "" {
 			t.Errorf("%s: got %v", tt.field, err)
 		}
 	}
-	if err := s.Login(t.Context(), record(noTokens)); !errors.Is(err, ErrMisconfigured) {
+	if err := s.Login(t.Context(), record(noTokens)); !errors.Is(err, transport.ErrMisconfigured) {
 		t.Errorf("a login without tokens: %v", err)
 	}
 }

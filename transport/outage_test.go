@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -12,16 +12,18 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
 // However long an outage lasts, several attempts fit into the rest of the life of a token
 // that is good, so that it is replaced in time if it can be.
 func TestAttemptsFitIntoTheLifeOfAToken(t *testing.T) {
-	o, now := new(outage), wallNow()
+	o, now := new(transport.Outage), transport.WallNow()
 	for range 100 {
 		for _, tt := range []struct{ left, longest time.Duration }{{time.Second, 5 * time.Second}, {time.Minute, 10 * time.Second}} {
-			e := o.fail(now, &Error{Kind: ErrUnavailable}, tt.left)
+			e := o.Fail(now, &transport.Error{Kind: transport.ErrUnavailable}, tt.left)
 			if wait := e.RetryAt.Sub(now); wait > tt.longest {
 				t.Fatalf("a token is good for %v, and the next attempt comes after %v", tt.left, wait)
 			}
@@ -62,8 +64,8 @@ func TestOutage(t *testing.T) {
 					case err == nil:
 						resp.Body.Close()
 					default:
-						e, ok := errors.AsType[*Error](err)
-						if !ok || errors.Is(err, ErrLoginRequired) || e.RetryAt.IsZero() {
+						e, ok := errors.AsType[*transport.Error](err)
+						if !ok || errors.Is(err, transport.ErrLoginRequired) || e.RetryAt.IsZero() {
 							t.Fatalf("%v: an error without a time: %v", begun, err)
 						}
 						// Only the call that makes the attempt may take a moment.
@@ -91,10 +93,10 @@ func TestOutage(t *testing.T) {
 					time.Sleep(time.Second)
 				}
 				synctest.Wait() // until the events are told
-				if n := w.seen(EventOutage); n != 1 {
+				if n := w.seen(transport.EventOutage); n != 1 {
 					t.Errorf("%d outages were reported", n)
 				}
-				if n := w.seen(EventRecovered); n != 1 {
+				if n := w.seen(transport.EventRecovered); n != 1 {
 					t.Errorf("%d recoveries were reported", n)
 				}
 				if c := w.srv.Counts(); c.Reuses != 0 || c.Rotations != 1 {
@@ -110,18 +112,18 @@ func TestAFailedRefreshKeepsTheLogin(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		fault oauthtest.Fault
-		kind  Kind
+		kind  transport.Kind
 	}{
-		{"dropped", oauthtest.Drop, ErrAmbiguous},
-		{"truncated", oauthtest.Truncate, ErrAmbiguous},
-		{"503", oauthtest.Status(503, 0), ErrAmbiguous},
-		{"429", oauthtest.Status(429, 0), ErrUnavailable},
-		{"HTML", oauthtest.HTML, ErrAmbiguous},
-		{"invalid_client", oauthtest.Answer(401, "application/json", `{"error":"invalid_client"}`), ErrMisconfigured},
-		{"redirect", oauthtest.Redirect(307, "https://elsewhere.test/token"), ErrMisconfigured},
-		{"not found", oauthtest.Answer(404, "text/plain", "no such page"), ErrMisconfigured},
-		{"endless", oauthtest.Endless, ErrAmbiguous},
-		{"hangs", oauthtest.Hang, ErrAmbiguous},
+		{"dropped", oauthtest.Drop, transport.ErrAmbiguous},
+		{"truncated", oauthtest.Truncate, transport.ErrAmbiguous},
+		{"503", oauthtest.Status(503, 0), transport.ErrAmbiguous},
+		{"429", oauthtest.Status(429, 0), transport.ErrUnavailable},
+		{"HTML", oauthtest.HTML, transport.ErrAmbiguous},
+		{"invalid_client", oauthtest.Answer(401, "application/json", `{"error":"invalid_client"}`), transport.ErrMisconfigured},
+		{"redirect", oauthtest.Redirect(307, "https://elsewhere.test/token"), transport.ErrMisconfigured},
+		{"not found", oauthtest.Answer(404, "text/plain", "no such page"), transport.ErrMisconfigured},
+		{"endless", oauthtest.Endless, transport.ErrAmbiguous},
+		{"hangs", oauthtest.Hang, transport.ErrAmbiguous},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -186,7 +188,7 @@ func TestALostAnswerWithoutGraceIsExplained(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		w.srv.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Drop))
 		_, err := s.Token(t.Context())
-		if !errors.Is(err, ErrLoginRequired) || !strings.Contains(err.Error(), "interrupted") {
+		if !errors.Is(err, transport.ErrLoginRequired) || !strings.Contains(err.Error(), "interrupted") {
 			t.Errorf("got %v", err)
 		}
 		if tomb := w.stored(s).Tombstone; tomb == nil || !tomb.Interrupted {
@@ -258,15 +260,15 @@ func TestOffline(t *testing.T) {
 			}
 			return dial(ctx, network, addr)
 		}
-		s := w.source(func(c *SourceConfig) { c.Refresher.(*Endpoint).Base = wire })
+		s := w.source(func(c *transport.SourceConfig) { c.Refresher.(*endpoint.Endpoint).Base = wire })
 		w.login(s, "ann")
 		time.Sleep(time.Hour)
 		offline.Store(true)
-		var last *Error
+		var last *transport.Error
 		for end := time.Now().Add(2 * time.Hour); time.Now().Before(end); time.Sleep(time.Second) {
 			_, err := s.Token(t.Context())
 			var ok bool
-			if last, ok = errors.AsType[*Error](err); !ok || last.Kind != ErrUnavailable || !errors.Is(err, syscall.ENETUNREACH) || last.RetryAt.IsZero() {
+			if last, ok = errors.AsType[*transport.Error](err); !ok || last.Kind != transport.ErrUnavailable || !errors.Is(err, syscall.ENETUNREACH) || last.RetryAt.IsZero() {
 				t.Fatalf("got %v", err)
 			}
 		}

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -26,13 +28,13 @@ func TestForeignCodeEndsNoProgram(t *testing.T) {
 				s := w.source()
 				w.login(s, "ann")
 				time.Sleep(2 * time.Hour)
-				good := s.cfg.Refresher
-				s.cfg.Refresher = watchedRefresher{Endpoint: w.endpoint(), before: func(*tokencache.Record) { do() }}
+				good := s.Cfg().Refresher
+				s.Cfg().Refresher = watchedRefresher{Endpoint: w.endpoint(), before: func(*tokencache.Record) { do() }}
 				_, err := s.Token(t.Context())
-				if !errors.Is(err, ErrAmbiguous) || strings.Contains(err.Error(), "secret") {
+				if !errors.Is(err, transport.ErrAmbiguous) || strings.Contains(err.Error(), "secret") {
 					t.Fatalf("got %v", err)
 				}
-				s.cfg.Refresher = good
+				s.Cfg().Refresher = good
 				time.Sleep(10 * time.Minute)
 				use(t, s, nil)
 			})
@@ -54,12 +56,12 @@ func TestForeignCodeEndsNoProgram(t *testing.T) {
 				})
 				// A save that panics is one that has failed, and is repeated. What ends the
 				// goroutine cannot be survived.
-				if _, err := s.Token(t.Context()); name == "panic" && err != nil || name != "panic" && !errors.Is(err, ErrAmbiguous) {
+				if _, err := s.Token(t.Context()); name == "panic" && err != nil || name != "panic" && !errors.Is(err, transport.ErrAmbiguous) {
 					t.Errorf("got %v", err)
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
-				unlock, err := s.cfg.Cache.Lock(ctx, s.key())
+				unlock, err := s.Cfg().Cache.Lock(ctx, s.Key())
 				if err != nil {
 					t.Fatalf("the lock is held: %v", err)
 				}
@@ -70,9 +72,9 @@ func TestForeignCodeEndsNoProgram(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 				said := 0
-				s := w.source(func(c *SourceConfig) {
-					c.OnEvent = func(_ context.Context, e Event) {
-						if said++; e.Type == EventRefreshed {
+				s := w.source(func(c *transport.SourceConfig) {
+					c.OnEvent = func(_ context.Context, e transport.Event) {
+						if said++; e.Type == transport.EventRefreshed {
 							do()
 						}
 					}
@@ -104,8 +106,8 @@ func TestAPanicLeavesTheLoginToOthers(t *testing.T) {
 				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 				store := &panicking{troubled: &troubled{Memory: new(tokencache.Memory)}}
 				w.store = store
-				s := w.source(func(c *SourceConfig) {
-					e := c.Refresher.(*Endpoint)
+				s := w.source(func(c *transport.SourceConfig) {
+					e := c.Refresher.(*endpoint.Endpoint)
 					e.AuthParams = url.Values{"audience": {"A"}} // so that the lock is taken with a look
 				})
 				w.login(s, "ann")
@@ -124,7 +126,7 @@ func TestAPanicLeavesTheLoginToOthers(t *testing.T) {
 				store.heal()
 				time.Sleep(2 * time.Hour)
 				use(t, s, nil)
-				other := w.source(func(c *SourceConfig) { *c = *s.cfg })
+				other := w.source(func(c *transport.SourceConfig) { *c = *s.Cfg() })
 				time.Sleep(2 * time.Hour)
 				use(t, other, nil)
 				w.wantCounts(w.srv.Counts().TokenRequests, 0)
@@ -152,13 +154,13 @@ func TestASaveThatPanics(t *testing.T) {
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Flush(t.Context()); !errors.Is(err, ErrStorage) || contains(err.Error(), w.srv.Secrets()) {
+		if err := s.Flush(t.Context()); !errors.Is(err, transport.ErrStorage) || contains(err.Error(), w.srv.Secrets()) {
 			t.Errorf("Flush: %v", err)
 		}
 		time.Sleep(time.Minute)
 		store.heal()
 		time.Sleep(2 * time.Second)
-		wantSettled(t, w, s, StateFresh)
+		wantSettled(t, w, s, transport.StateFresh)
 		w.wantCounts(1, 0)
 	})
 }
@@ -176,7 +178,7 @@ func TestTheSaverOutlivesAPanic(t *testing.T) {
 		time.Sleep(time.Minute)
 		store.heal()
 		time.Sleep(2 * time.Second)
-		wantSettled(t, w, s, StateFresh)
+		wantSettled(t, w, s, transport.StateFresh)
 	})
 }
 

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -16,6 +16,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/internal/sleep"
 	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
@@ -63,11 +65,11 @@ func TestASlowProviderEndsNoLogin(t *testing.T) {
 						if err == nil {
 							break
 						}
-						e, ok := errors.AsType[*Error](err)
-						if !ok || e.Kind != ErrAmbiguous || !errors.Is(err, errUnanswered) || !e.RetryAt.After(time.Now()) {
+						e, ok := errors.AsType[*transport.Error](err)
+						if !ok || e.Kind != transport.ErrAmbiguous || !errors.Is(err, transport.ErrUnanswered) || !e.RetryAt.After(time.Now()) {
 							t.Fatalf("after %v: %v", time.Since(begun), err)
 						}
-						if first != (took == longestWait) || !first && took != 0 {
+						if first != (took == transport.LongestWait) || !first && took != 0 {
 							t.Fatalf("the caller waited for %v", took)
 						}
 						time.Sleep(time.Second)
@@ -152,7 +154,7 @@ func TestRecoveryWithCallersWaiting(t *testing.T) {
 						if err == nil {
 							break
 						}
-						if errors.Is(err, ErrLoginRequired) {
+						if errors.Is(err, transport.ErrLoginRequired) {
 							t.Fatal(err)
 						}
 						if time.Until(back) > time.Minute {
@@ -229,7 +231,7 @@ func TestOneAccountAsksForAll(t *testing.T) {
 					w.srv.Fault("/token", 0, fault)
 					for range 5 {
 						for _, name := range names {
-							if _, err := w.whoami(c, name); err == nil || errors.Is(err, ErrLoginRequired) {
+							if _, err := w.whoami(c, name); err == nil || errors.Is(err, transport.ErrLoginRequired) {
 								t.Fatalf("%s: %v", name, err)
 							}
 						}
@@ -259,7 +261,7 @@ func TestOneUsersErrorIsNotEverybodys(t *testing.T) {
 		names := w.accounts(p, 3)
 		time.Sleep(2 * time.Hour)
 		w.srv.Fault("/token", 2, oauthtest.Status(500, 0)) // and again, at the prompt repetition
-		if _, err := w.whoami(c, names[0]); !errors.Is(err, ErrAmbiguous) {
+		if _, err := w.whoami(c, names[0]); !errors.Is(err, transport.ErrAmbiguous) {
 			t.Fatal(err)
 		}
 		for _, name := range names[1:] {
@@ -279,7 +281,7 @@ func TestTheOthersFollow(t *testing.T) {
 		names := w.accounts(p, 200)
 		time.Sleep(2 * time.Hour)
 		w.srv.Fault("/token", 1, oauthtest.Status(429, time.Minute))
-		if _, err := w.whoami(c, names[0]); !errors.Is(err, ErrUnavailable) {
+		if _, err := w.whoami(c, names[0]); !errors.Is(err, transport.ErrUnavailable) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
@@ -384,11 +386,11 @@ func TestNoConnection(t *testing.T) {
 			time.Sleep(time.Minute) // like a system that waits for an answer to its SYN
 			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ETIMEDOUT}
 		}
-		s.cfg.Refresher.(*Endpoint).Base = wire
+		s.Cfg().Refresher.(*endpoint.Endpoint).Base = wire
 		time.Sleep(2 * time.Hour)
 		begun := time.Now()
-		_, err := s.cfg.Refresher.Refresh(t.Context(), w.stored(s))
-		if !errors.Is(err, ErrUnavailable) || time.Since(begun) > 15*time.Second || !strings.Contains(err.Error(), "no connection") {
+		_, err := s.Cfg().Refresher.Refresh(t.Context(), w.stored(s))
+		if !errors.Is(err, transport.ErrUnavailable) || time.Since(begun) > 15*time.Second || !strings.Contains(err.Error(), "no connection") {
 			t.Errorf("after %v: %v", time.Since(begun), err)
 		}
 		time.Sleep(time.Minute)
@@ -408,7 +410,7 @@ func TestALockedLoginAsksForNobody(t *testing.T) {
 			w.whoami(c, name)
 		}
 		locked := p.Source(names[0])
-		unlock, err := locked.cfg.Cache.Lock(t.Context(), locked.key()) // by a process that is stopped
+		unlock, err := locked.Cfg().Cache.Lock(t.Context(), locked.Key()) // by a process that is stopped
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -420,7 +422,7 @@ func TestALockedLoginAsksForNobody(t *testing.T) {
 		var work sync.WaitGroup
 		for _, name := range names[1:] {
 			work.Go(func() {
-				if _, err := w.whoami(c, name); err != nil || time.Since(back) > trialTime+maxSpread+time.Second {
+				if _, err := w.whoami(c, name); err != nil || time.Since(back) > transport.TrialTime+transport.MaxSpread+time.Second {
 					t.Errorf("%s after %v: %v", name, time.Since(back), err)
 				}
 			})
@@ -457,11 +459,11 @@ func TestQuestionsThatAreTurnedAway(t *testing.T) {
 				time.Sleep(2 * time.Hour)
 				bound := 20 * time.Second
 				if interrupted {
-					rec, version, err := s.cfg.Cache.Load(t.Context(), s.key())
+					rec, version, err := s.Cfg().Cache.Load(t.Context(), s.Key())
 					if err != nil {
 						t.Fatal(err)
 					}
-					if _, err := s.cfg.Cache.Save(t.Context(), s.key(), attempting(rec), version); err != nil {
+					if _, err := s.Cfg().Cache.Save(t.Context(), s.Key(), transport.Attempting(rec), version); err != nil {
 						t.Fatal(err)
 					}
 				} else {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -23,7 +24,7 @@ func examplePool(srv *oauthtest.Server) (*transport.Pool, *http.Client, error) {
 	}
 	pool, err := transport.NewPool(transport.PoolConfig{Source: transport.SourceConfig{
 		Cache: cache,
-		Refresher: &transport.Endpoint{
+		Refresher: &endpoint.Endpoint{
 			TokenURL: srv.TokenURL(), Base: srv.RoundTripper(),
 			ClientID: srv.ClientID(), ClientSecret: tokencache.Secret(srv.ClientSecret()), AuthStyle: oauth2.AuthStyleInHeader,
 		},

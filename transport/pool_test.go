@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -15,21 +15,23 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
 // pool returns a Pool of the world's provider and a client that uses it.
-func (w *world) pool(size int, change ...func(*PoolConfig)) (*Pool, *http.Client) {
+func (w *world) pool(size int, change ...func(*transport.PoolConfig)) (*transport.Pool, *http.Client) {
 	w.t.Helper()
-	cfg := PoolConfig{Source: *w.source().cfg, Size: size}
+	cfg := transport.PoolConfig{Source: *w.source().Cfg(), Size: size}
 	for _, f := range change {
 		f(&cfg)
 	}
-	p, err := NewPool(cfg)
+	p, err := transport.NewPool(cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	rt, err := New(Config{Pool: p, Origins: []string{w.srv.APIOrigin()}, Base: w.base})
+	rt, err := transport.New(transport.Config{Pool: p, Origins: []string{w.srv.APIOrigin()}, Base: w.base})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -37,7 +39,7 @@ func (w *world) pool(size int, change ...func(*PoolConfig)) (*Pool, *http.Client
 }
 
 // accounts logs n accounts in and returns their names.
-func (w *world) accounts(p *Pool, n int) []string {
+func (w *world) accounts(p *transport.Pool, n int) []string {
 	w.t.Helper()
 	names := make([]string, n)
 	for i := range names {
@@ -50,7 +52,7 @@ func (w *world) accounts(p *Pool, n int) []string {
 // whoami calls the API in the name of the account and returns who the API took it for.
 func (w *world) whoami(c *http.Client, account string) (string, error) {
 	req := newRequest(w.t, "GET", w.srv.APIURL(), nil)
-	resp, err := c.Do(req.WithContext(WithAccount(w.t.Context(), account)))
+	resp, err := c.Do(req.WithContext(transport.WithAccount(w.t.Context(), account)))
 	if err != nil {
 		return "", err
 	}
@@ -64,18 +66,18 @@ func (w *world) whoami(c *http.Client, account string) (string, error) {
 }
 
 // resident returns how many logins are in memory.
-func (p *Pool) resident() (n int) {
-	for i := range p.shards {
-		p.shards[i].mu.Lock()
-		n += len(p.shards[i].ring)
-		p.shards[i].mu.Unlock()
+func resident(p *transport.Pool) (n int) {
+	for i := range p.Shards() {
+		p.Shards()[i].Mu().Lock()
+		n += len(p.Shards()[i].Ring())
+		p.Shards()[i].Mu().Unlock()
 	}
 	return n
 }
 
 // holds reports whether the login is in memory.
-func (p *Pool) holds(account string) bool {
-	return slices.ContainsFunc(p.shards[0].ring, func(s *Source) bool { return s.account == account })
+func holds(p *transport.Pool, account string) bool {
+	return slices.ContainsFunc(p.Shards()[0].Ring(), func(s *transport.Source) bool { return s.Account() == account })
 }
 
 // Every request gets the token of its account, also when many share a small pool
@@ -98,7 +100,7 @@ func TestPoolKeepsAccountsApart(t *testing.T) {
 			work.Wait()
 			time.Sleep(2 * time.Hour)
 		}
-		if n := p.resident(); n > 8 {
+		if n := resident(p); n > 8 {
 			t.Errorf("%d logins in memory, want at most 8", n)
 		}
 		if err := p.Close(t.Context()); err != nil {
@@ -120,7 +122,7 @@ func TestPoolReloads(t *testing.T) {
 			}
 		}
 	}
-	if n := p.resident(); n != 4 {
+	if n := resident(p); n != 4 {
 		t.Errorf("%d logins in memory, want 4", n)
 	}
 	w.wantCounts(0, 0)
@@ -129,15 +131,15 @@ func TestPoolReloads(t *testing.T) {
 // What is used often stays, whatever else comes by.
 func TestPoolKeepsWhatIsUsed(t *testing.T) {
 	w := newWorld(t, defaultServer)
-	p, _ := w.pool(minShardSize)
+	p, _ := w.pool(transport.MinShardSize)
 	often := p.Source("often")
-	for i := range 20 * minShardSize {
+	for i := range 20 * transport.MinShardSize {
 		p.Source(fmt.Sprint("once ", i))
-		if i%(minShardSize/4) == 0 && p.Source("often") != often {
+		if i%(transport.MinShardSize/4) == 0 && p.Source("often") != often {
 			t.Fatal("it was given up")
 		}
-		if i%(minShardSize/4) == 0 {
-			if !p.holds("often") {
+		if i%(transport.MinShardSize/4) == 0 {
+			if !holds(p, "often") {
 				t.Fatal("it was given up")
 			}
 		}
@@ -165,7 +167,7 @@ func TestPoolHasOneSourceOfAnAccount(t *testing.T) {
 			runtime.GC()
 		}
 	}
-	if n := len(p.shards[0].left); n > 4*maxLook {
+	if n := len(p.Shards()[0].Left()); n > 4*transport.MaxLook {
 		t.Errorf("%d logins that nobody uses are remembered", n)
 	}
 }
@@ -177,7 +179,7 @@ func TestPoolFindsARefreshInFlight(t *testing.T) {
 		p, c := w.pool(1)
 		w.login(p.Source("ann"), "ann")
 		time.Sleep(2 * time.Hour)
-		ctx, cancel := context.WithCancel(WithAccount(t.Context(), "ann"))
+		ctx, cancel := context.WithCancel(transport.WithAccount(t.Context(), "ann"))
 		go func() { c.Do(newRequest(t, "GET", w.srv.APIURL(), nil).WithContext(ctx)) }()
 		synctest.Wait()
 		cancel() // The caller does not hold it either.
@@ -186,7 +188,7 @@ func TestPoolFindsARefreshInFlight(t *testing.T) {
 			p.Source(fmt.Sprint(i))
 		}
 		runtime.GC()
-		if p.holds("ann") {
+		if holds(p, "ann") {
 			t.Fatal("the pool is not under pressure")
 		}
 		if got, err := w.whoami(c, "ann"); err != nil || got != "ann" {
@@ -214,10 +216,10 @@ func TestPoolFindsWhatIsUnsaved(t *testing.T) {
 			p.Source(fmt.Sprint(i))
 		}
 		runtime.GC()
-		if st, err := p.Source("ann").Status(t.Context()); err != nil || st.State != StateUnsaved {
+		if st, err := p.Source("ann").Status(t.Context()); err != nil || st.State != transport.StateUnsaved {
 			t.Errorf("state %q, %v", st.State, err)
 		}
-		if err := p.Flush(t.Context()); !errors.Is(err, ErrStorage) {
+		if err := p.Flush(t.Context()); !errors.Is(err, transport.ErrStorage) {
 			t.Errorf("Flush: %v", err)
 		}
 		store.heal()
@@ -242,7 +244,7 @@ func TestPoolRemembersAnOutage(t *testing.T) {
 		w.srv.Fault("/token", 0, oauthtest.Status(503, time.Minute))
 		for i := range 100 {
 			for _, name := range names {
-				if _, err := w.whoami(c, name); !errors.Is(err, ErrAmbiguous) && !errors.Is(err, ErrUnavailable) {
+				if _, err := w.whoami(c, name); !errors.Is(err, transport.ErrAmbiguous) && !errors.Is(err, transport.ErrUnavailable) {
 					t.Fatalf("%v", err)
 				}
 			}
@@ -266,7 +268,7 @@ func TestPoolClosed(t *testing.T) {
 			t.Fatalf("Close: %v", err)
 		}
 		for _, name := range append(names, "new") {
-			if _, err := p.Source(name).Token(t.Context()); !errors.Is(err, ErrMisconfigured) {
+			if _, err := p.Source(name).Token(t.Context()); !errors.Is(err, transport.ErrMisconfigured) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -286,7 +288,7 @@ func TestPoolClosedWhileASourceIsReplaced(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if !p.shards[0].replace(s, p).closed.Load() { // by a Pool.Source that began before
+		if !p.Shards()[0].Replace(s, p).Closed().Load() { // by a Pool.Source that began before
 			t.Error("a closed Pool has a Source that is open")
 		}
 	})
@@ -312,7 +314,7 @@ func TestPoolKeepsAClosedSourceThatIsUnsaved(t *testing.T) {
 			t.Error(err)
 		}
 		p.Source("another") // makes it leave
-		if err := p.Flush(t.Context()); !errors.Is(err, ErrStorage) {
+		if err := p.Flush(t.Context()); !errors.Is(err, transport.ErrStorage) {
 			t.Errorf("Flush: %v", err)
 		}
 		store.heal()
@@ -327,8 +329,8 @@ func TestPoolKeepsAClosedSourceThatIsUnsaved(t *testing.T) {
 func TestPoolRefusals(t *testing.T) {
 	w := newWorld(t, defaultServer)
 	p, c := w.pool(0)
-	for name, ctx := range map[string]context.Context{"no account": t.Context(), "an empty account": WithAccount(t.Context(), "")} {
-		if _, err := c.Do(newRequest(t, "GET", w.srv.APIURL(), nil).WithContext(ctx)); !errors.Is(err, ErrMisconfigured) {
+	for name, ctx := range map[string]context.Context{"no account": t.Context(), "an empty account": transport.WithAccount(t.Context(), "")} {
+		if _, err := c.Do(newRequest(t, "GET", w.srv.APIURL(), nil).WithContext(ctx)); !errors.Is(err, transport.ErrMisconfigured) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -336,20 +338,26 @@ func TestPoolRefusals(t *testing.T) {
 		t.Errorf("%d calls without a token", n)
 	}
 	for name, make := range map[string]func() error{
-		"neither": func() error { _, err := New(Config{Origins: []string{"https://x.test"}}); return err },
-		"both": func() error {
-			_, err := New(Config{Source: w.source(), Pool: p, Origins: []string{"https://x.test"}})
+		"neither": func() error {
+			_, err := transport.New(transport.Config{Origins: []string{"https://x.test"}})
 			return err
 		},
-		"no cache":      func() error { _, err := NewPool(PoolConfig{}); return err },
-		"negative size": func() error { _, err := NewPool(PoolConfig{Source: p.cfg, Size: -1}); return err },
-		"negative rate": func() error { _, err := NewPool(PoolConfig{Source: p.cfg, MaxRefreshes: -1}); return err },
+		"both": func() error {
+			_, err := transport.New(transport.Config{Source: w.source(), Pool: p, Origins: []string{"https://x.test"}})
+			return err
+		},
+		"no cache":      func() error { _, err := transport.NewPool(transport.PoolConfig{}); return err },
+		"negative size": func() error { _, err := transport.NewPool(transport.PoolConfig{Source: *p.Cfg(), Size: -1}); return err },
+		"negative rate": func() error {
+			_, err := transport.NewPool(transport.PoolConfig{Source: *p.Cfg(), MaxRefreshes: -1})
+			return err
+		},
 	} {
-		if err := make(); !errors.Is(err, ErrMisconfigured) {
+		if err := make(); !errors.Is(err, transport.ErrMisconfigured) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := w.whoami(c, "nobody"); !errors.Is(err, ErrLoginRequired) {
+	if _, err := w.whoami(c, "nobody"); !errors.Is(err, transport.ErrLoginRequired) {
 		t.Errorf("not logged in: %v", err)
 	}
 }
@@ -362,7 +370,7 @@ func TestPoolLogout(t *testing.T) {
 	if err := p.Source(names[0]).Logout(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.whoami(c, names[0]); !errors.Is(err, ErrLoginRequired) {
+	if _, err := w.whoami(c, names[0]); !errors.Is(err, transport.ErrLoginRequired) {
 		t.Errorf("after the logout: %v", err)
 	}
 	for _, name := range names[1:] {
@@ -378,7 +386,7 @@ func TestPoolKeepFresh(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: 200 * time.Millisecond})
 		load := &gauge{seconds: map[int64]int{}}
-		p, c := w.pool(1000, func(cfg *PoolConfig) {
+		p, c := w.pool(1000, func(cfg *transport.PoolConfig) {
 			load.Endpoint = w.endpoint()
 			cfg.Source.Refresher, cfg.MaxRefreshes = load, 3
 		})
@@ -444,7 +452,7 @@ func TestPoolKeepFreshOfShortLives(t *testing.T) {
 
 // A gauge counts the refreshes at a time, and in each second.
 type gauge struct {
-	*Endpoint
+	*endpoint.Endpoint
 	now, most atomic.Int32
 	mu        sync.Mutex
 	seconds   map[int64]int

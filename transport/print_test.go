@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"bytes"
@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -33,23 +35,23 @@ func TestNothingPrintsASecret(t *testing.T) {
 			t.Fatal(err)
 		}
 		note("Token", tok)
-		rt, err := New(Config{Source: s, Origins: []string{w.srv.APIOrigin()}, Base: w.base})
+		rt, err := transport.New(transport.Config{Source: s, Origins: []string{w.srv.APIOrigin()}, Base: w.base})
 		if err != nil {
 			t.Fatal(err)
 		}
 		note("Transport", rt)
 		note("http.Client", &http.Client{Transport: rt})
-		note("Config", Config{Source: s})
+		note("Config", transport.Config{Source: s})
 		pool, c := w.pool(1)
 		w.login(pool.Source("bob"), "bob")
 		note("Pool", pool)
-		note("PoolConfig", PoolConfig{Source: pool.cfg})
+		note("PoolConfig", transport.PoolConfig{Source: *pool.Cfg()})
 		note("Transport of a Pool", c.Transport)
-		note("SourceConfig", s.cfg)
+		note("SourceConfig", s.Cfg())
 		note("Endpoint", w.endpoint())
 		note("Endpoint value", *w.endpoint())
 		note("ClientCredentials", w.endpoint().ClientCredentials())
-		note("FromTokenSource", FromTokenSource(s.OAuth2()))
+		note("FromTokenSource", endpoint.FromTokenSource(s.OAuth2()))
 		note("TokenSource", s.OAuth2())
 		note("Record", w.stored(s))
 		note("Record value", *w.stored(s))
@@ -65,11 +67,11 @@ func TestNothingPrintsASecret(t *testing.T) {
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		unsaved := w.source(func(c *SourceConfig) { c.Timeout = time.Second })
+		unsaved := w.source(func(c *transport.SourceConfig) { c.Timeout = time.Second })
 		_, err = unsaved.Token(t.Context())
 		note("Error, busy", err)
 		st, err := s.Status(t.Context())
-		if err != nil || st.State != StateUnsaved {
+		if err != nil || st.State != transport.StateUnsaved {
 			t.Fatalf("%v, %v", st.State, err)
 		}
 		note("Status, unsaved", st)
@@ -89,7 +91,7 @@ func TestNothingPrintsASecret(t *testing.T) {
 		w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
 		time.Sleep(2 * time.Hour)
 		_, err = dead.Token(t.Context())
-		if !errors.Is(err, ErrLoginRequired) {
+		if !errors.Is(err, transport.ErrLoginRequired) {
 			t.Fatal(err)
 		}
 		note("Error, dead", err)

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"bufio"
@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -40,7 +41,7 @@ func TestUnderAReverseProxy(t *testing.T) {
 		io.Copy(c, buf)
 	}))
 	defer api.Close()
-	rt, err := New(Config{Source: s, Origins: []string{api.URL}, ReplaceAuthorization: true, Settle: time.Second})
+	rt, err := transport.New(transport.Config{Source: s, Origins: []string{api.URL}, ReplaceAuthorization: true, Settle: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,9 +55,9 @@ func TestUnderAReverseProxy(t *testing.T) {
 	for _, stale := range []bool{false, true} {
 		outdate := func() {
 			if stale {
-				snap := *s.cur.Load()
-				snap.refreshAt = snap.notBefore
-				s.cur.Store(&snap)
+				snap := *s.Cur().Load()
+				(*snap.RefreshAt()) = snap.NotBefore()
+				s.Cur().Store(&snap)
 			}
 		}
 		outdate()

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/sleep"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
@@ -28,8 +29,8 @@ func TestAWholeAnswerIsNotAskedForAgainAtOnce(t *testing.T) {
 				time.Sleep(2 * time.Hour)
 				w.srv.Fault("/token", 0, fault)
 				_, err := s.Token(t.Context())
-				e, ok := errors.AsType[*Error](err)
-				if !ok || e.Kind != ErrAmbiguous {
+				e, ok := errors.AsType[*transport.Error](err)
+				if !ok || e.Kind != transport.ErrAmbiguous {
 					t.Fatalf("got %v", err)
 				}
 				w.wantCounts(1, 0)
@@ -54,12 +55,12 @@ func TestAFailureAfterALoginCounts(t *testing.T) {
 		s := w.source()
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
-		unlock, err := s.cfg.Cache.Lock(t.Context(), s.key())
+		unlock, err := s.Cfg().Cache.Lock(t.Context(), s.Key())
 		if err != nil {
 			t.Fatal(err)
 		}
 		r := record(w.srv.Login("ann"))
-		r.Expiry = wallNow().Add(-time.Minute)
+		r.Expiry = transport.WallNow().Add(-time.Minute)
 		go s.Login(t.Context(), r)
 		synctest.Wait() // for the lock
 		done := make(chan error)
@@ -67,14 +68,14 @@ func TestAFailureAfterALoginCounts(t *testing.T) {
 		synctest.Wait() // for the login
 		w.srv.Fault("/token", 0, oauthtest.Status(429, 0))
 		unlock()
-		if err := <-done; !errors.Is(err, ErrUnavailable) {
+		if err := <-done; !errors.Is(err, transport.ErrUnavailable) {
 			t.Fatalf("got %v", err)
 		}
 		for range 10 {
 			s.Token(t.Context())
 		}
 		w.wantCounts(1, 0)
-		w.wantEvents(EventLogin, EventLogin, EventRefreshFailed, EventOutage)
+		w.wantEvents(transport.EventLogin, transport.EventLogin, transport.EventRefreshFailed, transport.EventOutage)
 	})
 }
 
@@ -96,13 +97,13 @@ func TestASaveHasATimeOfItsOwn(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: 2 * time.Second})
 		w.store = slowStore{new(tokencache.Memory), time.Second}
-		s := w.source(func(c *SourceConfig) { c.Timeout = 3500 * time.Millisecond })
+		s := w.source(func(c *transport.SourceConfig) { c.Timeout = 3500 * time.Millisecond })
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		w.wantEvents(EventLogin, EventRefreshed)
+		w.wantEvents(transport.EventLogin, transport.EventRefreshed)
 		if r := w.stored(s); r.Generation != 2 || string(r.RefreshToken) != w.srv.Current("ann").RefreshToken {
 			t.Error("the new refresh token is not stored")
 		}

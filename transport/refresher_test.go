@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -8,26 +8,27 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 )
 
 // A delegation obtains a token for a user whom the Key alone names, as token exchange
 // and the JWT bearer grant do (F8). It is all that somebody else's Refresher needs.
 type delegation struct {
 	mu    sync.Mutex
-	gate  Gate
+	gate  transport.Gate
 	asked map[string]int
 	empty int // how often there was nothing but the Key
 	down  bool
 	probe int
 }
 
-func (d *delegation) Identity() Identity {
-	return Identity{Key: tokencache.Key{Issuer: "https://sts.test", ClientID: "service"}, TokenURL: "https://sts.test/token", Gate: &d.gate}
+func (d *delegation) Identity() transport.Identity {
+	return transport.Identity{Key: tokencache.Key{Issuer: "https://sts.test", ClientID: "service"}, TokenURL: "https://sts.test/token", Gate: &d.gate}
 }
 
 func (d *delegation) Check(current *tokencache.Record) error {
 	if current.Key.Issuer != "https://sts.test" || current.Key.ClientID != "service" {
-		return &Error{Kind: ErrMisconfigured, Op: "config", Remedy: "the record is that of " + current.Key.Issuer}
+		return &transport.Error{Kind: transport.ErrMisconfigured, Op: "config", Remedy: "the record is that of " + current.Key.Issuer}
 	}
 	return nil
 }
@@ -40,7 +41,7 @@ func (d *delegation) Refresh(_ context.Context, current *tokencache.Record) (*to
 		d.empty++
 	}
 	if d.down {
-		return nil, &Error{Kind: ErrUnavailable, Op: "refresh", Status: 503}
+		return nil, &transport.Error{Kind: transport.ErrUnavailable, Op: "refresh", Status: 503}
 	}
 	return &tokencache.Record{AccessToken: tokencache.Secret("at-" + current.Key.Account), TokenType: "Bearer",
 		ObtainedAt: time.Now(), Expiry: time.Now().Add(time.Hour)}, nil
@@ -50,7 +51,7 @@ func (d *delegation) Probe(context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.probe++; d.down {
-		return &Error{Kind: ErrUnavailable, Op: "refresh", Status: 503}
+		return &transport.Error{Kind: transport.ErrUnavailable, Op: "refresh", Status: 503}
 	}
 	return nil
 }
@@ -67,7 +68,7 @@ func TestRefresherIsToldWhoseLogin(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			pool, err := NewPool(PoolConfig{Source: SourceConfig{Cache: cache, Refresher: d, Key: tokencache.Key{Account: "nobody"}}})
+			pool, err := transport.NewPool(transport.PoolConfig{Source: transport.SourceConfig{Cache: cache, Refresher: d, Key: tokencache.Key{Account: "nobody"}}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -92,16 +93,16 @@ func TestRefresherIsToldWhoseLogin(t *testing.T) {
 func TestRefreshersShareAGate(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		d := &delegation{asked: map[string]int{}, down: true}
-		source := func(account string) *Source {
-			s, err := NewSource(SourceConfig{Cache: memoryCache(t), Refresher: d, Key: tokencache.Key{Account: account}})
+		source := func(account string) *transport.Source {
+			s, err := transport.NewSource(transport.SourceConfig{Cache: memoryCache(t), Refresher: d, Key: tokencache.Key{Account: account}})
 			if err != nil {
 				t.Fatal(err)
 			}
 			return s
 		}
 		ann, bob := source("ann"), source("bob")
-		for _, s := range []*Source{ann, bob} {
-			if _, err := s.Token(t.Context()); !errors.Is(err, ErrUnavailable) {
+		for _, s := range []*transport.Source{ann, bob} {
+			if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrUnavailable) {
 				t.Fatalf("got %v", err)
 			}
 		}

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -55,8 +56,8 @@ func TestAYoungTokenIsNotReplaced(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = s.Reject(t.Context(), tok)
-		e, ok := errors.AsType[*Error](err)
-		if !ok || e.Kind != ErrUnavailable || e.RetryAt.Sub(wallNow()) > minRefusedAge || e.RetryAt.Before(wallNow()) {
+		e, ok := errors.AsType[*transport.Error](err)
+		if !ok || e.Kind != transport.ErrUnavailable || e.RetryAt.Sub(transport.WallNow()) > transport.MinRefusedAge || e.RetryAt.Before(transport.WallNow()) {
 			t.Fatalf("got %v", err)
 		}
 		if now, err := s.Token(t.Context()); err != nil || now.AccessToken != tok.AccessToken {
@@ -84,7 +85,7 @@ func TestARefusedTokenServesUntilThereIsAnother(t *testing.T) {
 		}
 		time.Sleep(2 * time.Minute)
 		w.srv.Fault("/token", 0, oauthtest.Status(429, 0))
-		if _, err := s.Reject(t.Context(), tok); !errors.Is(err, ErrUnavailable) {
+		if _, err := s.Reject(t.Context(), tok); !errors.Is(err, transport.ErrUnavailable) {
 			t.Fatalf("got %v", err)
 		}
 		for range 60 {
@@ -92,7 +93,7 @@ func TestARefusedTokenServesUntilThereIsAnother(t *testing.T) {
 				t.Fatalf("got %v", err)
 			}
 			synctest.Wait()
-			if st, err := s.Status(t.Context()); err != nil || st.State != StateOutage || st.RetryAt.IsZero() || st.Err == nil {
+			if st, err := s.Status(t.Context()); err != nil || st.State != transport.StateOutage || st.RetryAt.IsZero() || st.Err == nil {
 				t.Fatalf("status %+v, %v", st, err)
 			}
 			time.Sleep(time.Second)
@@ -156,7 +157,7 @@ func TestARefusalDuringAFlight(t *testing.T) {
 			var wg sync.WaitGroup
 			wg.Go(func() { s.Token(t.Context()) })
 			synctest.Wait()
-			if tok, err := s.Reject(t.Context(), Token{AccessToken: old}); err != nil || tok.AccessToken == old {
+			if tok, err := s.Reject(t.Context(), transport.Token{AccessToken: old}); err != nil || tok.AccessToken == old {
 				t.Errorf("the refused token, or %v", err)
 			}
 			wg.Wait()

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -70,7 +71,7 @@ func TestAnAPIThatRefusesEverything(t *testing.T) {
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		if n := w.srv.Counts().TokenRequests; n > int(span/forcedInterval) || n == 0 {
+		if n := w.srv.Counts().TokenRequests; n > int(span/transport.ForcedInterval) || n == 0 {
 			t.Errorf("%d token requests in %v", n, span)
 		}
 		w.srv.Heal()
@@ -93,7 +94,7 @@ func TestARefusedTokenThatAPeerHasRenewed(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.wantCounts(1, 0)
-		b.cur.Load().refreshAt = 1<<63 - 1 // b thinks it is fresh
+		(*b.Cur().Load().RefreshAt()) = 1<<63 - 1 // b thinks it is fresh
 		if status, _ := get(t, w.client(b), w.srv.APIURL()); status != 200 {
 			t.Errorf("status %d", status)
 		}
@@ -146,13 +147,13 @@ func TestTheFirst401IsReturnedIntact(t *testing.T) {
 	refuse := oauthtest.Answer(401, "application/json", said)
 	for _, tt := range []struct {
 		name    string
-		prepare func(*world, *Source)
+		prepare func(*world, *transport.Source)
 		body    func() io.Reader
 	}{
-		{"the refresh fails", func(w *world, s *Source) { w.srv.Fault("/token", 0, oauthtest.Status(503, 0)) }, nil},
-		{"login required", func(w *world, s *Source) { w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken) }, nil},
-		{"the repeated request fails", func(w *world, s *Source) { w.srv.Fault("/api", 1, oauthtest.Drop) }, nil},
-		{"the body cannot be had again", func(*world, *Source) {}, func() io.Reader { return io.MultiReader(bytes.NewReader([]byte("x"))) }},
+		{"the refresh fails", func(w *world, s *transport.Source) { w.srv.Fault("/token", 0, oauthtest.Status(503, 0)) }, nil},
+		{"login required", func(w *world, s *transport.Source) { w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken) }, nil},
+		{"the repeated request fails", func(w *world, s *transport.Source) { w.srv.Fault("/api", 1, oauthtest.Drop) }, nil},
+		{"the body cannot be had again", func(*world, *transport.Source) {}, func() io.Reader { return io.MultiReader(bytes.NewReader([]byte("x"))) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
@@ -57,14 +58,14 @@ func TestWaysToRejectAToken(t *testing.T) {
 		{"401 that wants a nonce", hook, 401, `DPoP error="use_dpop_nonce"`, "", false},
 		{"200 with a hook", hook, 200, "", slack, true},
 		{"200 with a hook that finds nothing", hook, 200, "", `{"ok":true}`, false},
-		{"200 with a hook, and no JSON", hook, 200, "", strings.Repeat("x", 3*maxKept), false},
-		{"200 with a hook, and JSON without end", hook, 200, "", `{"error":"` + strings.Repeat("x", 3*maxKept) + `"}`, false},
+		{"200 with a hook, and no JSON", hook, 200, "", strings.Repeat("x", 3*transport.MaxKept), false},
+		{"200 with a hook, and JSON without end", hook, 200, "", `{"error":"` + strings.Repeat("x", 3*transport.MaxKept) + `"}`, false},
 		{"400 with a hook", hook, 400, "", `{"error":"ExpiredToken"}`, true},
 		{"403 with a hook", hook, 403, "", `{"error":"InvalidTokenError"}`, true},
 		{"500 with a hook", hook, 500, "", `{"error":"token"}`, true},
 		{"204 with a hook", hook, 204, "", "", false},
 		{"a hook that reads all and closes", func(resp *http.Response) bool {
-			if n, err := io.Copy(io.Discard, resp.Body); n != maxKept || err != nil {
+			if n, err := io.Copy(io.Discard, resp.Body); n != transport.MaxKept || err != nil {
 				t.Errorf("a hook has read %d bytes: %v", n, err)
 			}
 			resp.Body.Close()
@@ -72,7 +73,7 @@ func TestWaysToRejectAToken(t *testing.T) {
 				t.Errorf("Read after the end: %d, %v", n, err)
 			}
 			return false
-		}, 200, "", strings.Repeat("y", 2*maxKept), false},
+		}, 200, "", strings.Repeat("y", 2*transport.MaxKept), false},
 	} {
 		for _, helps := range []bool{true, false} {
 			t.Run(tt.name, func(t *testing.T) {
@@ -82,7 +83,7 @@ func TestWaysToRejectAToken(t *testing.T) {
 					w.login(s, "ann")
 					time.Sleep(time.Minute)
 					calls := 0
-					rt, err := New(Config{Source: s, Origins: []string{"https://api.test"}, Rejected: tt.hook,
+					rt, err := transport.New(transport.Config{Source: s, Origins: []string{"https://api.test"}, Rejected: tt.hook,
 						Base: testkit.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 							if calls++; calls == 1 || !helps {
 								return apiAnswer(tt.status, tt.header, tt.body), nil
@@ -140,7 +141,7 @@ func TestWhatAHookSees(t *testing.T) {
 				status = 101
 			}
 			var req *http.Request
-			rt, err := New(Config{Source: s, Origins: []string{"https://api.test"},
+			rt, err := transport.New(transport.Config{Source: s, Origins: []string{"https://api.test"},
 				Rejected: func(resp *http.Response) bool {
 					if resp.StatusCode == 101 {
 						t.Error("the hook is asked about a connection")

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
@@ -21,7 +22,7 @@ func TestABodyThatNeverComes(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{})
 		s := w.source()
 		w.login(s, "ann")
-		rt, err := New(Config{Source: s, Origins: []string{w.srv.APIOrigin()}, Base: w.base})
+		rt, err := transport.New(transport.Config{Source: s, Origins: []string{w.srv.APIOrigin()}, Base: w.base})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +87,7 @@ func TestWhichBodiesAreRepeated(t *testing.T) {
 				sent := strings.Repeat("x", tt.length)
 				var got []string
 				var refused *watchedBody
-				rt, err := New(Config{Source: s, Origins: []string{"https://api.test"}, MaxReplayBody: tt.max,
+				rt, err := transport.New(transport.Config{Source: s, Origins: []string{"https://api.test"}, MaxReplayBody: tt.max,
 					Base: withAPI(func(n int, r *http.Request) (*http.Response, error) {
 						var b []byte
 						if r.Body != nil {
@@ -147,7 +148,7 @@ func TestWhichBodiesAreRepeated(t *testing.T) {
 // The answers that are given up, or handed on after all: read as far as they can
 // be, and closed.
 func TestWhatBecomesOfTheFirst401(t *testing.T) {
-	large := strings.Repeat("y", 3*maxKept)
+	large := strings.Repeat("y", 3*transport.MaxKept)
 	for _, tt := range []struct {
 		name    string
 		first   io.Reader
@@ -155,7 +156,7 @@ func TestWhatBecomesOfTheFirst401(t *testing.T) {
 		want    string
 		wantErr error
 	}{
-		{"as long as is kept", strings.NewReader(large[:maxKept]), io.EOF, large[:maxKept], nil},
+		{"as long as is kept", strings.NewReader(large[:transport.MaxKept]), io.EOF, large[:transport.MaxKept], nil},
 		{"longer than is kept", strings.NewReader(large), io.EOF, large, nil},
 		{"a body that fails", io.MultiReader(strings.NewReader("begin"), iotest.ErrReader(io.ErrUnexpectedEOF)), io.EOF, "begin", io.ErrUnexpectedEOF},
 		{"given up", strings.NewReader(large), nil, "", nil},
@@ -167,7 +168,7 @@ func TestWhatBecomesOfTheFirst401(t *testing.T) {
 				w.login(s, "ann")
 				time.Sleep(time.Minute)
 				resp401, watched := unauthorized(tt.first)
-				rt, err := New(Config{Source: s, Origins: []string{"https://api.test"},
+				rt, err := transport.New(transport.Config{Source: s, Origins: []string{"https://api.test"},
 					Base: withAPI(func(n int, r *http.Request) (*http.Response, error) {
 						if n == 1 {
 							return resp401, nil
@@ -203,7 +204,7 @@ func TestARequestIsRepeatedOnce(t *testing.T) {
 		w.login(s, "ann")
 		time.Sleep(time.Minute)
 		var tokens []string
-		rt, err := New(Config{Source: s, Origins: []string{"https://api.test"},
+		rt, err := transport.New(transport.Config{Source: s, Origins: []string{"https://api.test"},
 			Base: withAPI(func(n int, r *http.Request) (*http.Response, error) {
 				tokens = append(tokens, r.Header.Get("Authorization"))
 				if r.URL.RawQuery != "q=1" || len(r.Header.Values("Authorization")) != 1 || r.Header.Get("X-Test") != "1" {

@@ -1,10 +1,11 @@
-package transport
+package transport_test
 
 import (
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -13,19 +14,19 @@ import (
 func TestReuseSuspected(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
-		before func(*testing.T, *world, *Source)
+		before func(*testing.T, *world, *transport.Source)
 		remedy string // "": no suspicion
 	}{
-		{"revoked", func(t *testing.T, w *world, s *Source) {
+		{"revoked", func(t *testing.T, w *world, s *transport.Source) {
 			w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
 		}, ""},
-		{"interrupted", func(t *testing.T, w *world, s *Source) {
+		{"interrupted", func(t *testing.T, w *world, s *transport.Source) {
 			w.srv.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Status(503, time.Second)))
-			use(t, s, ErrAmbiguous)
-			w.wantEvents(EventRefreshFailed, EventOutage)
+			use(t, s, transport.ErrAmbiguous)
+			w.wantEvents(transport.EventRefreshFailed, transport.EventOutage)
 			time.Sleep(time.Minute)
 		}, "interrupted"},
-		{"used elsewhere", func(t *testing.T, w *world, s *Source) {
+		{"used elsewhere", func(t *testing.T, w *world, s *transport.Source) {
 			if _, err := w.endpoint().Refresh(t.Context(), w.stored(s)); err != nil {
 				t.Fatal(err)
 			}
@@ -36,18 +37,18 @@ func TestReuseSuspected(t *testing.T) {
 				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 				s := w.source()
 				w.login(s, "ann")
-				w.wantEvents(EventLogin)
+				w.wantEvents(transport.EventLogin)
 				time.Sleep(2 * time.Hour)
 				tt.before(t, w, s)
-				use(t, s, ErrLoginRequired)
-				told := w.wantEvents(EventLoginRequired)[0].Err
+				use(t, s, transport.ErrLoginRequired)
+				told := w.wantEvents(transport.EventLoginRequired)[0].Err
 				st, err := w.source().Status(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
 				for _, err := range []error{told, st.Err} {
-					e := asError(err)
-					if e.Kind != ErrLoginRequired || e.ReuseSuspected != (tt.remedy != "") || !strings.Contains(e.Remedy, tt.remedy) || !strings.Contains(e.Remedy, "log in again") {
+					e := transport.AsError(err)
+					if e.Kind != transport.ErrLoginRequired || e.ReuseSuspected != (tt.remedy != "") || !strings.Contains(e.Remedy, tt.remedy) || !strings.Contains(e.Remedy, "log in again") {
 						t.Errorf("suspected: %t, %v", e.ReuseSuspected, e)
 					}
 				}
@@ -73,7 +74,7 @@ func TestSaysReuse(t *testing.T) {
 		{"invalid_grant", "The refresh token is invalid or expired.", false}, // Okta
 		{"bad_refresh_token", "", false},
 	} {
-		if got := saysReuse(tt.code, tt.description); got != tt.want {
+		if got := transport.SaysReuse(tt.code, tt.description); got != tt.want {
 			t.Errorf("%s, %q: %t", tt.code, tt.description, got)
 		}
 	}

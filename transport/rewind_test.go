@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"io"
@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -78,7 +79,7 @@ func TestABodyThatCanSeek(t *testing.T) {
 						t.Errorf("%d bytes arrived: %v", len(b), err)
 					}
 					if sending != nil {
-						if n, err := sending.Read(make([]byte, 10)); n > 0 || err != errRewound {
+						if n, err := sending.Read(make([]byte, 10)); n > 0 || err != transport.ErrRewound {
 							t.Errorf("the first request is sent on: %d, %v", n, err)
 						}
 						sending.Close()
@@ -144,7 +145,7 @@ func TestFilesAndPipesAsBodies(t *testing.T) {
 	}
 	defer r.Close()
 	out.Close()
-	if _, ok := rewindable(r); ok {
+	if _, ok := transport.Rewindable(r); ok {
 		t.Error("a pipe can be rewound")
 	}
 }

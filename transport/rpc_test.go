@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -33,7 +34,7 @@ func TestRPCCredentialsGoToListedOriginsOnly(t *testing.T) {
 			{[]string{"http://127.0.0.1:9000", "https://api.test"}, []string{"https://127.0.0.1:9000/pkg.Service"}, false},
 			{[]string{"http://127.0.0.1:9000", "https://api.test"}, []string{"https://api.test/pkg.Service"}, true},
 		} {
-			rt, err := New(Config{Source: s, Origins: tt.origins, Base: w.base})
+			rt, err := transport.New(transport.Config{Source: s, Origins: tt.origins, Base: w.base})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -41,7 +42,7 @@ func TestRPCCredentialsGoToListedOriginsOnly(t *testing.T) {
 			if tt.ok && (err != nil || len(md) != 1 || md["authorization"] != want) {
 				t.Errorf("%q to %q: %d headers, %v", tt.origins, tt.uri, len(md), err)
 			}
-			if !tt.ok && (!errors.Is(err, ErrMisconfigured) || md != nil) {
+			if !tt.ok && (!errors.Is(err, transport.ErrMisconfigured) || md != nil) {
 				t.Errorf("%q to %q: %d headers, %v; want an error", tt.origins, tt.uri, len(md), err)
 			}
 			if secure := tt.origins[0][:5] == "https" || len(tt.origins) == 2; rt.RequireTransportSecurity() != secure {
@@ -56,11 +57,11 @@ func TestRPCCredentialsHeedTheCall(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 		s := w.source()
-		rt, err := New(Config{Source: s, Origins: []string{"https://api.test"}, Base: w.base})
+		rt, err := transport.New(transport.Config{Source: s, Origins: []string{"https://api.test"}, Base: w.base})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := rt.GetRequestMetadata(t.Context()); !errors.Is(err, ErrLoginRequired) {
+		if _, err := rt.GetRequestMetadata(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 			t.Errorf("without a login: %v", err)
 		}
 		w.login(s, "ann")
@@ -84,22 +85,22 @@ func TestRPCCredentialsHeedTheCall(t *testing.T) {
 func TestRPCCredentialsOfAPool(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{})
-		pool, err := NewPool(PoolConfig{Source: SourceConfig{Cache: w.cache(), Refresher: w.endpoint()}})
+		pool, err := transport.NewPool(transport.PoolConfig{Source: transport.SourceConfig{Cache: w.cache(), Refresher: w.endpoint()}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		rt, err := New(Config{Pool: pool, Origins: []string{"https://api.test"}, Base: w.base})
+		rt, err := transport.New(transport.Config{Pool: pool, Origins: []string{"https://api.test"}, Base: w.base})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, account := range []string{"ann", "bob"} {
 			tokens := w.login(pool.Source(account), account)
-			md, err := rt.GetRequestMetadata(WithAccount(t.Context(), account), "https://api.test/pkg.Service")
+			md, err := rt.GetRequestMetadata(transport.WithAccount(t.Context(), account), "https://api.test/pkg.Service")
 			if err != nil || md["authorization"] != "Bearer "+tokens.AccessToken {
 				t.Errorf("%s: %v", account, err)
 			}
 		}
-		if _, err := rt.GetRequestMetadata(t.Context()); !errors.Is(err, ErrMisconfigured) {
+		if _, err := rt.GetRequestMetadata(t.Context()); !errors.Is(err, transport.ErrMisconfigured) {
 			t.Errorf("no account: %v", err)
 		}
 	})

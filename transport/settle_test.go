@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
@@ -32,16 +33,16 @@ func TestTheEndOfARequestWaitsForTheRefresh(t *testing.T) {
 		name    string
 		latency time.Duration
 		settle  time.Duration
-		prepare func(*Source)
+		prepare func(*transport.Source)
 		waits   time.Duration
 	}{
 		{"until it is saved", time.Second, 0, nil, time.Second},
 		{"not for ever", 10 * time.Second, 0, nil, 5 * time.Second},
 		{"as long as it is told", 10 * time.Second, 2 * time.Second, nil, 2 * time.Second},
 		{"not if told so", 10 * time.Second, -1, nil, 0},
-		{"not in a service", 10 * time.Second, 0, func(s *Source) { s.keepers.Add(1) }, 0},
-		{"also if another call has started it", 10 * time.Second, 0, func(s *Source) { startRefresh(s); time.Sleep(time.Second) }, 4 * time.Second},
-		{"not if it is old already", 10 * time.Second, 0, func(s *Source) { startRefresh(s); time.Sleep(5 * time.Second) }, 0},
+		{"not in a service", 10 * time.Second, 0, func(s *transport.Source) { s.Keepers().Add(1) }, 0},
+		{"also if another call has started it", 10 * time.Second, 0, func(s *transport.Source) { startRefresh(s); time.Sleep(time.Second) }, 4 * time.Second},
+		{"not if it is old already", 10 * time.Second, 0, func(s *transport.Source) { startRefresh(s); time.Sleep(5 * time.Second) }, 0},
 	} {
 		for _, failing := range []bool{false, true} {
 			name := tt.name
@@ -53,7 +54,7 @@ func TestTheEndOfARequestWaitsForTheRefresh(t *testing.T) {
 					w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: tt.latency})
 					s := w.source()
 					w.login(s, "ann")
-					rt, err := New(Config{Source: s, Origins: []string{w.srv.APIOrigin()}, Base: w.base, Settle: tt.settle})
+					rt, err := transport.New(transport.Config{Source: s, Origins: []string{w.srv.APIOrigin()}, Base: w.base, Settle: tt.settle})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -96,10 +97,10 @@ func TestTheEndOfARequestWaitsForTheRefresh(t *testing.T) {
 }
 
 // startRefresh starts a refresh in the background, as any call may.
-func startRefresh(s *Source) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.startInBackground(context.Background(), wallNow())
+func startRefresh(s *transport.Source) {
+	s.Mu().Lock()
+	defer s.Mu().Unlock()
+	s.StartInBackground(context.Background(), transport.WallNow())
 }
 
 // A service whose provider hangs answers at once: of all its requests, only one waits.
@@ -320,7 +321,7 @@ func TestAFreshTokensResponseIsHandedOverAsItIs(t *testing.T) {
 }
 
 // end ends a Source whose provider hangs, which would wait for long.
-func (w *world) end(s *Source) {
+func (w *world) end(s *transport.Source) {
 	w.t.Helper()
 	w.srv.Down()
 	if err := s.Close(w.t.Context()); err != nil {

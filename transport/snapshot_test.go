@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -8,13 +8,15 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
 // Some libraries say "never" with the year 9999, which nanoseconds since 1970 do
 // not reach, and some records come from before it.
 func TestTimesBeyondTheRange(t *testing.T) {
-	now := wallNow()
+	now := transport.WallNow()
 	never := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 	long := time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC)
 	for _, tt := range []struct {
@@ -33,9 +35,9 @@ func TestTimesBeyondTheRange(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.rec.AccessToken = "x"
-			s := newSnapshot(&tt.rec, 0, 0)
-			if s.fresh(now) != tt.fresh || s.usable(now) != tt.usable {
-				t.Errorf("fresh %v, usable %v; want %v, %v", s.fresh(now), s.usable(now), tt.fresh, tt.usable)
+			s := transport.NewSnapshot(&tt.rec, 0, 0)
+			if s.Fresh(now) != tt.fresh || s.Usable(now) != tt.usable {
+				t.Errorf("fresh %v, usable %v; want %v, %v", s.Fresh(now), s.Usable(now), tt.fresh, tt.usable)
 			}
 		})
 	}
@@ -43,26 +45,26 @@ func TestTimesBeyondTheRange(t *testing.T) {
 
 // The bounds belong to the later state, and a token has no use without a token.
 func TestBounds(t *testing.T) {
-	now := wallNow()
-	s := newSnapshot(&tokencache.Record{AccessToken: "x", ObtainedAt: now, Expiry: now.Add(time.Hour)}, 0, 0)
+	now := transport.WallNow()
+	s := transport.NewSnapshot(&tokencache.Record{AccessToken: "x", ObtainedAt: now, Expiry: now.Add(time.Hour)}, 0, 0)
 	at := func(ns int64) time.Time { return time.Unix(0, ns) }
-	if s.fresh(at(s.refreshAt)) || !s.fresh(at(s.refreshAt-1)) {
+	if s.Fresh(at((*s.RefreshAt()))) || !s.Fresh(at((*s.RefreshAt())-1)) {
 		t.Error("fresh does not end at refreshAt")
 	}
-	if s.usable(at(s.useBefore)) || !s.usable(at(s.useBefore-1)) {
+	if s.Usable(at(s.UseBefore())) || !s.Usable(at(s.UseBefore()-1)) {
 		t.Error("usable does not end at useBefore")
 	}
-	if !s.fresh(at(s.notBefore)) || s.fresh(at(s.notBefore-1)) {
+	if !s.Fresh(at(s.NotBefore())) || s.Fresh(at(s.NotBefore()-1)) {
 		t.Error("fresh does not begin at notBefore")
 	}
-	if r := s.refuse(); r.fresh(now) || !r.usable(now) || !r.refused || s.refused || !s.fresh(now) {
+	if r := s.Refuse(); r.Fresh(now) || !r.Usable(now) || !r.Refused() || s.Refused() || !s.Fresh(now) {
 		t.Error("a refused token is not to be replaced, or the snapshot was modified")
 	}
-	if s := newSnapshot(&tokencache.Record{RefreshToken: "r", ObtainedAt: now, Expiry: now.Add(time.Hour)}, 0, 0); s.fresh(now) || s.usable(now) {
+	if s := transport.NewSnapshot(&tokencache.Record{RefreshToken: "r", ObtainedAt: now, Expiry: now.Add(time.Hour)}, 0, 0); s.Fresh(now) || s.Usable(now) {
 		t.Error("an empty token is used")
 	}
-	for _, s := range []*snapshot{nil, ended()} {
-		if s.fresh(now) || s.usable(now) {
+	for _, s := range []*transport.Snapshot{nil, transport.Ended()} {
+		if s.Fresh(now) || s.Usable(now) {
 			t.Error("no token is used")
 		}
 	}
@@ -71,9 +73,9 @@ func TestBounds(t *testing.T) {
 // A record that does not say when it was obtained is refreshed some time before
 // its end, as if it lived for ten minutes.
 func TestUnknownLifetime(t *testing.T) {
-	now := wallNow()
-	s := newSnapshot(&tokencache.Record{AccessToken: "x", Expiry: now.Add(time.Hour)}, 0, 0)
-	lead, skew := time.Duration(now.Add(time.Hour).UnixNano()-s.refreshAt), time.Duration(now.Add(time.Hour).UnixNano()-s.useBefore)
+	now := transport.WallNow()
+	s := transport.NewSnapshot(&tokencache.Record{AccessToken: "x", Expiry: now.Add(time.Hour)}, 0, 0)
+	lead, skew := time.Duration(now.Add(time.Hour).UnixNano()-(*s.RefreshAt())), time.Duration(now.Add(time.Hour).UnixNano()-s.UseBefore())
 	if lead < 160*time.Second || lead > 200*time.Second || skew != 10*time.Second {
 		t.Errorf("refreshed %v and used until %v before its end", lead, skew)
 	}
@@ -82,7 +84,7 @@ func TestUnknownLifetime(t *testing.T) {
 // A monotonic clock stands still while a machine sleeps; comparisons between times
 // that have a reading of it would not notice.
 func TestWallNowHasNoMonotonicReading(t *testing.T) {
-	if s := wallNow().String(); strings.Contains(s, "m=") {
+	if s := transport.WallNow().String(); strings.Contains(s, "m=") {
 		t.Errorf("%s has a monotonic reading", s)
 	}
 }
@@ -90,7 +92,7 @@ func TestWallNowHasNoMonotonicReading(t *testing.T) {
 // A refusal of a token that is some seconds old is believed, and so is one of a
 // token that was obtained before the clock was set back.
 func TestReplaceableAt(t *testing.T) {
-	now := wallNow()
+	now := transport.WallNow()
 	for _, tt := range []struct {
 		name             string
 		obtained, forced time.Duration // before now; 0: unknown
@@ -112,7 +114,7 @@ func TestReplaceableAt(t *testing.T) {
 			if tt.forced != 0 {
 				r.ForcedAt = now.Add(-tt.forced)
 			}
-			at := newSnapshot(r, 0, 0).replaceableAt("")
+			at := transport.NewSnapshot(r, 0, 0).ReplaceableAt("")
 			if tt.after == 0 && at.After(now) || tt.after != 0 && !at.Equal(now.Add(tt.after)) {
 				t.Errorf("replaceable %v after now, want %v", at.Sub(now), tt.after)
 			}
@@ -122,7 +124,7 @@ func TestReplaceableAt(t *testing.T) {
 
 // hasty makes tokens that live for no longer than that, from when they arrive.
 type hasty struct {
-	*Endpoint
+	*endpoint.Endpoint
 	life time.Duration
 }
 
@@ -138,7 +140,7 @@ func (h hasty) Refresh(ctx context.Context, r *tokencache.Record) (*tokencache.R
 func TestTokensThatExpireAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: time.Millisecond})
-		s := w.source(func(c *SourceConfig) { c.Refresher = hasty{c.Refresher.(*Endpoint), 0} })
+		s := w.source(func(c *transport.SourceConfig) { c.Refresher = hasty{c.Refresher.(*endpoint.Endpoint), 0} })
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
 		for range 50 {
@@ -155,11 +157,11 @@ func TestTokensThatExpireAtOnce(t *testing.T) {
 func TestAnExpiredTokenIsNotHandedOut(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: time.Millisecond})
-		s := w.source(func(c *SourceConfig) { c.Refresher = hasty{c.Refresher.(*Endpoint), -time.Hour} })
+		s := w.source(func(c *transport.SourceConfig) { c.Refresher = hasty{c.Refresher.(*endpoint.Endpoint), -time.Hour} })
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
 		for range 50 {
-			if tok, err := s.Token(t.Context()); !errors.Is(err, ErrUnavailable) {
+			if tok, err := s.Token(t.Context()); !errors.Is(err, transport.ErrUnavailable) {
 				t.Fatalf("got a token that is good until %v, %v", tok.Expiry, err)
 			}
 		}

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"errors"
@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -68,7 +69,7 @@ func TestWithoutALoginNothingIsSent(t *testing.T) {
 		s := w.source()
 		for range 3 {
 			_, err := w.client(s).Get(w.srv.APIURL())
-			if !errors.Is(err, ErrLoginRequired) {
+			if !errors.Is(err, transport.ErrLoginRequired) {
 				t.Fatalf("got %v, want ErrLoginRequired", err)
 			}
 		}
@@ -91,17 +92,17 @@ func TestARefusedRefreshTokenIsNotPresentedAgain(t *testing.T) {
 		tokens := w.login(a, "ann")
 		w.srv.RevokeFamily(tokens.RefreshToken)
 		time.Sleep(2 * time.Hour)
-		for _, s := range []*Source{a, b, a, b} {
+		for _, s := range []*transport.Source{a, b, a, b} {
 			_, err := s.Token(t.Context())
-			if !errors.Is(err, ErrLoginRequired) {
+			if !errors.Is(err, transport.ErrLoginRequired) {
 				t.Fatalf("got %v, want ErrLoginRequired", err)
 			}
-			if e, _ := errors.AsType[*Error](err); e.Code != "invalid_grant" {
+			if e, _ := errors.AsType[*transport.Error](err); e.Code != "invalid_grant" {
 				t.Errorf("error %v", err)
 			}
 		}
 		w.wantCounts(1, 0)
-		if st, err := b.Status(t.Context()); err != nil || st.State != StateDead || st.Err == nil {
+		if st, err := b.Status(t.Context()); err != nil || st.State != transport.StateDead || st.Err == nil {
 			t.Errorf("status %+v, %v", st, err)
 		}
 		if r := w.stored(a); r.Tombstone == nil || r.Tombstone.Interrupted {
@@ -137,16 +138,16 @@ func TestUnknownExpiryIsFreshUntilRefused(t *testing.T) {
 }
 
 func TestTheClockIsSetBack(t *testing.T) {
-	now := wallNow()
+	now := transport.WallNow()
 	r := &tokencache.Record{AccessToken: "x", ObtainedAt: now.Add(10 * time.Hour), Expiry: now.Add(11 * time.Hour)}
-	s := newSnapshot(r, 0, 0)
-	if s.fresh(now) || !s.usable(now) {
-		t.Errorf("fresh %v, usable %v: a token from the future is stale", s.fresh(now), s.usable(now))
+	s := transport.NewSnapshot(r, 0, 0)
+	if s.Fresh(now) || !s.Usable(now) {
+		t.Errorf("fresh %v, usable %v: a token from the future is stale", s.Fresh(now), s.Usable(now))
 	}
 }
 
 func TestLead(t *testing.T) {
-	now := wallNow()
+	now := transport.WallNow()
 	for _, tt := range []struct {
 		name                  string
 		lifetime              time.Duration
@@ -168,9 +169,9 @@ func TestLead(t *testing.T) {
 				r.RefreshAt = now.Add(tt.refreshIn)
 			}
 			for range 100 {
-				s := newSnapshot(r, tt.lead, tt.skew)
-				at := time.Duration(s.refreshAt - now.UnixNano())
-				if end := time.Duration(s.useBefore - now.UnixNano()); at < tt.earliest || at > tt.latest || end != tt.end {
+				s := transport.NewSnapshot(r, tt.lead, tt.skew)
+				at := time.Duration((*s.RefreshAt()) - now.UnixNano())
+				if end := time.Duration(s.UseBefore() - now.UnixNano()); at < tt.earliest || at > tt.latest || end != tt.end {
 					t.Fatalf("refresh after %v, end after %v; want %v to %v, and %v", at, end, tt.earliest, tt.latest, tt.end)
 				}
 			}
@@ -184,13 +185,13 @@ func TestLead(t *testing.T) {
 func TestTokenAloneStartsNoRefreshInAShortProcess(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		use  func(*testing.T, *world, *Source)
+		use  func(*testing.T, *world, *transport.Source)
 		want int // token requests within the minute
 	}{
-		{"Token", func(*testing.T, *world, *Source) {}, 0},
-		{"OAuth2", func(t *testing.T, _ *world, s *Source) { s.OAuth2().Token() }, 0},
-		{"a request", func(t *testing.T, w *world, s *Source) { get(t, w.client(s), w.srv.APIURL()) }, 1},
-		{"KeepFresh", func(t *testing.T, _ *world, s *Source) { go s.KeepFresh(t.Context()) }, 1},
+		{"Token", func(*testing.T, *world, *transport.Source) {}, 0},
+		{"OAuth2", func(t *testing.T, _ *world, s *transport.Source) { s.OAuth2().Token() }, 0},
+		{"a request", func(t *testing.T, w *world, s *transport.Source) { get(t, w.client(s), w.srv.APIURL()) }, 1},
+		{"KeepFresh", func(t *testing.T, _ *world, s *transport.Source) { go s.KeepFresh(t.Context()) }, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {

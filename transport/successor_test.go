@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"encoding/base64"
@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
 // What an answer replaces, and what it leaves as it was (C01, C02, C05).
 func TestSuccessor(t *testing.T) {
-	then, now := wallNow().Add(-time.Hour), wallNow()
+	then, now := transport.WallNow().Add(-time.Hour), transport.WallNow()
 	current := func() *tokencache.Record {
 		return &tokencache.Record{
 			TokenURL: "https://a.test/token", AccessToken: "access1", TokenType: "Bearer", RefreshToken: "refresh1", IDToken: "id1", Scope: "a b",
@@ -62,7 +63,7 @@ func TestSuccessor(t *testing.T) {
 			want.Extra = map[string]tokencache.Secret{"kept": "1", "changed": "2", "new": "2"}
 			tt.want(want)
 			cur := current()
-			got := successor(cur, answer, tt.refused)
+			got := transport.Successor(cur, answer, tt.refused)
 			if want.ForcedAt.IsZero() && !got.ForcedAt.Before(now) {
 				got.ForcedAt = time.Time{} // just now
 			}
@@ -74,7 +75,7 @@ func TestSuccessor(t *testing.T) {
 			}
 		})
 	}
-	first := successor(nil, &full, "")
+	first := transport.Successor(nil, &full, "")
 	if first.Grant == "" || first.Generation != 1 || first.AuthorizedAt.Before(now) || first.AccessToken != "access2" || !first.ForcedAt.IsZero() {
 		t.Errorf("without a record before: %+v", first)
 	}
@@ -117,7 +118,7 @@ func TestAnAnswerWithoutUsableAccessTokenRotatesAllTheSame(t *testing.T) {
 		w.srv.Fault("/token", 1, oauthtest.Edit(func(a map[string]any) { a["token_type"] = "mac" }))
 		if _, err := s.Token(t.Context()); err == nil {
 			t.Fatal("a token of type mac was handed out")
-		} else if e := asError(err); e.Kind != ErrMisconfigured || e.RetryAt.IsZero() {
+		} else if e := transport.AsError(err); e.Kind != transport.ErrMisconfigured || e.RetryAt.IsZero() {
 			t.Errorf("got %v", err)
 		}
 		if r := w.stored(s); string(r.RefreshToken) != w.srv.Current("ann").RefreshToken || r.Generation != 2 || r.Attempt != nil {

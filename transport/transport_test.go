@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
@@ -31,14 +32,14 @@ func (b *watchedBody) Close() error { b.closed.Add(1); return nil }
 func TestTheRequestIsNotModifiedAndItsBodyIsClosed(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
-		prepare func(*world, *Source)
+		prepare func(*world, *transport.Source)
 		change  func(*http.Request)
 		wantErr bool
 	}{
 		{"success", nil, nil, false},
-		{"no login", func(w *world, s *Source) { s.Forget(context.Background()) }, nil, true},
-		{"the API cannot be reached", func(w *world, s *Source) { w.srv.Fault("/api", 0, oauthtest.Drop) }, nil, true},
-		{"401 and again", func(w *world, s *Source) { w.srv.RevokeAccess(w.srv.Current("ann").AccessToken) }, nil, false},
+		{"no login", func(w *world, s *transport.Source) { s.Forget(context.Background()) }, nil, true},
+		{"the API cannot be reached", func(w *world, s *transport.Source) { w.srv.Fault("/api", 0, oauthtest.Drop) }, nil, true},
+		{"401 and again", func(w *world, s *transport.Source) { w.srv.RevokeAccess(w.srv.Current("ann").AccessToken) }, nil, false},
 		{"an origin that is not listed", nil, func(r *http.Request) { r.URL.Host = "elsewhere.test" }, false},
 		{"authorized already", nil, func(r *http.Request) { r.Header.Set("Authorization", "Basic eA==") }, false},
 		{"a body of unknown length", nil, func(r *http.Request) { r.ContentLength = -1 }, false},
@@ -64,7 +65,7 @@ func TestTheRequestIsNotModifiedAndItsBodyIsClosed(t *testing.T) {
 				if tt.prepare != nil {
 					tt.prepare(w, s)
 				}
-				rt, err := New(Config{Source: s, Origins: []string{w.srv.APIOrigin()}, Base: w.base})
+				rt, err := transport.New(transport.Config{Source: s, Origins: []string{w.srv.APIOrigin()}, Base: w.base})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -152,7 +153,7 @@ func TestCloseIdleConnections(t *testing.T) {
 		if n := w.srv.Counts().Connections; n != 2 {
 			t.Errorf("%d connections, want 2", n)
 		}
-		rt, err := New(Config{Source: s, Origins: []string{"https://api.test"}, Base: testkit.RoundTripFunc(nil)})
+		rt, err := transport.New(transport.Config{Source: s, Origins: []string{"https://api.test"}, Base: testkit.RoundTripFunc(nil)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -45,22 +46,22 @@ func TestUnconfirmedIsUnsaved(t *testing.T) {
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		w.wantEvents(EventLogin, EventUnsaved, EventRefreshed)
-		if err := s.Flush(t.Context()); !errors.Is(err, ErrStorage) {
+		w.wantEvents(transport.EventLogin, transport.EventUnsaved, transport.EventRefreshed)
+		if err := s.Flush(t.Context()); !errors.Is(err, transport.ErrStorage) {
 			t.Errorf("Flush: %v", err)
 		}
-		if st, err := s.Status(t.Context()); err != nil || st.State != StateUnsaved {
+		if st, err := s.Status(t.Context()); err != nil || st.State != transport.StateUnsaved {
 			t.Errorf("%+v, %v", st, err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if unlock, err := s.cfg.Cache.Lock(ctx, s.key()); err == nil {
+		if unlock, err := s.Cfg().Cache.Lock(ctx, s.Key()); err == nil {
 			unlock()
 			t.Error("the lock is free")
 		}
 		store.confirms.Store(math.MaxInt32)
 		time.Sleep(2 * time.Second)
-		w.wantEvents(EventSaved)
+		w.wantEvents(transport.EventSaved)
 		if err := s.Close(t.Context()); err != nil {
 			t.Errorf("Close: %v", err)
 		}
@@ -76,16 +77,16 @@ func TestASaveGivesWayToANewerGeneration(t *testing.T) {
 		r := w.stored(s)
 		newer := r.Clone()
 		newer.Generation, newer.RefreshToken = 3, "newer"
-		_, v, err := s.cfg.Cache.Load(t.Context(), s.key())
+		_, v, err := s.Cfg().Cache.Load(t.Context(), s.Key())
 		if err == nil {
-			_, err = s.cfg.Cache.Save(t.Context(), s.key(), newer, v)
+			_, err = s.Cfg().Cache.Save(t.Context(), s.Key(), newer, v)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		next := r.Clone()
-		next.Generation, next.RefreshToken, next.ObtainedAt = 2, "older", wallNow().Add(time.Hour)
-		saved, err := s.trySave(t.Context(), next, v)
+		next.Generation, next.RefreshToken, next.ObtainedAt = 2, "older", transport.WallNow().Add(time.Hour)
+		saved, err := s.TrySave(t.Context(), next, v)
 		if err != nil || saved == next || saved.Generation != 3 || w.stored(s).RefreshToken != "newer" {
 			t.Errorf("got %v, %v", saved, err)
 		}
@@ -98,19 +99,19 @@ func TestAVanishedLoginIsSaidToHaveVanished(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 		s := w.source()
 		w.login(s, "ann")
-		_, v, err := s.cfg.Cache.Load(t.Context(), s.key())
+		_, v, err := s.Cfg().Cache.Load(t.Context(), s.Key())
 		if err == nil {
-			err = s.cfg.Cache.Delete(t.Context(), s.key(), v)
+			err = s.Cfg().Cache.Delete(t.Context(), s.Key(), v)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Hour)
 		for range 2 {
-			if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) || !strings.Contains(err.Error(), "not in the store any more") {
+			if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) || !strings.Contains(err.Error(), "not in the store any more") {
 				t.Errorf("got %v", err)
 			}
 		}
-		w.wantEvents(EventLogin, EventLoginRequired)
+		w.wantEvents(transport.EventLogin, transport.EventLoginRequired)
 	})
 }

@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -9,31 +9,35 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
 // unsaved returns a world with a Source whose last rotation could not be saved,
 // and the record that it was to replace.
-func unsaved(t *testing.T, policy oauthtest.Policy) (*world, *Source, *troubled) {
+func unsaved(t *testing.T, policy oauthtest.Policy) (*world, *transport.Source, *troubled) {
 	t.Helper()
 	w := newWorld(t, oauthtest.Config{Policy: policy})
 	store := &troubled{Memory: new(tokencache.Memory)}
 	w.store = store
-	s := w.source(func(c *SourceConfig) { c.Refresher.(*Endpoint).RevocationURL = w.srv.URL() + "/revoke" })
+	s := w.source(func(c *transport.SourceConfig) {
+		c.Refresher.(*endpoint.Endpoint).RevocationURL = w.srv.URL() + "/revoke"
+	})
 	w.login(s, "ann")
 	time.Sleep(2 * time.Hour)
 	store.failAfterJournal(tokencache.ErrUnavailable)
 	if _, err := s.Token(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if st, err := s.Status(t.Context()); err != nil || st.State != StateUnsaved {
+	if st, err := s.Status(t.Context()); err != nil || st.State != transport.StateUnsaved {
 		t.Fatalf("status %+v, %v", st, err)
 	}
 	return w, s, store
 }
 
 // wantSettled checks that nothing of the state unsaved is left.
-func wantSettled(t *testing.T, w *world, s *Source, state State) {
+func wantSettled(t *testing.T, w *world, s *transport.Source, state transport.State) {
 	t.Helper()
 	synctest.Wait()
 	if err := s.Flush(t.Context()); err != nil {
@@ -44,7 +48,7 @@ func wantSettled(t *testing.T, w *world, s *Source, state State) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	unlock, err := s.cfg.Cache.Lock(ctx, s.cfg.Key)
+	unlock, err := s.Cfg().Cache.Lock(ctx, s.Cfg().Key)
 	if err != nil {
 		t.Fatalf("the lock is still held: %v", err)
 	}
@@ -62,22 +66,22 @@ func wantSettled(t *testing.T, w *world, s *Source, state State) {
 func TestTheEndOfUnsaved(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
-		act   func(*testing.T, *world, *Source, *troubled)
-		state State
-		told  []EventType // after that it is unsaved
+		act   func(*testing.T, *world, *transport.Source, *troubled)
+		state transport.State
+		told  []transport.EventType // after that it is unsaved
 	}{
-		{"the save", func(t *testing.T, w *world, s *Source, store *troubled) {
+		{"the save", func(t *testing.T, w *world, s *transport.Source, store *troubled) {
 			store.heal()
 			time.Sleep(time.Minute)
 			if r := w.stored(s); string(r.RefreshToken) != w.srv.Current("ann").RefreshToken || r.Attempt != nil {
 				t.Errorf("stored: %v", r)
 			}
-		}, StateFresh, []EventType{EventSaved}},
-		{"Login", func(t *testing.T, w *world, s *Source, store *troubled) {
-			if err := s.Login(t.Context(), record(w.srv.Login("bob"))); !errors.Is(err, ErrStorage) {
+		}, transport.StateFresh, []transport.EventType{transport.EventSaved}},
+		{"Login", func(t *testing.T, w *world, s *transport.Source, store *troubled) {
+			if err := s.Login(t.Context(), record(w.srv.Login("bob"))); !errors.Is(err, transport.ErrStorage) {
 				t.Errorf("Login while the store is down: %v", err)
 			}
-			if st, err := s.Status(t.Context()); err != nil || st.State != StateUnsaved {
+			if st, err := s.Status(t.Context()); err != nil || st.State != transport.StateUnsaved {
 				t.Errorf("after a Login that failed: %+v, %v", st, err)
 			}
 			store.heal()
@@ -88,8 +92,8 @@ func TestTheEndOfUnsaved(t *testing.T) {
 			if tok, err := s.Token(t.Context()); err != nil || string(tok.AccessToken) != w.srv.Current("bob").AccessToken {
 				t.Errorf("not the token of the login: %v", err)
 			}
-		}, StateFresh, []EventType{EventLogin}},
-		{"Logout", func(t *testing.T, w *world, s *Source, store *troubled) {
+		}, transport.StateFresh, []transport.EventType{transport.EventLogin}},
+		{"Logout", func(t *testing.T, w *world, s *transport.Source, store *troubled) {
 			newest := w.srv.Current("ann")
 			if err := s.Logout(t.Context()); err != nil { // deleting needs no space
 				t.Fatal(err)
@@ -98,44 +102,44 @@ func TestTheEndOfUnsaved(t *testing.T) {
 				t.Error("the newest tokens live on at the provider")
 			}
 			store.heal()
-		}, StateEmpty, []EventType{EventLogout}},
-		{"Forget", func(t *testing.T, w *world, s *Source, store *troubled) {
+		}, transport.StateEmpty, []transport.EventType{transport.EventLogout}},
+		{"Forget", func(t *testing.T, w *world, s *transport.Source, store *troubled) {
 			if err := s.Forget(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			store.heal()
-		}, StateEmpty, []EventType{EventLogout}},
-		{"the next rotation", func(t *testing.T, w *world, s *Source, store *troubled) {
+		}, transport.StateEmpty, []transport.EventType{transport.EventLogout}},
+		{"the next rotation", func(t *testing.T, w *world, s *transport.Source, store *troubled) {
 			time.Sleep(2 * time.Hour)
 			store.heal()
 			if _, err := s.Token(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-		}, StateFresh, []EventType{EventSaved, EventRefreshed}},
-		{"the provider", func(t *testing.T, w *world, s *Source, store *troubled) {
+		}, transport.StateFresh, []transport.EventType{transport.EventSaved, transport.EventRefreshed}},
+		{"the provider", func(t *testing.T, w *world, s *transport.Source, store *troubled) {
 			w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
 			time.Sleep(2 * time.Hour)
 			for range 3 {
-				if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+				if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 					t.Fatalf("got %v", err)
 				}
 				time.Sleep(time.Minute)
 			}
 			w.wantCounts(2, 0) // It was asked once, although the tombstone could not be stored.
 			store.heal()
-		}, StateDead, []EventType{EventLoginRequired}},
-		{"a login without the lock", func(t *testing.T, w *world, s *Source, store *troubled) {
+		}, transport.StateDead, []transport.EventType{transport.EventLoginRequired}},
+		{"a login without the lock", func(t *testing.T, w *world, s *transport.Source, store *troubled) {
 			r := record(w.srv.Login("bob"))
-			r.Grant, r.Generation, r.AuthorizedAt, r.TokenURL = newGrant(), 1, wallNow(), w.srv.TokenURL()
+			r.Grant, r.Generation, r.AuthorizedAt, r.TokenURL = transport.NewGrant(), 1, transport.WallNow(), w.srv.TokenURL()
 			replaceStored(t, s, store, r)
 			store.heal()
 			time.Sleep(time.Minute)
 			if tok, err := s.Token(t.Context()); err != nil || string(tok.AccessToken) != w.srv.Current("bob").AccessToken {
 				t.Errorf("not the token of the login: %v", err)
 			}
-		}, StateFresh, []EventType{EventAdopted}},
-		{"a later state without the lock", func(t *testing.T, w *world, s *Source, store *troubled) {
-			r := s.cur.Load().rec.Clone()
+		}, transport.StateFresh, []transport.EventType{transport.EventAdopted}},
+		{"a later state without the lock", func(t *testing.T, w *world, s *transport.Source, store *troubled) {
+			r := s.Cur().Load().Rec().Clone()
 			r.Generation += 5
 			r.AccessToken = "later"
 			replaceStored(t, s, store, r)
@@ -144,8 +148,8 @@ func TestTheEndOfUnsaved(t *testing.T) {
 			if tok, err := s.Token(t.Context()); err != nil || tok.AccessToken != "later" {
 				t.Errorf("not the later token: %v", err)
 			}
-		}, StateFresh, []EventType{EventAdopted}},
-		{"an earlier state without the lock", func(t *testing.T, w *world, s *Source, store *troubled) {
+		}, transport.StateFresh, []transport.EventType{transport.EventAdopted}},
+		{"an earlier state without the lock", func(t *testing.T, w *world, s *transport.Source, store *troubled) {
 			r := w.stored(s)
 			r.AccessToken = "earlier"
 			replaceStored(t, s, store, r)
@@ -154,9 +158,9 @@ func TestTheEndOfUnsaved(t *testing.T) {
 			if r := w.stored(s); string(r.RefreshToken) != w.srv.Current("ann").RefreshToken {
 				t.Error("the rotation was not saved")
 			}
-		}, StateFresh, []EventType{EventSaved}},
-		{"an earlier rotation of the same refresh token without the lock", func(t *testing.T, w *world, s *Source, store *troubled) {
-			r := s.cur.Load().rec.Clone()
+		}, transport.StateFresh, []transport.EventType{transport.EventSaved}},
+		{"an earlier rotation of the same refresh token without the lock", func(t *testing.T, w *world, s *transport.Source, store *troubled) {
+			r := s.Cur().Load().Rec().Clone()
 			r.ObtainedAt = r.ObtainedAt.Add(-time.Second)
 			r.AccessToken, r.RefreshToken = "earlier", "earlier"
 			replaceStored(t, s, store, r)
@@ -165,26 +169,26 @@ func TestTheEndOfUnsaved(t *testing.T) {
 			if r := w.stored(s); string(r.RefreshToken) != w.srv.Current("ann").RefreshToken {
 				t.Error("the rotation was not saved")
 			}
-		}, StateFresh, []EventType{EventSaved}},
-		{"a logout without the lock", func(t *testing.T, w *world, s *Source, store *troubled) {
-			_, v, err := s.cfg.Cache.Load(t.Context(), s.cfg.Key)
+		}, transport.StateFresh, []transport.EventType{transport.EventSaved}},
+		{"a logout without the lock", func(t *testing.T, w *world, s *transport.Source, store *troubled) {
+			_, v, err := s.Cfg().Cache.Load(t.Context(), s.Cfg().Key)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := s.cfg.Cache.Delete(t.Context(), s.cfg.Key, v); err != nil {
+			if err := s.Cfg().Cache.Delete(t.Context(), s.Cfg().Key, v); err != nil {
 				t.Fatal(err)
 			}
 			store.heal()
 			time.Sleep(time.Minute)
-			if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+			if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 				t.Errorf("got %v", err)
 			}
-		}, StateEmpty, []EventType{EventLoginRequired}},
+		}, transport.StateEmpty, []transport.EventType{transport.EventLoginRequired}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				w, s, store := unsaved(t, oauthtest.StrictFamily)
-				w.wantEvents(EventLogin, EventUnsaved, EventRefreshed)
+				w.wantEvents(transport.EventLogin, transport.EventUnsaved, transport.EventRefreshed)
 				tt.act(t, w, s, store)
 				wantSettled(t, w, s, tt.state)
 				w.wantEvents(tt.told...)
@@ -197,13 +201,13 @@ func TestTheEndOfUnsaved(t *testing.T) {
 }
 
 // replaceStored stores r as somebody would who knows of no locks.
-func replaceStored(t *testing.T, s *Source, store *troubled, r *tokencache.Record) {
+func replaceStored(t *testing.T, s *transport.Source, store *troubled, r *tokencache.Record) {
 	t.Helper()
 	trouble := store.trouble.Swap(nil)
 	defer store.trouble.Store(trouble)
-	_, v, err := s.cfg.Cache.Load(t.Context(), s.cfg.Key)
+	_, v, err := s.Cfg().Cache.Load(t.Context(), s.Cfg().Key)
 	if err == nil {
-		_, err = s.cfg.Cache.Save(t.Context(), s.cfg.Key, r, v)
+		_, err = s.Cfg().Cache.Save(t.Context(), s.Cfg().Key, r, v)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -216,7 +220,7 @@ func TestALoginIsSavedAfterAFailedClose(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w, s, store := unsaved(t, oauthtest.StrictFamily)
 		for range 2 {
-			if err := s.Close(t.Context()); !errors.Is(err, ErrStorage) {
+			if err := s.Close(t.Context()); !errors.Is(err, transport.ErrStorage) {
 				t.Errorf("Close: %v", err)
 			}
 		}
@@ -246,7 +250,7 @@ func TestALoginIsSavedAfterAFailedClose(t *testing.T) {
 // A process that ends while the store is restarted keeps the login: until their deadline
 // Flush and Close wait for what cannot be saved at once.
 func TestFlushAndCloseWaitForTheStore(t *testing.T) {
-	for name, call := range map[string]func(*Source, context.Context) error{"Flush": (*Source).Flush, "Close": (*Source).Close} {
+	for name, call := range map[string]func(*transport.Source, context.Context) error{"Flush": (*transport.Source).Flush, "Close": (*transport.Source).Close} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				w, s, store := unsaved(t, oauthtest.StrictFamily)
@@ -259,7 +263,7 @@ func TestFlushAndCloseWaitForTheStore(t *testing.T) {
 					begun := time.Now()
 					err := call(s, ctx)
 					took := time.Since(begun)
-					if !heals && (!errors.Is(err, ErrStorage) || took != 10*time.Second) || heals && (err != nil || took > 7*time.Second) {
+					if !heals && (!errors.Is(err, transport.ErrStorage) || took != 10*time.Second) || heals && (err != nil || took > 7*time.Second) {
 						t.Errorf("the store is well again: %t; after %v: %v", heals, took, err)
 					}
 				}
@@ -285,15 +289,15 @@ func TestASaveThatHangs(t *testing.T) {
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(begun); took < saveTimeout || took > longestWait {
+		if took := time.Since(begun); took < transport.SaveTimeout || took > transport.LongestWait {
 			t.Errorf("the caller waited for %v", took)
 		}
-		if err := s.Close(t.Context()); !errors.Is(err, ErrStorage) {
+		if err := s.Close(t.Context()); !errors.Is(err, transport.ErrStorage) {
 			t.Errorf("Close: %v", err)
 		}
 		synctest.Wait()
 		store.from.Store(0)
-		time.Sleep(2 * saveTimeout) // until the saver has succeeded
+		time.Sleep(2 * transport.SaveTimeout) // until the saver has succeeded
 	})
 }
 
@@ -318,11 +322,11 @@ func TestTheLockIsKeptWhenARefreshEndsUnsaved(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w, s, store := unsaved(t, oauthtest.StrictFamily)
 		sent := 0
-		s.cfg.Refresher = watchedRefresher{Endpoint: w.endpoint(), before: func(*tokencache.Record) {
+		s.Cfg().Refresher = watchedRefresher{Endpoint: w.endpoint(), before: func(*tokencache.Record) {
 			sent++
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			if unlock, err := s.cfg.Cache.Lock(ctx, s.cfg.Key); err == nil {
+			if unlock, err := s.Cfg().Cache.Lock(ctx, s.Cfg().Key); err == nil {
 				unlock()
 				t.Error("the lock is free while a refresh token is being spent")
 			}
@@ -335,6 +339,6 @@ func TestTheLockIsKeptWhenARefreshEndsUnsaved(t *testing.T) {
 		if _, err := s.Token(t.Context()); err != nil || sent != 1 {
 			t.Errorf("%d requests, %v", sent, err)
 		}
-		wantSettled(t, w, s, StateFresh)
+		wantSettled(t, w, s, transport.StateFresh)
 	})
 }

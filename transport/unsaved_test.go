@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -66,7 +67,7 @@ func TestUnsaved(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 		store := &troubled{Memory: new(tokencache.Memory)}
 		w.store = store
-		s, peer := w.source(), w.source(func(c *SourceConfig) { c.Timeout = 5 * time.Second })
+		s, peer := w.source(), w.source(func(c *transport.SourceConfig) { c.Timeout = 5 * time.Second })
 		w.login(s, "ann")
 		c := w.client(s)
 		if _, err := peer.Token(t.Context()); err != nil {
@@ -81,26 +82,26 @@ func TestUnsaved(t *testing.T) {
 				t.Fatalf("status %d", status)
 			}
 			err := s.Flush(t.Context())
-			if !errors.Is(err, ErrStorage) || !errors.Is(err, tokencache.ErrUnavailable) {
+			if !errors.Is(err, transport.ErrStorage) || !errors.Is(err, tokencache.ErrUnavailable) {
 				t.Fatalf("Flush: %v", err)
 			}
-			if st, _ := s.Status(t.Context()); st.State != StateUnsaved || st.Err == nil {
+			if st, _ := s.Status(t.Context()); st.State != transport.StateUnsaved || st.Err == nil {
 				t.Fatalf("status %+v", st)
 			}
-			if _, err := peer.Token(t.Context()); !errors.Is(err, ErrUnavailable) {
+			if _, err := peer.Token(t.Context()); !errors.Is(err, transport.ErrUnavailable) {
 				t.Fatalf("another process, which could only spend a spent token: %v", err)
 			}
 			time.Sleep(2 * time.Hour)
 		}
 		w.wantCounts(3, 0)
-		if n := w.seen(EventUnsaved); n != 1 {
+		if n := w.seen(transport.EventUnsaved); n != 1 {
 			t.Errorf("said %d times that it is unsaved", n)
 		}
 
 		store.heal()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if n := w.seen(EventSaved); n != 1 {
+		if n := w.seen(transport.EventSaved); n != 1 {
 			t.Errorf("said %d times that it is saved", n)
 		}
 		if err := s.Flush(t.Context()); err != nil {
@@ -130,7 +131,7 @@ func TestCloseUnsaved(t *testing.T) {
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Close(t.Context()); !errors.Is(err, ErrStorage) {
+		if err := s.Close(t.Context()); !errors.Is(err, transport.ErrStorage) {
 			t.Errorf("Close: %v", err)
 		}
 		store.heal()
@@ -138,7 +139,7 @@ func TestCloseUnsaved(t *testing.T) {
 			t.Errorf("the next process: %v", err)
 		}
 		time.Sleep(2 * time.Hour)
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrMisconfigured) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrMisconfigured) {
 			t.Errorf("a closed Source: %v", err)
 		}
 	})
@@ -161,11 +162,11 @@ func TestALostAnswerWhileUnsavedIsExplained(t *testing.T) {
 		}
 		time.Sleep(2 * time.Hour)
 		w.srv.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Status(503, time.Second)))
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrAmbiguous) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrAmbiguous) {
 			t.Fatalf("the answer was lost: %v", err)
 		}
 		time.Sleep(time.Minute)
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) || !strings.Contains(err.Error(), "interrupted") {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) || !strings.Contains(err.Error(), "interrupted") {
 			t.Errorf("got %v", err)
 		}
 		w.wantCounts(3, 1)
@@ -190,7 +191,7 @@ func TestARefusalWhileUnsaved(t *testing.T) {
 		w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
 		time.Sleep(2 * time.Hour)
 		store.from.Store(0)
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 			t.Errorf("got %v", err)
 		}
 		if r := w.stored(s); r.Tombstone == nil {
@@ -212,20 +213,20 @@ func TestARefusalThatCouldNotBeStored(t *testing.T) {
 		w.srv.RevokeFamily(tokens.RefreshToken)
 		time.Sleep(2 * time.Hour)
 		store.failAfterJournal(tokencache.ErrUnavailable)
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 			t.Fatalf("got %v", err)
 		}
 		if r := w.stored(s); r.Tombstone != nil {
 			t.Fatal("the store did not fail")
 		}
 		store.heal()
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 			t.Errorf("got %v", err)
 		}
 		if r := w.stored(s); r.Tombstone == nil || r.Tombstone.Code != "invalid_grant" {
 			t.Errorf("tombstone %+v", r.Tombstone)
 		}
-		if _, err := peer.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+		if _, err := peer.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 			t.Errorf("the other process: %v", err)
 		}
 		w.wantCounts(1, 0)
@@ -265,8 +266,8 @@ func TestAnUnwritableStoreSpendsNothing(t *testing.T) {
 				}
 				time.Sleep(time.Hour)
 				_, err := s.Token(t.Context())
-				e, ok := errors.AsType[*Error](err)
-				if !ok || !errors.Is(err, ErrStorage) || !errors.Is(err, tt.err) || errors.Is(err, ErrLoginRequired) || e.RetryAt.IsZero() {
+				e, ok := errors.AsType[*transport.Error](err)
+				if !ok || !errors.Is(err, transport.ErrStorage) || !errors.Is(err, tt.err) || errors.Is(err, transport.ErrLoginRequired) || e.RetryAt.IsZero() {
 					t.Errorf("got %v", err)
 				}
 				if tt.op == "load" {
@@ -308,7 +309,7 @@ func TestASaveWhoseAnswerWasLost(t *testing.T) {
 		if r := w.stored(s); r.Generation != 2 {
 			t.Errorf("generation %d", r.Generation)
 		}
-		if n := w.seen(EventUnsaved); n != 0 {
+		if n := w.seen(transport.EventUnsaved); n != 0 {
 			t.Error("said that it is unsaved")
 		}
 	})
@@ -343,7 +344,7 @@ func TestALateSaveDoesNotReplaceANewerRotation(t *testing.T) {
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Close(t.Context()); !errors.Is(err, ErrStorage) {
+		if err := s.Close(t.Context()); !errors.Is(err, transport.ErrStorage) {
 			t.Fatalf("Close: %v", err)
 		}
 		store.heal()

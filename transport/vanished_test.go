@@ -1,4 +1,4 @@
-package transport
+package transport_test
 
 import (
 	"context"
@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -73,24 +75,24 @@ func (f *losing) flush() {
 func TestALoginThatTheStoreHasLostIsPutBack(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
-		flush    func(w *world, s *Source, flush func())
+		flush    func(w *world, s *transport.Source, flush func())
 		tokens   int // requests
 		restored int // before the refresh token was spent
 	}{
-		{"stale", func(w *world, s *Source, flush func()) { flush(); time.Sleep(57 * time.Minute) }, 1, 1},
-		{"expired", func(w *world, s *Source, flush func()) { flush(); time.Sleep(2 * time.Hour) }, 1, 1},
-		{"twice", func(w *world, s *Source, flush func()) {
+		{"stale", func(w *world, s *transport.Source, flush func()) { flush(); time.Sleep(57 * time.Minute) }, 1, 1},
+		{"expired", func(w *world, s *transport.Source, flush func()) { flush(); time.Sleep(2 * time.Hour) }, 1, 1},
+		{"twice", func(w *world, s *transport.Source, flush func()) {
 			flush()
 			time.Sleep(2 * time.Hour)
 			s.Token(context.Background())
 			flush()
 			time.Sleep(2 * time.Hour)
 		}, 2, 2},
-		{"while the provider answers", func(w *world, s *Source, flush func()) {
+		{"while the provider answers", func(w *world, s *transport.Source, flush func()) {
 			time.Sleep(2 * time.Hour)
 			time.AfterFunc(time.Second, flush)
 		}, 1, 0},
-		{"while the journal is written", func(w *world, s *Source, flush func()) {
+		{"while the journal is written", func(w *world, s *transport.Source, flush func()) {
 			time.Sleep(2 * time.Hour)
 			w.store.(*interrupting).save = flush
 		}, 1, 1},
@@ -104,7 +106,7 @@ func TestALoginThatTheStoreHasLostIsPutBack(t *testing.T) {
 				w.login(s, "ann")
 				tt.flush(w, s, store.flush)
 				for range 2 {
-					if st, err := s.Status(t.Context()); err != nil || st.State == StateEmpty {
+					if st, err := s.Status(t.Context()); err != nil || st.State == transport.StateEmpty {
 						t.Errorf("Status: %+v, %v", st, err)
 					}
 					if _, err := s.Token(t.Context()); err != nil {
@@ -117,10 +119,10 @@ func TestALoginThatTheStoreHasLostIsPutBack(t *testing.T) {
 					t.Errorf("stored is generation %d, put back at %v", r.Generation, r.PutBackAt)
 				}
 				synctest.Wait() // until all is told
-				if w.seen(EventLoginRequired) > 0 {
+				if w.seen(transport.EventLoginRequired) > 0 {
 					t.Error("somebody was told to log in")
 				}
-				if n := w.seen(EventRestored); n != tt.restored {
+				if n := w.seen(transport.EventRestored); n != tt.restored {
 					t.Errorf("%d times restored, want %d", n, tt.restored)
 				}
 			})
@@ -152,7 +154,7 @@ func TestTheNewestStateIsPutBack(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer time.Sleep(time.Minute) // until all has ended
 		defer cancel()
-		var sources []*Source
+		var sources []*transport.Source
 		for range 3 {
 			p, _ := w.pool(10)
 			go p.KeepFresh(ctx)
@@ -176,8 +178,8 @@ func TestTheNewestStateIsPutBack(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if n := w.srv.Counts().Reuses; n != 0 || w.seen(EventLoginRequired) > 0 {
-			t.Errorf("%d reuses, %d times login required", n, w.seen(EventLoginRequired))
+		if n := w.srv.Counts().Reuses; n != 0 || w.seen(transport.EventLoginRequired) > 0 {
+			t.Errorf("%d reuses, %d times login required", n, w.seen(transport.EventLoginRequired))
 		}
 	})
 }
@@ -195,9 +197,9 @@ func TestLossesEndNoLogin(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer time.Sleep(time.Minute) // until all has ended
 				defer cancel()
-				var pools []*Pool
+				var pools []*transport.Pool
 				for i := range 4 {
-					p, _ := w.pool(100, func(cfg *PoolConfig) { cfg.Source.Logger = cfg.Source.Logger.With("pool", i) })
+					p, _ := w.pool(100, func(cfg *transport.PoolConfig) { cfg.Source.Logger = cfg.Source.Logger.With("pool", i) })
 					go p.KeepFresh(ctx)
 					pools = append(pools, p)
 				}
@@ -226,8 +228,8 @@ func TestLossesEndNoLogin(t *testing.T) {
 					store.flush()
 					t.Log(time.Now().Format("05.000"), "flush")
 				}
-				if n := w.srv.Counts().Reuses; n != 0 || w.seen(EventLoginRequired) > 0 {
-					t.Errorf("%d reuses, %d times login required", n, w.seen(EventLoginRequired))
+				if n := w.srv.Counts().Reuses; n != 0 || w.seen(transport.EventLoginRequired) > 0 {
+					t.Errorf("%d reuses, %d times login required", n, w.seen(transport.EventLoginRequired))
 				}
 			})
 		})
@@ -242,7 +244,9 @@ func TestALogoutIsNotTakenForALoss(t *testing.T) {
 				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 				store := new(losing)
 				w.store = store
-				revoking := func(cfg *SourceConfig) { cfg.Refresher.(*Endpoint).RevocationURL = w.srv.URL() + "/revoke" }
+				revoking := func(cfg *transport.SourceConfig) {
+					cfg.Refresher.(*endpoint.Endpoint).RevocationURL = w.srv.URL() + "/revoke"
+				}
 				s, other := w.source(revoking), w.source()
 				tokens := w.login(s, "ann")
 				if _, err := other.Token(t.Context()); err != nil {
@@ -258,8 +262,8 @@ func TestALogoutIsNotTakenForALoss(t *testing.T) {
 					t.Error("the login was not revoked")
 				}
 				time.Sleep(2 * time.Hour)
-				for _, s := range []*Source{s, other} {
-					if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+				for _, s := range []*transport.Source{s, other} {
+					if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 						t.Errorf("after the logout: %v", err)
 					}
 				}
@@ -282,8 +286,8 @@ func TestNotEverythingIsPutBack(t *testing.T) {
 		s := w.source()
 		w.login(s, "ann")
 		store.flush()
-		time.Sleep(traceTime + time.Hour)
-		if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) || !strings.Contains(err.Error(), "not in the store any more") {
+		time.Sleep(transport.TraceTime + time.Hour)
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) || !strings.Contains(err.Error(), "not in the store any more") {
 			t.Errorf("got %v", err)
 		}
 		w.wantCounts(0, 0)
@@ -291,7 +295,7 @@ func TestNotEverythingIsPutBack(t *testing.T) {
 		w.srv.RevokeFamily(w.login(s, "ann").RefreshToken)
 		time.Sleep(2 * time.Hour)
 		for range 2 {
-			if _, err := s.Token(t.Context()); !errors.Is(err, ErrLoginRequired) {
+			if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 				t.Errorf("got %v", err)
 			}
 			store.flush()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -52,7 +53,7 @@ func newTerminalIn(t *testing.T, dir string) *terminal {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: &transport.Endpoint{
+	source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: &endpoint.Endpoint{
 		Issuer: tm.srv.URL(), TokenURL: tm.srv.TokenURL(), ClientID: tm.srv.ClientID()}})
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/oskeyring"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/login"
 	"github.com/stayauth/stayauth/transport/provider"
 )
@@ -24,7 +25,7 @@ const appName = "stayauth-cli"
 type session struct {
 	*cli
 	provider *provider.Provider
-	endpoint *transport.Endpoint
+	endpoint *endpoint.Endpoint
 	cache    *tokencache.Cache
 	place    oskeyring.Info
 }
@@ -88,7 +89,7 @@ func passphrase(context.Context) (tokencache.Secret, error) {
 }
 
 // client returns the provider of a profile, and the client that the profile is of it.
-func (c *cli) client(ctx context.Context, p profile) (*provider.Provider, *transport.Endpoint, error) {
+func (c *cli) client(ctx context.Context, p profile) (*provider.Provider, *endpoint.Endpoint, error) {
 	prov, err := c.findProvider(ctx, p)
 	if err != nil {
 		return nil, nil, err

@@ -21,6 +21,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -66,7 +67,7 @@ func newSource(provider *oauthtest.Server) (*transport.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: &transport.Endpoint{
+	return transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: &endpoint.Endpoint{
 		TokenURL: provider.TokenURL(), Base: provider.RoundTripper(),
 		ClientID: provider.ClientID(), ClientSecret: tokencache.Secret(provider.ClientSecret()), AuthStyle: oauth2.AuthStyleInHeader,
 	}})

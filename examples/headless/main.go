@@ -28,6 +28,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/oskeyring"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -112,7 +113,7 @@ func run(ctx context.Context, out io.Writer, dir, keyFile string) error {
 func newSource(provider *oauthtest.Server, cache *tokencache.Cache) (*transport.Source, error) {
 	return transport.NewSource(transport.SourceConfig{
 		Cache: cache,
-		Refresher: &transport.Endpoint{
+		Refresher: &endpoint.Endpoint{
 			TokenURL:     provider.TokenURL(),
 			ClientID:     provider.ClientID(),
 			ClientSecret: tokencache.Secret(provider.ClientSecret()),

@@ -16,6 +16,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/oskeyring"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 )
 
 // A storage says where logins are kept. The zero storage is the usual one.
@@ -40,7 +41,7 @@ func openCache(ctx context.Context, s storage) (*tokencache.Cache, oskeyring.Inf
 }
 
 // openLogin returns the login of this user at a provider.
-func openLogin(cache *tokencache.Cache, endpoint *transport.Endpoint, tell func(report)) (*transport.Source, error) {
+func openLogin(cache *tokencache.Cache, endpoint *endpoint.Endpoint, tell func(report)) (*transport.Source, error) {
 	return transport.NewSource(transport.SourceConfig{
 		Cache:     cache,
 		Refresher: endpoint,

@@ -11,6 +11,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/oskeyring"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/provider"
 )
 
@@ -31,7 +32,7 @@ type demo struct {
 	provider *embedded
 	cache    *tokencache.Cache
 	place    oskeyring.Info
-	endpoint *transport.Endpoint
+	endpoint *endpoint.Endpoint
 
 	this     *transport.Source
 	stopThis func() error // ends the calls and closes the source

@@ -6,7 +6,7 @@ import (
 	"net/http"
 
 	"github.com/stayauth/stayauth/tokencache"
-	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/login"
 	"github.com/stayauth/stayauth/transport/provider"
 )
@@ -14,7 +14,7 @@ import (
 // logInAlone logs in at a provider that asks the user nothing: the browser is this
 // program. All else is as in real life: the authorization code comes back to a
 // listener on a loopback address, and is exchanged for tokens.
-func logInAlone(ctx context.Context, p *provider.Provider, e *transport.Endpoint) (*tokencache.Record, error) {
+func logInAlone(ctx context.Context, p *provider.Provider, e *endpoint.Endpoint) (*tokencache.Record, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	open := func(ctx context.Context, url string) error {

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
-	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -47,7 +47,7 @@ func TestDeadReplica(t *testing.T) {
 			}
 			tokens := provider.Login("ann")
 			expired := &oauth2.Token{AccessToken: tokens.AccessToken, RefreshToken: tokens.RefreshToken, Expiry: time.Now()}
-			if err := logins.Source("ann").Login(t.Context(), transport.FromOAuth2(expired)); err != nil {
+			if err := logins.Source("ann").Login(t.Context(), endpoint.FromOAuth2(expired)); err != nil {
 				t.Fatal(err)
 			}
 			first, err := startReplica("", c)

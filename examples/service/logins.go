@@ -14,6 +14,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache/pgstore"
 	"github.com/stayauth/stayauth/tokencache/redisstore"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 )
 
 // A config is what a replica is told. A real service has the key and the secret from
@@ -92,7 +93,7 @@ func (c config) open() (*transport.Pool, *tokencache.Cache, error) {
 	}
 	pool, err := transport.NewPool(transport.PoolConfig{Source: transport.SourceConfig{
 		Cache: cache,
-		Refresher: &transport.Endpoint{
+		Refresher: &endpoint.Endpoint{
 			TokenURL:     c.TokenURL,
 			ClientID:     c.ClientID,
 			ClientSecret: tokencache.Secret(c.ClientSecret),

@@ -19,6 +19,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -68,7 +69,7 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 		t := provider.Login(account)
 		life := o.tokenLife/4 + mathrand.N(o.tokenLife*3/4) // as if they had come one after the other
 		ledger.issued(t.AccessToken, t.RefreshToken, time.Now(), life)
-		rec := transport.FromOAuth2(&oauth2.Token{AccessToken: t.AccessToken, RefreshToken: t.RefreshToken, Expiry: time.Now().Add(life)})
+		rec := endpoint.FromOAuth2(&oauth2.Token{AccessToken: t.AccessToken, RefreshToken: t.RefreshToken, Expiry: time.Now().Add(life)})
 		return logins.Source(account).Login(ctx, rec)
 	}); err != nil {
 		return nil, err

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/oauth2"
 
-	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -59,7 +59,7 @@ func TestTerminated(t *testing.T) {
 			if err := each(accounts, func(_ int, account string) error {
 				tokens := provider.Login(account)
 				expired := &oauth2.Token{AccessToken: tokens.AccessToken, RefreshToken: tokens.RefreshToken, Expiry: time.Now()}
-				return logins.Source(account).Login(t.Context(), transport.FromOAuth2(expired))
+				return logins.Source(account).Login(t.Context(), endpoint.FromOAuth2(expired))
 			}); err != nil {
 				t.Fatal(err)
 			}

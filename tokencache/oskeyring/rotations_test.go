@@ -16,6 +16,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -31,7 +32,7 @@ func (b *countingBackend) Get(ctx context.Context, service, user, home string) (
 }
 
 // short makes every token expire at once, so that each use of it is a rotation.
-type short struct{ *transport.Endpoint }
+type short struct{ *endpoint.Endpoint }
 
 func (s short) Refresh(ctx context.Context, r *tokencache.Record) (*tokencache.Record, error) {
 	next, err := s.Endpoint.Refresh(ctx, r)
@@ -57,7 +58,7 @@ func (j job) source() (*transport.Source, func() int64, error) {
 	}
 	s, err := transport.NewSource(transport.SourceConfig{
 		Cache:     cache,
-		Refresher: short{&transport.Endpoint{TokenURL: j.URL, ClientID: "client", ClientSecret: "secret", AuthStyle: oauth2.AuthStyleInHeader}},
+		Refresher: short{&endpoint.Endpoint{TokenURL: j.URL, ClientID: "client", ClientSecret: "secret", AuthStyle: oauth2.AuthStyleInHeader}},
 		Logger:    slog.New(slog.DiscardHandler),
 		Timeout:   turns,
 	})

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 )
 
 const (
@@ -92,7 +93,7 @@ func newStayauth() (http.RoundTripper, error) {
 	}
 	source, err := transport.NewSource(transport.SourceConfig{
 		Cache:     cache,
-		Refresher: &transport.Endpoint{TokenURL: "https://auth.example.com/token", ClientID: "bench", AuthStyle: oauth2.AuthStyleInParams},
+		Refresher: &endpoint.Endpoint{TokenURL: "https://auth.example.com/token", ClientID: "bench", AuthStyle: oauth2.AuthStyleInParams},
 	})
 	if err != nil {
 		return nil, err

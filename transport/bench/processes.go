@@ -16,6 +16,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -64,7 +65,7 @@ func child(text string) error {
 		return err
 	}
 	source, err := transport.NewSource(transport.SourceConfig{
-		Cache: cache, Logger: quiet, Refresher: endpoint(p, roundTripper(func(r *http.Request) (*http.Response, error) {
+		Cache: cache, Logger: quiet, Refresher: newEndpoint(p, roundTripper(func(r *http.Request) (*http.Response, error) {
 			begun := time.Now()
 			defer func() { exchange = time.Since(begun) }()
 			return wire.RoundTrip(r)
@@ -92,8 +93,8 @@ func child(text string) error {
 	return source.Close(context.Background())
 }
 
-func endpoint(p plan, base http.RoundTripper) *transport.Endpoint {
-	return &transport.Endpoint{TokenURL: p.TokenURL, ClientID: p.ClientID, ClientSecret: tokencache.Secret(p.ClientSecret),
+func newEndpoint(p plan, base http.RoundTripper) *endpoint.Endpoint {
+	return &endpoint.Endpoint{TokenURL: p.TokenURL, ClientID: p.ClientID, ClientSecret: tokencache.Secret(p.ClientSecret),
 		AuthStyle: oauth2.AuthStyleInHeader, Base: base}
 }
 

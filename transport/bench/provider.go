@@ -10,6 +10,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -21,7 +22,7 @@ func newSource(ctx context.Context, srv *oauthtest.Server, cache *tokencache.Cac
 	source, err := transport.NewSource(transport.SourceConfig{
 		Cache:  cache,
 		Logger: quiet,
-		Refresher: &transport.Endpoint{
+		Refresher: &endpoint.Endpoint{
 			TokenURL: srv.TokenURL(), ClientID: srv.ClientID(), ClientSecret: tokencache.Secret(srv.ClientSecret()),
 			AuthStyle: oauth2.AuthStyleInHeader, Base: base,
 		},

@@ -17,6 +17,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 )
 
 // Start is the time from the start of a process to its first authorized request: with a
@@ -57,7 +58,7 @@ func MeasureStart(ctx context.Context, runs int, keyring []string) (*Start, erro
 		return nil, err
 	}
 	source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Logger: quiet,
-		Refresher: &transport.Endpoint{TokenURL: api.URL + "/token", ClientID: "bench", AuthStyle: oauth2.AuthStyleInParams}})
+		Refresher: &endpoint.Endpoint{TokenURL: api.URL + "/token", ClientID: "bench", AuthStyle: oauth2.AuthStyleInParams}})
 	if err != nil {
 		return nil, err
 	}

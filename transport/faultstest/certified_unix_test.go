@@ -15,6 +15,7 @@ import (
 	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 )
 
 // A server that nobody here wrote is stopped while it is asked for tokens, for longer than
@@ -32,10 +33,10 @@ func TestCertifiedProviderStopped(t *testing.T) {
 		}
 		return http.DefaultTransport.(*http.Transport).RoundTrip(r)
 	})
-	endpoint := func() *transport.Endpoint {
-		return &transport.Endpoint{TokenURL: p.Issuer + "/token", ClientID: p.Public.ID, Base: base}
+	newEndpoint := func() *endpoint.Endpoint {
+		return &endpoint.Endpoint{TokenURL: p.Issuer + "/token", ClientID: p.Public.ID, Base: base}
 	}
-	source := func(store tokencache.Store, e *transport.Endpoint) *transport.Source {
+	source := func(store tokencache.Store, e *endpoint.Endpoint) *transport.Source {
 		cache, err := tokencache.New(store, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -47,7 +48,7 @@ func TestCertifiedProviderStopped(t *testing.T) {
 		return s
 	}
 	const logins = 5
-	shared := endpoint()
+	shared := newEndpoint()
 	var sources []*transport.Source
 	for range logins {
 		store := new(tokencache.Memory)
@@ -60,7 +61,7 @@ func TestCertifiedProviderStopped(t *testing.T) {
 			t.Fatal(err)
 		}
 		if sources = append(sources, s); len(sources) == 1 {
-			sources = append(sources, source(store, endpoint()))
+			sources = append(sources, source(store, newEndpoint()))
 		}
 	}
 	t.Cleanup(func() { p.Signal(syscall.SIGCONT) })

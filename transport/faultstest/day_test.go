@@ -14,6 +14,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -87,7 +88,7 @@ func TestAFlappingProvider(t *testing.T) {
 						t.Fatal(err)
 					}
 					s, err := transport.NewSource(transport.SourceConfig{Cache: cache, Logger: slog.New(slog.DiscardHandler),
-						Refresher: &transport.Endpoint{TokenURL: srv.TokenURL(), ClientID: srv.ClientID(), Base: base,
+						Refresher: &endpoint.Endpoint{TokenURL: srv.TokenURL(), ClientID: srv.ClientID(), Base: base,
 							ClientSecret: tokencache.Secret(srv.ClientSecret()), AuthStyle: oauth2.AuthStyleInHeader}})
 					if err != nil {
 						t.Fatal(err)

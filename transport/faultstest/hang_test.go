@@ -14,6 +14,7 @@ import (
 	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -30,7 +31,7 @@ func TestRequestsThroughAHang(t *testing.T) {
 			t.Fatal(err)
 		}
 		source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Logger: slog.New(slog.DiscardHandler),
-			Refresher: &transport.Endpoint{TokenURL: srv.TokenURL(), ClientID: srv.ClientID(), Base: srv.RoundTripper(),
+			Refresher: &endpoint.Endpoint{TokenURL: srv.TokenURL(), ClientID: srv.ClientID(), Base: srv.RoundTripper(),
 				ClientSecret: tokencache.Secret(srv.ClientSecret()), AuthStyle: oauth2.AuthStyleInHeader}})
 		if err != nil {
 			t.Fatal(err)

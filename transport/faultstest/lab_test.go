@@ -16,6 +16,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -119,7 +120,7 @@ func (l *lab) start(t *testing.T, name string) *simulated {
 				p.unsaved.Store(false)
 			}
 		},
-		Refresher: &transport.Endpoint{TokenURL: l.srv.TokenURL(), ClientID: l.srv.ClientID(),
+		Refresher: &endpoint.Endpoint{TokenURL: l.srv.TokenURL(), ClientID: l.srv.ClientID(),
 			ClientSecret: tokencache.Secret(l.srv.ClientSecret()), AuthStyle: oauth2.AuthStyleInHeader, Base: p},
 	})
 	if err != nil {
@@ -135,7 +136,7 @@ func (l *lab) login(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, err := transport.NewSource(transport.SourceConfig{Cache: cache, Logger: slog.New(slog.DiscardHandler),
-		Refresher: &transport.Endpoint{TokenURL: l.srv.TokenURL(), ClientID: l.srv.ClientID(),
+		Refresher: &endpoint.Endpoint{TokenURL: l.srv.TokenURL(), ClientID: l.srv.ClientID(),
 			ClientSecret: tokencache.Secret(l.srv.ClientSecret()), AuthStyle: oauth2.AuthStyleInHeader}})
 	if err != nil {
 		t.Fatal(err)

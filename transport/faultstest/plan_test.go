@@ -24,6 +24,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 )
 
 // A plan is what a process needs to know to share the login.
@@ -126,7 +127,7 @@ func (p plan) source(tell func(report)) (*transport.Source, *tokencache.Cache, e
 
 // hasty is an Endpoint whose tokens have expired when they arrive, so that every
 // call is a rotation.
-type hasty struct{ *transport.Endpoint }
+type hasty struct{ *endpoint.Endpoint }
 
 func (h hasty) Refresh(ctx context.Context, r *tokencache.Record) (*tokencache.Record, error) {
 	next, err := h.Endpoint.Refresh(ctx, r)
@@ -136,8 +137,8 @@ func (h hasty) Refresh(ctx context.Context, r *tokencache.Record) (*tokencache.R
 	return next, err
 }
 
-func (p plan) endpoint(base http.RoundTripper) *transport.Endpoint {
-	return &transport.Endpoint{TokenURL: p.TokenURL, ClientID: p.ClientID, ClientSecret: tokencache.Secret(p.ClientSecret),
+func (p plan) endpoint(base http.RoundTripper) *endpoint.Endpoint {
+	return &endpoint.Endpoint{TokenURL: p.TokenURL, ClientID: p.ClientID, ClientSecret: tokencache.Secret(p.ClientSecret),
 		AuthStyle: oauth2.AuthStyleInHeader, Timeout: p.Timeout, Base: base}
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -89,11 +90,11 @@ func gracePeriodOf(policy oauthtest.Policy) time.Duration {
 	return 0
 }
 
-func (s *scene) endpoint(base http.RoundTripper) *transport.Endpoint {
+func (s *scene) endpoint(base http.RoundTripper) *endpoint.Endpoint {
 	if base == nil {
 		base = s.srv.RoundTripper()
 	}
-	return &transport.Endpoint{TokenURL: s.srv.TokenURL(), ClientID: s.srv.ClientID(), Base: base,
+	return &endpoint.Endpoint{TokenURL: s.srv.TokenURL(), ClientID: s.srv.ClientID(), Base: base,
 		ClientSecret: tokencache.Secret(s.srv.ClientSecret()), AuthStyle: oauth2.AuthStyleInHeader}
 }
 
@@ -158,7 +159,7 @@ type consumer struct {
 
 // user adds a consumer of the login in the store. Without an endpoint its process is its
 // own.
-func (s *scene) user(store *forgetful, endpoint *transport.Endpoint) {
+func (s *scene) user(store *forgetful, endpoint *endpoint.Endpoint) {
 	u := &consumer{forgetful: store, scene: s, direct: s.srv.RoundTripper(), died: make(chan struct{})}
 	if endpoint == nil {
 		endpoint = s.endpoint(u)

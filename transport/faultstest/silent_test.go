@@ -19,6 +19,7 @@ import (
 	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -180,7 +181,7 @@ type users []*transport.Source
 // newUsers logs so many users in.
 func newUsers(t *testing.T, srv *oauthtest.Server, provider string, base http.RoundTripper, n int) (u users) {
 	t.Helper()
-	endpoint := &transport.Endpoint{TokenURL: provider + "/token", ClientID: srv.ClientID(),
+	endpoint := &endpoint.Endpoint{TokenURL: provider + "/token", ClientID: srv.ClientID(),
 		ClientSecret: tokencache.Secret(srv.ClientSecret()), AuthStyle: oauth2.AuthStyleInHeader, Base: base}
 	for i := range n {
 		cache, err := tokencache.New(new(tokencache.Memory), nil)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -110,7 +111,7 @@ func newHousehold(t *testing.T) *household {
 }
 
 func (h *household) refresher(tokencache.Key) (transport.Refresher, error) {
-	return &transport.Endpoint{Issuer: h.srv.URL(), TokenURL: h.srv.TokenURL(), RevocationURL: h.srv.URL() + "/revoke",
+	return &endpoint.Endpoint{Issuer: h.srv.URL(), TokenURL: h.srv.TokenURL(), RevocationURL: h.srv.URL() + "/revoke",
 		ClientID: "client", ClientSecret: tokencache.Secret(h.srv.ClientSecret()), AuthStyle: oauth2.AuthStyleInHeader, Base: h.srv.Direct()}, nil
 }
 
@@ -233,7 +234,7 @@ func TestLogoutEverywhereWhateverTheLoginsAreFor(t *testing.T) {
 	}
 	err := LogoutEverywhere(t.Context(), h.cache, func(k tokencache.Key) (transport.Refresher, error) {
 		r, err := h.refresher(k)
-		r.(*transport.Endpoint).Params = url.Values{"audience": {"b"}}
+		r.(*endpoint.Endpoint).Params = url.Values{"audience": {"b"}}
 		return r, err
 	})
 	if err != nil {

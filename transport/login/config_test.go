@@ -14,6 +14,7 @@ import (
 	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 	"github.com/stayauth/stayauth/transport/provider"
 )
@@ -52,7 +53,7 @@ func TestConfig(t *testing.T) {
 		})
 	}
 	_, err := Device(t.Context(), Config{Provider: &provider.Provider{TokenURL: "https://as.test/token"},
-		Endpoint: &transport.Endpoint{TokenURL: "https://as.test/token", ClientID: "c"}})
+		Endpoint: &endpoint.Endpoint{TokenURL: "https://as.test/token", ClientID: "c"}})
 	wantError(t, err, transport.ErrMisconfigured, "no device authorization endpoint")
 }
 

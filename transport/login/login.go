@@ -14,6 +14,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/provider"
 )
 
@@ -25,7 +26,7 @@ type Config struct {
 	// Endpoint is the client's token endpoint, from Provider.Endpoint for instance.
 	// Its Scopes are what the user is asked for, and if its Params have a "resource"
 	// (RFC 8707) or an "audience", the user is asked for those too. Required.
-	Endpoint *transport.Endpoint
+	Endpoint *endpoint.Endpoint
 
 	// Cache, if set, is probed before anything else happens: a login that cannot be
 	// stored is not worth the user's time.

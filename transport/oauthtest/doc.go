@@ -20,7 +20,7 @@
 //
 // A program under test reaches it through its Endpoint and its Transport:
 //
-//	endpoint := &transport.Endpoint{
+//	endpoint := &endpoint.Endpoint{
 //		TokenURL:     s.TokenURL(),
 //		ClientID:     s.ClientID(),
 //		ClientSecret: tokencache.Secret(s.ClientSecret()),

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 	otelstayauth "github.com/stayauth/stayauth/transport/otel"
 )
@@ -29,7 +30,7 @@ func Example() {
 
 	source, err := transport.NewSource(transport.SourceConfig{
 		Cache: cache,
-		Refresher: &transport.Endpoint{
+		Refresher: &endpoint.Endpoint{
 			TokenURL: srv.TokenURL(), ClientID: srv.ClientID(), ClientSecret: tokencache.Secret(srv.ClientSecret()),
 			AuthStyle: oauth2.AuthStyleInHeader, Base: srv.RoundTripper(),
 		},

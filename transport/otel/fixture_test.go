@@ -24,6 +24,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 	otelstayauth "github.com/stayauth/stayauth/transport/otel"
 )
@@ -56,8 +57,8 @@ func newServer(t *testing.T) *oauthtest.Server {
 	return srv
 }
 
-func endpoint(srv *oauthtest.Server, base http.RoundTripper) *transport.Endpoint {
-	return &transport.Endpoint{
+func newEndpoint(srv *oauthtest.Server, base http.RoundTripper) *endpoint.Endpoint {
+	return &endpoint.Endpoint{
 		TokenURL: srv.TokenURL(), ClientID: srv.ClientID(), ClientSecret: tokencache.Secret(srv.ClientSecret()),
 		AuthStyle: oauth2.AuthStyleInHeader, Base: base,
 	}
@@ -75,7 +76,7 @@ func newProgram(t *testing.T, srv *oauthtest.Server, store tokencache.Store) *pr
 		Cache:     cache,
 		Key:       tokencache.Key{Account: account},
 		Logger:    slog.New(slog.DiscardHandler),
-		Refresher: endpoint(srv, p),
+		Refresher: newEndpoint(srv, p),
 		OnEvent: otelstayauth.OnEvent(otelstayauth.Config{
 			MeterProvider:  metric.NewMeterProvider(metric.WithReader(p.reader)),
 			TracerProvider: p.tracer,

@@ -79,7 +79,7 @@ func TestMetrics(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := endpoint(srv, srv.RoundTripper()).Refresh(t.Context(), rec); err != nil {
+		if _, err := newEndpoint(srv, srv.RoundTripper()).Refresh(t.Context(), rec); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Hour)

@@ -9,12 +9,13 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 )
 
 // A life is a login at a provider, from its beginning to its end.
 type life struct {
 	*net
-	endpoint *transport.Endpoint
+	endpoint *endpoint.Endpoint
 	config   transport.SourceConfig
 	source   *transport.Source
 }

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/provider"
 )
 
@@ -93,7 +93,7 @@ func (n *net) seen() (count int, last sent) {
 }
 
 // endpoint returns a confidential client's endpoint of p on this net.
-func (n *net) endpoint(p *provider.Provider) *transport.Endpoint {
+func (n *net) endpoint(p *provider.Provider) *endpoint.Endpoint {
 	e := p.Endpoint("client", "secret")
 	e.Base = n
 	return e

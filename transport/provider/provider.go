@@ -28,7 +28,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
-	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 )
 
 // A Provider is what a client needs to know about an authorization server. It is
@@ -42,7 +42,7 @@ type Provider struct {
 	TokenURL      string // token endpoint
 	DeviceAuthURL string // device authorization endpoint (RFC 8628); "" if there is none
 	RevocationURL string // revocation endpoint (RFC 7009); "" if there is none
-	LogoutURL     string // where a refresh token ends its own session only, see transport.Endpoint; "" if there is none
+	LogoutURL     string // where a refresh token ends its own session only, see endpoint.Endpoint; "" if there is none
 	PARURL        string // pushed authorization request endpoint (RFC 9126); "" if there is none
 
 	// Discovered says that nobody but the server itself vouches for these addresses, as is
@@ -62,7 +62,7 @@ type Provider struct {
 	Scopes     []string
 	AuthParams url.Values
 
-	// RepeatRedirectURI and ExchangeGrant are those of transport.Endpoint, for
+	// RepeatRedirectURI and ExchangeGrant are those of endpoint.Endpoint, for
 	// providers that do not refresh quite as RFC 6749 section 6 has it.
 	RepeatRedirectURI bool
 	ExchangeGrant     string
@@ -73,8 +73,8 @@ type Provider struct {
 
 // Endpoint returns the token endpoint of p for a client. secret is empty for a
 // public client. scopes are asked for besides those that p needs.
-func (p *Provider) Endpoint(clientID string, secret tokencache.Secret, scopes ...string) *transport.Endpoint {
-	e := &transport.Endpoint{
+func (p *Provider) Endpoint(clientID string, secret tokencache.Secret, scopes ...string) *endpoint.Endpoint {
+	e := &endpoint.Endpoint{
 		Issuer:        p.Issuer,
 		TokenURL:      p.TokenURL,
 		RevocationURL: p.RevocationURL,

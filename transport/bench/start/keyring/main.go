@@ -17,6 +17,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/oskeyring"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 )
 
 func main() {
@@ -35,7 +36,7 @@ func run(dir, api string, login []string) error {
 	}
 	source, err := transport.NewSource(transport.SourceConfig{
 		Cache:     cache,
-		Refresher: &transport.Endpoint{TokenURL: api + "/token", ClientID: "bench", AuthStyle: oauth2.AuthStyleInParams},
+		Refresher: &endpoint.Endpoint{TokenURL: api + "/token", ClientID: "bench", AuthStyle: oauth2.AuthStyleInParams},
 	})
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 )
 
 func main() {
@@ -31,7 +32,7 @@ func run(dir, api string) error {
 	}
 	source, err := transport.NewSource(transport.SourceConfig{
 		Cache:     cache,
-		Refresher: &transport.Endpoint{TokenURL: api + "/token", ClientID: "bench", AuthStyle: oauth2.AuthStyleInParams},
+		Refresher: &endpoint.Endpoint{TokenURL: api + "/token", ClientID: "bench", AuthStyle: oauth2.AuthStyleInParams},
 	})
 	if err != nil {
 		return err

@@ -1,0 +1,194 @@
+package endpoint
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/stayauth/stayauth/transport/internal/text"
+)
+
+const (
+	formType = "application/x-www-form-urlencoded"
+	jsonType = "application/json"
+)
+
+// An answer is what came back from a token or revocation endpoint.
+type answer struct {
+	op         string
+	status     int
+	header     http.Header
+	redirect   string  // the host that a redirect points to
+	members    members // nil if the body was not understood
+	incomplete error   // why the end of the body is missing, if it is; a truncation
+	sentAt, at time.Time
+	sent       []string // the secrets of the request
+	codes      codeTable
+}
+
+// parse reads the body. Providers are not strict about types: GitHub sends forms
+// unless asked not to, others JSON as text/plain, and some a byte order mark. What
+// lies between may compress an answer and lose the header that says so, or append to it.
+func (a *answer) parse(body []byte) {
+	if bytes.HasPrefix(body, []byte("\x1f\x8b")) { // gzip; neither JSON nor a form begins so.
+		body = a.unpack(body)
+	}
+	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")))
+	if bytes.HasPrefix(body, []byte("{")) {
+		// A first value that parses is complete, whatever became of the connection after
+		// it and whatever follows: to ask again could cost the login.
+		if json.NewDecoder(bytes.NewReader(body)).Decode(&a.members) != nil {
+			a.members = nil
+		}
+	} else if a.incomplete == nil {
+		a.members = parseForm(body)
+	}
+	a.members = a.members.unwrap()
+}
+
+// unpack decompresses a body within the limit of any other.
+func (a *answer) unpack(body []byte) []byte {
+	r, err := gzip.NewReader(bytes.NewReader(body))
+	var plain []byte
+	if err == nil {
+		plain, err = io.ReadAll(io.LimitReader(r, maxAnswer+1))
+	}
+	switch {
+	case a.incomplete != nil:
+	case err != nil:
+		a.incomplete = truncation{errors.New("the answer cannot be decompressed")}
+	case len(plain) > maxAnswer:
+		a.incomplete = errTooLong
+	}
+	return plain
+}
+
+// A truncation is why the end of an answer is missing. Whatever the reason, it wraps
+// io.ErrUnexpectedEOF, see Refresher.
+type truncation struct{ error }
+
+func (t truncation) Unwrap() []error { return []error{io.ErrUnexpectedEOF, t.error} }
+
+var errTooLong = truncation{errors.New("the answer is longer than 1 MiB")}
+
+// unwrap returns the members with those of the only object in them that has an access
+// token, if they have none themselves: Slack's "authed_user", Withings's "body", the
+// "data" of others.
+func (m members) unwrap() members {
+	if m.token("access_token") != "" {
+		return m
+	}
+	var wrapper string
+	var inner members
+	for name := range m {
+		if o := m.object(name); o.token("access_token") != "" {
+			if inner != nil {
+				return m // Which of them is meant is anybody's guess.
+			}
+			wrapper, inner = name, o
+		}
+	}
+	if inner != nil {
+		delete(m, wrapper)
+		maps.Copy(m, inner)
+	}
+	return m
+}
+
+// parseForm reads a form-encoded answer, and returns nil for anything else: a
+// page of HTML can look like a form with odd names.
+func parseForm(body []byte) members {
+	form, err := url.ParseQuery(string(body))
+	if err != nil || !form.Has("access_token") && !form.Has("refresh_token") && !form.Has("error") {
+		return nil
+	}
+	m := members{}
+	for name := range form {
+		m[name], _ = json.Marshal(form.Get(name)) // Strings can always be encoded.
+	}
+	return m
+}
+
+// mediaType returns the type that the answer claims to have.
+func (a *answer) mediaType() string {
+	t, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
+	return t
+}
+
+// members are the members of a JSON object whose types cannot be trusted.
+type members map[string]json.RawMessage
+
+// text returns a string as it is, and a number or boolean as it was written; the
+// empty string stands for anything else.
+func (m members) text(name string) string {
+	raw := bytes.TrimSpace(m[name])
+	if len(raw) == 0 {
+		return ""
+	}
+	switch raw[0] {
+	case '"':
+		var s string
+		json.Unmarshal(raw, &s) // It is a part of valid JSON.
+		return s
+	case '{', '[', 'n':
+		return ""
+	}
+	return string(raw)
+}
+
+// token returns a member that is a token. What is no string is none: a provider that
+// has nothing to give may say so by false, and a serializer may write null as a word.
+func (m members) token(name string) string {
+	if raw := bytes.TrimSpace(m[name]); len(raw) == 0 || raw[0] != '"' {
+		return ""
+	}
+	switch t := m.text(name); strings.ToLower(t) {
+	case "null", "undefined", "none":
+		return ""
+	default:
+		return t
+	}
+}
+
+// object returns a member that is an object, or nil.
+func (m members) object(name string) members {
+	var o members
+	if json.Unmarshal(m[name], &o) != nil {
+		return nil
+	}
+	return o
+}
+
+// list returns the elements of a member that is an array, as text.
+func (m members) list(name string) []string {
+	var elements []json.RawMessage
+	if json.Unmarshal(m[name], &elements) != nil {
+		return nil
+	}
+	texts := make([]string, len(elements))
+	for i, e := range elements {
+		texts[i] = members{"": e}.text("")
+	}
+	return texts
+}
+
+// scope returns the granted scopes, separated by spaces (RFC 6749 section 3.3).
+// GitHub and Slack separate them by commas, others send an array.
+func (m members) scope() string {
+	s := m.text("scope")
+	if s == "" {
+		s = strings.Join(m.list("scope"), " ")
+	}
+	if !strings.ContainsAny(s, " \t\n") {
+		s = strings.ReplaceAll(s, ",", " ")
+	}
+	return strings.Join(strings.Fields(text.Printable(s)), " ")
+}

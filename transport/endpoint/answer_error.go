@@ -1,0 +1,86 @@
+package endpoint
+
+import (
+	"cmp"
+	"encoding/json"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/stayauth/stayauth/transport/internal/claims"
+)
+
+// oauthError returns the error code and description of an answer (RFC 6749 section 5.2),
+// or of what some providers send instead. Of several codes, one that is known goes first.
+func (a *answer) oauthError() (code, description string) {
+	m := a.members
+	description = m.text("error_description")
+	var codes []string // in the places where a code is expected
+	if c := m.text("error"); c != "false" && c != "0" {
+		codes = append(codes, c)
+	}
+	for _, o := range append([]members{m.object("error")}, m.objects("errors")...) { // Fitbit has several.
+		kind, c := o.text("type"), o.text("code")
+		if kind == "OAuthException" { // Facebook numbers its errors.
+			kind, c = kind+" "+c, ""
+		} else if c != "" && c[0] <= '9' { // an HTTP status
+			c = ""
+		}
+		codes = append(codes, c, o.text("errorType"), o.text("error"), kind)
+		description = cmp.Or(description, o.text("error_description"), o.text("message"))
+	}
+	for _, name := range []string{"code", "error_code", "errorCode", "errorType", "status"} {
+		if c := m.text(name); a.knows(c) { // They may be about anything. HubSpot has it in the last.
+			codes = append(codes, c)
+		}
+	}
+	description = cmp.Or(description, m.text("message"), m.text("msg"))
+	for _, name := range []string{"error_subtype", "suberror"} { // Google, Entra
+		if sub := m.text(name); sub != "" && !strings.Contains(description, sub) {
+			description = strings.TrimSpace(description + " (" + sub + ")")
+		}
+	}
+	if i := slices.IndexFunc(codes, a.knows); i >= 0 {
+		return codes[i], description
+	}
+	return cmp.Or(codes...), description
+}
+
+// knows reports whether it is known what an error code means.
+func (a *answer) knows(code string) bool {
+	_, own := a.codes.kind(code, "")
+	_, known := codeMeaning(code)
+	return code != "" && (own || known)
+}
+
+// errorURI returns the address of a page about the error, if it can be shown.
+func (a *answer) errorURI() string {
+	raw := a.members.text("error_uri")
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || a.clean(raw) != raw {
+		return ""
+	}
+	return raw
+}
+
+// claims returns the claims that the next login has to ask for, as Microsoft Entra sends
+// them with interaction_required.
+func (a *answer) claims() string {
+	raw := a.members.text("claims")
+	if all, err := claims.Merge(raw, ""); err != nil || len(all) > claims.MaxLen || a.shows(all) {
+		return ""
+	}
+	return raw
+}
+
+// objects returns the objects in a member that is an array.
+func (m members) objects(name string) (objects []members) {
+	var elements []json.RawMessage
+	if json.Unmarshal(m[name], &elements) != nil {
+		return nil
+	}
+	for _, e := range elements {
+		objects = append(objects, members{"": e}.object(""))
+	}
+	return objects
+}

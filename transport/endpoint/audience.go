@@ -1,0 +1,65 @@
+package endpoint
+
+import (
+	"cmp"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+)
+
+// Identity says which entries of the cache are those of e's logins: Issuer, ClientID and
+// what their tokens are for, see Params, are in their names.
+func (e *Endpoint) Identity() transport.Identity {
+	id := transport.Identity{
+		Key:      tokencache.Key{Issuer: cmp.Or(e.Issuer, e.TokenURL), ClientID: e.ClientID},
+		TokenURL: e.TokenURL,
+		Gate:     &e.shared().gate,
+	}
+	asked := targets(e.Params)
+	id.NamesAudience = len(asked) > 0
+	for name, values := range targets(e.AuthParams) {
+		asked[name] = normal(append(asked[name], values...))
+	}
+	id.Key.Audience = asked.Encode()
+	id.Former = id.Key.Audience != ""
+	return id
+}
+
+// Identity differs from the Endpoint's, so that the program's own token never
+// takes the place of a user's login. No issuer has a fragment (RFC 8414 section 2).
+// There is no login that the scopes could be left to, so they are part of what such
+// a token is for.
+func (c clientCredentials) Identity() transport.Identity {
+	id := c.Endpoint.Identity()
+	id.Key.Issuer += "#client_credentials"
+	asked := targets(c.Params)
+	if scopes := normal(strings.Fields(c.scope())); len(scopes) > 0 {
+		asked["scope"] = scopes
+	}
+	id.Key.Audience = asked.Encode()
+	id.Former = false // What was kept there may be for anything, and a new token costs no login.
+	return id
+}
+
+// targets returns the parameters that say what a token is for: the resource of RFC
+// 8707 section 2, and what providers had before it and RFC 8693 section 2.1 has too.
+// Encode makes one string of them, which is another for all that differ.
+func targets(params url.Values) url.Values {
+	found := url.Values{}
+	for _, name := range []string{"audience", "resource"} {
+		if values := normal(params[name]); len(values) > 0 {
+			found[name] = values
+		}
+	}
+	return found
+}
+
+// normal returns the values in order, each once: neither order nor repetition
+// means anything (RFC 6749 section 3.3, RFC 8707 section 2).
+func normal(values []string) []string {
+	values = slices.Compact(slices.Sorted(slices.Values(values)))
+	return slices.DeleteFunc(values, func(v string) bool { return v == "" }) // not sent, see form
+}

@@ -1,0 +1,110 @@
+package endpoint
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stayauth/stayauth/transport"
+)
+
+// failure says what an answer without tokens means. What the program knows of its
+// provider goes first. Then the provider's error code decides, not the status: providers
+// send the same code with 200, 400, 401 and 403. But a server that is failing (5xx) is
+// not believed anything for good.
+func (a *answer) failure() *transport.Error {
+	code, description := a.oauthError()
+	e := &transport.Error{Op: a.op, Status: a.status, Code: code, Description: a.clean(description), URI: a.errorURI(),
+		Claims: a.claims()}
+	if !a.knows(code) { // One that is known is no secret.
+		e.Code = a.clean(code)
+	}
+	if kind, ok := a.codes.kind(code, description); ok {
+		e.Kind, e.Remedy = kind, remedyOf(kind)
+	} else {
+		a.classify(e, code, description)
+	}
+	if e.Kind == transport.ErrUnavailable || e.Kind == transport.ErrAmbiguous {
+		if d := retryAfter(a.header.Get("Retry-After"), a.at); d > 0 {
+			e.RetryAfter = d
+		}
+	}
+	if e.Kind == transport.ErrAmbiguous && a.incomplete != nil {
+		e.Err = a.incomplete
+	}
+	return e
+}
+
+// classify sets the kind of e, and what depends on it.
+func (a *answer) classify(e *transport.Error, code, description string) {
+	meant, known := codeMeaning(code)
+	switch {
+	case a.status == http.StatusRequestTimeout, a.status == http.StatusTooEarly, a.status == http.StatusTooManyRequests:
+		e.Kind = transport.ErrUnavailable // The request was not processed.
+	case a.status/100 == 5:
+		e.Kind = transport.ErrAmbiguous
+	case a.status/100 == 3:
+		e.Kind, e.Field, e.Remedy = transport.ErrMisconfigured, "Endpoint.TokenURL", "redirects are not followed: use the final address"
+		if host := a.clean(a.redirect); host != "" {
+			e.Remedy = "the endpoint redirects to host " + host + ", and redirects are not followed: use the final address"
+		}
+	case slices.Contains(a.members.list("error_codes"), "50196"):
+		// Entra says invalid_grant to a client that asks in a loop (AADSTS50196), but the
+		// refresh token is good.
+		e.Kind, e.RetryAfter = transport.ErrUnavailable, time.Minute
+	case a.inProgress(description):
+		e.Kind, e.RetryAfter = transport.ErrUnavailable, 2*time.Second
+	case !known && a.op == "refresh" && refusesRefreshToken(code, description):
+		e.Kind, e.Remedy = transport.ErrLoginRequired, remedyOf(transport.ErrLoginRequired)
+	case a.status == http.StatusUnauthorized && a.refusesClient(code):
+		meant, _ = codeMeaning("invalid_client")
+		e.Kind, e.Field, e.Remedy = meant.kind, meant.field, meant.remedy
+	case code != "":
+		e.Kind, e.Field, e.Remedy = meant.kind, meant.field, meant.remedy
+	case a.status == http.StatusNotFound, a.status == http.StatusMethodNotAllowed:
+		e.Kind, e.Field, e.Remedy = transport.ErrMisconfigured, "Endpoint.TokenURL", "there is no such endpoint at this address"
+	default:
+		// A firewall, a captive portal or a load balancer may have answered.
+		e.Kind = transport.ErrAmbiguous
+		e.Err = a.unusable()
+	}
+}
+
+// refusesClient reports whether a 401 says that the client failed to authenticate, not the
+// user, as it does in RFC 6749 section 5.2. Keycloak calls a wrong secret
+// unauthorized_client, and Atlassian access_denied.
+func (a *answer) refusesClient(code string) bool {
+	switch strings.ToLower(code) {
+	case "":
+		return a.header.Get("WWW-Authenticate") != ""
+	case "unauthorized_client", "access_denied":
+		return true
+	}
+	_, known := codeMeaning(code)
+	return !known
+}
+
+// inProgress reports whether the provider is still at work on an earlier request with
+// the same token, or code, which is therefore good. Salesforce calls that invalid_grant,
+// and once called it an expired code even if there was none.
+func (a *answer) inProgress(description string) bool {
+	description = strings.ToLower(description)
+	return strings.Contains(description, "already being processed") ||
+		a.op == "refresh" && strings.Contains(description, "expired authorization code")
+}
+
+// unusable says why the answer is of no use.
+func (a *answer) unusable() error {
+	switch {
+	case a.incomplete != nil:
+		return a.incomplete
+	case a.members != nil:
+		return errors.New("the answer has neither an access token nor an error code")
+	}
+	if t := a.clean(a.mediaType()); t != "" && t != jsonType {
+		return errors.New("the answer is not that of a token endpoint but " + t)
+	}
+	return errors.New("the answer is not that of a token endpoint")
+}

@@ -1,0 +1,40 @@
+package endpoint
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/stayauth/stayauth/transport/internal/text"
+)
+
+// longestRetryAfter is how long a provider is believed to need: an answer from a
+// broken proxy must not keep a program out for a day.
+const longestRetryAfter = 10 * time.Minute
+
+// retryAfter reads a Retry-After header: seconds, or a date (RFC 9110 section
+// 10.2.3). It returns 0 for what it cannot read.
+func retryAfter(value string, now time.Time) time.Duration {
+	value = strings.TrimSpace(value)
+	if seconds, err := strconv.ParseFloat(value, 64); err == nil {
+		if seconds > 0 { // not for NaN
+			return time.Duration(min(seconds, longestRetryAfter.Seconds()) * float64(time.Second))
+		}
+		return 0
+	}
+	if date, err := http.ParseTime(value); err == nil {
+		return min(max(date.Sub(now), 0), longestRetryAfter)
+	}
+	return 0
+}
+
+// clean makes text from an answer fit to be shown: short, in one line, and empty
+// if it repeats a secret of the request or of the answer, or a part of one.
+func (a *answer) clean(raw string) string {
+	clean := text.Clean(raw)
+	if a.shows(clean) {
+		return ""
+	}
+	return clean
+}

@@ -1,0 +1,246 @@
+package endpoint
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+)
+
+// An Endpoint is a client of one token endpoint (RFC 6749 section 3.2). It presents a
+// refresh token or a code once per call: it follows no redirect and tries no second way
+// to authenticate.
+//
+// The fields must not be changed after the first use. An Endpoint is safe for
+// concurrent use, and printing one does not show ClientSecret.
+type Endpoint struct {
+	// Issuer names the provider in the key of the cache. Default: TokenURL.
+	Issuer string
+
+	// TokenURL is where tokens come from: https, or http on a loopback address, without
+	// a fragment. A query is sent as it is (RFC 6749 section 3.2). Required.
+	TokenURL string
+
+	// RevocationURL is where Revoke ends a login (RFC 7009). Default: none.
+	RevocationURL string
+
+	// LogoutURL is where Revoke ends the session that a refresh token belongs to, and no
+	// other: the token is posted there. Keycloak has it, whose RevocationURL ends all
+	// sessions of that user with this client, on other devices too. Default: none.
+	LogoutURL string
+
+	// ClientID identifies the program at the provider. Required.
+	ClientID string
+
+	// ClientSecret is the program's password, if it has one. Without it the client
+	// is a public one, or authenticated by a certificate in Base (RFC 8705).
+	ClientSecret tokencache.Secret
+
+	// AuthStyle says how ClientSecret is sent: oauth2.AuthStyleInHeader, which is
+	// HTTP Basic and what RFC 6749 section 2.3.1 recommends, or
+	// oauth2.AuthStyleInParams. Required with ClientSecret; there is no default,
+	// because guessing would cost a refresh token.
+	AuthStyle oauth2.AuthStyle
+
+	// Scopes are asked for by ClientCredentials, and by the ways to log in. A refresh
+	// names no scope, which means: as granted. Default: the provider's choice.
+	Scopes []string
+
+	// Params are further parameters of every token request, such as "audience" or
+	// "resource", of which there may be several, each an absolute URI without a fragment
+	// (RFC 8707 section 2). What a token is for is part of its name in the cache: Sources
+	// whose Endpoints ask for different ones share no entry. A parameter "claims" (OpenID
+	// Connect Core section 5.5) is sent together with those that an API demands, see
+	// Source.Reject. They are not for secrets:
+	// they print. Default: none.
+	Params url.Values
+
+	// AuthParams are those of the authorization request that logins come from, which
+	// Provider.Endpoint has copied. They are not sent to TokenURL, but "audience" and
+	// "resource" are part of the name in the cache as those of Params are. Default: none.
+	AuthParams url.Values
+
+	// RepeatRedirectURI makes a refresh repeat the redirect_uri of the login, as GitLab
+	// demands. Exchange keeps it in Record.Extra. Default: a refresh has none (RFC 6749
+	// section 6).
+	RepeatRedirectURI bool
+
+	// ExchangeGrant is for providers without refresh tokens: the grant type with which
+	// an access token is exchanged for its successor while it is still good, such as
+	// Facebook's "fb_exchange_token". The access token is sent in a parameter of that
+	// name, and records have it as their RefreshToken too. Default: refresh tokens.
+	ExchangeGrant string
+
+	// Codes says what errors of this provider mean that this package does not know, or
+	// knows as something else: ErrLoginRequired, ErrMisconfigured, ErrUnavailable or
+	// ErrAmbiguous. A key is an error code, or a phrase that occurs in descriptions, in
+	// upper or lower case; of several phrases the longest counts. Default: none. Known are
+	// the codes of RFC 6749, and what some providers send instead to refuse a refresh
+	// token, among them Fitbit, GitHub, OpenAI, Slack and Twitch.
+	Codes map[string]transport.Kind
+
+	// Base sends the requests, and can turn answers that this package does not understand
+	// into those of RFC 6749 section 5. Default: http.DefaultTransport. If it does not
+	// report to net/http/httptrace, as http.Transport does, then every failure to get an
+	// answer counts as ErrAmbiguous.
+	Base http.RoundTripper
+
+	// Timeout bounds the wait for one answer, from the name lookup to its last byte. An
+	// answer that is late may still come, and a refresh token that is presented again
+	// before that is taken for stolen. Default: 5 minutes for token requests, during which
+	// callers are told after 15 seconds that the answer is overdue, see Source; a provider
+	// that answers nobody meanwhile is waited for longer, and a connection that has died is
+	// noticed within 15 to 20 s, where the system tells. 15 s for all other requests, and to
+	// get a request sent.
+	Timeout time.Duration
+
+	common atomic.Value // of *shared
+}
+
+// shared is what all who use an Endpoint have in common.
+type shared struct {
+	gate     transport.Gate
+	question question
+}
+
+func (e *Endpoint) shared() *shared {
+	s, ok := e.common.Load().(*shared)
+	if !ok {
+		e.common.CompareAndSwap(nil, new(shared))
+		s = e.common.Load().(*shared)
+	}
+	return s
+}
+
+// Check reports, without any I/O, whether current can be refreshed here. Errors
+// are ErrMisconfigured if a field is wrong or if current came from another token
+// endpoint, which must never see its refresh token, and ErrLoginRequired if there
+// is no refresh token.
+func (e *Endpoint) Check(current *tokencache.Record) error {
+	if err := e.check(); err != nil {
+		return err
+	}
+	if current == nil {
+		current = new(tokencache.Record)
+	}
+	if err := e.checkOrigin(current); err != nil {
+		return err
+	}
+	if err := e.checkClaims(current); err != nil {
+		return err
+	}
+	if e.spends(current) == "" {
+		return &transport.Error{Kind: transport.ErrLoginRequired, Op: "refresh", Remedy: "log in first: there is no refresh token"}
+	}
+	return nil
+}
+
+// Refresh spends the refresh token of current (RFC 6749 section 6), and asks for the
+// claims that an API has demanded, if current has them. It makes one request, presents the token once, and returns what the provider answered: an
+// empty RefreshToken or Scope means that the old one stays, and a zero time that
+// the answer did not tell. All errors are *Error.
+func (e *Endpoint) Refresh(ctx context.Context, current *tokencache.Record) (*tokencache.Record, error) {
+	if err := e.Check(current); err != nil {
+		return nil, err
+	}
+	rec, err := e.obtain(ctx, "refresh", e.refreshForm(current))
+	if err == nil {
+		rec, err = ofSomebodyElse(current, rec)
+	}
+	e.replaceRefreshToken(rec)
+	return rec, err
+}
+
+// Exchange turns an authorization code into tokens (RFC 6749 section 4.1.3).
+// verifier is that of RFC 7636, or empty; redirectURI must be the one that the
+// authorization request had. The record that it returns is a new login. With
+// ExchangeGrant, Exchange also exchanges the token at once, because what a code
+// brings may live for an hour only.
+func (e *Endpoint) Exchange(ctx context.Context, code, verifier, redirectURI string) (*tokencache.Record, error) {
+	if err := e.check(); err != nil {
+		return nil, err
+	}
+	form := e.form("authorization_code")
+	set(form, "code", code)
+	set(form, "code_verifier", verifier)
+	set(form, "redirect_uri", redirectURI)
+	rec, err := e.obtain(ctx, "exchange", form)
+	if err != nil {
+		return nil, err
+	}
+	rec.AuthorizedAt = rec.ObtainedAt
+	if rec.Scope == "" {
+		rec.Scope = strings.Join(e.Scopes, " ")
+	}
+	e.keepRedirectURI(rec, redirectURI)
+	e.replaceRefreshToken(rec)
+	return e.prolong(ctx, rec), nil
+}
+
+// ClientCredentials returns a Refresher that obtains tokens for the program
+// itself, not for a user (RFC 6749 section 4.4). It needs no login. In the cache
+// it has an entry of its own, apart from those of users of the same client, for each
+// resource, audience and set of scopes that are asked for. The scope offline_access is
+// not: it asks for a refresh token, and for a user who agrees. Some providers want a
+// scope of another form here than in a login: Microsoft Entra the resource with
+// "/.default" at its end.
+func (e *Endpoint) ClientCredentials() transport.Refresher { return clientCredentials{e} }
+
+// clientCredentials is an Endpoint that uses another grant.
+type clientCredentials struct{ *Endpoint }
+
+func (c clientCredentials) Check(current *tokencache.Record) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	return c.checkClaims(current)
+}
+
+func (c clientCredentials) Refresh(ctx context.Context, current *tokencache.Record) (*tokencache.Record, error) {
+	if err := c.Check(current); err != nil {
+		return nil, err
+	}
+	form := c.form("client_credentials")
+	demand(form, current)
+	set(form, "scope", c.scope())
+	rec, err := c.obtain(ctx, "client credentials", form)
+	if err, ok := err.(*transport.Error); ok && err.Kind == transport.ErrLoginRequired {
+		// There is no user who could log in: the provider refuses the client.
+		err.Kind, err.Remedy = transport.ErrMisconfigured, "check what the provider grants to this client"
+	}
+	if err != nil {
+		return nil, err
+	}
+	rec.RefreshToken = "" // RFC 6749 section 4.4.3: there should be none, and none is needed.
+	if rec.Scope == "" {
+		rec.Scope = c.scope()
+	}
+	return rec, nil
+}
+
+// scope is what is asked for. A provider that is asked for offline_access by somebody who
+// is no user refuses the whole request, or ignores that scope.
+func (c clientCredentials) scope() string {
+	return strings.Join(slices.DeleteFunc(slices.Clone(c.Scopes), func(s string) bool { return s == "offline_access" }), " ")
+}
+
+// Format writes which endpoint and client this is, whatever the verb, and no query.
+// Without it, a wrong verb for a struct that points to an Endpoint would print
+// ClientSecret: fmt asks no Secret how to print itself when it reports an error.
+func (e Endpoint) Format(f fmt.State, _ rune) {
+	address, _, _ := strings.Cut(e.TokenURL, "?")
+	fmt.Fprintf(f, "Endpoint{TokenURL: %q, ClientID: %q}", address, e.ClientID)
+}
+
+// wallNow returns the time without its monotonic clock reading: what is stored is compared
+// by other processes, and after a sleep of the machine.
+func wallNow() time.Time { return time.Now().Round(0) }

@@ -1,0 +1,110 @@
+package endpoint
+
+import (
+	"context"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/loopback"
+)
+
+// Grant obtains tokens by a grant that this package does not know by name (RFC 6749
+// section 4.5): grantType is its grant_type, and params are its parameters, which go
+// before Params. The record that it returns is a new login.
+//
+// The client authenticates as ever, and params cannot change that. The password grant is
+// refused (RFC 9700 section 2.4).
+func (e *Endpoint) Grant(ctx context.Context, grantType string, params url.Values) (*tokencache.Record, error) {
+	if err := e.check(); err != nil {
+		return nil, err
+	}
+	if grantType == "" || grantType == "password" {
+		return nil, &transport.Error{Kind: transport.ErrMisconfigured, Op: "grant", Remedy: "use another grant: passwords are for the provider's own pages only"}
+	}
+	if err := e.checkParams("grant", params); err != nil {
+		return nil, err
+	}
+	form := e.form(grantType)
+	for name, values := range params {
+		form[name] = slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == "" }) // RFC 6749 section 3.2
+	}
+	rec, err := e.obtain(ctx, "grant", form)
+	if err != nil {
+		return nil, err
+	}
+	rec.AuthorizedAt = rec.ObtainedAt
+	if rec.Scope == "" {
+		rec.Scope = strings.Join(e.Scopes, " ")
+	}
+	e.replaceRefreshToken(rec)
+	return e.prolong(ctx, rec), nil
+}
+
+// Post sends params to another endpoint of the provider, where the client
+// authenticates as it does at the token endpoint: that for device authorizations
+// (RFC 8628 section 3.1), or for pushed authorization requests (RFC 9126 section 2).
+// It returns the members of the answer: strings as they are, anything else as JSON.
+// Errors are *Error; op names in them what was being done.
+func (e *Endpoint) Post(ctx context.Context, op, target string, params url.Values) (map[string]tokencache.Secret, error) {
+	if err := e.check(); err != nil {
+		return nil, err
+	}
+	if remedy := loopback.Problem(target); remedy != "" {
+		return nil, &transport.Error{Kind: transport.ErrMisconfigured, Op: op, Remedy: "the address of the endpoint: " + remedy}
+	}
+	if err := e.checkParams(op, params); err != nil {
+		return nil, err
+	}
+	form := url.Values{} // A clone of no parameters would be nil.
+	maps.Copy(form, params)
+	a, err := e.post(ctx, op, target, form)
+	if err != nil {
+		return nil, err
+	}
+	if code, _ := a.oauthError(); a.status/100 == 2 && code == "" && a.members != nil && a.incomplete == nil {
+		answer := make(map[string]tokencache.Secret, len(a.members))
+		for name, raw := range a.members {
+			if answer[name] = tokencache.Secret(a.members.text(name)); answer[name] == "" {
+				answer[name] = tokencache.Secret(raw)
+			}
+		}
+		return answer, nil
+	}
+	failed := a.failure()
+	if failed.Field == "Endpoint.TokenURL" {
+		failed.Field = "" // It is about target.
+	}
+	return nil, failed
+}
+
+// checkParams refuses parameters that would replace the client or authenticate it a
+// second time (RFC 6749 section 2.3), and what must not be sent twice (section 3.2).
+func (e *Endpoint) checkParams(op string, params url.Values) error {
+	for name, values := range params {
+		remedy := ""
+		switch name {
+		case "client_id": // A pushed authorization request has it (RFC 9126 section 2.1).
+			if len(values) != 1 || values[0] != e.ClientID {
+				remedy = ownedParam(name)
+			}
+		case "client_secret", "client_assertion", "client_assertion_type", "grant_type":
+			remedy = ownedParam(name)
+		case "resource", "audience": // RFC 8693 section 2.1
+		default:
+			if len(values) > 1 {
+				remedy = "send " + name + " once: only resource and audience may be repeated"
+			}
+		}
+		if remedy == "" {
+			remedy = checkResources(params)
+		}
+		if remedy != "" {
+			return &transport.Error{Kind: transport.ErrMisconfigured, Op: op, Remedy: remedy}
+		}
+	}
+	return nil
+}

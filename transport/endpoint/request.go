@@ -1,0 +1,156 @@
+package endpoint
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/httphooks"
+)
+
+const maxAnswer = 1 << 20 // bytes; answers of a few KiB are usual
+
+// obtain makes one token request and reads the answer as a record.
+func (e *Endpoint) obtain(ctx context.Context, op string, form url.Values) (*tokencache.Record, error) {
+	a, err := e.post(ctx, op, e.TokenURL, form)
+	if err != nil {
+		return nil, err
+	}
+	rec, err := a.record()
+	if rec != nil {
+		rec.TokenURL = e.TokenURL
+	}
+	return rec, err
+}
+
+// form returns the parameters of a token request with the given grant type.
+func (e *Endpoint) form(grantType string) url.Values {
+	form := url.Values{"grant_type": {grantType}}
+	for name, values := range e.Params {
+		for _, v := range values {
+			if v != "" { // RFC 6749 section 3.2: as if it were omitted.
+				form.Add(name, v)
+			}
+		}
+	}
+	return form
+}
+
+func set(form url.Values, name, value string) {
+	if value != "" {
+		form.Set(name, value)
+	}
+}
+
+// post sends form to target, once, and reads the answer, whatever its status. An
+// error means that there is none. If what is sent can be spent only once, the answer is
+// waited for with patience, see wait.
+func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values) (*answer, error) {
+	timeout := e.Timeout
+	if timeout == 0 {
+		timeout = requestTimeout
+		if target == e.TokenURL {
+			timeout = answerTimeout
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, &transport.Error{Kind: transport.ErrUnavailable, Op: op, Err: ctx.Err()}
+	}
+	caller := ctx
+	ctx, giveUp := context.WithCancelCause(httphooks.Without(ctx))
+	defer giveUp(nil)
+	var progress progress
+	req, err := e.request(httptrace.WithClientTrace(ctx, progress.trace()), target, form)
+	if err != nil {
+		return nil, endpointError("TokenURL", "use an absolute URL, such as https://login.example.com/token")
+	}
+	a := &answer{op: op, sentAt: wallNow(), sent: e.secrets(form), codes: e.Codes}
+	go e.wait(ctx, giveUp, &progress, timeout, target == e.TokenURL)
+	resp, err := e.send(req)
+	if err != nil {
+		kind := transport.ErrAmbiguous
+		if t, ok := e.base().(*http.Transport); progress.notSent() || ok && t.Proxy != nil && !progress.started.Load() {
+			kind = transport.ErrUnavailable // Proxy, which has failed, is asked before a connection is.
+		}
+		return nil, &transport.Error{Kind: kind, Op: op, Err: a.whyNot(caller, ctx, err)}
+	}
+	defer resp.Body.Close()
+	a.status, a.header = resp.StatusCode, resp.Header
+	if location, err := resp.Location(); err == nil {
+		a.redirect = location.Host
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		a.incomplete = truncation{a.whyNot(caller, ctx, err)}
+	case len(body) > maxAnswer:
+		a.incomplete = errTooLong
+	}
+	a.at = wallNow()
+	a.sentAt = a.madeAt()
+	a.parse(body)
+	return a, nil
+}
+
+// whyNot returns why there is no answer: the end of the caller's context, or the reason to
+// give up, which ended ctx, or else what the connection says.
+func (a *answer) whyNot(caller, ctx context.Context, err error) error {
+	return cmp.Or(caller.Err(), context.Cause(ctx), a.cause(err))
+}
+
+func (e *Endpoint) base() http.RoundTripper {
+	if e.Base == nil {
+		return http.DefaultTransport
+	}
+	return e.Base
+}
+
+// abandonedTime is when a connection is closed that was made after its request had given
+// up. DisableKeepAlives closes an HTTP/2 connection only when a request ends on it.
+const abandonedTime = time.Second
+
+// send sends a request to the provider over a connection of its own, if Base is one of
+// net/http's (and asks any other for that). A connection that was left from the last
+// request may have fallen silent since, as after a change of networks: the request would
+// vanish in it, and over HTTP/2 so would every later one (golang/go#59690). Token
+// requests are so rare that a handshake for each costs nothing.
+func (e *Endpoint) send(req *http.Request) (*http.Response, error) {
+	base := e.base()
+	req.Close = true
+	if t, ok := base.(*http.Transport); ok {
+		t = t.Clone()
+		t.DisableKeepAlives = true
+		t.IdleConnTimeout = abandonedTime
+		base = t
+	}
+	return base.RoundTrip(req) // Not http.Client, which follows redirects.
+}
+
+// request builds the request, with one way of client authentication (RFC 6749
+// section 2.3).
+func (e *Endpoint) request(ctx context.Context, target string, form url.Values) (*http.Request, error) {
+	basic := e.ClientSecret != "" && e.AuthStyle == oauth2.AuthStyleInHeader
+	if !basic {
+		form.Set("client_id", e.ClientID)
+		set(form, "client_secret", string(e.ClientSecret))
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	if basic { // Section 2.3.1: form-urlencoded first.
+		req.SetBasicAuth(url.QueryEscape(e.ClientID), url.QueryEscape(string(e.ClientSecret)))
+	}
+	req.Header.Set("Content-Type", formType)
+	req.Header.Set("Accept", jsonType) // GitHub answers with a form otherwise.
+	return req, nil
+}

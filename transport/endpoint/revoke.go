@@ -1,0 +1,84 @@
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+)
+
+// Revoke asks the provider to end the login of rec (RFC 7009): first the refresh
+// token, then the access token. Success means that the provider has confirmed
+// both, or did not know them any more, or that it has confirmed the refresh token
+// and does not revoke access tokens. With a LogoutURL the session of the refresh token
+// is ended instead.
+//
+// Errors are *Error, and mean that tokens may still be alive. After ErrUnavailable
+// and ErrAmbiguous call Revoke again, as soon as RetryAfter has passed: revoking a
+// token again is harmless. An error that wraps errors.ErrUnsupported says that the
+// provider cannot be told, because there is neither URL or it does not revoke such
+// tokens: they live until they expire.
+func (e *Endpoint) Revoke(ctx context.Context, rec *tokencache.Record) error {
+	if err := e.check(); err != nil {
+		return err
+	}
+	if rec == nil || rec.RefreshToken == "" && rec.AccessToken == "" {
+		return nil
+	}
+	if err := e.checkOrigin(rec); err != nil {
+		return err
+	}
+	if e.LogoutURL != "" && rec.RefreshToken != "" {
+		return e.endSession(ctx, rec.RefreshToken)
+	}
+	if e.RevocationURL == "" {
+		return &transport.Error{Kind: transport.ErrMisconfigured, Op: "revoke", Field: "Endpoint.RevocationURL", Err: errors.ErrUnsupported,
+			Remedy: "set it if the provider has one; without it the tokens live until they expire"}
+	}
+	unsupported := e.revoke(ctx, "refresh_token", rec.RefreshToken)
+	if unsupported != nil && !errors.Is(unsupported, errors.ErrUnsupported) {
+		return unsupported
+	}
+	err := e.revoke(ctx, "access_token", rec.AccessToken)
+	if errors.Is(err, errors.ErrUnsupported) && rec.RefreshToken != "" {
+		err = nil // Providers need not have it (RFC 7009 section 2).
+	}
+	if err != nil {
+		return err
+	}
+	return unsupported
+}
+
+func (e *Endpoint) revoke(ctx context.Context, hint string, token tokencache.Secret) error {
+	if token == "" {
+		return nil
+	}
+	form := url.Values{"token": {string(token)}, "token_type_hint": {hint}}
+	a, err := e.post(ctx, "revoke "+hint, e.RevocationURL, form)
+	if err != nil {
+		return err
+	}
+	refused := a.failure()
+	if refused.Field == "Endpoint.TokenURL" {
+		refused.Field = "Endpoint.RevocationURL"
+	}
+	switch done := a.status/100 == 2; {
+	case done && refused.Code == "", (done || a.status == http.StatusBadRequest) && refused.Code == "invalid_token":
+		// Some providers call a token invalid that died with the refresh token; RFC 7009
+		// section 2.2 calls that a success. With another status it is about something else:
+		// a failing server, or the client's authentication.
+		return nil
+	case a.status/100 == 5: // Section 2.2.1
+		refused.Kind = transport.ErrUnavailable
+		refused.Remedy = "the token is still alive; revoke it again later"
+	case refused.Code == "unsupported_token_type":
+		refused.Err = errors.ErrUnsupported
+		refused.Remedy = "the provider does not revoke such tokens: this one lives until it expires"
+	case refused.Kind == transport.ErrLoginRequired: // What has failed is a logout.
+		refused.Kind, refused.Remedy = transport.ErrMisconfigured, remedyOf(transport.ErrMisconfigured)
+	}
+	return refused
+}

@@ -1,0 +1,97 @@
+package transport
+
+// What tests may see and change of the inside.
+
+import (
+	"context"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+	"weak"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+const AnnounceAfter = announceAfter
+const ForNothing = forNothing
+const ForcedInterval = forcedInterval
+const KeepTime = keepTime
+const LockTimeout = lockTimeout
+const LongestLock = longestLock
+const LongestWait = longestWait
+const LookInterval = lookInterval
+const MaxKept = maxKept
+const MaxLook = maxLook
+const MaxRetryAfter = maxRetryAfter
+const MaxSpread = maxSpread
+const MinPause = minPause
+const MinRefusedAge = minRefusedAge
+const MinShardSize = minShardSize
+const MisconfiguredPause = misconfiguredPause
+const RejectTime = rejectTime
+const SaveAgain = saveAgain
+const SaveTimeout = saveTimeout
+const Scheme = scheme
+const TraceTime = traceTime
+const TrialTime = trialTime
+
+func (r *Pool) Cfg() *SourceConfig               { return &r.cfg }
+func (r *Pool) Shards() []shard                  { return r.shards }
+func (r *Source) Account() string                { return r.account }
+func (r *Source) Cfg() *SourceConfig             { return r.cfg }
+func (r *Source) Closed() *atomic.Bool           { return &r.closed }
+func (r *Source) Cur() *atomic.Pointer[snapshot] { return &r.cur }
+func (r *Source) Keepers() *atomic.Int32         { return &r.keepers }
+func (r *Source) Key() tokencache.Key            { return r.key() }
+func (r *Source) Locate(ctx context.Context) (tokencache.Key, *tokencache.Record, tokencache.Version, error) {
+	return r.locate(ctx)
+}
+func (r *Source) Prepare(ctx context.Context, cur *tokencache.Record, version tokencache.Version) (tokencache.Version, error) {
+	return r.prepare(ctx, cur, version)
+}
+func (r *Source) StartInBackground(ctx context.Context, now time.Time) *flight {
+	return r.startInBackground(ctx, now)
+}
+func (r *Source) TrySave(ctx context.Context, next *tokencache.Record, version tokencache.Version) (*tokencache.Record, error) {
+	return r.trySave(ctx, next, version)
+}
+func (r *SourceConfig) Owns(rec *tokencache.Record) bool { return r.owns(rec) }
+func (r *SourceConfig) Unnamed() bool                    { return r.unnamed }
+func (r *keptBody) Done() chan struct{}                  { return r.done }
+func (r *origin) Matches(u *url.URL) bool                { return r.matches(u) }
+func (r *outage) Fail(now time.Time, e *Error, left time.Duration) *Error {
+	return r.fail(now, e, left)
+}
+func (r *shard) Left() map[string]weak.Pointer[Source]    { return r.left }
+func (r *shard) Mu() *sync.Mutex                          { return &r.mu }
+func (r *shard) Replace(closed *Source, p *Pool) *Source  { return r.replace(closed, p) }
+func (r *shard) Ring() []*Source                          { return r.ring }
+func (r *snapshot) Fresh(now time.Time) bool              { return r.fresh(now) }
+func (r *snapshot) NotBefore() int64                      { return r.notBefore }
+func (r *snapshot) Rec() *tokencache.Record               { return r.rec }
+func (r *snapshot) RefreshAt() *int64                     { return &r.refreshAt }
+func (r *snapshot) Refuse() *snapshot                     { return r.refuse() }
+func (r *snapshot) Refused() bool                         { return r.refused }
+func (r *snapshot) ReplaceableAt(claims string) time.Time { return r.replaceableAt(claims) }
+func (r *snapshot) Usable(now time.Time) bool             { return r.usable(now) }
+func (r *snapshot) UseBefore() int64                      { return r.useBefore }
+func (r *state) Mu() *sync.Mutex                          { return &r.mu }
+
+type Outage = outage
+type Snapshot = snapshot
+
+var AsError = asError
+var Attempting = attempting
+var Ended = ended
+var ErrRewound = errRewound
+var ErrUnanswered = errUnanswered
+var Keep = keep
+var NewGrant = newGrant
+var NewSnapshot = newSnapshot
+var ParseOrigin = parseOrigin
+var Rejects = rejects
+var Rewindable = rewindable
+var SaysReuse = saysReuse
+var Successor = successor
+var WallNow = wallNow
