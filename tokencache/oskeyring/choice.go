@@ -44,7 +44,7 @@ const (
 
 // KeyFile keeps the key in a file, in the clear, as tokencache.KeyFile does. If
 // path is "", the file is called sealing-key, beside the records: that protects
-// against little more than a glance.
+// against little more than a glance, and whoever can write there can replace it.
 func KeyFile(path string) KeyChoice {
 	return KeyChoice{"key file", func(_ *Config, d *dirs) keeper {
 		path := path

@@ -291,7 +291,13 @@ func TestNoteChoosesNoWeakerKey(t *testing.T) {
 			cfg.Accept = []KeyChoice{choice, KeyFile("")}
 			_, info, err := cfg.Open(t.Context())
 			if best == "KMS" && forged {
-				continue // no evidence: a KMS has its key whether it was used or not
+				// There is no evidence: a KMS has its key whether it was used or not. But a key
+				// file that lies elsewhere is not the attacker's to make.
+				cfg.Accept[1] = KeyFile(filepath.Join(t.TempDir(), "sealing-key"))
+				if _, info, err := cfg.Open(t.Context()); !errors.Is(err, tokencache.ErrCorrupt) {
+					t.Errorf("a key file elsewhere: %+v, %v", info, err)
+				}
+				continue
 			}
 			if !errors.Is(err, tokencache.ErrCorrupt) || !strings.Contains(err.Error(), "delete") {
 				t.Errorf("%s, forged %t: %+v, %v; want an error that says what to do", best, forged, info, err)

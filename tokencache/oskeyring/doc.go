@@ -45,8 +45,9 @@ A keyring can wait for a prompt that nobody sees, for as long as the machine run
 Every operation here has a time limit and ends with ctx. By default the user is
 never asked; with Config.OnPrompt he is, once in the life of the process, and has
 two minutes. That goes for the prompts of single items too, which KeePassXC shows by
-default: a process that nobody can answer for is told so at once. [Probe] finds out whether the keyring works, and why not: see
-[Problem]. Open and Items do the same before a login can be started.
+default: a process that nobody can answer for is told so at once. [Probe] finds out
+whether the keyring works, and why not: see [Problem]. Open and Items do the same
+before a login can be started.
 
 An operation that was given up may still be carried out later. It therefore keeps
 the lock on its item until it has returned, so it cannot overwrite what has been
@@ -106,8 +107,10 @@ and the longest 0.4 to 1.0 s. BenchmarkWindow measures it elsewhere.
 
 # Not guaranteed
 
-  - Protection, where a key file is accepted beside a key management service, against
-    somebody who can write to the directory: they can make up a key file and a login.
+  - Protection, where a key file in the same directory is accepted, against somebody who
+    can write there, while the better place does not answer or is a key management
+    service, which has its key whether it was used or not: they can make up a key file
+    and a login, and read the next one. A key file elsewhere is not theirs to make.
   - Protection against other programs of the same user, which may ask the keyring
     too. Of the desktops, only macOS tells programs apart, and it takes every program
     that uses the security command for one.

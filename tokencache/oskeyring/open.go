@@ -45,8 +45,9 @@ type Config struct {
 	// OnPrompt is called when the user is about to be asked to unlock the keyring, or to
 	// confirm that the program may use an item, so that the program can say why nothing
 	// happens. The user is asked each of these at most once in the life of a process. The
-	// default, nil, is never to ask: what is locked is then an error at once. On macOS, which shows its prompts by itself, it is called
-	// when Timeout has passed, and nil means to wait no longer. OnPrompt must not block.
+	// default, nil, is never to ask: what is locked is then an error at once. On macOS,
+	// which shows its prompts by itself, it is called when Timeout has passed, and nil
+	// means to wait no longer. OnPrompt must not block.
 	OnPrompt func()
 
 	// PromptTimeout limits how long the user has to answer. The default is 2 minutes.
