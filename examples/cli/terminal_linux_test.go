@@ -115,24 +115,24 @@ func TestNothingThatEndsAProgramCostsTheLogin(t *testing.T) {
 		times = 20
 	}
 	for _, e := range endings {
-		t.Run(e.name, func(t *testing.T) {
-			t.Parallel()
-			tm := newTerminal(t)
-			rotations := tm.srv.Counts().Rotations
-			for range times {
-				for _, moment := range moments {
+		for _, moment := range moments {
+			t.Run(e.name+" "+moment, func(t *testing.T) {
+				t.Parallel()
+				tm := newTerminal(t)
+				rotations := tm.srv.Counts().Rotations
+				for range times {
 					tm.meets(e, moment)
 					rotations++
 					if c := tm.srv.Counts(); c.Rotations != rotations || c.Reuses != 0 || c.InvalidGrants != 0 {
-						t.Fatalf("%s: %+v, want %d rotations", moment, c, rotations)
+						t.Fatalf("%+v, want %d rotations", c, rotations)
 					}
 				}
-			}
-			cmd, stderr := tm.start("token")
-			if err := cmd.Wait(); err != nil {
-				t.Fatalf("the login is lost: %v\n%s", err, stderr)
-			}
-		})
+				cmd, stderr := tm.start("token")
+				if err := cmd.Wait(); err != nil {
+					t.Fatalf("the login is lost: %v\n%s", err, stderr)
+				}
+			})
+		}
 	}
 }
 
