@@ -4,7 +4,9 @@ import "sync/atomic"
 
 // A table finds Sources by their accounts. It is a hash table of lists whose links are
 // in the Sources themselves, so that a look touches the place of the list and the Source,
-// and nothing else that a million logins would drive out of the processor's caches.
+// and nothing else that a million logins would drive out of the processor's caches. With a
+// sync.Map in its place a request for one of a million takes longer by more than a tenth,
+// and an idle login more than the 1 KiB that it may, see BenchmarkLogins in package bench.
 //
 // Looking takes no lock. A look while others change the table may miss what is there,
 // and never finds what is not: what was not found has to be looked for again under the
