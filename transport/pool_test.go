@@ -346,8 +346,11 @@ func TestPoolRefusals(t *testing.T) {
 			_, err := transport.New(transport.Config{Source: w.source(), Pool: p, Origins: []string{"https://x.test"}})
 			return err
 		},
-		"no cache":      func() error { _, err := transport.NewPool(transport.PoolConfig{}); return err },
-		"negative size": func() error { _, err := transport.NewPool(transport.PoolConfig{Source: *p.Cfg(), Size: -1}); return err },
+		"no cache": func() error { _, err := transport.NewPool(transport.PoolConfig{}); return err },
+		"negative size": func() error {
+			_, err := transport.NewPool(transport.PoolConfig{Source: *p.Cfg(), Size: -1})
+			return err
+		},
 		"negative rate": func() error {
 			_, err := transport.NewPool(transport.PoolConfig{Source: *p.Cfg(), MaxRefreshes: -1})
 			return err

@@ -1,6 +1,6 @@
 //go:build !linux && !darwin && !windows
 
-package transport
+package endpoint
 
 import "time"
 
