@@ -65,8 +65,8 @@
 //     is noticed at the next refresh, or when an API answers 401.
 //
 // The window for that is the answer's way back and the save, which takes a millisecond or
-// two on a local disk. The tests in faultstest measure it, and count what processes that
-// are killed at random moments lose.
+// two on a local disk. The tests in internal/faultstest measure it, and count what
+// processes that are killed at random moments lose.
 //
 // # Patience
 //
@@ -103,6 +103,6 @@
 //
 // What happens to a login between two calls is told to [SourceConfig.OnEvent] and to
 // the log; [Event] has a table of what there is and what to do about it. Package
-// transport/otel turns it into OpenTelemetry metrics and traces. [Source.Status] tells
-// how a login is now.
+// transport/otelstayauth turns it into OpenTelemetry metrics and traces.
+// [Source.Status] tells how a login is now.
 package transport

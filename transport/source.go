@@ -53,7 +53,7 @@ type SourceConfig struct {
 	// OnEvent, if set, is told of every change in the life of the login, of one after
 	// the other. The context is that of the call which caused it, without its end. It
 	// should return soon, because later events wait for it, and must not call Close.
-	// Package transport/otel turns the events into metrics and traces.
+	// Package transport/otelstayauth turns the events into metrics and traces.
 	OnEvent func(context.Context, Event)
 
 	gate *Gate     // of the Refresher

@@ -1,4 +1,4 @@
-module github.com/stayauth/stayauth/transport/otel
+module github.com/stayauth/stayauth/transport/otelstayauth
 
 go 1.26.0
 

@@ -13,7 +13,7 @@ import (
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
-	otelstayauth "github.com/stayauth/stayauth/transport/otel"
+	"github.com/stayauth/stayauth/transport/otelstayauth"
 )
 
 // A program that has its events counted, and looks at one of them itself.

@@ -17,7 +17,7 @@ import (
 )
 
 // scope names this package to OpenTelemetry.
-const scope = "github.com/stayauth/stayauth/transport/otel"
+const scope = "github.com/stayauth/stayauth/transport/otelstayauth"
 
 // A Config says where metrics and traces go.
 type Config struct {

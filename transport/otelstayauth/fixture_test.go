@@ -26,7 +26,7 @@ import (
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
-	otelstayauth "github.com/stayauth/stayauth/transport/otel"
+	"github.com/stayauth/stayauth/transport/otelstayauth"
 )
 
 // A program is a process that records what happens to its login.

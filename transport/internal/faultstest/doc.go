@@ -9,12 +9,12 @@
 // A certified provider is stopped for real, paths die in a network of their own, and
 // connections fall silent: each login must be good again within 35 seconds.
 //
-//	go test ./transport/faultstest                          a short schedule
-//	STAYAUTH_REQUIRE=all go test ./transport/faultstest     every fault with every policy
-//	STAYAUTH_FAULTS=full go test -timeout 30m -v ./transport/faultstest
+//	go test ./transport/internal/faultstest                          a short schedule
+//	STAYAUTH_REQUIRE=all go test ./transport/internal/faultstest     every fault with every policy
+//	STAYAUTH_FAULTS=full go test -timeout 30m -v ./transport/internal/faultstest
 //	                                                        and for each policy 1 000 kills and
 //	                                                        40 stops of 20 seconds
-//	STAYAUTH_FAULTS_SEED=7 go test -v ./transport/faultstest   the schedule of a run again
+//	STAYAUTH_FAULTS_SEED=7 go test -v ./transport/internal/faultstest   the schedule of a run again
 //
 // Each run prints a table: what callers asked for, what they did not get although a
 // good access token existed, which logins were lost, and how long it took until all was
