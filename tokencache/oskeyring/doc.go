@@ -57,7 +57,9 @@ time limit.
 
 # Where it was tried
 
-Behind each place stands the test that shows what happens there.
+Behind each place stands the test that shows what happens there. TestLifeOnEachDesktop
+takes a login through short-lived processes, refreshes, restarts and locks on the first
+three.
 
   - GNOME Keyring: the key is found in whichever keyring it is, and locked is not gone
     (TestRealKeyring, TestKeyringAppearsLater, TestDesktopUserUnlocks). A keyring that
@@ -66,10 +68,10 @@ Behind each place stands the test that shows what happens there.
     locked (TestKWalletOpenedAtLogin). With Config.OnPrompt its user is asked
     once; saying no was tried (TestKWalletAsksItsUser). KWallet 6: not tried.
   - KeePassXC: whichever tab is shown, the key is found; a locked database is locked
-    (TestKeePassXCWithTwoDatabases). By default it asks about each item, in each
-    process: with Config.OnPrompt there is one window and two minutes, without it an
-    error at once (TestKeePassXCAsksAboutEachItem). Allow it with "Remember", or use
-    Open and not Items.
+    (TestKeePassXCWithTwoDatabases). By default each process has to be allowed to use
+    each item: with Config.OnPrompt there is one window for all of them and two minutes,
+    without it an error at once (TestKeePassXCAsksAboutEachItem,
+    TestKeePassXCAsksForAllItemsInOneWindow). Allow it with "Remember".
   - macOS: not tried; its limits are kept (TestLimitIsExact).
   - Windows: the Credential Manager of Wine (TestRealCredentialManager).
   - SSH, cron, a container: without a session bus there is no keyring, and that is said

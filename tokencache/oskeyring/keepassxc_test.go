@@ -5,6 +5,7 @@ package oskeyring
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,6 +143,46 @@ func TestKeePassXCItems(t *testing.T) {
 	}
 	if entries := p.Entries("one"); len(entries) != 1 || strings.Contains(entries[0], "probe") {
 		t.Errorf("the database holds %q", entries)
+	}
+}
+
+// Where each item has to be confirmed, one window is for all that the application has.
+func TestKeePassXCAsksForAllItemsInOneWindow(t *testing.T) {
+	p := useKeePassXC(t, true, "one")
+	dir := t.TempDir()
+	names := []string{"a", "b", "c"}
+	items := mustItems(t, realConfig(dir))
+	for _, name := range names {
+		if _, err := items.Save(t.Context(), name, []byte("content"), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	begin := time.Now()
+	_, _, err := mustItems(t, another(realConfig(dir))).Load(t.Context(), "a")
+	wantProblem(t, err, Locked)
+	if n := p.Requests(); n != 0 || time.Since(begin) > 4*time.Second {
+		t.Errorf("nobody can be asked: %d windows after %v", n, time.Since(begin))
+	}
+
+	c := another(realConfig(dir))
+	var asked atomic.Int64
+	c.OnPrompt = func() {
+		asked.Add(1)
+		go p.Allow()
+	}
+	items = mustItems(t, c)
+	for _, name := range names {
+		_, v, err := items.Load(t.Context(), name)
+		if err == nil {
+			_, err = items.Save(t.Context(), name, []byte("new"), v)
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	if n := p.Requests(); asked.Load() != 1 || n != 0 {
+		t.Errorf("asked %d times, %d windows are left", asked.Load(), n)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/godbus/dbus/v5"
@@ -147,7 +148,7 @@ func (b goKeyring) unlock(ctx context.Context, service, user, home string, waiti
 		var targets []dbus.ObjectPath
 		switch {
 		case len(found.items) > 0:
-			targets = found.items[:1]
+			targets = s.withOthers(ctx, found.items[0], found.home, service)
 		case asked:
 			return err
 		case isProblem(err, Locked):
@@ -163,6 +164,16 @@ func (b goKeyring) unlock(ctx context.Context, service, user, home string, waiti
 		}
 		waiting = func() {} // has been told
 	}
+}
+
+// withOthers returns an item and the application's others in the same keyring, so that
+// the user confirms all of them in one window.
+func (s *secrets) withOthers(ctx context.Context, item, keyring dbus.ObjectPath, service string) []dbus.ObjectPath {
+	all, err := s.searchIn(ctx, keyring, map[string]string{"service": service})
+	if err != nil {
+		all = nil // It is the user who is asked more often.
+	}
+	return append([]dbus.ObjectPath{item}, slices.DeleteFunc(all, func(other dbus.ObjectPath) bool { return other == item })...)
 }
 
 // secret is the struct of that name in the Secret Service API.
