@@ -76,10 +76,13 @@ three.
   - Windows: the Credential Manager of Wine (TestRealCredentialManager).
   - SSH, cron, a container: without a session bus there is no keyring, and that is said
     at once; nothing starts a bus (TestNoBus). Name other places in Config.Accept.
-  - systemd: a credential holds the key (TestAccept). DynamicUser: not tried, set
-    Config.Dir to the StateDirectory.
-  - Flatpak: logins are kept in $XDG_STATE_HOME (TestFlatpak). Snap: not tried, set
-    Config.Dir to a directory in $SNAP_USER_COMMON.
+  - systemd: a credential holds the key (TestAccept); not tried under systemd itself.
+    Where the home directory cannot be written, as with DynamicUser and ProtectHome, an
+    error says before the login to set Config.Dir: to the StateDirectory, for instance
+    (TestHomeThatCannotBeWritten).
+  - Flatpak: logins are kept in $XDG_STATE_HOME (TestFlatpak).
+  - Snap: not tried; where it keeps programs from writing to the home directory, see
+    systemd: set Config.Dir to a directory in $SNAP_USER_COMMON.
   - Kubernetes: a volume that is given to a group at every mount (fsGroup) is taken back
     (tokencache.TestDirIsTakenBackFromItsGroup).
   - A full or read-only disk: logins are read and used until a refresh is due, and

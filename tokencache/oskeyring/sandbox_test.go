@@ -40,7 +40,15 @@ func newSandbox(t *testing.T) *sandbox {
 // run runs a child with more arguments for bwrap, and more variables.
 func (s *sandbox) run(do string, args []string, env ...string) {
 	s.t.Helper()
-	order, err := json.Marshal(job{Do: do})
+	if out, err := s.try(job{Do: do}, args, env...); err != nil {
+		s.t.Fatalf("%s: %v\n%s", do, err, out)
+	}
+}
+
+// try does the same, and returns how it ended and what it said.
+func (s *sandbox) try(j job, args []string, env ...string) (out string, err error) {
+	s.t.Helper()
+	order, err := json.Marshal(j)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -67,9 +75,8 @@ func (s *sandbox) run(do string, args []string, env ...string) {
 		s.t.Fatal(err)
 	}
 	defer stdin.Close()
-	if out, err := cmd.CombinedOutput(); err != nil {
-		s.t.Fatalf("%s: %v\n%s", do, err, out)
-	}
+	said, err := cmd.CombinedOutput()
+	return string(said), err
 }
 
 // In a Flatpak only the directories of the application last: its home directory is
@@ -81,6 +88,21 @@ func TestFlatpak(t *testing.T) {
 	s.run("use", args, "XDG_STATE_HOME="+state)
 	if _, err := os.Stat(filepath.Join(state, "test", "stayauth", "entries")); err != nil {
 		t.Error(err)
+	}
+}
+
+// A snap, and a service of systemd with DynamicUser or ProtectHome, may not write to the
+// home directory. That is said before the login, and what to set; then logins last.
+func TestHomeThatCannotBeWritten(t *testing.T) {
+	s, empty, own := newSandbox(t), t.TempDir(), t.TempDir()
+	args := []string{"--ro-bind", empty, s.home, "--bind", own, own}
+	if out, err := s.try(job{Do: "login"}, args); err == nil || !strings.Contains(out, "Config.Dir") {
+		t.Errorf("%v: %s", err, out)
+	}
+	for _, do := range []string{"login", "use", "use"} {
+		if out, err := s.try(job{Do: do, Dir: own}, args); err != nil {
+			t.Errorf("%s: %v: %s", do, err, out)
+		}
 	}
 }
 
