@@ -3,14 +3,16 @@
 // refuses it, and stores the renewed login so that it survives restarts, crashes,
 // outages and other processes.
 //
-//	endpoint := &endpoint.Endpoint{TokenURL: "https://auth.example.com/token", ClientID: "my-app"}
-//	source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: endpoint})
+//	auth := &endpoint.Endpoint{TokenURL: "https://auth.example.com/token", ClientID: "my-app"}
+//	source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: auth})
 //	rt, err := transport.New(transport.Config{Source: source, Origins: []string{"https://api.example.com"}})
 //	client := &http.Client{Transport: rt}
 //
 // # Parts
 //
-// An [endpoint.Endpoint] is a client of a token endpoint. A [Source] keeps one login: it
+// A [Refresher] is who renews tokens: usually an Endpoint of package
+// [github.com/stayauth/stayauth/transport/endpoint], the client of a token endpoint, which
+// package transport/provider makes for many providers. A [Source] keeps one login: it
 // decides when to renew the token, and does so in a critical section that all
 // processes which share the login respect. A [Transport] uses a Source to authorize
 // the requests of an http.Client. [Source.OAuth2] serves everything that takes an
@@ -68,30 +70,12 @@
 // two on a local disk. The tests in internal/faultstest measure it, and count what
 // processes that are killed at random moments lose.
 //
-// # Patience
-//
-// A provider that is slow, overloaded or frozen for a minute works through all that it was
-// sent when it goes on. A refresh token that is presented again meanwhile is taken for
-// stolen then. So an [endpoint.Endpoint] waits for an answer for minutes, under the login's lock,
-// and presents the token again only when the first request cannot be answered any more:
-//
-//   - the connection was reset or closed, or the system found out that nobody is at its
-//     other end, which takes 15 to 20 s. Token requests have a connection of their own, so
-//     none vanishes in one that fell silent long ago;
-//   - the provider answered nobody for a while, is back, and still does not answer;
-//   - five minutes have passed in which it answered everything else.
-//
-// It tells these apart by harmless questions, HEAD requests to the token endpoint without
-// any secret, from 15 s after the request on. Callers without a good token are told after
-// 15 s that the answer is overdue, and then at once. Time in which this process was
-// stopped does not count.
-//
 // # Errors
 //
 // Errors are *[Error], whose [Kind] says what to do: log in again, fix the configuration,
 // or wait until RetryAt.
 //
-// While a provider is down, one login asks for all that use the same Endpoint whether it
+// While a provider is down, one login asks for all that share a [Gate] whether it
 // is back, and the others follow when it is, spread over some seconds. As long as somebody
 // goes without a token, it asks every ten seconds or so, by a harmless question first:
 // in simulations callers have a token 8 s after the provider is back (median) and 20 s

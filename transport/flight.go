@@ -40,7 +40,7 @@ type flight struct {
 }
 
 // longestWait is how long a caller waits for a flight, if its context does not end before.
-// A flight may go on for minutes, see Endpoint.wait.
+// A flight may go on for minutes, see package endpoint.
 const longestWait = 15 * time.Second
 
 // errUnanswered is the cause of what callers are told when they have waited for that long.

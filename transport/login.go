@@ -18,7 +18,7 @@ type Revoker interface {
 	Revoke(ctx context.Context, rec *tokencache.Record) error
 }
 
-// Login stores the tokens of a new login, from Endpoint.Exchange for instance, in
+// Login stores the tokens of a new login, from the Exchange of an Endpoint for instance, in
 // place of whatever login there was, and wakes all who share it: this process at
 // once, others when they next look. It waits for a refresh in flight, for two minutes at
 // most; after two seconds EventWaiting tells for whom.
@@ -37,7 +37,7 @@ type Revoker interface {
 func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 	next := rec.Clone()
 	if next.AccessToken == "" && next.RefreshToken == "" {
-		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: "the record holds no token; pass what Endpoint.Exchange or FromOAuth2 returned"}
+		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: "the record holds no token; pass what Endpoint.Exchange or endpoint.FromOAuth2 returned"}
 	}
 	if remedy := bearer.Normalize(&next.TokenType); remedy != "" {
 		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: remedy}

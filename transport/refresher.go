@@ -6,8 +6,8 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// A Refresher obtains the successor of a login's tokens. *Endpoint is the usual
-// one. A Source calls it for one login at a time, while it holds the lock on that
+// A Refresher obtains the successor of a login's tokens. An Endpoint, of package endpoint,
+// is the usual one. A Source calls it for one login at a time, while it holds the lock on that
 // login, and takes care of everything around the call: waiting, journal, storage,
 // back-off.
 //

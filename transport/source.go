@@ -19,12 +19,12 @@ type SourceConfig struct {
 	// Required.
 	Cache *tokencache.Cache
 
-	// Refresher renews the tokens, usually an *Endpoint. Required.
+	// Refresher renews the tokens, usually an *endpoint.Endpoint. Required.
 	Refresher Refresher
 
 	// Key says which login of the cache this is. Issuer and ClientID default to
 	// those of the Refresher, and are required if it tells none. Audience defaults
-	// to what it asks for, see Endpoint.Params; a login that an earlier version
+	// to what it asks for, see Params of package endpoint; a login that an earlier version
 	// stored without it stays under that key, and is used.
 	Key tokencache.Key
 
@@ -42,8 +42,7 @@ type SourceConfig struct {
 
 	// Timeout bounds a refresh as a whole, as the last resort: an Endpoint gives up by
 	// itself, when that is safe. Callers wait no longer than their own contexts, and for
-	// 15 s at most. Default: 10 minutes, or a day with a Prober,
-	// such as an Endpoint.
+	// 15 s at most. Default: 10 minutes, or a day with a Prober, such as an Endpoint.
 	Timeout time.Duration
 
 	// Logger receives what OnEvent receives. Default: slog.Default(). Routine is
@@ -150,7 +149,7 @@ func (cfg *SourceConfig) complete() error {
 		return bad("Cache", "set it: without a cache a rotated refresh token is lost when the process ends")
 	}
 	if cfg.Refresher == nil {
-		return bad("Refresher", "set it, to an *Endpoint for instance")
+		return bad("Refresher", "set it, to an *endpoint.Endpoint for instance")
 	}
 	own := cfg.Refresher.Identity()
 	if own.Key.ClientID != "" {

@@ -31,7 +31,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/oskeyring"
 	"github.com/stayauth/stayauth/transport"
-	"github.com/stayauth/stayauth/transport/endpoint"
+	endpoints "github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/login"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 	"github.com/stayauth/stayauth/transport/provider"
@@ -54,7 +54,7 @@ var (
 	ctx          context.Context
 	cache        *tokencache.Cache
 	p            *provider.Provider
-	endpoint     *endpoint.Endpoint
+	endpoint     *endpoints.Endpoint
 	source       *transport.Source
 	tokens       *tokencache.Record
 	clientID     string

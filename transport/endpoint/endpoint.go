@@ -60,8 +60,7 @@ type Endpoint struct {
 	// (RFC 8707 section 2). What a token is for is part of its name in the cache: Sources
 	// whose Endpoints ask for different ones share no entry. A parameter "claims" (OpenID
 	// Connect Core section 5.5) is sent together with those that an API demands, see
-	// Source.Reject. They are not for secrets:
-	// they print. Default: none.
+	// [transport.Source.Reject]. They are not for secrets: they print. Default: none.
 	Params url.Values
 
 	// AuthParams are those of the authorization request that logins come from, which
@@ -97,7 +96,7 @@ type Endpoint struct {
 	// Timeout bounds the wait for one answer, from the name lookup to its last byte. An
 	// answer that is late may still come, and a refresh token that is presented again
 	// before that is taken for stolen. Default: 5 minutes for token requests, during which
-	// callers are told after 15 seconds that the answer is overdue, see Source; a provider
+	// callers are told after 15 seconds that the answer is overdue, see the package; a provider
 	// that answers nobody meanwhile is waited for longer, and a connection that has died is
 	// noticed within 15 to 20 s, where the system tells. 15 s for all other requests, and to
 	// get a request sent.
