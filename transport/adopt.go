@@ -63,7 +63,7 @@ func (s *Source) adopt(ctx context.Context, f *flight, cur *snapshot, rec *token
 		return nil // A login or logout came between.
 	}
 	if cur != nil || s.dead != nil { // Else it is what a process finds when it starts.
-		s.note(ctx, f.end(Event{Type: EventAdopted}))
+		s.emit(ctx, f.end(Event{Type: EventAdopted}), false)
 	}
 	return snap
 }

@@ -145,94 +145,60 @@ func keyAttrs(k tokencache.Key) []slog.Attr {
 	}
 }
 
-// A noted event is one that is to be told, with the context of the call that caused it. Or
-// it is a trouble that changes nothing in the life of the login, and only for the log.
-type noted struct {
-	ctx context.Context
-	Event
-	quiet bool // it is returned to a caller as an error, so the log need not tell it again
-
-	trouble string
-	level   slog.Level
-	cause   error
-}
-
-// note takes an event down when what it tells of happens, so that the order is right
-// whoever comes to tell it. s.mu is held, and the result may be changed until it is not.
-func (s *Source) note(ctx context.Context, e Event) *noted {
+// emit takes an event down when what it tells of happens, so that the order is right
+// whoever comes to deliver it. quiet says that a caller is returned it as an error, so that
+// the log need not tell it again. s.mu is held.
+func (s *Source) emit(ctx context.Context, e Event, quiet bool) {
 	e.Key, e.At = s.key(), time.Now()
 	if snap := s.cur.Load(); snap != nil && e.Generation == 0 {
 		e.Generation, e.Expiry = snap.rec.Generation, snap.rec.Expiry
 	}
-	s.events = append(s.events, noted{ctx: httphooks.Without(context.WithoutCancel(ctx)), Event: e})
-	return &s.events[len(s.events)-1]
+	level := e.Type.level()
+	if quiet {
+		level = slog.LevelDebug
+	}
+	s.events.add(queuedEvent{ctx: httphooks.Without(context.WithoutCancel(ctx)), Event: e, level: level})
 }
 
 // log takes down a trouble that changes nothing in the life of the login. Like an event
 // it is told when no lock is held: a log may be shipped with the token that it is about.
 func (s *Source) log(ctx context.Context, level slog.Level, msg string, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.events = append(s.events, noted{ctx: httphooks.Without(context.WithoutCancel(ctx)), trouble: msg, level: level, cause: err})
+	s.events.add(queuedEvent{ctx: httphooks.Without(context.WithoutCancel(ctx)), trouble: msg, level: level, cause: err})
 }
 
-// tell tells the log and OnEvent what was noted, one event after the other. If
-// somebody is at it already, it leaves all to them. Neither s.mu nor the turn is
-// held, so that both may use the Source.
-func (s *Source) tell() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.telling {
-		return
-	}
-	s.telling = true
-	defer func() { s.telling = false }()
-	for len(s.events) > 0 {
-		e := s.events[0]
-		if s.events = s.events[1:]; len(s.events) == 0 {
-			s.events = nil
-		}
-		func() {
-			s.mu.Unlock()
-			defer s.mu.Lock() // also if OnEvent panics
-			s.deliver(&e)
-		}()
-	}
-}
+// deliver tells the log and OnEvent what has happened. Neither s.mu nor the turn is held,
+// so that both may use the Source.
+func (s *Source) deliver() { s.events.deliver(s.report) }
 
-// tellSafely is tell on a goroutine that nobody else can guard: the panic of a log or of
-// OnEvent ends with the event that it met.
-func (s *Source) tellSafely(ctx context.Context) {
-	for told, reported := false, false; !told; {
+// deliverSafely is deliver on a goroutine that nobody else can guard: the panic of a log or
+// of OnEvent ends with the event that it met.
+func (s *Source) deliverSafely(ctx context.Context) {
+	for done, logged := false, false; !done; {
 		func() {
 			defer func() {
-				if told {
+				if done {
 					return
 				}
 				if r := recover(); r == nil {
-					told = true // The goroutine ends (runtime.Goexit); others will tell the rest.
-				} else if !reported {
-					reported = true
+					done = true // The goroutine ends (runtime.Goexit); others will deliver the rest.
+				} else if !logged {
+					logged = true
 					s.log(ctx, slog.LevelError, "OnEvent or the Logger panicked", fmt.Errorf("with a value of type %T", r))
 				}
 			}()
-			s.tell()
-			told = true
+			s.deliver()
+			done = true
 		}()
 	}
 }
 
-func (s *Source) deliver(e *noted) {
+func (s *Source) report(e *queuedEvent) {
 	if e.trouble != "" {
 		s.cfg.Logger.LogAttrs(e.ctx, e.level, "stayauth: "+e.trouble, append(keyAttrs(s.key()), slog.String("err", e.cause.Error()))...)
 		return
 	}
-	level := e.Type.level()
-	if e.quiet {
-		level = slog.LevelDebug
-	}
-	if s.cfg.Logger.Enabled(e.ctx, level) {
-		s.cfg.Logger.LogAttrs(e.ctx, level, "stayauth: "+string(e.Type), e.attrs()...)
+	if s.cfg.Logger.Enabled(e.ctx, e.level) {
+		s.cfg.Logger.LogAttrs(e.ctx, e.level, "stayauth: "+string(e.Type), e.attrs()...)
 	}
 	if s.cfg.OnEvent != nil {
 		s.cfg.OnEvent(e.ctx, e.Event)

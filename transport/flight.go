@@ -240,7 +240,7 @@ func crashed(panicked any) *Error {
 
 // overdue tells everybody that the flight takes longer than callers are made to wait.
 func (s *Source) overdue(ctx context.Context, f *flight) {
-	defer s.tellSafely(ctx)
+	defer s.deliverSafely(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.flight != f {
@@ -255,7 +255,7 @@ func (s *Source) overdue(ctx context.Context, f *flight) {
 	s.cfg.gate.leave(f.trial)
 	if s.outage == nil && !s.cur.Load().usable(wallNow()) {
 		f.told = true
-		s.note(ctx, Event{Type: EventOutage, Err: e, RetryAt: e.RetryAt}).quiet = f.wanted
+		s.emit(ctx, Event{Type: EventOutage, Err: e, RetryAt: e.RetryAt}, f.wanted)
 	}
 }
 
@@ -278,10 +278,10 @@ func (s *Source) land(ctx context.Context, f *flight) {
 	unsaved := s.unsaved != nil
 	s.mu.Unlock()
 	if unsaved { // Whoever gets the token, and perhaps ends the process, has been warned.
-		s.tellSafely(ctx)
+		s.deliverSafely(ctx)
 	}
 	close(f.done)
-	s.tellSafely(ctx)
+	s.deliverSafely(ctx)
 }
 
 // settle draws the consequences of a flight: the state that the next caller
@@ -289,7 +289,7 @@ func (s *Source) land(ctx context.Context, f *flight) {
 func (s *Source) settle(ctx context.Context, f *flight) {
 	if f.err == nil {
 		if s.outage != nil || f.told {
-			s.note(ctx, Event{Type: EventRecovered}).quiet = f.told && f.wanted || s.outage != nil && s.outage.quiet
+			s.emit(ctx, Event{Type: EventRecovered}, f.told && f.wanted || s.outage != nil && s.outage.quiet)
 		}
 		s.calm()
 		return
@@ -298,7 +298,7 @@ func (s *Source) settle(ctx context.Context, f *flight) {
 	e := asError(f.err)
 	if e.Kind == ErrLoginRequired && e.RetryAt.IsZero() {
 		if s.dead == nil || s.outage != nil {
-			s.note(ctx, f.end(Event{Type: EventLoginRequired, Err: e})).quiet = f.wanted
+			s.emit(ctx, f.end(Event{Type: EventLoginRequired, Err: e}), f.wanted)
 		}
 		refused, lookAt := s.refused, s.lookAt
 		s.calm()
@@ -314,10 +314,10 @@ func (s *Source) settle(ctx context.Context, f *flight) {
 		left = time.Duration(snap.useBefore - now.UnixNano())
 	}
 	e = s.outage.fail(wallNow(), e, left)
-	s.note(ctx, f.end(Event{Type: EventRefreshFailed, Err: e, RetryAt: e.RetryAt})).quiet = f.wanted
+	s.emit(ctx, f.end(Event{Type: EventRefreshFailed, Err: e, RetryAt: e.RetryAt}), f.wanted)
 	if first {
 		s.outage.quiet = f.wanted
-		s.note(ctx, Event{Type: EventOutage, Err: e, RetryAt: e.RetryAt}).quiet = f.wanted
+		s.emit(ctx, Event{Type: EventOutage, Err: e, RetryAt: e.RetryAt}, f.wanted)
 	}
 	if f.err = e; f.wanted { // A caller without a token may come back sooner.
 		c := *e

@@ -58,9 +58,9 @@ func (s *Source) lockTelling(ctx context.Context, share sharedLock, remedy strin
 	e := *asError(err)
 	e.Remedy = remedy
 	s.mu.Lock()
-	s.note(ctx, Event{Type: EventWaiting, Err: &e}).quiet = quiet()
+	s.emit(ctx, Event{Type: EventWaiting, Err: &e}, quiet())
 	s.mu.Unlock()
-	s.tellSafely(ctx)
+	s.deliverSafely(ctx)
 	return s.lockBy(ctx, share)
 }
 

@@ -60,7 +60,7 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 	}
 	next.AuthorizedAt = now
 
-	defer s.tell()
+	defer s.deliver()
 	unlock, err := s.lock(ctx)
 	if err != nil {
 		return err
@@ -88,7 +88,7 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 	s.cur.Store(s.snapshot(next))
 	s.logins++
 	s.calm()
-	s.note(ctx, Event{Type: EventLogin})
+	s.emit(ctx, Event{Type: EventLogin}, false)
 	return nil
 }
 
@@ -112,7 +112,7 @@ func (s *Source) Logout(ctx context.Context) error { return s.end(ctx, true) }
 func (s *Source) Forget(ctx context.Context) error { return s.end(ctx, false) }
 
 func (s *Source) end(ctx context.Context, revoke bool) error {
-	defer s.tell()
+	defer s.deliver()
 	unlock, err := s.lock(ctx)
 	if err != nil {
 		return err
@@ -153,7 +153,7 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 	s.calm()
 	s.dead = &Error{Kind: ErrLoginRequired, Op: "token", Remedy: "log in again"} // which nobody needs to be told
 	if stored || known != nil && known.rec.Grant != "" {
-		s.note(ctx, Event{Type: EventLogout, Err: alive})
+		s.emit(ctx, Event{Type: EventLogout, Err: alive}, false)
 	}
 	return nil
 }

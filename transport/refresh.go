@@ -124,7 +124,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		s.mu.Lock()
 		s.cur.Store(snap)
 		if err == nil {
-			s.note(ctx, f.end(Event{Type: how}))
+			s.emit(ctx, f.end(Event{Type: how}), false)
 		}
 		s.mu.Unlock()
 		return snap, how == EventAdopted, err

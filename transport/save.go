@@ -112,7 +112,7 @@ func (s *Source) keep(ctx context.Context, next *tokencache.Record, version toke
 	s.unsaved = err
 	if first {
 		s.working++ // the saver
-		s.note(ctx, Event{Type: EventUnsaved, Generation: next.Generation, Expiry: next.Expiry, Err: err})
+		s.emit(ctx, Event{Type: EventUnsaved, Generation: next.Generation, Expiry: next.Expiry, Err: err}, false)
 	}
 	s.mu.Unlock()
 	if first {
@@ -134,7 +134,7 @@ func (s *Source) saver(over <-chan struct{}) {
 			return
 		}
 		saved = s.trySaver()
-		s.tellSafely(context.Background())
+		s.deliverSafely(context.Background())
 	}
 }
 
@@ -172,13 +172,13 @@ func (s *Source) savePending(ctx context.Context) error {
 	defer s.mu.Unlock()
 	if saved != nil {
 		s.cur.Store(s.snapshot(saved))
-		s.note(ctx, Event{Type: EventAdopted})
+		s.emit(ctx, Event{Type: EventAdopted}, false)
 		return nil
 	}
 	s.cur.Store(nil)
 	if s.dead == nil {
 		s.dead = endedElsewhere()
-		s.note(ctx, Event{Type: EventLoginRequired, Err: s.dead})
+		s.emit(ctx, Event{Type: EventLoginRequired, Err: s.dead}, false)
 	}
 	return nil
 }
@@ -196,7 +196,7 @@ func (s *Source) settled(ctx context.Context, saved *tokencache.Record) {
 	s.mu.Lock()
 	s.unsaved = nil
 	if saved != nil {
-		s.note(ctx, Event{Type: EventSaved, Generation: saved.Generation, Expiry: saved.Expiry})
+		s.emit(ctx, Event{Type: EventSaved, Generation: saved.Generation, Expiry: saved.Expiry}, false)
 	}
 	s.mu.Unlock()
 	if p.unlock != nil {

@@ -99,12 +99,12 @@ type state struct {
 	// It changes only when the lock is taken.
 	atFormer atomic.Bool
 
+	events eventQueue
+
 	// mu guards what follows; it is never held during I/O.
 	mu      sync.Mutex
 	flight  *flight
-	telling bool   // somebody is
-	logins  uint32 // logins and logouts by this Source
-	events  []noted
+	logins  uint32             // logins and logouts by this Source
 	outage  *outage            // nil while there is none
 	dead    *Error             // why a login is required
 	refused *tokencache.Record // the record whose refresh token the provider refused, with the tombstone

@@ -52,8 +52,8 @@ func (s *Source) putBack(ctx context.Context, rec *tokencache.Record, version to
 	if err == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.note(ctx, Event{Type: EventRestored, Generation: rec.Generation, Expiry: rec.Expiry, Err: &Error{Kind: ErrStorage, Op: "load", Err: tokencache.ErrNoTrace,
-			Remedy: "the login was put back; find out whether the store was flushed, evicts or was replaced, because it loses logins"}})
+		s.emit(ctx, Event{Type: EventRestored, Generation: rec.Generation, Expiry: rec.Expiry, Err: &Error{Kind: ErrStorage, Op: "load", Err: tokencache.ErrNoTrace,
+			Remedy: "the login was put back; find out whether the store was flushed, evicts or was replaced, because it loses logins"}}, false)
 	}
 	return rec, version, err
 }
@@ -75,7 +75,7 @@ func (s *Source) restore(ctx context.Context) (lost bool) {
 	if cur == nil || cur.rec.RefreshToken == "" {
 		return false
 	}
-	defer s.tellSafely(ctx)
+	defer s.deliverSafely(ctx)
 	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
 	for range 3 {
