@@ -19,7 +19,8 @@ type desktopKeyring struct {
 	start  func() // unlocked
 	lock   func()
 	unlock func()
-	allow  func() // lets the program that asks use the item; nil: none asks
+	allow  func()     // lets the program that asks use the item; nil: none asks
+	asks   func() int // how many windows ask the user for something; nil: it has no screen
 }
 
 // A login lasts on every desktop: through short-lived processes that each rotate it, a
@@ -33,7 +34,9 @@ func TestLifeOnEachDesktop(t *testing.T) {
 		"KWallet": func(t *testing.T) desktopKeyring {
 			w := realparts.KWallet(t)
 			w.Open()
-			return desktopKeyring{env: w.Env, stop: w.Stop, start: func() { w.Start(); w.Open() }, lock: w.Close, unlock: w.Open}
+			windows := w.Windows()
+			return desktopKeyring{env: w.Env, stop: w.Stop, start: func() { w.Start(); w.Open() }, lock: w.Close, unlock: w.Open,
+				asks: func() int { return w.Windows() - windows }}
 		},
 		"KeePassXC": func(t *testing.T) desktopKeyring {
 			d, _ := keePassXC(t, false, "one")
@@ -48,6 +51,14 @@ func TestLifeOnEachDesktop(t *testing.T) {
 			lock, start := d.lock, d.start
 			d.lock = func() { p.Show("two"); lock() }
 			d.start = func() { start(); p.Show("two") }
+			return d
+		},
+		"KeePassXC with its default settings, whose tab changes": func(t *testing.T) desktopKeyring {
+			d, p := keePassXC(t, true, "one", "two")
+			lock, start := d.lock, d.start
+			d.lock = func() { p.Show("two"); lock() }
+			d.start = func() { start(); p.Show("two") }
+			d.allow = p.Allow
 			return d
 		},
 		"KeePassXC with its default settings": func(t *testing.T) desktopKeyring {
@@ -111,6 +122,9 @@ func TestLifeOnEachDesktop(t *testing.T) {
 			rotate(1, false)
 			_, _, err = another(realConfig(j.Dir)).Open(t.Context())
 			wantProblem(t, err, Locked)
+			if d.asks != nil && d.asks() != 0 {
+				t.Errorf("%d windows, although nobody may be asked", d.asks())
+			}
 			d.unlock()
 			for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 				_, _, err := another(realConfig(j.Dir)).Open(t.Context())
@@ -134,5 +148,5 @@ func keePassXC(t *testing.T, confirm bool, databases ...string) (desktopKeyring,
 			p.Screen.Press("alt+1")
 		}
 		p.Type("--name", "KeePassXC$")
-	}}, p
+	}, asks: func() int { return p.Requests() + p.Screen.Count("--name", "Unlock Database") }}, p
 }
