@@ -13,6 +13,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/text"
 )
 
 // An Account is one of the logins that a program keeps, for a person to choose from.
@@ -43,7 +44,7 @@ func AccountOf(rec *tokencache.Record) Account {
 	return Account{
 		Key:           rec.Key,
 		Subject:       claims.Subject,
-		Name:          clean(cmp.Or(claims.Username, claims.Email, claims.Name, claims.Subject, rec.Key.Account)),
+		Name:          text.Clean(cmp.Or(claims.Username, claims.Email, claims.Name, claims.Subject, rec.Key.Account)),
 		AuthorizedAt:  rec.AuthorizedAt,
 		LoginRequired: rec.Tombstone != nil,
 	}
@@ -100,7 +101,7 @@ func Choose(accounts []Account, name string) (Account, error) {
 		return Account{}, &transport.Error{Kind: transport.ErrLoginRequired, Op: "choose account", Remedy: "log in"}
 	case len(found) == 0:
 		return Account{}, &transport.Error{Kind: transport.ErrLoginRequired, Op: "choose account",
-			Remedy: fmt.Sprintf("log in as %q, or choose one of %s", clean(name), names(accounts))}
+			Remedy: fmt.Sprintf("log in as %q, or choose one of %s", text.Clean(name), names(accounts))}
 	}
 	return Account{}, &transport.Error{Kind: transport.ErrMisconfigured, Op: "choose account",
 		Remedy: "choose one of " + names(found)}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/text"
 )
 
 const (
@@ -75,9 +76,9 @@ func (f *flow) authorizeDevice(ctx context.Context) (*device, error) {
 	}
 	d := &device{
 		Prompt: Prompt{
-			URL:         clean(cmp.Or(string(answer["verification_uri"]), string(answer["verification_url"]))), // Google
-			CompleteURL: clean(cmp.Or(string(answer["verification_uri_complete"]), string(answer["verification_url_complete"]))),
-			UserCode:    clean(string(answer["user_code"])),
+			URL:         text.Clean(cmp.Or(string(answer["verification_uri"]), string(answer["verification_url"]))), // Google
+			CompleteURL: text.Clean(cmp.Or(string(answer["verification_uri_complete"]), string(answer["verification_url_complete"]))),
+			UserCode:    text.Clean(string(answer["user_code"])),
 			Expiry:      asked.Add(cmp.Or(seconds(answer["expires_in"]), loginTimeout)),
 		},
 		code:     answer["device_code"],

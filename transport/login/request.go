@@ -9,13 +9,13 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/loopback"
+	"github.com/stayauth/stayauth/transport/internal/text"
 )
 
 // protocolParams are the parameters of an authorization request that belong to the
@@ -128,7 +128,7 @@ func (r *request) code(answer url.Values) (string, error) {
 
 // failure is the error of an answer that ends the attempt.
 func (r *request) failure(code, description string, cause error) *transport.Error {
-	e := &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Code: clean(code), Description: clean(description), Err: cause}
+	e := &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Code: text.Clean(code), Description: text.Clean(description), Err: cause}
 	switch code { // RFC 6749 section 4.1.2.1, OpenID Connect Core section 3.1.2.6
 	case "access_denied", "interaction_required", "login_required", "account_selection_required", "consent_required":
 		e.Kind, e.Remedy = transport.ErrLoginRequired, "log in again, and allow what is asked for"
@@ -151,22 +151,4 @@ func (r *request) failure(code, description string, cause error) *transport.Erro
 // exchange turns the code into a login.
 func (r *request) exchange(ctx context.Context, code string) (*tokencache.Record, error) {
 	return r.Endpoint.Exchange(ctx, code, r.verifier, r.redirectURI)
-}
-
-// clean makes text from an answer fit to be shown: in one line, and short.
-func clean(text string) string {
-	text = strings.Join(strings.Fields(strings.Map(func(c rune) rune {
-		if unicode.IsSpace(c) {
-			return ' '
-		}
-		if !unicode.IsPrint(c) || c == unicode.ReplacementChar {
-			return -1
-		}
-		return c
-	}, text)), " ")
-	const longest = 200
-	if len(text) > longest {
-		text = strings.ToValidUTF8(text[:longest], "")
-	}
-	return text
 }
