@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/stayauth/stayauth/transport/internal/neterror"
 )
 
 // secrets returns what is sent and must not be shown: every parameter but those that are
@@ -151,4 +153,13 @@ func unescape(text string) string {
 		b.WriteByte(text[i])
 	}
 	return b.String()
+}
+
+// cause returns what can be told of an error of the connection without a secret.
+func (a *answer) cause(err error) error {
+	told := neterror.Safe(err)
+	if a.shows(told.Error()) {
+		return neterror.TypeOf(told)
+	}
+	return told
 }
