@@ -41,7 +41,7 @@ func (r *Record) members() []member {
 		{"expiry", (*instant)(&r.Expiry)},
 		{"refresh_at", (*instant)(&r.RefreshAt)},
 		{"refresh_expiry", (*instant)(&r.RefreshExpiry)},
-		{"grant", (*text)(&r.Grant)},
+		{"grant", (*text)(&r.LoginID)},
 		{"generation", &r.Generation},
 		{"attempt", &r.Attempt},
 		{"put_back_at", (*instant)(&r.PutBackAt)},

@@ -90,7 +90,7 @@ func fullRecord() *Record {
 		Expiry:        at.Add(time.Hour),
 		RefreshAt:     at.Add(30 * time.Minute),
 		RefreshExpiry: at.Add(90 * 24 * time.Hour),
-		Grant:         "fake-grant",
+		LoginID:       "fake-grant",
 		Generation:    18446744073709551615,
 		Attempt:       &Attempt{At: at, PID: 4242},
 		ForcedAt:      at.Add(-time.Minute),

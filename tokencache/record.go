@@ -31,9 +31,9 @@ type Record struct {
 	RefreshAt     time.Time // When the provider asks to refresh (refresh_in).
 	RefreshExpiry time.Time // When the refresh token expires.
 
-	// Grant is random and new for every login. Two records with the same Grant
+	// LoginID is random and new for every login. Two records with the same LoginID
 	// descend from one login, and the higher Generation is the newer.
-	Grant      string
+	LoginID    string
 	Generation uint64 // +1 for every refresh.
 
 	// For says what the tokens are for where Key.Audience is empty. Earlier versions kept

@@ -70,7 +70,7 @@ func (s *Source) adopt(ctx context.Context, f *flight, cur *snapshot, rec *token
 
 // newer reports whether a is a later state of the login than b, or a later login.
 func newer(a, b *tokencache.Record) bool {
-	if a.Grant != b.Grant {
+	if a.LoginID != b.LoginID {
 		return !a.AuthorizedAt.Before(b.AuthorizedAt)
 	}
 	return a.Generation > b.Generation

@@ -125,7 +125,7 @@ func TestALateSaveAdoptsNoLoginOfSomethingElse(t *testing.T) {
 			t.Fatal(err)
 		}
 		other := loginOf("plain")
-		other.Grant, other.For = transport.NewGrant(), transport.ForNothing
+		other.LoginID, other.For = transport.NewLoginID(), transport.ForNothing
 		if _, err := cache.Save(t.Context(), asks.Key(), other, version); err != nil {
 			t.Fatal(err)
 		}

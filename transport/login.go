@@ -53,7 +53,7 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 		return err
 	}
 	now := wallNow()
-	next.Grant, next.Generation = newGrant(), 1
+	next.LoginID, next.Generation = newLoginID(), 1
 	next.Attempt, next.Tombstone = nil, nil
 	if next.ObtainedAt.IsZero() {
 		next.ObtainedAt = now
@@ -152,7 +152,7 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 	s.logins++
 	s.calm()
 	s.dead = &Error{Kind: ErrLoginRequired, Op: "token", Remedy: "log in again"} // which nobody needs to be told
-	if stored || known != nil && known.rec.Grant != "" {
+	if stored || known != nil && known.rec.LoginID != "" {
 		s.emit(ctx, Event{Type: EventLogout, Err: alive}, false)
 	}
 	return nil

@@ -21,25 +21,25 @@ func TestWhatLoginStores(t *testing.T) {
 		s := w.source()
 		r := record(w.srv.Login("ann"))
 		r.ObtainedAt = time.Time{}
-		r.Grant, r.Generation, r.AuthorizedAt = "old", 9, transport.WallNow().Add(-day)
+		r.LoginID, r.Generation, r.AuthorizedAt = "old", 9, transport.WallNow().Add(-day)
 		r.Attempt, r.Tombstone = &tokencache.Attempt{}, &tokencache.Tombstone{Code: "invalid_grant"}
 		given := r.Clone()
 		if err := s.Login(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
-		if r.Grant != given.Grant || r.Generation != 9 || r.TokenURL != "" || r.Tombstone == nil {
+		if r.LoginID != given.LoginID || r.Generation != 9 || r.TokenURL != "" || r.Tombstone == nil {
 			t.Error("the caller's record was modified")
 		}
 		first := w.stored(s)
-		if first.Grant == "" || first.Grant == "old" || first.Generation != 1 || first.Attempt != nil || first.Tombstone != nil ||
+		if first.LoginID == "" || first.LoginID == "old" || first.Generation != 1 || first.Attempt != nil || first.Tombstone != nil ||
 			!first.AuthorizedAt.Equal(transport.WallNow()) || !first.ObtainedAt.Equal(transport.WallNow()) || first.TokenURL != w.srv.TokenURL() {
 			t.Errorf("stored %+v", first)
 		}
 		if err := s.Login(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
-		if second := w.stored(s); second.Grant == first.Grant {
-			t.Error("two logins have the same Grant")
+		if second := w.stored(s); second.LoginID == first.LoginID {
+			t.Error("two logins have the same LoginID")
 		}
 
 		// The refresh token of another token endpoint is not taken in (C09).

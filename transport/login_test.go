@@ -150,7 +150,7 @@ func TestARefreshInFlightDoesNotUndoALogout(t *testing.T) {
 				return err
 			}
 			r := record(w.srv.Login("bob"))
-			r.Grant, r.AuthorizedAt, r.TokenURL = transport.NewGrant(), transport.WallNow(), w.srv.TokenURL()
+			r.LoginID, r.AuthorizedAt, r.TokenURL = transport.NewLoginID(), transport.WallNow(), w.srv.TokenURL()
 			_, err = s.Cfg().Cache.Save(t.Context(), s.Cfg().Key, r, v)
 			return err
 		}, false},

@@ -67,7 +67,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		}
 		// 3: is there something to spend?
 		if err := s.spendable(ctx, cur, version); err != nil {
-			if cur == nil && held != nil && held.rec.Grant != "" && errors.Is(err, ErrLoginRequired) {
+			if cur == nil && held != nil && held.rec.LoginID != "" && errors.Is(err, ErrLoginRequired) {
 				err = vanished()
 			}
 			return nil, false, err
@@ -260,7 +260,7 @@ func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Versi
 	}
 	// A store that was set back, by a failover or a restored backup, offers a refresh
 	// token that has been spent. Memory knows better.
-	if cur := s.cur.Load(); cur != nil && cur.rec.Grant == rec.Grant && cur.rec.Generation > rec.Generation {
+	if cur := s.cur.Load(); cur != nil && cur.rec.LoginID == rec.LoginID && cur.rec.Generation > rec.Generation {
 		rec = cur.rec
 	} else if cur != nil {
 		rec = demanding(rec, cur.rec)

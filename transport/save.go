@@ -85,7 +85,7 @@ func (s *Source) trySave(ctx context.Context, next *tokencache.Record, version t
 			return nil, nil // A logout wins over a refresh.
 		case err != nil:
 			return nil, err
-		case stored.Grant != next.Grant:
+		case stored.LoginID != next.LoginID:
 			return stored, nil // A newer login wins.
 		case stored.Generation > next.Generation:
 			return stored, nil
@@ -211,5 +211,5 @@ func endedElsewhere() *Error {
 	return &Error{Kind: ErrLoginRequired, Op: "refresh", Remedy: "the login was ended elsewhere; log in again"}
 }
 
-// newGrant returns the name of a new login.
-func newGrant() string { return rand.Text() }
+// newLoginID returns the name of a new login.
+func newLoginID() string { return rand.Text() }

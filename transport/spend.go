@@ -58,7 +58,7 @@ func (s *Source) retryNow(ctx context.Context, cur *tokencache.Record, try int, 
 // successor returns the state of the login after the provider's answer.
 func successor(cur, answer *tokencache.Record, refused tokencache.Secret) *tokencache.Record {
 	now := wallNow()
-	next := &tokencache.Record{Grant: newGrant(), AuthorizedAt: now}
+	next := &tokencache.Record{LoginID: newLoginID(), AuthorizedAt: now}
 	if cur != nil {
 		next = cur.Clone()
 	}

@@ -18,7 +18,7 @@ func TestSuccessor(t *testing.T) {
 		return &tokencache.Record{
 			TokenURL: "https://a.test/token", AccessToken: "access1", TokenType: "Bearer", RefreshToken: "refresh1", IDToken: "id1", Scope: "a b",
 			AuthorizedAt: then, ObtainedAt: then, Expiry: then.Add(time.Hour), RefreshAt: then.Add(time.Minute), RefreshExpiry: then.Add(day),
-			Grant: "grant", Generation: 7, Attempt: &tokencache.Attempt{At: then}, ForcedAt: then,
+			LoginID: "grant", Generation: 7, Attempt: &tokencache.Attempt{At: then}, ForcedAt: then,
 			Extra: map[string]tokencache.Secret{"kept": "1", "changed": "1"},
 		}
 	}
@@ -59,7 +59,7 @@ func TestSuccessor(t *testing.T) {
 			answer := full.Clone()
 			tt.answer(answer)
 			want := full.Clone()
-			want.AuthorizedAt, want.Grant, want.Generation, want.ForcedAt = then, "grant", 8, then
+			want.AuthorizedAt, want.LoginID, want.Generation, want.ForcedAt = then, "grant", 8, then
 			want.Extra = map[string]tokencache.Secret{"kept": "1", "changed": "2", "new": "2"}
 			tt.want(want)
 			cur := current()
@@ -76,7 +76,7 @@ func TestSuccessor(t *testing.T) {
 		})
 	}
 	first := transport.Successor(nil, &full, "")
-	if first.Grant == "" || first.Generation != 1 || first.AuthorizedAt.Before(now) || first.AccessToken != "access2" || !first.ForcedAt.IsZero() {
+	if first.LoginID == "" || first.Generation != 1 || first.AuthorizedAt.Before(now) || first.AccessToken != "access2" || !first.ForcedAt.IsZero() {
 		t.Errorf("without a record before: %+v", first)
 	}
 }

@@ -130,7 +130,7 @@ func TestTheEndOfUnsaved(t *testing.T) {
 		}, transport.StateDead, []transport.EventType{transport.EventLoginRequired}},
 		{"a login without the lock", func(t *testing.T, w *world, s *transport.Source, store *troubled) {
 			r := record(w.srv.Login("bob"))
-			r.Grant, r.Generation, r.AuthorizedAt, r.TokenURL = transport.NewGrant(), 1, transport.WallNow(), w.srv.TokenURL()
+			r.LoginID, r.Generation, r.AuthorizedAt, r.TokenURL = transport.NewLoginID(), 1, transport.WallNow(), w.srv.TokenURL()
 			replaceStored(t, s, store, r)
 			store.heal()
 			time.Sleep(time.Minute)

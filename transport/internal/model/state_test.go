@@ -20,7 +20,7 @@ func (s *tokens) add(t token)     { *s |= 1 << t }
 // A record is a tokencache.Record. Its contents serve as its version too: no two
 // states of an entry are the same bytes, because each is sealed with a nonce.
 type record struct {
-	login       int8 // Record.Grant: 1, or 2 after somebody has logged in anew
+	login       int8 // Record.LoginID: 1, or 2 after somebody has logged in anew
 	generation  int8
 	token       token
 	attempt     bool // the journal
