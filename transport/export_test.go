@@ -1,6 +1,7 @@
-package transport
+// The tests of this package see it from outside, as programs do. This is what of the inside
+// they look at all the same.
 
-// What tests may see and change of the inside.
+package transport
 
 import (
 	"context"
@@ -13,28 +14,52 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-const AnnounceAfter = announceAfter
-const ForNothing = forNothing
-const ForcedInterval = forcedInterval
-const KeepTime = keepTime
-const LockTimeout = lockTimeout
-const LongestLock = longestLock
-const LongestWait = longestWait
-const LookInterval = lookInterval
-const MaxKept = maxKept
-const MaxLook = maxLook
-const MaxRetryAfter = maxRetryAfter
-const MaxSpread = maxSpread
-const MinPause = minPause
-const MinRefusedAge = minRefusedAge
-const MinShardSize = minShardSize
-const MisconfiguredPause = misconfiguredPause
-const RejectTime = rejectTime
-const SaveAgain = saveAgain
-const SaveTimeout = saveTimeout
-const Scheme = scheme
-const TraceTime = traceTime
-const TrialTime = trialTime
+const (
+	AnnounceAfter      = announceAfter
+	ForNothing         = forNothing
+	ForcedInterval     = forcedInterval
+	KeepTime           = keepTime
+	LockTimeout        = lockTimeout
+	LongestLock        = longestLock
+	LongestWait        = longestWait
+	LookInterval       = lookInterval
+	MaxKept            = maxKept
+	MaxLook            = maxLook
+	MaxRetryAfter      = maxRetryAfter
+	MaxSpread          = maxSpread
+	MinPause           = minPause
+	MinRefusedAge      = minRefusedAge
+	MinShardSize       = minShardSize
+	MisconfiguredPause = misconfiguredPause
+	RejectTime         = rejectTime
+	SaveAgain          = saveAgain
+	SaveTimeout        = saveTimeout
+	Scheme             = scheme
+	TraceTime          = traceTime
+	TrialTime          = trialTime
+)
+
+var (
+	AsError       = asError
+	Attempting    = attempting
+	Ended         = ended
+	ErrRewound    = errRewound
+	ErrUnanswered = errUnanswered
+	Keep          = keep
+	NewLoginID    = newLoginID
+	NewSnapshot   = newSnapshot
+	ParseOrigin   = parseOrigin
+	Rejects       = rejects
+	Rewindable    = rewindable
+	SaysReuse     = saysReuse
+	Successor     = successor
+	WallNow       = wallNow
+)
+
+type (
+	Outage   = outage
+	Snapshot = snapshot
+)
 
 func (r *Pool) Cfg() *SourceConfig               { return &r.cfg }
 func (r *Pool) Shards() []shard                  { return r.shards }
@@ -77,21 +102,3 @@ func (r *snapshot) ReplaceableAt(claims string) time.Time { return r.replaceable
 func (r *snapshot) Usable(now time.Time) bool             { return r.usable(now) }
 func (r *snapshot) UseBefore() int64                      { return r.useBefore }
 func (r *state) Mu() *sync.Mutex                          { return &r.mu }
-
-type Outage = outage
-type Snapshot = snapshot
-
-var AsError = asError
-var Attempting = attempting
-var Ended = ended
-var ErrRewound = errRewound
-var ErrUnanswered = errUnanswered
-var Keep = keep
-var NewLoginID = newLoginID
-var NewSnapshot = newSnapshot
-var ParseOrigin = parseOrigin
-var Rejects = rejects
-var Rewindable = rewindable
-var SaysReuse = saysReuse
-var Successor = successor
-var WallNow = wallNow
