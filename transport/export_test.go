@@ -12,6 +12,7 @@ import (
 	"weak"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/renewal"
 )
 
 const (
@@ -25,7 +26,7 @@ const (
 	LookInterval       = lookInterval
 	MaxKept            = maxKept
 	MaxLook            = maxLook
-	MaxRetryAfter      = maxRetryAfter
+	MaxRetryAfter      = renewal.LongestRetryAfter
 	MaxSpread          = maxSpread
 	MinPause           = minPause
 	MinRefusedAge      = minRefusedAge

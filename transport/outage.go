@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+
+	"github.com/stayauth/stayauth/transport/internal/renewal"
 )
 
 // An outage is what is known from a failure until the next success: of one login, or
@@ -26,7 +28,6 @@ type outage struct {
 }
 
 const (
-	maxRetryAfter      = 10 * time.Minute // the longest that a provider's Retry-After is obeyed
 	misconfiguredPause = 5 * time.Minute  // only a person can help, so there is no hurry
 	wholePause         = 30 * time.Second // beyond what a provider may still take for theft at once
 	storagePause       = 2 * time.Second  // the cache is cheap to ask, and users wait for it
@@ -58,7 +59,7 @@ func (o *outage) fail(now time.Time, e *Error, left time.Duration) *Error {
 	case ErrAmbiguous:
 		o.lost = true
 	}
-	least := max(min(e.RetryAfter, maxRetryAfter), minPause, o.least)
+	least := max(min(e.RetryAfter, renewal.LongestRetryAfter), minPause, o.least)
 	c := *e
 	c.RetryAt = now.Add(max(wait, least))
 	o.err, o.soon = &c, now.Add(max(min(wait, soon), least))
@@ -75,7 +76,7 @@ func (o *outage) blocks(now time.Time, wanted bool) *Error {
 	if wanted {
 		at = o.soon
 	}
-	if !within(now, at, 2*maxRetryAfter) {
+	if !within(now, at, 2*renewal.LongestRetryAfter) {
 		return nil
 	}
 	c := *o.err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/renewal"
 	"github.com/stayauth/stayauth/transport/internal/testkit"
 )
 
@@ -53,13 +54,13 @@ func TestRetryAfter(t *testing.T) {
 		"-5":                             0,
 		"60":                             time.Minute,
 		" 1.5 ":                          1500 * time.Millisecond,
-		"86400":                          longestRetryAfter,
-		"1e300":                          longestRetryAfter,
+		"86400":                          renewal.LongestRetryAfter,
+		"1e300":                          renewal.LongestRetryAfter,
 		"NaN":                            0,
 		"soon":                           0,
 		"Fri, 02 Jan 2026 03:05:05 GMT":  time.Minute,
 		"Fri, 02 Jan 2026 03:03:05 GMT":  0,
-		"Fri, 02 Jan 2099 03:03:05 GMT":  longestRetryAfter,
+		"Fri, 02 Jan 2099 03:03:05 GMT":  renewal.LongestRetryAfter,
 		"Friday, 02-Jan-26 03:05:05 GMT": time.Minute,
 	} {
 		if got := retryAfter(value, now); got != want {
@@ -74,7 +75,7 @@ func FuzzRetryAfter(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
-		if d := retryAfter(value, now); d < 0 || d > longestRetryAfter {
+		if d := retryAfter(value, now); d < 0 || d > renewal.LongestRetryAfter {
 			t.Errorf("%q: %v", value, d)
 		}
 	})

@@ -6,12 +6,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stayauth/stayauth/transport/internal/renewal"
 	"github.com/stayauth/stayauth/transport/internal/text"
 )
-
-// longestRetryAfter is how long a provider is believed to need: an answer from a
-// broken proxy must not keep a program out for a day.
-const longestRetryAfter = 10 * time.Minute
 
 // retryAfter reads a Retry-After header: seconds, or a date (RFC 9110 section
 // 10.2.3). It returns 0 for what it cannot read.
@@ -19,12 +16,12 @@ func retryAfter(value string, now time.Time) time.Duration {
 	value = strings.TrimSpace(value)
 	if seconds, err := strconv.ParseFloat(value, 64); err == nil {
 		if seconds > 0 { // not for NaN
-			return time.Duration(min(seconds, longestRetryAfter.Seconds()) * float64(time.Second))
+			return time.Duration(min(seconds, renewal.LongestRetryAfter.Seconds()) * float64(time.Second))
 		}
 		return 0
 	}
 	if date, err := http.ParseTime(value); err == nil {
-		return min(max(date.Sub(now), 0), longestRetryAfter)
+		return min(max(date.Sub(now), 0), renewal.LongestRetryAfter)
 	}
 	return 0
 }

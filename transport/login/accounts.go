@@ -3,8 +3,6 @@ package login
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,6 +11,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/idtoken"
 	"github.com/stayauth/stayauth/transport/internal/text"
 )
 
@@ -136,12 +135,7 @@ type claims struct {
 // claimsOf reads the claims without validating them. What cannot be read is empty.
 func claimsOf(idToken tokencache.Secret) claims {
 	var c claims
-	parts := strings.Split(string(idToken), ".")
-	if len(parts) != 3 { // RFC 7515 section 3.1
-		return claims{}
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil || json.Unmarshal(payload, &c) != nil {
+	if !idtoken.Claims(idToken, &c) {
 		return claims{}
 	}
 	return c

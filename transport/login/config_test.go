@@ -41,6 +41,7 @@ func TestConfig(t *testing.T) {
 		{"relative resource", func(c *Config) { c.Endpoint.Params = url.Values{"resource": {"api"}} }, "absolute URL"},  // C32
 		{"resource with a fragment", func(c *Config) { c.Endpoint.Params = url.Values{"resource": {"https://a.test/#x"}} }, "fragment"},
 		{"redirect elsewhere", func(c *Config) { c.RedirectURL = "https://app.test/callback" }, "127.0.0.1"},
+		{"redirect to an address in another spelling", func(c *Config) { c.RedirectURL = "http://[0:0:0:0:0:0:0:1]/callback" }, "::1"},
 		{"redirect to the network", func(c *Config) { c.RedirectURL = "http://0.0.0.0/callback" }, "127.0.0.1"},
 	}
 	for _, tt := range tests {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -100,6 +101,10 @@ func (f *flow) listen(ctx context.Context) ([]net.Listener, string, error) {
 	u, err := url.Parse(f.RedirectURL)
 	if err != nil || u.Scheme != "http" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || !loopback.Is(u.Hostname()) {
 		return nil, "", misconfigured("RedirectURL", "use http, a loopback address such as 127.0.0.1, [::1] or localhost as host, and no query", nil)
+	}
+	if ip, err := netip.ParseAddr(u.Hostname()); err == nil && ip.String() != u.Hostname() {
+		// Browsers ask for an address in its usual spelling (RFC 5952), and no other Host is let in.
+		return nil, "", misconfigured("RedirectURL", "write the address as "+ip.String(), nil)
 	}
 	ls, uri, err := listenAt(ctx, u)
 	if err != nil {

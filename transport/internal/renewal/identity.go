@@ -1,12 +1,11 @@
 package renewal
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"slices"
-	"strings"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/idtoken"
 )
 
 // An identity is what must stay the same in the ID tokens of one login (OpenID
@@ -38,12 +37,8 @@ func SameSubject(old, next tokencache.Secret) bool {
 
 // identityOf reads an ID token. Those that are encrypted are not readable.
 func identityOf(idToken tokencache.Secret) (id identity, ok bool) {
-	parts := strings.Split(string(idToken), ".")
-	if len(parts) != 3 { // RFC 7515 section 3.1
-		return identity{}, false
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	return id, err == nil && json.Unmarshal(payload, &id) == nil
+	ok = idtoken.Claims(idToken, &id)
+	return id, ok
 }
 
 // audiences returns the audiences in order, so that they can be compared.
