@@ -15,7 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/stayauth/stayauth/tokencache/internal/gate"
+	"github.com/stayauth/stayauth/tokencache/gate"
 )
 
 // Dir is a Store in a directory, shared by every process of the user that opens

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"github.com/stayauth/stayauth/tokencache/internal/gate"
+	"github.com/stayauth/stayauth/tokencache/gate"
 )
 
 // A KeySource supplies the keys that entries are sealed with: 32 random bytes

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/stayauth/stayauth/tokencache/internal/gate"
+	"github.com/stayauth/stayauth/tokencache/gate"
 )
 
 // Memory is a Store that lasts as long as the process: for tests, and for

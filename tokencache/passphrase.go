@@ -10,7 +10,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/stayauth/stayauth/tokencache/internal/gate"
+	"github.com/stayauth/stayauth/tokencache/gate"
 )
 
 // PassphraseFile returns a source that keeps its keys in the file at path, sealed

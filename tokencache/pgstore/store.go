@@ -15,7 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stayauth/stayauth/tokencache"
-	"github.com/stayauth/stayauth/tokencache/internal/gate"
+	"github.com/stayauth/stayauth/tokencache/gate"
 )
 
 // A Config says which database a Store uses, and how.

@@ -1,5 +1,15 @@
-// Package gate makes the goroutines of a process take turns before one of them waits,
-// for all, for a lock that processes share.
+// Package gate makes the goroutines of a process take turns before one of them waits, for
+// all, for a lock that processes share.
+//
+// It is for authors of a tokencache.Store. Where a lock can only be asked for again and
+// again, as one in a database or on a file, a thousand goroutines that want the same one
+// would ask a thousand times. Behind a gate, one does:
+//
+//	leave, err := s.gates.Enter(ctx, name)
+//	if err != nil {
+//		return nil, err
+//	}
+//	unlock, err = s.poll(ctx, name) // and leave, when unlock is called or this fails
 package gate
 
 import (
