@@ -26,7 +26,7 @@ func testRecord() *tokencache.Record {
 		AuthorizedAt: now.Add(-time.Hour),
 		ObtainedAt:   now,
 		Expiry:       now.Add(time.Hour),
-		LoginID:        "grant-1",
+		LoginID:      "grant-1",
 		Generation:   7,
 		Attempt:      &tokencache.Attempt{At: now, PID: 42},
 		Extra:        map[string]tokencache.Secret{"instance_url": "extra-secret"},

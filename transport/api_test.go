@@ -112,7 +112,7 @@ func exportedReceiver(d *ast.FuncDecl) bool {
 func TestDependencies(t *testing.T) {
 	const module = "github.com/stayauth/stayauth/"
 	allowed := map[string][]string{
-		"tokencache": {"github.com/gofrs/flock"},
+		"tokencache": {module + "tokencache/gate", "github.com/gofrs/flock"},
 		"transport":  {module + "tokencache", "golang.org/x/oauth2", "github.com/cenkalti/backoff/v4"},
 		// The endpoint knows nothing of the state of a login, and transport nothing of the
 		// requests to an endpoint.
