@@ -14,13 +14,18 @@ in a file, or from a key management service; see [tokencache.KeySource].
 
 # Tables and rights
 
-[Store.Migrate] creates two tables. The entries have a name, a version, the time they
-were last saved, and the sealed data. The locks have a row for each lock that is held.
+[Store.Migrate] creates three tables. The entries have a name, a version, the time they
+were last saved, and the sealed data. The locks have a row for each lock that is held. What
+was deleted is named for 31 days, so that entries which vanish otherwise, because an empty
+database took the place of this one for instance, are not taken for logouts
+([tokencache.ErrNoTrace]). The third table is new: the store works without it as earlier
+versions did, which do not use it, and [Store.Check] tells that it is missing. While earlier
+versions run beside this one, a login that they forget can come back.
 The role that migrates must own the schema or have CREATE on it. The role of the service needs no
 more than
 
 	GRANT USAGE ON SCHEMA logins TO app;
-	GRANT SELECT, INSERT, UPDATE, DELETE ON logins.stayauth_entries, logins.stayauth_entries_locks TO app;
+	GRANT SELECT, INSERT, UPDATE, DELETE ON logins.stayauth_entries, logins.stayauth_entries_locks, logins.stayauth_entries_gone TO app;
 
 with Config.Table "logins.stayauth_entries". It may still call Migrate, which changes
 nothing if the tables are there.
@@ -53,7 +58,8 @@ several hosts and target_session_attrs=read-write finds it; and for a second or 
 the server has rolled it back for a reason that passes: a conflict under serializable
 isolation, a deadlock, lock_timeout, statement_timeout. Writes that hang leave one
 connection of the pool to reads. Row-level security that hides rows is an error, and
-never read as "logged out".
+never read as "logged out": where it is on, an entry that is not found is made, looked
+for, and rolled back.
 
 # PgBouncer
 

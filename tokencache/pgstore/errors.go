@@ -15,25 +15,28 @@ import (
 var (
 	errUnavailable = tokencache.ErrUnavailable
 	errReadOnly    = fmt.Errorf("%w: the server is a replica or read-only: connect to the primary, in the DSN with target_session_attrs=read-write", errUnavailable)
-	errHidden      = fmt.Errorf("%w: row-level security hides entries from the role: disable it for the tables, or create a policy for the role that is USING (true)", errUnavailable)
+	errHidden      = fmt.Errorf("%w: row-level security hides entries from the role: disable it for the tables, or create a policy that lets the role see and change whatever it has written", errUnavailable)
 )
+
+// lacksRight is the SQLSTATE insufficient_privilege, also of what row-level security forbids.
+const lacksRight = "42501"
 
 // What to do about errors of the server, by SQLSTATE.
 var remedies = map[string]string{
-	"28000": "the server refuses the role: check user and sslmode of the DSN, and pg_hba.conf",
-	"28P01": "the server refuses the password",
-	"3D000": "there is no such database",
-	"3F000": "the schema of the tables is missing: create it",
-	"42P01": "a table is missing: call Migrate",
-	"42501": "the role lacks a right: grant it SELECT, INSERT, UPDATE and DELETE on the tables, and disable row-level security",
-	"53100": "the disk of the server is full",
-	"53200": "the server is out of memory",
-	"53300": "the server has no connection left: raise max_connections, or lower pool_max_conns",
-	"55P03": "somebody has locked a table or a row for longer than lock_timeout",
-	"57014": "the statement took longer than statement_timeout, or an administrator has cancelled it",
-	"57P01": "the server is shutting down, or an administrator has ended the connection",
-	"57P02": "the server has crashed and recovers",
-	"57P03": "the server is starting up or shutting down",
+	"28000":    "the server refuses the role: check user and sslmode of the DSN, and pg_hba.conf",
+	"28P01":    "the server refuses the password",
+	"3D000":    "there is no such database",
+	"3F000":    "the schema of the tables is missing: create it",
+	"42P01":    "a table is missing: call Migrate",
+	lacksRight: "the role lacks a right: grant it SELECT, INSERT, UPDATE and DELETE on the tables, and disable row-level security",
+	"53100":    "the disk of the server is full",
+	"53200":    "the server is out of memory",
+	"53300":    "the server has no connection left: raise max_connections, or lower pool_max_conns",
+	"55P03":    "somebody has locked a table or a row for longer than lock_timeout",
+	"57014":    "the statement took longer than statement_timeout, or an administrator has cancelled it",
+	"57P01":    "the server is shutting down, or an administrator has ended the connection",
+	"57P02":    "the server has crashed and recovers",
+	"57P03":    "the server is starting up or shutting down",
 }
 
 // problem returns what the caller sees of err. The errors of pgx hold the connection's
@@ -48,6 +51,8 @@ func problem(ctx context.Context, op, name string, err error) error {
 		return fmt.Errorf("%s: %w", what, ctxErr)
 	}
 	switch {
+	case errors.Is(err, tokencache.ErrNoTrace):
+		return fmt.Errorf("%s: %w", what, tokencache.ErrNoTrace)
 	case errors.Is(err, tokencache.ErrNotFound):
 		return fmt.Errorf("%s: %w", what, tokencache.ErrNotFound)
 	case errors.Is(err, tokencache.ErrConflict), errors.Is(err, errUnavailable):

@@ -32,6 +32,16 @@ CREATE TABLE IF NOT EXISTS {locks} (
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 `
 
+// The traces of deleted entries. Earlier versions know nothing of this table, and what
+// this one does works without it, so that it can be created later.
+const tracesSchema = `
+CREATE TABLE IF NOT EXISTS {gone} (
+	name bytea PRIMARY KEY,
+	at   timestamptz NOT NULL
+);
+CREATE INDEX IF NOT EXISTS {gone at} ON {gone} (at);
+`
+
 // What is saved survives a crash of the server also where the default is that it need
 // not. Stronger settings stay: those that wait for replicas.
 const durable = `(SELECT set_config('synchronous_commit',
@@ -44,32 +54,45 @@ const notDurable = `(SELECT set_config('synchronous_commit', 'off', true)) IS NO
 // What is read has the form that pgx understands, whatever bytea_output is set to.
 const hex = `(SELECT set_config('bytea_output', 'hex', true)) IS NOT NULL`
 
-// Row-level security makes rows that are there look absent, and says nothing. This
-// tells whether it does so, unless a policy shows the role all rows of both tables.
-const hidden = `EXISTS (SELECT FROM unnest(ARRAY[to_regclass($1), to_regclass($2)]) t, unnest('{r,w,d}'::text[]) command
-	WHERE row_security_active(t) AND NOT EXISTS (SELECT FROM pg_policy
-		WHERE polrelid = t AND polpermissive AND polcmd::text IN ('*', command) AND pg_get_expr(polqual, t) = 'true'
-			AND (SELECT bool_or(CASE role WHEN 0 THEN true ELSE pg_has_role(role, 'USAGE') END) FROM unnest(polroles) role)))`
+// Row-level security makes rows that are there look absent, and says nothing.
+const secured = `coalesce(row_security_active(to_regclass($1)), false)`
 
 // A process is alive while it holds the advisory lock on its own number, and dead if
 // anybody else can have it.
 type statements struct {
-	entries, locks, create                string
-	load, version, insert, update, delete string
-	list, purge, preflight, hidden        string
-	lock, unlock, orphans                 string
+	entries, locks, gone, create, createTraces string
+	load, version, insert, update, delete      string
+	traced, insertTraced, deleteTraced         string
+	list, purge, preflight, secured, check     string
+	probes                                     []string
+	lock, unlock, orphans                      string
 }
+
+const insert = `INSERT INTO {entries} (name, data, version, saved)
+			SELECT $1, $2, $3, now() WHERE {durable}
+			ON CONFLICT (name) DO UPDATE SET saved = excluded.saved WHERE {entries}.version = excluded.version`
 
 func newStatements(table string) statements {
 	ident := pgx.Identifier(strings.Split(table, "."))
-	locks := append(pgx.Identifier(nil), ident...)
-	locks[len(locks)-1] += "_locks"
+	beside := func(suffix string) pgx.Identifier {
+		other := append(pgx.Identifier(nil), ident...)
+		other[len(other)-1] += suffix
+		return other
+	}
+	locks, gone := beside("_locks"), beside("_gone")
+	unqualified := "unnest('{}'::text[]) unqualified"
+	if len(ident) == 1 { // and so safe to quote
+		unqualified = "unnest('{" + table + "}'::text[]) unqualified"
+	}
 	replace := strings.NewReplacer("{entries}", ident.Sanitize(), "{locks}", locks.Sanitize(),
+		"{gone}", gone.Sanitize(), "{unqualified}", unqualified, "{gone at}", pgx.Identifier{gone[len(gone)-1] + "_at"}.Sanitize(),
 		"{durable}", durable, "{not durable}", notDurable, "{hex}", hex, "{none}", strconv.Itoa(noVersion), "{any}", strconv.Itoa(anyVersion)).Replace
 	return statements{
-		entries: ident.Sanitize(),
-		locks:   locks.Sanitize(),
-		create:  replace(schema),
+		entries:      ident.Sanitize(),
+		locks:        locks.Sanitize(),
+		gone:         gone.Sanitize(),
+		create:       replace(schema + tracesSchema),
+		createTraces: replace(tracesSchema),
 
 		// Returns a row also if there is no entry: whether the server writes is part of the answer.
 		load: replace(`SELECT data, version, current_setting('transaction_read_only')::bool
@@ -77,12 +100,22 @@ func newStatements(table string) statements {
 		version: replace(`SELECT version FROM {entries} WHERE name = $1`),
 		// Either may be sent once more because its answer was lost, and then writes what may be there already anew. To see
 		// that it is there would not be enough: what no answer has confirmed may be on the primary alone.
-		insert: replace(`INSERT INTO {entries} (name, data, version, saved)
-			SELECT $1, $2, $3, now() WHERE {durable}
-			ON CONFLICT (name) DO UPDATE SET saved = excluded.saved WHERE {entries}.version = excluded.version`),
+		insert: replace(insert),
 		update: replace(`UPDATE {entries} SET data = $2, version = $3, saved = now()
 			WHERE name = $1 AND version IN ($4, $3) AND {durable}`),
 		delete: replace(`WITH gone AS (DELETE FROM {entries} WHERE name = $1 AND version = $2 AND {durable} RETURNING 1)
+			SELECT EXISTS (SELECT FROM gone), EXISTS (SELECT FROM {entries} WHERE name = $1)`),
+
+		// The same with traces, which last for 31 days: tokencache.ErrNoTrace promises 30. If the server may hide them,
+		// nothing can be said about one that is not seen.
+		traced:       replace(`SELECT coalesce(row_security_active(to_regclass($2)), true) OR EXISTS (SELECT FROM {gone} WHERE name = $1)`),
+		insertTraced: replace(`WITH trace AS (DELETE FROM {gone} WHERE name = $1) ` + insert),
+		deleteTraced: replace(`WITH gone AS (DELETE FROM {entries} WHERE name = $1 AND version = $2 AND {durable} RETURNING 1),
+			trace AS (INSERT INTO {gone} (name, at) SELECT $1, now()
+				WHERE (EXISTS (SELECT FROM gone) OR NOT EXISTS (SELECT FROM {entries} WHERE name = $1)) AND {durable}
+				ON CONFLICT (name) DO UPDATE SET at = excluded.at),
+			old AS (DELETE FROM {gone} WHERE name IN (SELECT name FROM {gone}
+				WHERE at < now() - interval '31 days' AND name <> $1 LIMIT 100 FOR UPDATE SKIP LOCKED))
 			SELECT EXISTS (SELECT FROM gone), EXISTS (SELECT FROM {entries} WHERE name = $1)`),
 
 		list: replace(`SELECT name FROM {entries} WHERE name > $1 AND {hex} ORDER BY name LIMIT $2`),
@@ -90,8 +123,18 @@ func newStatements(table string) statements {
 			gone AS (DELETE FROM {entries} USING page WHERE {entries}.name = page.name AND saved < $3 RETURNING 1)
 			SELECT (SELECT name FROM page ORDER BY name DESC LIMIT 1), (SELECT count(*) FROM gone)`),
 		preflight: `SELECT current_setting('transaction_read_only')::bool,
-			has_table_privilege($1, 'INSERT') AND has_table_privilege($1, 'UPDATE') AND has_table_privilege($2, 'INSERT'), ` + hidden,
-		hidden: `SELECT ` + hidden,
+			has_table_privilege($1, 'INSERT') AND has_table_privilege($1, 'UPDATE') AND has_table_privilege($2, 'INSERT'), ` + secured,
+		secured: `SELECT ` + secured,
+		// Whether there are traces, and the schemas in which others would look for the entries.
+		check: replace(`SELECT coalesce(bool_and(has_table_privilege(to_regclass($1), r)), false) AND NOT coalesce(row_security_active(to_regclass($1)), true),
+				array(SELECT nspname::text FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace, {unqualified}
+					WHERE relname = unqualified AND relkind IN ('r', 'p') AND pg_class.oid <> to_regclass($2) AND has_schema_privilege(n.oid, 'USAGE'))
+			FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) r`),
+		probes: []string{
+			replace(`INSERT INTO {entries} (name, data, version, saved) VALUES ($1, '', 1, now()) ON CONFLICT DO NOTHING`),
+			replace(`UPDATE {entries} SET saved = now() WHERE name = $1`),
+			replace(`DELETE FROM {entries} WHERE name = $1`),
+		},
 
 		// Takes the lock if this process is alive, and the entry is at $5, if that is a version, and nobody has the lock.
 		// It may also be left over from an earlier turn of this process whose unlock was lost, or be of this turn, if the answer
@@ -129,19 +172,27 @@ const migrationLock = 0x7374_6179_6175_7468
 // and then needs no right to create any. Many processes may call it at the same time.
 func (s *Store) Migrate(ctx context.Context) error {
 	return s.do(ctx, writes, "migrate", "", func(conn *pgxpool.Conn) error {
-		var there bool
-		err := conn.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL`,
-			unprepared, s.sql.entries, s.sql.locks).Scan(&there)
-		if err != nil || there {
+		var there, traces bool
+		err := conn.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL, to_regclass($3) IS NOT NULL`,
+			unprepared, s.sql.entries, s.sql.locks, s.sql.gone).Scan(&there, &traces)
+		if err != nil || there && traces {
 			return err
 		}
-		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		create := s.sql.create
+		if there { // An earlier version has migrated.
+			create = s.sql.createTraces
+		}
+		err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, unprepared, int64(migrationLock)); err != nil {
 				return err
 			}
-			_, err := tx.Exec(ctx, s.sql.create, pgx.QueryExecModeSimpleProtocol)
+			_, err := tx.Exec(ctx, create, pgx.QueryExecModeSimpleProtocol)
 			return err
 		})
+		if there && sqlState(err) == lacksRight {
+			err = nil // The store works without traces, and Check tells of it.
+		}
+		return err
 	})
 }
 
@@ -154,7 +205,7 @@ func (s *Store) List(ctx context.Context) iter.Seq2[string, error] {
 		for after := []byte{}; ; {
 			var names [][]byte
 			err := s.do(ctx, reads, "list", "", func(conn *pgxpool.Conn) error {
-				if err := s.visible(ctx, conn); err != nil {
+				if err := s.visible(ctx, conn, []byte("row-level security")); err != nil {
 					return err // Rekey drops the old keys when it has seen all there is.
 				}
 				rows, err := conn.Query(ctx, s.sql.list, unprepared, after, page)
@@ -210,8 +261,8 @@ func (s *Store) Preflight(ctx context.Context, name string, size int) error {
 		return err
 	}
 	return s.do(ctx, reads, "preflight", name, func(conn *pgxpool.Conn) error {
-		var readOnly, allowed, hidden bool
-		err := conn.QueryRow(ctx, s.sql.preflight, unprepared, s.sql.entries, s.sql.locks).Scan(&readOnly, &allowed, &hidden)
+		var readOnly, allowed, secured bool
+		err := conn.QueryRow(ctx, s.sql.preflight, unprepared, s.sql.entries, s.sql.locks).Scan(&readOnly, &allowed, &secured)
 		switch {
 		case err != nil:
 			return err
@@ -220,19 +271,40 @@ func (s *Store) Preflight(ctx context.Context, name string, size int) error {
 		case !allowed:
 			return fmt.Errorf("%w: the role may not write to the tables: grant it SELECT, INSERT, UPDATE and DELETE on %s and %s",
 				errUnavailable, s.sql.entries, s.sql.locks)
-		case hidden:
-			return errHidden
+		case secured:
+			return s.probe(ctx, conn, []byte(name))
 		}
 		return nil
 	})
 }
 
-// visible returns an error if rows that are there may look absent.
-func (s *Store) visible(ctx context.Context, conn *pgxpool.Conn) error {
-	var hidden bool
-	err := conn.QueryRow(ctx, s.sql.hidden, unprepared, s.sql.entries, s.sql.locks).Scan(&hidden)
-	if err == nil && hidden {
-		err = errHidden
+// visible returns an error if an entry of that name that is there may look absent.
+func (s *Store) visible(ctx context.Context, conn *pgxpool.Conn, name []byte) error {
+	var secured bool
+	err := conn.QueryRow(ctx, s.sql.secured, unprepared, s.sql.entries).Scan(&secured)
+	if err == nil && secured {
+		err = s.probe(ctx, conn, name)
 	}
 	return err
+}
+
+// probe finds out whether row-level security lets the role see and change an entry of that
+// name that is there, whatever the policies say. For that it makes one, if there is none,
+// and rolls all of it back.
+func (s *Store) probe(ctx context.Context, conn *pgxpool.Conn, name []byte) error {
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx))
+	for i, query := range s.sql.probes {
+		done, err := tx.Exec(ctx, query, unprepared, name)
+		if err != nil {
+			return err
+		}
+		if i > 0 && done.RowsAffected() == 0 {
+			return errHidden
+		}
+	}
+	return nil
 }

@@ -143,10 +143,26 @@ func rowLevelSecurity(t *testing.T, server *realparts.PostgreSQL) {
 			t.Errorf("%s of what is hidden: %v", op, err)
 		}
 	}
-	query(t, server, strings.ReplaceAll(`CREATE POLICY ours ON {t} TO secured USING (true); CREATE POLICY ours ON {t}_locks USING (true)`, "{t}", table))
-	works("with a policy that shows all")
-	if err := rotate(t.Context(), s, "a"); err != nil {
-		t.Error(err)
+	// Whatever the policies say, what counts is what they do.
+	for i, policies := range []string{
+		`CREATE POLICY ours ON {t} TO secured USING (true); CREATE POLICY ours ON {t}_locks USING (true)`,
+		`DROP POLICY ours ON {t}; CREATE POLICY named ON {t} USING (octet_length(name) < 100 AND current_user = 'secured')`,
+		`DROP POLICY named ON {t}; CREATE POLICY r ON {t} FOR SELECT USING (name IS NOT NULL); CREATE POLICY i ON {t} FOR INSERT WITH CHECK (1 = 1);
+			CREATE POLICY u ON {t} FOR UPDATE USING (version > 0); CREATE POLICY d ON {t} FOR DELETE USING (now() > '2000-01-01')`,
+	} {
+		query(t, server, strings.ReplaceAll(policies, "{t}", table))
+		works(fmt.Sprint("with policies ", i))
+		if err := rotate(t.Context(), s, "a"); err != nil {
+			t.Error(err)
+		}
+	}
+	query(t, server, strings.ReplaceAll(`DROP POLICY r ON {t}; DROP POLICY part ON {t};
+		CREATE POLICY own ON {t} FOR SELECT USING (convert_from(name, 'UTF8') LIKE 'tenant%')`, "{t}", table))
+	if _, _, err := s.Load(t.Context(), "tenant: absent"); !errors.Is(err, tokencache.ErrNotFound) {
+		t.Errorf("Load of what would be seen: %v", err)
+	}
+	if _, _, err := s.Load(t.Context(), "a"); errors.Is(err, tokencache.ErrNotFound) || !errors.Is(err, tokencache.ErrUnavailable) {
+		t.Errorf("Load of what the tenant does not see: %v", err)
 	}
 }
 

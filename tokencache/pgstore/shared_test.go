@@ -51,6 +51,9 @@ func TestSharedNames(t *testing.T) {
 	}
 	storecheck.Save(t, s, "a", "x", "")
 	defer storecheck.Lock(t, s, "a")()
+	if err := s.Delete(t.Context(), "gone", storecheck.Save(t, s, "gone", "x", "")); err != nil {
+		t.Fatal(err)
+	}
 	rows, err := conn.Query(t.Context(), `
 		SELECT format('%s.%s %s%s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), CASE WHEN i.indkey IS NOT NULL THEN ' primary key' END)
 			FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
@@ -59,6 +62,7 @@ func TestSharedNames(t *testing.T) {
 		UNION ALL SELECT format('lock of %L: its owner holds the advisory lock on that number: %s', convert_from(name, 'UTF8'),
 			EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND objsubid = 1
 				AND (classid::bigint << 32) | objid::bigint = owner)) FROM stayauth_entries_locks
+		UNION ALL SELECT format('trace of %L', convert_from(name, 'UTF8')) FROM stayauth_entries_gone
 		UNION ALL SELECT format('entry %L is %L', convert_from(name, 'UTF8'), convert_from(data, 'UTF8')) FROM stayauth_entries
 		ORDER BY 1`)
 	if err != nil {

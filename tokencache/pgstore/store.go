@@ -141,10 +141,20 @@ func (s *Store) Load(ctx context.Context, name string) (data []byte, v tokencach
 			v = formatVersion(*version)
 			return nil
 		}
-		if err := s.visible(ctx, conn); err != nil {
+		if err := s.visible(ctx, conn, []byte(name)); err != nil {
 			return err
 		}
-		return tokencache.ErrNotFound
+		var traced bool
+		err = conn.QueryRow(ctx, s.sql.traced, unprepared, []byte(name), s.sql.gone).Scan(&traced)
+		switch {
+		case untraced(err):
+			return tokencache.ErrNotFound
+		case err == nil && !traced:
+			return tokencache.ErrNoTrace
+		case err == nil:
+			return tokencache.ErrNotFound
+		}
+		return err
 	})
 	if err != nil {
 		return nil, "", err
@@ -162,12 +172,15 @@ func (s *Store) Save(ctx context.Context, name string, data []byte, old tokencac
 	}
 	// Versions are random and not counted: no later entry of that name has one again.
 	version := random()
-	query, args := s.sql.insert, []any{unprepared, []byte(name), data, version}
+	query, args := s.sql.insertTraced, []any{unprepared, []byte(name), data, version}
 	if old != "" {
 		query, args = s.sql.update, append(args, parseVersion(old))
 	}
 	err := s.do(ctx, writes, "save", name, func(conn *pgxpool.Conn) error {
 		done, err := conn.Exec(ctx, query, args...)
+		if old == "" && untraced(err) {
+			done, err = conn.Exec(ctx, s.sql.insert, args...)
+		}
 		if unconfirmed(conn) && err == nil {
 			err = errUnconfirmed
 		}
@@ -189,12 +202,24 @@ func (s *Store) Delete(ctx context.Context, name string, old tokencache.Version)
 	}
 	return s.do(ctx, writes, "delete", name, func(conn *pgxpool.Conn) error {
 		var deleted, present bool
-		err := conn.QueryRow(ctx, s.sql.delete, unprepared, []byte(name), parseVersion(old)).Scan(&deleted, &present)
+		args := []any{unprepared, []byte(name), parseVersion(old)}
+		err := conn.QueryRow(ctx, s.sql.deleteTraced, args...).Scan(&deleted, &present)
+		if untraced(err) {
+			err = conn.QueryRow(ctx, s.sql.delete, args...).Scan(&deleted, &present)
+		}
 		if err == nil && present && !deleted {
 			err = tokencache.ErrConflict
 		}
 		return err
 	})
+}
+
+// untraced reports whether err says that there are no traces: nobody has migrated since
+// there are any, or granted the rights to them. Or it says the same of the entries, and
+// will do so again.
+func untraced(err error) bool {
+	state := sqlState(err)
+	return state == "42P01" || state == lacksRight
 }
 
 // Those of entries are positive.

@@ -33,6 +33,9 @@ func TestStore(t *testing.T) {
 		"settings of the role":          settingsOfTheRole,
 		"rolled back":                   rolledBackIsTriedAgain,
 		"row-level security":            rowLevelSecurity,
+		"traces beside older versions":  tracesBesideOlderVersions,
+		"no traces":                     noTraces,
+		"other schema":                  otherSchema,
 		"hooks of the pool":             hooksOfThePool,
 		"connection limit":              connectionLimit,
 	} {
