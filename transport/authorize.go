@@ -42,7 +42,7 @@ func (t *Transport) lists(u *url.URL) bool {
 // Header.Set has it, or as those write it who fill the map themselves. To go through all
 // keys for any other mixture of letters would cost a request with ten headers as much as
 // everything else that is done beside the copies.
-func hasAuthorization(h http.Header) bool {
+func hasAuthorization(h map[string][]string) bool { // not http.Header, whose keys should be canonical
 	return len(h["Authorization"]) > 0 || len(h["authorization"]) > 0 || len(h["AUTHORIZATION"]) > 0
 }
 

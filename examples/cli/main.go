@@ -48,7 +48,7 @@ const closeTimeout = 20 * time.Second
 
 // closeSource is the other half: a refresh token may be spent already, so its
 // successor is waited for and stored although ctx has ended, and if it cannot be
-// stored at once, the user has some time to do something about that.
+// stored at once, the user has some time to do something about that, see onEvent.
 func (c *cli) closeSource(source *transport.Source) {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
@@ -56,16 +56,6 @@ func (c *cli) closeSource(source *transport.Source) {
 		c.say("Finishing the refresh of your login. Ctrl-C now could cost you the login.\n")
 	})
 	defer told.Stop()
-	if err := source.Flush(ctx); err != nil && ctx.Err() == nil {
-		c.say("%v\nTrying again for %d s: make room for your login now, or you will have to log in again.\n", err, int(closeTimeout.Seconds()))
-		for err != nil && ctx.Err() == nil {
-			time.Sleep(200 * time.Millisecond)
-			err = source.Flush(ctx)
-		}
-		if err == nil {
-			c.say("Your login is saved.\n")
-		}
-	}
 	if err := source.Close(ctx); err != nil {
 		c.say("%v\nThe login could not be saved: you will have to log in again.\n", err)
 	}

@@ -128,12 +128,20 @@ func (s *session) account(ctx context.Context) (login.Account, error) {
 func (s *session) source(key tokencache.Key) (*transport.Source, error) {
 	return transport.NewSource(transport.SourceConfig{
 		Cache: s.cache, Refresher: s.endpoint, Key: key, Lead: s.provider.Lead, Logger: s.logger(),
-		OnEvent: func(_ context.Context, e transport.Event) {
-			if e.Type == transport.EventWaiting {
-				s.say("Waiting for whoever works on this login: %v\n", e.Err)
-			}
-		},
+		OnEvent: s.onEvent,
 	})
+}
+
+// onEvent tells the user what he can do something about while it lasts.
+func (c *cli) onEvent(_ context.Context, e transport.Event) {
+	switch e.Type {
+	case transport.EventWaiting:
+		c.say("Waiting for whoever works on this login: %v\n", e.Err)
+	case transport.EventUnsaved:
+		c.say("%v\nTrying again, for %d s when the work is done: make room for your login now, or you will have to log in again.\n", e.Err, int(closeTimeout.Seconds()))
+	case transport.EventSaved:
+		c.say("Your login is saved.\n")
+	}
 }
 
 // logger logs to the terminal, if that is asked for. What matters is in the errors.
