@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -24,13 +25,25 @@ func (s *Source) takeOut(snap *snapshot, demanded string) {
 // withClaims returns rec with a demand, together with one that it may have.
 func withClaims(rec *tokencache.Record, demanded string) *tokencache.Record {
 	all, err := claims.Merge(rec.Claims, demanded)
-	if err != nil { // The later one is what the API says now.
+	if err != nil || len(all) > claims.MaxLen { // The later one is what the API says now.
 		all = demanded
 	}
 	rec = rec.Clone()
 	rec.Claims = all
 	return rec
 }
+
+// loginFor returns err with the demand on rec, if err says that only a login helps.
+func loginFor(rec *tokencache.Record, err error) error {
+	if rec == nil || rec.Claims == "" || !errors.Is(err, ErrLoginRequired) {
+		return err
+	}
+	e := *asError(err)
+	e.Claims, e.Remedy = rec.Claims, claimsRemedy
+	return &e
+}
+
+const claimsRemedy = "log in again, and ask for the Claims of this error: an API or the provider demands them"
 
 // demanding returns rec with the demand that is known of its token.
 func demanding(rec, known *tokencache.Record) *tokencache.Record {

@@ -285,7 +285,7 @@ func (s *Source) spendable(ctx context.Context, cur *tokencache.Record, version 
 		}
 		return dead
 	}
-	return s.cfg.Refresher.Check(s.orNothing(cur))
+	return loginFor(cur, s.cfg.Refresher.Check(s.orNothing(cur)))
 }
 
 // prepare makes sure that an answer can be stored, and leaves the note that a

@@ -344,6 +344,9 @@ func (s *Source) replace(ctx context.Context, refused tokencache.Secret, claims 
 	if snap != nil && snap.rec.AccessToken != refused && snap.usable(now) {
 		return nil, snap, nil
 	}
+	if snap == nil && claims != "" { // It may be the one in the cache.
+		snap = newSnapshot(&tokencache.Record{AccessToken: refused}, 0, 0)
+	}
 	if snap != nil && snap.rec.AccessToken == refused {
 		if at := snap.replaceableAt(claims); s.flight == nil && now.Before(at) && snap.usable(now) {
 			e := &Error{Kind: ErrUnavailable, Op: "reject", RetryAt: at,

@@ -148,7 +148,7 @@ func deadError(t *tokencache.Tombstone) *Error {
 		e.ReuseSuspected = true
 		e.Remedy = "the provider says that the refresh token was used before: something that does not share this cache has a copy of the login; find out what, and log in again"
 	case t.Claims != "":
-		e.Remedy = "log in again, and ask for the Claims of this error: an API or the provider demands them"
+		e.Remedy = claimsRemedy
 	}
 	return e
 }
