@@ -163,7 +163,9 @@ func TestCloseHeedsItsContext(t *testing.T) {
 		})
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
-		use(t, s, nil)
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		begun := time.Now()

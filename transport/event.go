@@ -170,6 +170,27 @@ func (s *Source) log(ctx context.Context, level slog.Level, msg string, err erro
 // so that both may use the Source.
 func (s *Source) deliver() { s.events.deliver(s.report) }
 
+// deliverWithin is deliver for somebody who waits no longer than until ctx is done: a log
+// or OnEvent may hang.
+func (s *Source) deliverWithin(ctx context.Context) {
+	if s.events.empty() {
+		return
+	}
+	s.mu.Lock()
+	s.working++
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		defer s.ended()
+		defer close(done)
+		s.deliverSafely(ctx)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
 // deliverSafely is deliver on a goroutine that nobody else can guard: the panic of a log or
 // of OnEvent ends with the event that it met.
 func (s *Source) deliverSafely(ctx context.Context) {

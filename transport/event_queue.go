@@ -32,6 +32,12 @@ func (q *eventQueue) add(e queuedEvent) {
 	q.queue = append(q.queue, e)
 }
 
+func (q *eventQueue) empty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.queue) == 0
+}
+
 // deliver passes on what was added, one after the other. If somebody is at it already, it
 // leaves all to them.
 func (q *eventQueue) deliver(to func(*queuedEvent)) {

@@ -104,7 +104,7 @@ func (s *Source) flush(ctx context.Context) (saved <-chan struct{}, err error) {
 			return nil, &Error{Kind: ErrStorage, Op: "flush", Err: context.Cause(ctx), Remedy: "the login is still being worked on"}
 		}
 	}
-	defer s.deliver()
+	defer s.deliverWithin(ctx)
 	defer func() { <-turn }()
 	if err = s.savePending(ctx); err != nil {
 		saved = s.pending.over

@@ -60,7 +60,7 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 	}
 	next.AuthorizedAt = now
 
-	defer s.deliver()
+	defer s.deliverWithin(ctx)
 	unlock, err := s.lock(ctx)
 	if err != nil {
 		return err
@@ -112,7 +112,7 @@ func (s *Source) Logout(ctx context.Context) error { return s.end(ctx, true) }
 func (s *Source) Forget(ctx context.Context) error { return s.end(ctx, false) }
 
 func (s *Source) end(ctx context.Context, revoke bool) error {
-	defer s.deliver()
+	defer s.deliverWithin(ctx)
 	unlock, err := s.lock(ctx)
 	if err != nil {
 		return err
