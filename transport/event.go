@@ -179,14 +179,17 @@ func (s *Source) deliverWithin(ctx context.Context) {
 	s.mu.Lock()
 	s.working++
 	s.mu.Unlock()
-	done := make(chan struct{})
+	done := make(chan any, 1) // gets the value of a panic, which is the caller's as long as it waits
 	go func() {
 		defer s.ended()
-		defer close(done)
-		s.deliverSafely(ctx)
+		defer func() { done <- recover() }()
+		s.deliver()
 	}()
 	select {
-	case <-done:
+	case p := <-done:
+		if p != nil {
+			panic(p)
+		}
 	case <-ctx.Done():
 	}
 }
