@@ -261,7 +261,9 @@ func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Versi
 	// A store that was set back, by a failover or a restored backup, offers a refresh
 	// token that has been spent. Memory knows better.
 	if cur := s.cur.Load(); cur != nil && cur.rec.LoginID == rec.LoginID && cur.rec.Generation > rec.Generation {
-		rec = cur.rec
+		putBack := rec.PutBackAt // Others may know better still, see awaitNewer.
+		rec = cur.rec.Clone()
+		rec.PutBackAt = putBack
 	} else if cur != nil {
 		rec = demanding(rec, cur.rec)
 	}
