@@ -99,7 +99,7 @@ func (s *Source) restore(ctx context.Context) (lost bool) {
 				s.log(ctx, slog.LevelDebug, "the store has lost the login, which could not be put back", err)
 			}
 			return true
-		case err == nil && key == s.key() && !rec.PutBackAt.IsZero() && cur.rec.LoginID == rec.LoginID && cur.rec.Generation > rec.Generation:
+		case err == nil && key == s.key() && !rec.PutBackAt.IsZero() && newer(cur.rec, rec) && !newer(rec, cur.rec):
 			if _, _, err := s.putBack(ctx, cur.rec, version, rec.PutBackAt); !errors.Is(err, tokencache.ErrConflict) {
 				return true
 			}
