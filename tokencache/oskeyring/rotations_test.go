@@ -5,6 +5,7 @@ package oskeyring
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -71,7 +72,12 @@ func (j job) rotate(ctx context.Context) error {
 		return err
 	}
 	for range j.Count {
-		if _, err := s.Token(ctx); err != nil {
+		_, err := s.Token(ctx)
+		for begun := time.Now(); j.Count > 1 && errors.Is(err, transport.ErrUnavailable) && time.Since(begun) < turns; {
+			time.Sleep(time.Second) // Others have the lock, and have had it for ten seconds.
+			_, err = s.Token(ctx)
+		}
+		if err != nil {
 			return err
 		}
 	}
