@@ -24,7 +24,7 @@ type flight struct {
 	instead  *Error            // only the cache is asked, and this is the answer if it has nothing
 	wanted   bool              // somebody goes without a token
 	attempts atomic.Int32      // requests to the provider
-	trial    chan struct{}     // it finds out for all whether the provider is back, see gate
+	trial    chan struct{}     // it finds out for all whether the provider is back, see Gate
 	told     bool              // of an outage, because the answer is overdue
 
 	awaited atomic.Bool // by a request that has ended, see settle.go

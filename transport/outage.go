@@ -10,7 +10,7 @@ import (
 )
 
 // An outage is what is known from a failure until the next success: of one login, or
-// of a provider, see gate. It decides when to ask again.
+// of a provider, see Gate. It decides when to ask again.
 //
 // There are two such times. Nobody has to be in a hurry while a token is good or while
 // nobody asks for one: then attempts become ever more rare, and several still fit into
