@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"sync"
@@ -102,9 +103,13 @@ func (w *world) wait() error {
 // network lets percent of a hundred token requests meet a fault.
 func network(percent int, f oauthtest.Fault) func(*world) error {
 	return func(w *world) error {
+		var mu sync.Mutex // Requests come at the same time, and one may still be on its way when the next fault begins.
+		rng := rand.New(rand.NewPCG(w.rng.Uint64(), w.rng.Uint64()))
 		defer w.provider.meet(nil)
 		w.provider.meet(func() oauthtest.Fault {
-			if w.rng.IntN(100) < percent {
+			mu.Lock()
+			defer mu.Unlock()
+			if rng.IntN(100) < percent {
 				return f
 			}
 			return nil
