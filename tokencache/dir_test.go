@@ -136,42 +136,6 @@ func TestDirLockErrorNamesTheFile(t *testing.T) {
 	})
 }
 
-// A lock file that somebody removes lets in who should wait, which nothing can prevent.
-// So the first one is told (attacks, "by reading").
-func TestUnlockTellsOfARemovedLockFile(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("an open file cannot be removed there")
-	}
-	path := t.TempDir()
-	d := openDir(t, path)
-	for _, replaced := range []bool{false, true} {
-		unlock, err := d.Lock(t.Context(), "x")
-		if err != nil {
-			t.Fatal(err)
-		}
-		files, err := filepath.Glob(filepath.Join(path, "locks", "*.lock"))
-		if err != nil || len(files) != 1 {
-			t.Fatal(files, err)
-		}
-		if err := os.Remove(files[0]); err != nil {
-			t.Fatal(err)
-		}
-		if replaced {
-			other, err := openDir(t, path).Lock(t.Context(), "x")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := other(); err != nil {
-				t.Error(err)
-			}
-		}
-		wantErr(t, unlock(), tokencache.ErrUnavailable, files[0])
-		if unlock, err = d.Lock(t.Context(), "x"); err != nil || unlock() != nil {
-			t.Error("the next lock:", err)
-		}
-	}
-}
-
 // A program that runs must not keep the user from moving or removing the directory.
 func TestOpenDirDoesNotPinIt(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tokens")

@@ -1,6 +1,6 @@
 //go:build unix
 
-// Windows has no modes, and symbolic links need a privilege there.
+// Windows has no modes, symbolic links need a privilege there, and open files stay.
 
 package tokencache_test
 
@@ -261,4 +261,37 @@ func TestSaveWithoutFileDescriptors(t *testing.T) {
 	taken = taken[1:]
 	other.Close()
 	wantErr(t, tokencache.WithoutSpare(d).Preflight(t.Context(), "x", 100), tokencache.ErrUnavailable, "ulimit -n")
+}
+
+// A lock file that somebody removes lets in who should wait, which nothing can prevent.
+// So the first one is told. On Windows, an open file cannot be removed.
+func TestUnlockTellsOfARemovedLockFile(t *testing.T) {
+	path := t.TempDir()
+	d := openDir(t, path)
+	for _, replaced := range []bool{false, true} {
+		unlock, err := d.Lock(t.Context(), "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, err := filepath.Glob(filepath.Join(path, "locks", "*.lock"))
+		if err != nil || len(files) != 1 {
+			t.Fatal(files, err)
+		}
+		if err := os.Remove(files[0]); err != nil {
+			t.Fatal(err)
+		}
+		if replaced {
+			other, err := openDir(t, path).Lock(t.Context(), "x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := other(); err != nil {
+				t.Error(err)
+			}
+		}
+		wantErr(t, unlock(), tokencache.ErrUnavailable, files[0])
+		if unlock, err = d.Lock(t.Context(), "x"); err != nil || unlock() != nil {
+			t.Error("the next lock:", err)
+		}
+	}
 }
