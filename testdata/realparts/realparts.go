@@ -1,6 +1,6 @@
 // Package realparts starts the real programs that tests run against: a certified
-// authorization server, an OS keyring with a session bus of its own, PostgreSQL, Redis.
-// It is test support for this module and its nested modules, not part of what they
+// authorization server, a browser, an OS keyring with a session bus of its own, PostgreSQL,
+// Redis. It is test support for this module and its nested modules, not part of what they
 // offer.
 //
 // A real part that is not installed makes the test skip, and the reason says how to

@@ -22,7 +22,7 @@ import (
 type realWorld struct {
 	t       *testing.T
 	as      *realparts.Provider
-	profile *profile
+	profile *realparts.Profile
 	cfg     Config
 	out     *output
 
@@ -33,7 +33,7 @@ type realWorld struct {
 // TestReal is all that is done with a real provider and a real browser. Pictures of
 // the pages are saved as artifacts (go test -artifacts).
 func TestReal(t *testing.T) {
-	browser := startChromium(t)
+	browser := realparts.StartChromium(t)
 	as := realparts.OIDCProvider(t, "--login=page")
 	newWorld := func(t *testing.T) *realWorld {
 		t.Helper()
@@ -44,7 +44,7 @@ func TestReal(t *testing.T) {
 		p.Name = "Example"
 		ctx, cancel := context.WithCancel(t.Context())
 		out := new(output)
-		w := &realWorld{t: t, ctx: ctx, cancel: cancel, as: as, profile: browser.newProfile(t), out: out}
+		w := &realWorld{t: t, ctx: ctx, cancel: cancel, as: as, profile: browser.NewProfile(t), out: out}
 		w.cfg = Config{Provider: p, Out: out}
 		w.use(as.Public)
 		return w
@@ -79,12 +79,12 @@ func (w *realWorld) use(client realparts.Client) {
 }
 
 // opens lets the program open its URL in a tab, and user act on it.
-func (w *realWorld) opens(user func(u string, tab *tab)) (done <-chan struct{}) {
+func (w *realWorld) opens(user func(u string, tab *realparts.Tab)) (done <-chan struct{}) {
 	ch := make(chan struct{})
 	w.cfg.Open = func(_ context.Context, u string) error {
 		go func() {
 			defer close(ch)
-			w.act(func() { user(u, w.profile.open(u)) })
+			w.act(func() { user(u, w.profile.Open(u)) })
 		}()
 		return nil
 	}
@@ -146,20 +146,20 @@ func (w *realWorld) wantLogin(rec *tokencache.Record, err error) {
 }
 
 // wantClean checks that no page of the history has anything of the answer in it.
-func (w *realWorld) wantClean(tab *tab) {
+func (w *realWorld) wantClean(tab *realparts.Tab) {
 	w.t.Helper()
-	history := tab.history()
+	history := tab.History()
 	for _, u := range history {
 		if strings.Contains(u, "code=") || strings.Contains(u, "callback") {
 			w.t.Errorf("the history has %s", u)
 		}
 	}
 	var card string
-	if err := tab.eval(`getComputedStyle(document.querySelector("main")).borderRadius`, &card); err != nil || card != "12px" {
+	if err := tab.Eval(`getComputedStyle(document.querySelector("main")).borderRadius`, &card); err != nil || card != "12px" {
 		w.t.Errorf("the page has no style: %q, %v", card, err)
 	}
 	var html string
-	if err := tab.eval(`document.documentElement.outerHTML`, &html); err != nil || strings.Contains(html, "script") || strings.Contains(html, "src=") {
+	if err := tab.Eval(`document.documentElement.outerHTML`, &html); err != nil || strings.Contains(html, "script") || strings.Contains(html, "src=") {
 		w.t.Errorf("the page has scripts or resources, %v:\n%s", err, html)
 	}
 }
@@ -167,12 +167,12 @@ func (w *realWorld) wantClean(tab *tab) {
 const allow, deny = `button[value="allow"]`, `button[value="deny"]`
 
 func realAllowed(t *testing.T, w *realWorld) {
-	done := w.opens(func(u string, tab *tab) {
-		tab.waitFor("asks for access")
-		tab.click(allow)
-		tab.waitFor("You are logged in")
+	done := w.opens(func(u string, tab *realparts.Tab) {
+		tab.WaitFor("asks for access")
+		tab.Click(allow)
+		tab.WaitFor("You are logged in")
 		w.wantClean(tab)
-		tab.look("success")
+		tab.Look("success")
 	})
 	rec, err := Loopback(w.ctx, w.cfg)
 	<-done
@@ -180,12 +180,12 @@ func realAllowed(t *testing.T, w *realWorld) {
 }
 
 func realRefused(t *testing.T, w *realWorld) {
-	done := w.opens(func(u string, tab *tab) {
-		tab.waitFor("asks for access")
-		tab.click(deny)
-		tab.waitFor("You are not logged in")
+	done := w.opens(func(u string, tab *realparts.Tab) {
+		tab.WaitFor("asks for access")
+		tab.Click(deny)
+		tab.WaitFor("You are not logged in")
 		w.wantClean(tab)
-		tab.look("refused")
+		tab.Look("refused")
 	})
 	_, err := Loopback(w.ctx, w.cfg)
 	<-done
@@ -194,15 +194,15 @@ func realRefused(t *testing.T, w *realWorld) {
 
 // A page of somebody else leads the browser to the listener. The user then logs in.
 func realWrongState(t *testing.T, w *realWorld) {
-	done := w.opens(func(u string, tab *tab) {
+	done := w.opens(func(u string, tab *realparts.Tab) {
 		back := redirectURIOf(t, u)
 		back.RawQuery = url.Values{"code": {"forged"}, "state": {"forged"}, "iss": {w.as.Issuer}}.Encode()
-		other := w.profile.open(back.String())
-		other.waitFor("does not belong to your login")
-		other.look("wrong-state")
-		tab.waitFor("asks for access")
-		tab.click(allow)
-		tab.waitFor("You are logged in")
+		other := w.profile.Open(back.String())
+		other.WaitFor("does not belong to your login")
+		other.Look("wrong-state")
+		tab.WaitFor("asks for access")
+		tab.Click(allow)
+		tab.WaitFor("You are logged in")
 	})
 	rec, err := Loopback(w.ctx, w.cfg)
 	<-done
@@ -226,27 +226,27 @@ func realUsed(t *testing.T, w *realWorld) {
 		})
 		return http.DefaultTransport.RoundTrip(r)
 	})
-	done := w.opens(func(u string, first *tab) {
-		second := w.profile.open(u)
-		first.waitFor("asks for access")
-		second.waitFor("asks for access")
-		first.click(allow)
+	done := w.opens(func(u string, first *realparts.Tab) {
+		second := w.profile.Open(u)
+		first.WaitFor("asks for access")
+		second.WaitFor("asks for access")
+		first.Click(allow)
 		code := <-entered // The first tab waits for the exchange.
-		second.click(allow)
-		second.waitFor("already used")
+		second.Click(allow)
+		second.WaitFor("already used")
 		w.wantClean(second)
-		second.look("used")
+		second.Look("used")
 		request, err := url.Parse(u)
 		if err != nil {
 			t.Error(err)
 		}
 		back := redirectURIOf(t, u)
 		back.RawQuery = url.Values{"code": {code}, "state": request.Query()["state"], "iss": {w.as.Issuer}}.Encode()
-		replay := w.profile.open(back.String())
-		replay.waitFor("already used")
+		replay := w.profile.Open(back.String())
+		replay.WaitFor("already used")
 		w.wantClean(replay)
 		close(release)
-		first.waitFor("You are logged in")
+		first.WaitFor("You are logged in")
 		w.wantClean(first)
 	})
 	rec, err := Loopback(w.ctx, w.cfg)
@@ -257,9 +257,9 @@ func realUsed(t *testing.T, w *realWorld) {
 // The user is too late: nobody listens any more.
 func realTimeout(t *testing.T, w *realWorld) {
 	w.cfg.Timeout = 100 * time.Millisecond
-	opened := make(chan *tab, 1)
+	opened := make(chan *realparts.Tab, 1)
 	var back *url.URL
-	w.opens(func(u string, tab *tab) { back = redirectURIOf(t, u); opened <- tab })
+	w.opens(func(u string, tab *realparts.Tab) { back = redirectURIOf(t, u); opened <- tab })
 	_, err := Loopback(w.ctx, w.cfg)
 	wantError(t, err, transport.ErrLoginRequired, "not completed in time")
 	if !errors.Is(err, context.DeadlineExceeded) {
@@ -267,9 +267,9 @@ func realTimeout(t *testing.T, w *realWorld) {
 	}
 	tab := <-opened
 	wantClosed(t, back)
-	tab.waitFor("asks for access")
-	tab.click(allow)
-	tab.waitFor("ERR_CONNECTION_REFUSED")
+	tab.WaitFor("asks for access")
+	tab.Click(allow)
+	tab.WaitFor("ERR_CONNECTION_REFUSED")
 }
 
 // C35, C36: the browser sees a reference only, and the answer has the issuer.
@@ -278,13 +278,13 @@ func realPushed(t *testing.T, w *realWorld) {
 	if !w.cfg.Provider.SendsIss {
 		t.Error("the metadata does not promise iss")
 	}
-	done := w.opens(func(u string, tab *tab) {
+	done := w.opens(func(u string, tab *realparts.Tab) {
 		if q, err := url.Parse(u); err != nil || len(q.Query()) != 2 || !q.Query().Has("request_uri") {
 			t.Errorf("the browser is sent to %s", u)
 		}
-		tab.waitFor("asks for access")
-		tab.click(allow)
-		tab.waitFor("You are logged in")
+		tab.WaitFor("asks for access")
+		tab.Click(allow)
+		tab.WaitFor("You are logged in")
 	})
 	rec, err := Loopback(w.ctx, w.cfg)
 	<-done
@@ -307,11 +307,11 @@ func realPaste(t *testing.T, w *realWorld) {
 	w.cfg.In = r
 	w.cfg.OnPrompt = func(p Prompt) {
 		go w.act(func() {
-			tab := w.profile.open(p.URL)
-			tab.waitFor("asks for access")
-			tab.click(allow)
-			tab.waitFor("ERR_UNSAFE_PORT")
-			history := tab.history()
+			tab := w.profile.Open(p.URL)
+			tab.WaitFor("asks for access")
+			tab.Click(allow)
+			tab.WaitFor("ERR_UNSAFE_PORT")
+			history := tab.History()
 			io.WriteString(in, history[len(history)-1]+"\n")
 		})
 	}
@@ -322,12 +322,12 @@ func realPaste(t *testing.T, w *realWorld) {
 func realDevice(t *testing.T, w *realWorld) {
 	w.cfg.OnPrompt = func(p Prompt) {
 		go w.act(func() {
-			tab := w.profile.open(p.CompleteURL)
-			tab.waitFor(p.UserCode)
-			tab.click("button")
-			tab.waitFor("asks for access")
-			tab.click(allow)
-			tab.waitFor("Device connected")
+			tab := w.profile.Open(p.CompleteURL)
+			tab.WaitFor(p.UserCode)
+			tab.Click("button")
+			tab.WaitFor("asks for access")
+			tab.Click(allow)
+			tab.WaitFor("Device connected")
 		})
 	}
 	rec, err := Device(w.ctx, w.cfg)

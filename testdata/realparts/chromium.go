@@ -1,4 +1,4 @@
-package login
+package realparts
 
 import (
 	"bufio"
@@ -12,15 +12,13 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/stayauth/stayauth/testdata/realparts"
 )
 
-// A chromium is a real browser without a window, steered through a pipe (the Chrome
+// A Chromium is a real browser without a window, steered through a pipe (the Chrome
 // DevTools Protocol). It ends with the test, and also if the test process dies.
-type chromium struct {
+type Chromium struct {
 	*devtools
-	t *testing.T // whose failures are those of the browser
+	t testing.TB // whose failures are those of the browser
 }
 
 // A devtools is the connection to the browser.
@@ -37,14 +35,15 @@ type reply struct {
 	Error  *struct{ Message string }
 }
 
-func startChromium(t *testing.T) *chromium {
+// StartChromium starts a browser that ends with the test.
+func StartChromium(t testing.TB) *Chromium {
 	t.Helper()
-	const what = "a browser (apt-get install chromium)"
+	const what = "a browser (Debian: apt-get install chromium)"
 	path, err := exec.LookPath("chromium")
 	if err != nil {
 		path, err = exec.LookPath("google-chrome")
 	}
-	realparts.Require(t, what, err)
+	Require(t, what, err)
 	theirIn, in, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +64,7 @@ func startChromium(t *testing.T) *chromium {
 	}
 	theirIn.Close()
 	theirOut.Close()
-	c := &chromium{&devtools{pipe: in, waiting: map[int]chan reply{}}, t}
+	c := &Chromium{&devtools{pipe: in, waiting: map[int]chan reply{}}, t}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -143,7 +142,7 @@ func (c *devtools) send(session, method string, params map[string]any) <-chan re
 const browserTimeout = time.Minute
 
 // call sends a command and waits for its reply.
-func (c *chromium) call(session, method string, params map[string]any, result any) {
+func (c *Chromium) call(session, method string, params map[string]any, result any) {
 	c.t.Helper()
 	if err := c.try(session, method, params, result); err != nil {
 		c.t.Fatal(err)
@@ -167,46 +166,67 @@ func (c *devtools) try(session, method string, params map[string]any, result any
 	}
 }
 
-// A profile has its own cookies, like a private window.
-type profile struct {
-	*chromium
+// A Profile has its own cookies, like a private window.
+type Profile struct {
+	*Chromium
 	id string
 }
 
-// newProfile returns a profile that ends with t.
-func (c *chromium) newProfile(t *testing.T) *profile {
+// NewProfile returns a profile that ends with t.
+func (c *Chromium) NewProfile(t testing.TB) *Profile {
 	t.Helper()
-	own := &chromium{c.devtools, t}
+	own := &Chromium{c.devtools, t}
 	var r struct{ BrowserContextID string }
 	own.call("", "Target.createBrowserContext", map[string]any{}, &r)
 	t.Cleanup(func() {
 		own.try("", "Target.disposeBrowserContext", map[string]any{"browserContextId": r.BrowserContextID}, nil)
 	})
-	return &profile{own, r.BrowserContextID}
+	return &Profile{own, r.BrowserContextID}
 }
 
-// A tab shows a page.
-type tab struct {
-	*chromium
+// A Tab shows a page.
+type Tab struct {
+	*Chromium
 	session string
 }
 
-// open opens a URL in a new tab.
-func (p *profile) open(url string) *tab {
+// Open opens a URL in a new tab.
+func (p *Profile) Open(url string) *Tab {
 	p.t.Helper()
 	var target struct{ TargetID string }
 	p.call("", "Target.createTarget", map[string]any{"url": "about:blank", "browserContextId": p.id}, &target)
 	var attached struct{ SessionID string }
 	p.call("", "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &attached)
-	t := &tab{p.chromium, attached.SessionID}
+	t := &Tab{p.Chromium, attached.SessionID}
 	t.call(t.session, "Page.enable", nil, nil)
-	// Navigation replies only when the server does, which may be what a test holds up.
-	t.send(t.session, "Page.navigate", map[string]any{"url": url})
+	t.Go(url)
 	return t
 }
 
-// eval returns the value of an expression on the page.
-func (t *tab) eval(expression string, result any) error {
+// Go leads the tab to a URL.
+func (t *Tab) Go(url string) {
+	// Navigation replies only when the server does, which may be what a test holds up.
+	t.send(t.session, "Page.navigate", map[string]any{"url": url})
+}
+
+// Reload and Back press the buttons of the browser that are called so.
+func (t *Tab) Reload() { t.send(t.session, "Page.reload", nil) }
+
+func (t *Tab) Back() {
+	t.t.Helper()
+	var r struct {
+		CurrentIndex int
+		Entries      []struct{ ID int }
+	}
+	t.call(t.session, "Page.getNavigationHistory", nil, &r)
+	if r.CurrentIndex == 0 {
+		t.t.Fatal("there is nothing to go back to")
+	}
+	t.send(t.session, "Page.navigateToHistoryEntry", map[string]any{"entryId": r.Entries[r.CurrentIndex-1].ID})
+}
+
+// Eval returns the value of an expression on the page.
+func (t *Tab) Eval(expression string, result any) error {
 	var r struct {
 		Result           struct{ Value json.RawMessage }
 		ExceptionDetails *struct{ Text string }
@@ -221,27 +241,27 @@ func (t *tab) eval(expression string, result any) error {
 	return json.Unmarshal(r.Result.Value, result)
 }
 
-// waitFor waits until the page shows text.
-func (t *tab) waitFor(text string) {
+// WaitFor waits until the page shows text.
+func (t *Tab) WaitFor(text string) {
 	t.t.Helper()
 	var body string
 	for deadline := time.Now().Add(browserTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		// While a page goes and the next comes, there may be no body.
-		err := t.eval(`document.readyState === "complete" && document.body ? document.body.innerText : ""`, &body)
+		err := t.Eval(`document.readyState === "complete" && document.body ? document.body.innerText : ""`, &body)
 		if err == nil && bytes.Contains([]byte(body), []byte(text)) {
 			return
 		}
 	}
-	t.t.Fatalf("the page does not show %q but:\n%s\nat %v", text, body, t.history())
+	t.t.Fatalf("the page does not show %q but:\n%s\nat %v", text, body, t.History())
 }
 
-// click presses the mouse in the middle of the element that a CSS selector finds.
-func (t *tab) click(selector string) {
+// Click presses the mouse in the middle of the element that a CSS selector finds.
+func (t *Tab) Click(selector string) {
 	t.t.Helper()
 	t.call(t.session, "Page.bringToFront", nil, nil)
 	var at struct{ X, Y float64 }
-	expression := fmt.Sprintf(`(() => { const r = document.querySelector(%q).getBoundingClientRect(); return {x: r.x + r.width / 2, y: r.y + r.height / 2} })()`, selector)
-	if err := t.eval(expression, &at); err != nil {
+	expression := fmt.Sprintf(`(() => { const e = document.querySelector(%q); e.scrollIntoView({block: "center", behavior: "instant"}); const r = e.getBoundingClientRect(); return {x: r.x + r.width / 2, y: r.y + r.height / 2} })()`, selector)
+	if err := t.Eval(expression, &at); err != nil {
 		t.t.Fatal(err)
 	}
 	for _, kind := range []string{"mousePressed", "mouseReleased"} {
@@ -254,8 +274,17 @@ func (t *tab) click(selector string) {
 	}
 }
 
-// history returns the addresses that the back button leads to, and the present one.
-func (t *tab) history() []string {
+// Fill types text into the field that a CSS selector finds, in place of what is there.
+func (t *Tab) Fill(selector, text string) {
+	t.t.Helper()
+	if err := t.Eval(fmt.Sprintf(`(() => { const e = document.querySelector(%q); e.focus(); e.select() })()`, selector), nil); err != nil {
+		t.t.Fatal(err)
+	}
+	t.call(t.session, "Input.insertText", map[string]any{"text": text}, nil)
+}
+
+// History returns the addresses that the back button leads to, and the present one.
+func (t *Tab) History() []string {
 	t.t.Helper()
 	var r struct{ Entries []struct{ URL string } }
 	t.call(t.session, "Page.getNavigationHistory", nil, &r)
@@ -266,8 +295,8 @@ func (t *tab) history() []string {
 	return urls
 }
 
-// look saves pictures of the page as it is in light, in dark, and on a phone.
-func (t *tab) look(name string) {
+// Look saves pictures of the page as it is in light, in dark, and on a phone.
+func (t *Tab) Look(name string) {
 	t.t.Helper()
 	for _, how := range []struct {
 		suffix, scheme string
