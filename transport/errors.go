@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/stayauth/stayauth/transport/internal/entry"
 )
 
 // A Kind says what an error asks of the program. Kinds are errors themselves, to
@@ -130,4 +132,36 @@ func (e *Error) Timeout() bool {
 // storageError describes a failure of the cache.
 func storageError(op string, err error) error {
 	return &Error{Kind: ErrStorage, Op: op, Err: err}
+}
+
+// asError returns err as an *Error. A Refresher that returns anything else has
+// failed in a way that nothing is known about.
+func asError(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	return &Error{Kind: ErrAmbiguous, Op: "refresh", Err: err}
+}
+
+// crashed describes the panic of a Refresher, a Store, a RoundTripper. Its value may
+// hold anything, so only its type is told. Without one, the goroutine was ended.
+func crashed(panicked any) *Error {
+	e := &Error{Kind: ErrAmbiguous, Op: "refresh", Err: errors.New("runtime.Goexit was called"),
+		Remedy: "mend the Refresher, Store or RoundTripper that did it"}
+	if panicked != nil {
+		e.Err = fmt.Errorf("panic with a value of type %T", panicked)
+	}
+	return e
+}
+
+// lockError describes why a lock was not to be had.
+func lockError(err error) *Error {
+	busy, ok := errors.AsType[*entry.BusyError](err)
+	switch {
+	case !ok:
+		return asError(storageError("lock", err))
+	case busy.Here:
+		return &Error{Kind: ErrUnavailable, Op: "lock", Err: busy.Err, Remedy: "this login is busy; try again"}
+	}
+	return &Error{Kind: ErrUnavailable, Op: "lock", Err: busy.Err, Remedy: "another process is working on this login; try again"}
 }

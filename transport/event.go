@@ -1,14 +1,11 @@
 package transport
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
-	"github.com/stayauth/stayauth/transport/internal/httphooks"
 )
 
 // An EventType names a change in the life of a login. The names are stable.
@@ -142,89 +139,5 @@ func keyAttrs(k tokencache.Key) []slog.Attr {
 		slog.String("issuer", k.Issuer),
 		slog.String("client_id", k.ClientID),
 		slog.String("account", k.Account),
-	}
-}
-
-// emit takes an event down when what it tells of happens, so that the order is right
-// whoever comes to deliver it. quiet says that a caller is returned it as an error, so that
-// the log need not tell it again. s.mu is held.
-func (s *Source) emit(ctx context.Context, e Event, quiet bool) {
-	e.Key, e.At = s.key(), time.Now()
-	if snap := s.cur.Load(); snap != nil && e.Generation == 0 {
-		e.Generation, e.Expiry = snap.rec.Generation, snap.rec.Expiry
-	}
-	level := e.Type.level()
-	if quiet {
-		level = slog.LevelDebug
-	}
-	s.events.add(queuedEvent{ctx: httphooks.Without(context.WithoutCancel(ctx)), Event: e, level: level})
-}
-
-// log takes down a trouble that changes nothing in the life of the login. Like an event
-// it is told when no lock is held: a log may be shipped with the token that it is about.
-func (s *Source) log(ctx context.Context, level slog.Level, msg string, err error) {
-	s.events.add(queuedEvent{ctx: httphooks.Without(context.WithoutCancel(ctx)), trouble: msg, level: level, cause: err})
-}
-
-// deliver tells the log and OnEvent what has happened. Neither s.mu nor the turn is held,
-// so that both may use the Source.
-func (s *Source) deliver() { s.events.deliver(s.report) }
-
-// deliverWithin is deliver for somebody who waits no longer than until ctx is done: a log
-// or OnEvent may hang.
-func (s *Source) deliverWithin(ctx context.Context) {
-	if s.events.empty() {
-		return
-	}
-	s.mu.Lock()
-	s.working++
-	s.mu.Unlock()
-	done := make(chan any, 1) // gets the value of a panic, which is the caller's as long as it waits
-	go func() {
-		defer s.ended()
-		defer func() { done <- recover() }()
-		s.deliver()
-	}()
-	select {
-	case p := <-done:
-		if p != nil {
-			panic(p)
-		}
-	case <-ctx.Done():
-	}
-}
-
-// deliverSafely is deliver on a goroutine that nobody else can guard: the panic of a log or
-// of OnEvent ends with the event that it met.
-func (s *Source) deliverSafely(ctx context.Context) {
-	for done, logged := false, false; !done; {
-		func() {
-			defer func() {
-				if done {
-					return
-				}
-				if r := recover(); r == nil {
-					done = true // The goroutine ends (runtime.Goexit); others will deliver the rest.
-				} else if !logged {
-					logged = true
-					s.log(ctx, slog.LevelError, "OnEvent or the Logger panicked", fmt.Errorf("with a value of type %T", r))
-				}
-			}()
-			s.deliver()
-			done = true
-		}()
-	}
-}
-
-func (s *Source) report(e *queuedEvent) {
-	if e.trouble != "" {
-		s.cfg.Logger.LogAttrs(e.ctx, e.level, "stayauth: "+e.trouble, append(keyAttrs(s.key()), slog.String("err", e.cause.Error()))...)
-		return
-	}
-	if s.cfg.Logger.Enabled(e.ctx, e.level) {
-		s.cfg.Logger.LogAttrs(e.ctx, e.level, "stayauth: "+string(e.Type), e.attrs()...)
-	}
-	if s.cfg.OnEvent != nil {
-		s.cfg.OnEvent(e.ctx, e.Event)
 	}
 }

@@ -12,29 +12,30 @@ import (
 	"weak"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/entry"
 	"github.com/stayauth/stayauth/transport/internal/renewal"
 )
 
 const (
-	AnnounceAfter      = announceAfter
-	ForNothing         = forNothing
+	AnnounceAfter      = entry.AnnounceAfter
+	ForNothing         = entry.ForNothing
 	ForcedInterval     = forcedInterval
 	KeepTime           = keepTime
 	LockTimeout        = lockTimeout
 	LongestLock        = longestLock
 	LongestWait        = longestWait
-	LookInterval       = lookInterval
+	ReloadInterval     = reloadInterval
 	MaxKept            = maxKept
 	MaxLook            = maxLook
 	MaxRetryAfter      = renewal.LongestRetryAfter
 	MaxSpread          = maxSpread
 	MinPause           = minPause
-	MinRefusedAge      = minRefusedAge
+	MinRejectedAge     = minRejectedAge
 	MinShardSize       = minShardSize
 	MisconfiguredPause = misconfiguredPause
 	RejectTime         = rejectTime
 	SaveAgain          = saveAgain
-	SaveTimeout        = saveTimeout
+	SaveTimeout        = entry.Timeout
 	Scheme             = scheme
 	TraceTime          = traceTime
 	TrialTime          = trialTime
@@ -68,10 +69,10 @@ func (r *Source) Account() string                { return r.account }
 func (r *Source) Cfg() *SourceConfig             { return r.cfg }
 func (r *Source) Closed() *atomic.Bool           { return &r.closed }
 func (r *Source) Cur() *atomic.Pointer[snapshot] { return &r.cur }
-func (r *Source) Keepers() *atomic.Int32         { return &r.keepers }
-func (r *Source) Key() tokencache.Key            { return r.key() }
+func (r *Source) Keepers() *atomic.Int32         { return &r.keepFreshCalls }
+func (r *Source) Key() tokencache.Key            { return r.entry.Key() }
 func (r *Source) Locate(ctx context.Context) (tokencache.Key, *tokencache.Record, tokencache.Version, error) {
-	return r.locate(ctx)
+	return r.entry.Locate(ctx)
 }
 func (r *Source) Prepare(ctx context.Context, cur *tokencache.Record, version tokencache.Version) (tokencache.Version, error) {
 	return r.prepare(ctx, cur, version)
@@ -80,10 +81,10 @@ func (r *Source) StartInBackground(ctx context.Context, now time.Time) *flight {
 	return r.startInBackground(ctx, now)
 }
 func (r *Source) TrySave(ctx context.Context, next *tokencache.Record, version tokencache.Version) (*tokencache.Record, error) {
-	return r.trySave(ctx, next, version)
+	return r.entry.TrySave(ctx, next, version)
 }
-func (r *SourceConfig) Owns(rec *tokencache.Record) bool { return r.owns(rec) }
-func (r *SourceConfig) Unnamed() bool                    { return r.unnamed }
+func (r *SourceConfig) Owns(rec *tokencache.Record) bool { return r.entries.Owns(rec) }
+func (r *SourceConfig) Unnamed() bool                    { return r.entries.Unnamed }
 func (r *keptBody) Done() chan struct{}                  { return r.done }
 func (r *origin) Matches(u *url.URL) bool                { return r.matches(u) }
 func (r *outage) Fail(now time.Time, e *Error, left time.Duration) *Error {
@@ -97,8 +98,8 @@ func (r *snapshot) Fresh(now time.Time) bool              { return r.fresh(now) 
 func (r *snapshot) NotBefore() int64                      { return r.notBefore }
 func (r *snapshot) Rec() *tokencache.Record               { return r.rec }
 func (r *snapshot) RefreshAt() *int64                     { return &r.refreshAt }
-func (r *snapshot) Refuse() *snapshot                     { return r.refuse() }
-func (r *snapshot) Refused() bool                         { return r.refused }
+func (r *snapshot) Reject() *snapshot                     { return r.reject() }
+func (r *snapshot) Rejected() bool                        { return r.rejected }
 func (r *snapshot) ReplaceableAt(claims string) time.Time { return r.replaceableAt(claims) }
 func (r *snapshot) Usable(now time.Time) bool             { return r.usable(now) }
 func (r *snapshot) UseBefore() int64                      { return r.useBefore }

@@ -20,7 +20,7 @@ import (
 type Gate struct {
 	mu     sync.Mutex
 	outage *outage       // nil: open
-	first  *Source       // the login that failed alone, in a way that may be its own
+	first  any           // the login that failed alone, in a way that may be its own
 	asking chan struct{} // closed when the one that asks has found out; nil: nobody asks
 	queue  int           // how many wait for that
 }
@@ -106,15 +106,15 @@ func (g *Gate) leave(trial chan struct{}) {
 	}
 }
 
-// failed takes note of an attempt of s that failed at the provider.
-func (g *Gate) failed(s *Source, e *Error, trial bool) {
+// failed takes note of an attempt that failed at the provider, and of the login that made it.
+func (g *Gate) failed(login any, e *Error, trial bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
 	case g.outage != nil && !trial:
 		return // It was sent before that was known.
-	case g.outage == nil && !everybodys(e) && (g.first == nil || g.first == s):
-		g.first = s
+	case g.outage == nil && !everybodys(e) && (g.first == nil || g.first == login):
+		g.first = login
 		return
 	}
 	if g.outage == nil {
@@ -140,4 +140,17 @@ func (g *Gate) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.outage, g.first = nil, nil
+}
+
+// answered takes note of how an attempt has ended. Whatever the provider has answered, it is
+// there.
+func (g *Gate) answered(login any, trial chan struct{}, err error) {
+	if err != nil {
+		if e := asError(err); e.Kind == ErrUnavailable || e.Kind == ErrAmbiguous {
+			g.failed(login, e, trial != nil)
+			return
+		}
+	}
+	g.open()
+	g.leave(trial)
 }

@@ -57,7 +57,7 @@ func TestAPeersTokenEndsAnOutage(t *testing.T) {
 		if _, err := lucky.Token(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(transport.LookInterval)
+		time.Sleep(transport.ReloadInterval)
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Errorf("the other process has a token: %v", err)
 		}
@@ -146,7 +146,7 @@ func TestTheTokenOfANewLogin(t *testing.T) {
 			t.Errorf("%d loads in a second", n)
 		}
 		w.login(peer, "ann")
-		time.Sleep(transport.LookInterval)
+		time.Sleep(transport.ReloadInterval)
 		if status, _ := get(t, c, w.srv.APIURL()); status != 200 {
 			t.Errorf("status %d, and another process has logged in", status)
 		}
@@ -311,7 +311,7 @@ func TestAPeersRefusalEndsAnOutage(t *testing.T) {
 		if _, err := peer.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * transport.LookInterval)
+		time.Sleep(2 * transport.ReloadInterval)
 		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
 			t.Errorf("got %v", err)
 		}

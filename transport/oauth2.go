@@ -27,8 +27,8 @@ func (s *Source) OAuth2() oauth2.TokenSource { return oauth2Source{s} }
 type oauth2Source struct{ s *Source }
 
 // maxToldExpiry is 10 seconds, the default of oauth2.ReuseTokenSource for a token that
-// is to be replaced, and minRefusedAge.
-const maxToldExpiry = 10*time.Second + minRefusedAge
+// is to be replaced, and minRejectedAge.
+const maxToldExpiry = 10*time.Second + minRejectedAge
 
 func (o oauth2Source) Token() (*oauth2.Token, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), o.s.cfg.Timeout)

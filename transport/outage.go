@@ -7,6 +7,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/stayauth/stayauth/transport/internal/renewal"
+	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
 // An outage is what is known from a failure until the next success: of one login, or
@@ -40,7 +41,7 @@ const (
 // good. It returns the error with the time of the next attempt; e is shared, so on a copy.
 func (o *outage) fail(now time.Time, e *Error, left time.Duration) *Error {
 	if o.backoff == nil {
-		o.backoff, o.since = newBackoff(time.Second, 2*time.Minute), now
+		o.backoff, o.since = sleep.NewBackOff(time.Second, 2*time.Minute), now
 	}
 	wait := o.backoff.NextBackOff()
 	if left > 0 {
@@ -88,15 +89,4 @@ func (o *outage) blocks(now time.Time, wanted bool) *Error {
 // the clock was set back, and t says nothing.
 func within(now, t time.Time, near time.Duration) bool {
 	return now.Before(t) && t.Sub(now) <= near
-}
-
-// newBackoff returns an exponential back-off with full jitter that never gives up.
-func newBackoff(initial, longest time.Duration) *backoff.ExponentialBackOff {
-	return backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(initial),
-		backoff.WithMultiplier(2),
-		backoff.WithRandomizationFactor(1),
-		backoff.WithMaxInterval(longest),
-		backoff.WithMaxElapsedTime(0), // The default gives up after 15 minutes.
-	)
 }

@@ -31,10 +31,10 @@ type PoolConfig struct {
 // request names, see WithAccount. It is safe for concurrent use, and it needs no
 // goroutine and no timer for a login.
 type Pool struct {
-	cfg     SourceConfig
-	refresh int // the most refreshes of KeepFresh at a time
-	keepers atomic.Int32
-	closed  atomic.Bool
+	cfg            SourceConfig
+	refresh        int          // the most refreshes of KeepFresh at a time
+	keepFreshCalls atomic.Int32 // that are running
+	closed         atomic.Bool
 
 	seed   maphash.Seed
 	shards []shard // a power of two of them
@@ -138,12 +138,8 @@ type accountKey struct{}
 type chooser interface {
 	choose(ctx context.Context) (*Source, error)
 
-	// kept reports whether somebody keeps the tokens fresh, and hence stays.
-	kept() bool
+	keptFresh() bool // see Source
 }
-
-func (s *Source) choose(context.Context) (*Source, error) { return s, nil }
-func (s *Source) kept() bool                              { return s.keepers.Load() > 0 }
 
 func (p *Pool) choose(ctx context.Context) (*Source, error) {
 	account, _ := ctx.Value(accountKey{}).(string)
@@ -154,4 +150,4 @@ func (p *Pool) choose(ctx context.Context) (*Source, error) {
 	return p.Source(account), nil
 }
 
-func (p *Pool) kept() bool { return p.keepers.Load() > 0 }
+func (p *Pool) keptFresh() bool { return p.keepFreshCalls.Load() > 0 }

@@ -41,8 +41,8 @@ const recoverPause = 2 * time.Second
 // seconds or so, and at all if that is gone. What the store has lost (tokencache.ErrNoTrace)
 // is put back.
 func (p *Pool) KeepFresh(ctx context.Context) error {
-	p.keepers.Add(1)
-	defer p.keepers.Add(-1)
+	p.keepFreshCalls.Add(1)
+	defer p.keepFreshCalls.Add(-1)
 	var work sync.WaitGroup
 	defer work.Wait()
 	refresher := func() (refresh func(*Source) error) {
@@ -110,7 +110,7 @@ func (p *Pool) recoverInterrupted(ctx context.Context, refresh func(*Source) err
 				}
 				continue
 			}
-			if !p.cfg.owns(rec) {
+			if !p.cfg.entries.Owns(rec) {
 				continue // It belongs to others who share the store.
 			}
 			s := p.Source(rec.Key.Account)

@@ -76,14 +76,6 @@ func (sh *shard) replace(closed *Source, p *Pool) *Source {
 	return s
 }
 
-// busy reports whether s has what no other Source of the login has: the tokens of a
-// refresh that is in flight or not saved yet.
-func (s *Source) busy() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.flight != nil || s.unsaved != nil
-}
-
 // add makes room for s and adds it. sh.mu is held.
 func (sh *shard) add(s *Source) {
 	sh.logins.add(s)
@@ -91,7 +83,7 @@ func (sh *shard) add(s *Source) {
 		sh.ring = append(sh.ring, s)
 		return
 	}
-	i := sh.leastWorth()
+	i := sh.cheapest()
 	sh.leave(sh.ring[i])
 	sh.ring[i] = s
 	sh.hand = (i + 1) % len(sh.ring)
@@ -100,14 +92,14 @@ func (sh *shard) add(s *Source) {
 // maxLook bounds how many logins are looked at to find the one to be given up.
 const maxLook = 64
 
-// leastWorth returns the index of a login to be given up. sh.mu is held.
-func (sh *shard) leastWorth() (index int) {
+// cheapest returns the index of a login to be given up. sh.mu is held.
+func (sh *shard) cheapest() (index int) {
 	now := wallNow()
 	least := math.MaxInt
 	for n := range min(maxLook, len(sh.ring)) {
 		i := (sh.hand + n) % len(sh.ring)
-		if worth := sh.ring[i].worth(now); worth < least {
-			least, index = worth, i
+		if cost := sh.ring[i].evictionCost(now); cost < least {
+			least, index = cost, i
 		}
 		if least == 0 {
 			break
@@ -116,9 +108,9 @@ func (sh *shard) leastWorth() (index int) {
 	return index
 }
 
-// worth rates what would be lost without s in memory, and takes note that it was
+// evictionCost rates what would be lost without s in memory, and takes note that it was
 // asked: a login is worth something if it was used since.
-func (s *Source) worth(now time.Time) int {
+func (s *Source) evictionCost(now time.Time) int {
 	used := s.used.Swap(false)
 	s.mu.Lock()
 	defer s.mu.Unlock()

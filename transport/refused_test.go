@@ -57,7 +57,7 @@ func TestAYoungTokenIsNotReplaced(t *testing.T) {
 		}
 		_, err = s.Reject(t.Context(), tok)
 		e, ok := errors.AsType[*transport.Error](err)
-		if !ok || e.Kind != transport.ErrUnavailable || e.RetryAt.Sub(transport.WallNow()) > transport.MinRefusedAge || e.RetryAt.Before(transport.WallNow()) {
+		if !ok || e.Kind != transport.ErrUnavailable || e.RetryAt.Sub(transport.WallNow()) > transport.MinRejectedAge || e.RetryAt.Before(transport.WallNow()) {
 			t.Fatalf("got %v", err)
 		}
 		if now, err := s.Token(t.Context()); err != nil || now.AccessToken != tok.AccessToken {

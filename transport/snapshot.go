@@ -9,6 +9,14 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/text"
 )
 
+// A Token is an access token to use now. Its secret prints as "[redacted]".
+type Token struct {
+	AccessToken tokencache.Secret
+	Type        string    // "Bearer"
+	Expiry      time.Time // zero: unknown
+	Scope       string    // granted scopes, separated by spaces; empty: unknown
+}
+
 // A snapshot is a record as the hot path needs it, and never modified. A process may have
 // very many of them, so the access token, which may be kilobytes long, is there once,
 // and what a request or Token needs is side by side, apart from the rest of the record.
@@ -22,8 +30,8 @@ type snapshot struct {
 	expiry time.Time // that of rec, as are the token and the scope
 	scope  string
 
-	rec     *tokencache.Record
-	refused bool // by an API
+	rec      *tokencache.Record
+	rejected bool // by an API
 
 	// renewBy is when the refresh token has to be renewed, if it ends before the access
 	// token does.
@@ -31,6 +39,13 @@ type snapshot struct {
 }
 
 const scheme = "Bearer "
+
+// The shortest age at which a rejected token is replaced, and the shortest time
+// between two such replacements.
+const (
+	minRejectedAge = 3 * time.Second
+	forcedInterval = 30 * time.Second
+)
 
 // clockTolerance is how far a token's birth may lie in the future before the
 // clock counts as having been set back.
@@ -56,7 +71,7 @@ func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 		renewBy:   math.MaxInt64,
 	}
 	if rec.AccessToken == "" || rec.Claims != "" {
-		s.refreshAt, s.useBefore, s.refused = math.MinInt64, math.MinInt64, rec.Claims != ""
+		s.refreshAt, s.useBefore, s.rejected = math.MinInt64, math.MinInt64, rec.Claims != ""
 		return s
 	}
 	if !rec.ObtainedAt.IsZero() {
@@ -138,11 +153,6 @@ func nanoseconds(t time.Time) int64 {
 // before it.
 func ended() *snapshot { return newSnapshot(new(tokencache.Record), 0, 0) }
 
-// snapshot returns rec as this Source uses it.
-func (s *Source) snapshot(rec *tokencache.Record) *snapshot {
-	return newSnapshot(rec, s.cfg.Lead, s.cfg.Skew)
-}
-
 // fresh reports whether the token can be used without further thought.
 func (s *snapshot) fresh(now time.Time) bool { return s.freshAt(now.UnixNano()) }
 
@@ -160,21 +170,21 @@ func (s *snapshot) expiredBefore(t time.Time) bool {
 	return s.rec.AccessToken == "" || !s.expiry.IsZero() && s.expiry.Before(t.Round(0))
 }
 
-// refuse returns a copy that is to be replaced. It stays usable: that one API refuses it
+// reject returns a copy that is to be replaced. It stays usable: that one API rejects it
 // says nothing about the others, and perhaps no other can be had.
-func (s *snapshot) refuse() *snapshot {
+func (s *snapshot) reject() *snapshot {
 	c := *s
-	c.refreshAt, c.refused = math.MinInt64, true
+	c.refreshAt, c.rejected = math.MinInt64, true
 	return &c
 }
 
-// replaceableAt returns the time before which a refusal of the token is not
-// believed, so that an API that refuses everything causes no storm. One that demands
+// replaceableAt returns the time before which a rejection of the token is not
+// believed, so that an API that rejects everything causes no storm. One that demands
 // claims of a new token is believed sooner.
 func (s *snapshot) replaceableAt(claims string) time.Time {
 	var at time.Time
 	if claims == "" {
-		at = s.rec.ObtainedAt.Add(minRefusedAge)
+		at = s.rec.ObtainedAt.Add(minRejectedAge)
 	}
 	if !s.rec.ForcedAt.IsZero() {
 		if t := s.rec.ForcedAt.Add(forcedInterval); t.After(at) {

@@ -57,7 +57,7 @@ func TestBounds(t *testing.T) {
 	if !s.Fresh(at(s.NotBefore())) || s.Fresh(at(s.NotBefore()-1)) {
 		t.Error("fresh does not begin at notBefore")
 	}
-	if r := s.Refuse(); r.Fresh(now) || !r.Usable(now) || !r.Refused() || s.Refused() || !s.Fresh(now) {
+	if r := s.Reject(); r.Fresh(now) || !r.Usable(now) || !r.Rejected() || s.Rejected() || !s.Fresh(now) {
 		t.Error("a refused token is not to be replaced, or the snapshot was modified")
 	}
 	if s := transport.NewSnapshot(&tokencache.Record{RefreshToken: "r", ObtainedAt: now, Expiry: now.Add(time.Hour)}, 0, 0); s.Fresh(now) || s.Usable(now) {

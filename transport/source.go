@@ -3,7 +3,6 @@ package transport
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -11,57 +10,9 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/claims"
+	"github.com/stayauth/stayauth/transport/internal/entry"
 )
-
-// A SourceConfig says whose tokens a Source keeps, where, and how it renews them.
-type SourceConfig struct {
-	// Cache keeps the login across restarts and shares it between processes.
-	// Required.
-	Cache *tokencache.Cache
-
-	// Refresher renews the tokens, usually an *endpoint.Endpoint. Required.
-	Refresher Refresher
-
-	// Key says which login of the cache this is. Issuer and ClientID default to
-	// those of the Refresher, and are required if it tells none. Audience defaults
-	// to what it asks for, see Params of package endpoint; a login that an earlier version
-	// stored without it stays under that key, and is used.
-	Key tokencache.Key
-
-	// Lead is how long before its expiry a token is refreshed in the background.
-	// Default: a third of the token's lifetime, at most 5 minutes, which survives a
-	// provider's restart without refreshing much more often than needed. It is
-	// shortened by up to 20 % at random, so that processes do not act at once, and
-	// never exceeds half the lifetime. A provider's refresh_in goes before it.
-	Lead time.Duration
-
-	// Skew is how long before its expiry a token is no longer used. Default: a tenth
-	// of the token's lifetime, at most 10 seconds: the time a request may spend in
-	// queues, plus the error of ordinary clocks. It never exceeds a quarter of the lifetime.
-	Skew time.Duration
-
-	// Timeout bounds a refresh as a whole, as the last resort: an Endpoint gives up by
-	// itself, when that is safe. Callers wait no longer than their own contexts, and for
-	// 15 s at most. Default: 10 minutes, or a day with a Prober, such as an Endpoint.
-	Timeout time.Duration
-
-	// Logger receives what OnEvent receives. Default: slog.Default(). Routine is
-	// logged at level Debug, what a person should know at Warn.
-	Logger *slog.Logger
-
-	// OnEvent, if set, is told of every change in the life of the login, of one after
-	// the other. The context is that of the call which caused it, without its end. It
-	// should return soon, because later events wait for it, and must not call Close.
-	// Package transport/otelstayauth turns the events into metrics and traces.
-	OnEvent func(context.Context, Event)
-
-	gate *Gate     // of the Refresher
-	born time.Time // when the process began to use the login
-
-	// Of the Identity of the Refresher.
-	unnamed, asks bool
-	what          string // that its records are for; empty if whoever made the key knows
-}
 
 // A Source keeps one login alive and hands out its access token. It is safe for
 // concurrent use; many Sources, in many processes, may share one login through
@@ -79,10 +30,8 @@ type Source struct {
 
 	closed atomic.Bool
 
-	// keepers counts the calls of KeepFresh that are running, and used says that a
-	// Pool has handed out this Source since it last looked.
-	keepers atomic.Int32
-	used    atomic.Bool
+	keepFreshCalls atomic.Int32 // that are running
+	used           atomic.Bool  // a Pool has handed out this Source since it last looked
 
 	*state
 }
@@ -90,29 +39,20 @@ type Source struct {
 // The state of a Source is what requests with a good token do not need. It lies elsewhere:
 // of a million logins, what each request needs should lie as close together as can be.
 type state struct {
-	// turn is held (by a send) by whoever works on the stored login: a flight, Login,
-	// Logout, Flush or the saver. The fields below it belong to the holder.
-	turn    chan struct{} // made when it is first needed, see turns
-	pending *pending      // a rotation that could not be saved yet
-
-	// atFormer says that the login is kept under the key of earlier versions, see former.
-	// It changes only when the lock is taken.
-	atFormer atomic.Bool
-
+	entry  entry.Entry // the stored login
 	events eventQueue
+	work   workers // flights and savers
 
 	// mu guards what follows; it is never held during I/O.
-	mu      sync.Mutex
-	flight  *flight
-	logins  uint32             // logins and logouts by this Source
-	outage  *outage            // nil while there is none
-	dead    *Error             // why a login is required
-	refused *tokencache.Record // the record whose refresh token the provider refused, with the tombstone
-	lookAt  int64              // nanoseconds since 1970, see mayLook
-	unsaved *Error             // nil unless there is pending
-	claimed bool               // an API has demanded claims, and the cache does not know yet
-	working int                // flights and savers that have not ended, their events included
-	idle    chan struct{}      // made by Close, closed when there are none
+	mu       sync.Mutex
+	flight   *flight
+	logins   uint32             // logins and logouts by this Source
+	outage   *outage            // nil while there is none
+	dead     *Error             // why a login is required
+	refused  *tokencache.Record // the record whose refresh token the provider refused, with the tombstone
+	reloadAt int64              // nanoseconds since 1970, see mayReload
+	unsaved  *Error             // nil unless the entry is in state unsaved
+	claimed  bool               // an API has demanded claims, and the cache does not know yet
 }
 
 // NewSource returns a Source. It does no I/O: the login is read from the cache
@@ -127,81 +67,26 @@ func NewSource(cfg SourceConfig) (*Source, error) {
 // newSource returns the Source of an account. A Pool has very many of them, so it
 // makes nothing that an idle login can do without.
 func newSource(cfg *SourceConfig, account string) *Source {
-	return &Source{cfg: cfg, account: account, state: new(state)}
+	return &Source{cfg: cfg, account: account, state: &state{entry: entry.New(&cfg.entries, account)}}
 }
 
-// turns returns the channel turn.
-func (s *Source) turns() chan struct{} {
+// choose and keptFresh make a Source, like a Pool, the logins of a Transport.
+func (s *Source) choose(context.Context) (*Source, error) { return s, nil }
+
+// keptFresh reports whether somebody keeps the token fresh, and hence stays.
+func (s *Source) keptFresh() bool { return s.keepFreshCalls.Load() > 0 }
+
+// busy reports whether s has what no other Source of the login has: the tokens of a
+// refresh that is in flight or not saved yet.
+func (s *Source) busy() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.turn == nil {
-		s.turn = make(chan struct{}, 1)
-	}
-	return s.turn
-}
-
-// complete checks cfg and fills in the defaults.
-func (cfg *SourceConfig) complete() error {
-	bad := func(field, remedy string) error {
-		return &Error{Kind: ErrMisconfigured, Op: "config", Field: "SourceConfig." + field, Remedy: remedy}
-	}
-	if cfg.Cache == nil {
-		return bad("Cache", "set it: without a cache a rotated refresh token is lost when the process ends")
-	}
-	if cfg.Refresher == nil {
-		return bad("Refresher", "set it, to an *endpoint.Endpoint for instance")
-	}
-	own := cfg.Refresher.Identity()
-	if own.Key.ClientID != "" {
-		cfg.Key.Issuer = cmp.Or(cfg.Key.Issuer, own.Key.Issuer)
-		cfg.Key.ClientID = cmp.Or(cfg.Key.ClientID, own.Key.ClientID)
-		if cfg.Key.Audience == "" {
-			cfg.Key.Audience, cfg.unnamed, cfg.asks = own.Key.Audience, own.Former, own.NamesAudience
-			cfg.what = cmp.Or(own.Key.Audience, forNothing)
-		}
-		if cfg.Key.ClientID != own.Key.ClientID {
-			return bad("Key.ClientID", "leave it empty or make it equal to the endpoint's ClientID")
-		}
-	}
-	if err := cfg.Refresher.Check(&tokencache.Record{Key: cfg.Key}); err != nil && !errors.Is(err, ErrLoginRequired) {
-		return err
-	}
-	if cfg.Key.Issuer == "" || cfg.Key.ClientID == "" {
-		return bad("Key", "set Issuer and ClientID: this Refresher does not tell them")
-	}
-	for _, d := range []struct {
-		field string
-		value time.Duration
-	}{{"Lead", cfg.Lead}, {"Skew", cfg.Skew}, {"Timeout", cfg.Timeout}} {
-		if d.value < 0 {
-			return bad(d.field, "use a positive duration, or 0 for the default")
-		}
-	}
-	if cfg.Timeout == 0 {
-		cfg.Timeout = 10 * time.Minute
-		if _, patient := cfg.Refresher.(Prober); patient {
-			cfg.Timeout = 24 * time.Hour
-		}
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
-	}
-	cfg.gate = cmp.Or(own.Gate, new(Gate))
-	cfg.born = time.Now()
-	return nil
+	return s.flight != nil || s.unsaved != nil
 }
 
 // Format prints which login this is, whatever the verb, and nothing secret.
 func (s *Source) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "Source{Issuer: %q, ClientID: %q, Account: %q}", s.cfg.Key.Issuer, s.cfg.Key.ClientID, s.account)
-}
-
-// A Token is an access token to use now. Its secret prints as "[redacted]".
-type Token struct {
-	AccessToken tokencache.Secret
-	Type        string    // "Bearer"
-	Expiry      time.Time // zero: unknown
-	Scope       string    // granted scopes, separated by spaces; empty: unknown
 }
 
 // Token returns an access token that is good now. Usually that is one look at
@@ -238,12 +123,12 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 // token is out of use, for whoever shares the login, and the refresh asks for them.
 // challenges are those of the answer, see ParseChallenges. If the provider refuses, the
 // error is an ErrLoginRequired with the claims that a login has to ask for.
-func (s *Source) Reject(ctx context.Context, refused Token, challenges ...Challenge) (Token, error) {
-	claims := ""
+func (s *Source) Reject(ctx context.Context, rejected Token, challenges ...Challenge) (Token, error) {
+	demanded := ""
 	for _, c := range challenges {
-		claims = cmp.Or(claims, c.demands())
+		demanded = cmp.Or(demanded, c.demands())
 	}
-	snap, err := s.reject(ctx, refused.AccessToken, claims)
+	snap, err := s.reject(ctx, rejected.AccessToken, demanded)
 	if err != nil {
 		return Token{}, err
 	}
@@ -265,7 +150,7 @@ const youth = time.Minute
 // its end: if the process is not one that ends soon, or if the refresh token would.
 // s.mu is held.
 func (s *Source) mayLeave(snap *snapshot, now time.Time) bool {
-	return time.Since(s.cfg.born) > youth || s.kept() || snap.refreshTokenEnds(now)
+	return time.Since(s.cfg.born) > youth || s.keptFresh() || snap.refreshTokenEnds(now)
 }
 
 // token returns the token to use. If that is to be refreshed, it starts the refresh in
@@ -308,24 +193,17 @@ func (s *Source) token(ctx context.Context, attended bool) (*snapshot, error) {
 	return snap, nil
 }
 
-// The shortest age at which a refused token is replaced, and the shortest time
-// between two such replacements.
-const (
-	minRefusedAge  = 3 * time.Second
-	forcedInterval = 30 * time.Second
-)
-
-// reject is Reject. claims are those that the API demands of the next token, or "".
-func (s *Source) reject(ctx context.Context, refused tokencache.Secret, claims string) (*snapshot, error) {
+// reject is Reject. demanded are the claims that the API demands of the next token, or "".
+func (s *Source) reject(ctx context.Context, rejected tokencache.Secret, demanded string) (*snapshot, error) {
 	for range 2 {
-		f, snap, err := s.replace(ctx, refused, claims)
+		f, snap, err := s.replace(ctx, rejected, demanded)
 		if f == nil {
 			return snap, err
 		}
 		if snap, err = f.wait(ctx); err != nil {
 			return nil, err
 		}
-		if snap.rec.AccessToken != refused {
+		if snap.rec.AccessToken != rejected {
 			return snap, nil
 		}
 		// The flight that was joined had been started for another reason and found the
@@ -336,32 +214,69 @@ func (s *Source) reject(ctx context.Context, refused tokencache.Secret, claims s
 
 // replace returns the flight that will bring another token in the place of one that an
 // API has refused, or else that token or the reason why there is none.
-func (s *Source) replace(ctx context.Context, refused tokencache.Secret, claims string) (*flight, *snapshot, error) {
+func (s *Source) replace(ctx context.Context, rejected tokencache.Secret, demanded string) (*flight, *snapshot, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := wallNow()
 	snap := s.cur.Load()
-	if snap != nil && snap.rec.AccessToken != refused && snap.usable(now) {
+	if snap != nil && snap.rec.AccessToken != rejected && snap.usable(now) {
 		return nil, snap, nil
 	}
-	if snap == nil && claims != "" { // It may be the one in the cache.
-		snap = newSnapshot(&tokencache.Record{AccessToken: refused}, 0, 0)
+	if snap == nil && demanded != "" { // It may be the one in the cache.
+		snap = newSnapshot(&tokencache.Record{AccessToken: rejected}, 0, 0)
 	}
-	if snap != nil && snap.rec.AccessToken == refused {
-		if at := snap.replaceableAt(claims); s.flight == nil && now.Before(at) && snap.usable(now) {
+	if snap != nil && snap.rec.AccessToken == rejected {
+		if at := snap.replaceableAt(demanded); s.flight == nil && now.Before(at) && snap.usable(now) {
 			e := &Error{Kind: ErrUnavailable, Op: "reject", RetryAt: at,
 				Remedy: "the token is too new to be replaced; the API may refuse it for another reason"}
-			if s.closed.Load() || !s.mayLook(now, lookInterval) {
+			if s.closed.Load() || !s.mayReload(now, reloadInterval) {
 				return nil, nil, e
 			}
-			return s.start(ctx, refused, e), nil, nil
+			return s.start(ctx, rejected, e), nil, nil
 		}
-		if claims == "" {
-			s.cur.Store(snap.refuse())
-		} else {
-			s.takeOut(snap, claims)
+		if demanded == "" {
+			s.cur.Store(snap.reject())
+		} else { // The token is out of use until there is another.
+			s.cur.Store(s.snapshot(claims.Demand(snap.rec, demanded)))
+			s.claimed = true
 		}
 	}
-	f, err := s.joinOrStart(ctx, now, refused)
+	f, err := s.joinOrStart(ctx, now, rejected)
 	return f, nil, err
+}
+
+// snapshot returns rec as this Source uses it.
+func (s *Source) snapshot(rec *tokencache.Record) *snapshot {
+	return newSnapshot(rec, s.cfg.Lead, s.cfg.Skew)
+}
+
+// emit takes an event down when what it tells of happens, so that the order is right
+// whoever comes to deliver it. quiet says that a caller is returned it as an error, so that
+// the log need not tell it again. s.mu is held.
+func (s *Source) emit(ctx context.Context, e Event, quiet bool) {
+	e.Key, e.At = s.entry.Key(), time.Now()
+	if snap := s.cur.Load(); snap != nil && e.Generation == 0 {
+		e.Generation, e.Expiry = snap.rec.Generation, snap.rec.Expiry
+	}
+	level := e.Type.level()
+	if quiet {
+		level = slog.LevelDebug
+	}
+	s.events.add(queuedEvent{ctx: detached(ctx), Event: e, level: level})
+}
+
+// log takes down a trouble that changes nothing in the life of the login. Like an event
+// it is told when no lock is held: a log may be shipped with the token that it is about.
+func (s *Source) log(ctx context.Context, level slog.Level, msg string, err error) {
+	s.events.add(queuedEvent{ctx: detached(ctx), Event: Event{Key: s.entry.Key()}, trouble: msg, level: level, cause: err})
+}
+
+// deliver tells the log and OnEvent what has happened, and survives if they do not. No lock
+// is held, so that both may use the Source.
+func (s *Source) deliver(ctx context.Context) { s.events.deliverSafely(ctx, s.cfg.report) }
+
+// deliverWithin is deliver for a caller that waits no longer than until ctx is done, and that
+// a panic of theirs belongs to.
+func (s *Source) deliverWithin(ctx context.Context) {
+	s.events.deliverWithin(ctx, s.cfg.report, &s.work)
 }

@@ -4,6 +4,8 @@ package sleep
 import (
 	"context"
 	"time"
+
+	"github.com/cenkalti/backoff/v4"
 )
 
 // Whoever waits for an answer counts only the time in which this process ran. When a
@@ -39,4 +41,15 @@ func Running(ctx context.Context, d time.Duration) bool {
 		}
 	}
 	return ctx.Err() == nil
+}
+
+// NewBackOff returns an exponential back-off with full jitter that never gives up.
+func NewBackOff(initial, longest time.Duration) *backoff.ExponentialBackOff {
+	return backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(initial),
+		backoff.WithMultiplier(2),
+		backoff.WithRandomizationFactor(1),
+		backoff.WithMaxInterval(longest),
+		backoff.WithMaxElapsedTime(0), // The default gives up after 15 minutes.
+	)
 }

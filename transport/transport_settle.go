@@ -20,7 +20,7 @@ func (t *Transport) settlesAfter(src *Source, resp *http.Response, err error) {
 	switch {
 	case err != nil:
 		t.awaitFlight(src)
-	case resp == nil, resp.Body == nil, t.settle < 0, t.logins.kept(), isRedirect(resp):
+	case resp == nil, resp.Body == nil, t.settle < 0, t.logins.keptFresh(), isRedirect(resp):
 	default:
 		resp.Body = t.settling(src, resp.Body)
 	}
@@ -32,7 +32,7 @@ func (t *Transport) settlesAfter(src *Source, resp *http.Response, err error) {
 // than Settle delays nobody any more. One caller waits for a flight, so that a service
 // does not stand still.
 func (t *Transport) awaitFlight(src *Source) {
-	if t.logins.kept() {
+	if t.logins.keptFresh() {
 		return // In a service that keeps the token fresh nothing exits meanwhile.
 	}
 	f := src.inFlight()

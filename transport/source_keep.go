@@ -10,9 +10,9 @@ import (
 // How long KeepFresh sleeps at most: a laptop that wakes up is noticed within a
 // minute, and the login of another process, while one is required, within 15 s.
 const (
-	keepFreshNap  = time.Minute
-	deadNap       = 15 * time.Second
-	keepFreshStep = 100 * time.Millisecond
+	keepFreshPause = time.Minute
+	deadPause      = 15 * time.Second
+	keepFreshStep  = 100 * time.Millisecond
 )
 
 // KeepFresh refreshes the token whenever that is due, until ctx is done, and
@@ -20,13 +20,13 @@ const (
 // after a quiet hour; while it runs, no request waits for a background refresh to
 // settle. What goes wrong is told to OnEvent and the Logger.
 func (s *Source) KeepFresh(ctx context.Context) error {
-	s.keepers.Add(1)
-	defer s.keepers.Add(-1)
+	s.keepFreshCalls.Add(1)
+	defer s.keepFreshCalls.Add(-1)
 	for {
 		if f := s.refreshIfDue(ctx); f != nil {
 			f.see(ctx)
 		}
-		if !sleep.For(ctx, s.nap()) {
+		if !sleep.For(ctx, s.pause()) {
 			return context.Cause(ctx)
 		}
 	}
@@ -42,25 +42,25 @@ func (s *Source) refreshIfDue(ctx context.Context) *flight {
 	return nil
 }
 
-// nap returns how long nothing needs to be done.
-func (s *Source) nap() time.Duration {
+// pause returns how long nothing needs to be done.
+func (s *Source) pause() time.Duration {
 	now := wallNow()
 	snap := s.cur.Load()
-	nap := keepFreshNap
+	pause := keepFreshPause
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	blocked := s.blocked(now, false)
 	switch {
 	case s.dead != nil:
-		nap = deadNap
+		pause = deadPause
 	case blocked != nil:
-		nap = blocked.RetryAt.Sub(now)
+		pause = blocked.RetryAt.Sub(now)
 	case s.flight != nil:
-		nap = time.Second
+		pause = time.Second
 	case snap.fresh(now):
-		nap = time.Duration(min(snap.refreshAt-now.UnixNano(), int64(keepFreshNap)))
+		pause = time.Duration(min(snap.refreshAt-now.UnixNano(), int64(keepFreshPause)))
 	}
-	return min(max(nap, keepFreshStep), keepFreshNap)
+	return min(max(pause, keepFreshStep), keepFreshPause)
 }
 
 // Flush waits until no refresh is in flight and its result is saved. It returns
@@ -94,20 +94,14 @@ func (s *Source) flush(ctx context.Context) (saved <-chan struct{}, err error) {
 			return nil, &Error{Kind: ErrStorage, Op: "flush", Err: context.Cause(ctx), Remedy: "a refresh is still in flight"}
 		}
 	}
-	turn := s.turns()
-	select {
-	case turn <- struct{}{}: // also if ctx is done already
-	default:
-		select {
-		case turn <- struct{}{}:
-		case <-ctx.Done():
-			return nil, &Error{Kind: ErrStorage, Op: "flush", Err: context.Cause(ctx), Remedy: "the login is still being worked on"}
-		}
+	end, err := s.entry.TakeTurn(ctx)
+	if err != nil {
+		return nil, &Error{Kind: ErrStorage, Op: "flush", Err: context.Cause(ctx), Remedy: "the login is still being worked on"}
 	}
 	defer s.deliverWithin(ctx)
-	defer func() { <-turn }()
+	defer end()
 	if err = s.savePending(ctx); err != nil {
-		saved = s.pending.over
+		_, saved = s.entry.Pending()
 	}
 	return saved, err
 }
@@ -121,20 +115,8 @@ func (s *Source) Close(ctx context.Context) error {
 	if err := s.Flush(ctx); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	if s.working == 0 {
-		s.mu.Unlock()
-		return nil
+	if err := s.work.none(ctx); err != nil {
+		return &Error{Kind: ErrStorage, Op: "close", Err: err, Remedy: "everything is saved, but OnEvent or the Logger has not returned"}
 	}
-	if s.idle == nil {
-		s.idle = make(chan struct{})
-	}
-	idle := s.idle
-	s.mu.Unlock()
-	select {
-	case <-idle:
-		return nil
-	case <-ctx.Done():
-		return &Error{Kind: ErrStorage, Op: "close", Err: context.Cause(ctx), Remedy: "everything is saved, but OnEvent or the Logger has not returned"}
-	}
+	return nil
 }

@@ -88,12 +88,12 @@ func reason(err error) string {
 // In the states outage and dead the access token may still be good.
 func (s *Source) Status(ctx context.Context) (Status, error) {
 	snap := s.cur.Load()
-	key, rec, _, err := s.locate(ctx)
+	key, rec, _, err := s.entry.Locate(ctx)
 	st := Status{State: StateEmpty, Key: key, KeyPlace: s.cfg.Cache.KeyPlace()}
 	switch {
 	case err == nil && (snap == nil || newer(rec, snap.rec)):
 		snap = s.snapshot(rec)
-	case s.lost(err) != nil:
+	case errors.Is(err, tokencache.ErrNoTrace) && s.puttable() != nil:
 		err = nil // It will be put back.
 	case errors.Is(err, tokencache.ErrNotFound):
 		err = nil

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
+	"math/rand/v2"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/entry"
+	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
 // refresh is the critical section. Refresh tokens may be spent once, so the order
@@ -31,15 +33,15 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 	// token that another process has stored before that gives back the lock.
 	unlock, err := s.lockFor(waiting, f)
 	for errors.Is(err, tokencache.ErrConflict) {
-		if snap, err = s.look(waiting, f); snap != nil || err != nil {
+		if snap, err = s.reload(waiting, f); snap != nil || err != nil {
 			return snap, snap != nil, err
 		}
 		unlock, err = s.lockFor(waiting, f)
 	}
 	if err != nil {
-		looking, cancel := context.WithTimeout(ctx, lockTimeout)
+		reloading, cancel := context.WithTimeout(ctx, lockTimeout)
 		defer cancel()
-		if snap, lookErr := s.look(looking, f); lookErr == nil && snap != nil {
+		if snap, reloadErr := s.reload(reloading, f); reloadErr == nil && snap != nil {
 			return snap, true, nil
 		}
 		return nil, false, err // Never refresh without the lock.
@@ -86,7 +88,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		}
 		// 4, 5: find out that the answer cannot be stored while that is harmless.
 		// Whatever keeps the journal from being written would keep the answer too.
-		if cur != nil && cur.RefreshToken != "" && s.pending == nil {
+		if cur != nil && cur.RefreshToken != "" && !s.isUnsaved() {
 			version, err = s.prepare(ctx, cur, version)
 			if errors.Is(err, tokencache.ErrConflict) {
 				continue // A login or logout came between: read again.
@@ -99,7 +101,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		sent := wallNow()
 		f.attempts.Add(1)
 		answer, err := s.cfg.Refresher.Refresh(ctx, s.orNothing(cur))
-		s.answered(f, err)
+		s.cfg.gate.answered(s, f.trial, err)
 		if answer == nil {
 			cause := asError(err)
 			again, err := s.noAnswer(ctx, cur, version, interrupted || cause.Kind == ErrAmbiguous, cause)
@@ -108,10 +110,12 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 			}
 			return nil, false, err
 		}
-		next := successor(cur, answer, f.refused)
-		s.mark(next)
+		next := successor(cur, answer, f.rejected)
+		s.entry.Mark(next)
 		// 7: what is not saved is lost at the next crash. ctx has no say in this.
-		saved := s.save(context.WithoutCancel(ctx), next, version)
+		out := s.entry.Replace(context.WithoutCancel(ctx), next, version)
+		s.settle(ctx, out)
+		saved := out.Rec
 		if saved == nil { // The user has logged out meanwhile.
 			return nil, false, endedElsewhere()
 		}
@@ -155,124 +159,39 @@ func (s *Source) enter(ctx context.Context, f *flight) error {
 // more than whose login it is.
 func (s *Source) orNothing(rec *tokencache.Record) *tokencache.Record {
 	if rec == nil {
-		return &tokencache.Record{Key: s.key()}
+		return &tokencache.Record{Key: s.entry.Key()}
 	}
 	return rec
 }
 
-// askTime is how long a question takes at most that nothing but time depends on, and
-// longestSilence how long a provider that answers none is believed to be away, though it
-// may still have a request to deal with. After that it is tried all the same: perhaps it
-// is questions that it does not answer.
-const (
-	askTime        = 5 * time.Second
-	longestSilence = 30 * time.Minute
-)
-
-// ask asks the provider a harmless question before its refresh token is presented in
-// doubt: because a request that was lost may still be answered, when a provider that was
-// frozen goes on; or because there is an outage, and the end of it is to be found soon
-// and without a risk. The error says that the token must not be presented now.
+// ask asks the provider a harmless question before its refresh token is presented in doubt.
+// The error says that the token must not be presented now.
 func (s *Source) ask(ctx context.Context, f *flight, cur *tokencache.Record) error {
-	since, now := wallNow(), wallNow()
+	now := wallNow()
+	d := doubt{interrupted: cur != nil && cur.Attempt != nil}
 	s.mu.Lock()
-	doubt, due := f.trial != nil, s.outage.blocks(now, false) == nil && s.cfg.gate.due(now)
+	if f.trial != nil {
+		d.since = now
+	}
 	if o := s.outage; o != nil && (o.err.Kind == ErrUnavailable || o.err.Kind == ErrAmbiguous) {
-		doubt, since = true, o.since
+		d.since = o.since
 	}
+	if d.interrupted {
+		d.since = cur.Attempt.At
+	}
+	d.due = s.outage.blocks(now, false) == nil && s.cfg.gate.due(now)
 	s.mu.Unlock()
-	interrupted, patience := cur != nil && cur.Attempt != nil, askTime
-	if interrupted {
-		doubt, since, patience = true, cur.Attempt.At, longestWait
-	}
-	if !doubt {
-		return nil
-	}
-	e := s.probe(ctx, patience)
-	if e == nil || due && (e.Status != 0 || !e.Timeout() || !interrupted || now.Sub(since) > longestSilence) {
+	e := s.cfg.ask(ctx, d)
+	if e == nil {
 		return nil
 	}
 	s.cfg.gate.failed(s, e, f.trial != nil)
 	return e
 }
 
-// probe asks the provider a harmless question, if the Refresher can. It takes d at most.
-func (s *Source) probe(ctx context.Context, d time.Duration) *Error {
-	p, ok := s.cfg.Refresher.(Prober)
-	if !ok {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	err := p.Probe(ctx)
-	if err == nil {
-		return nil
-	}
-	if e, ok := errors.AsType[*Error](err); ok {
-		return e
-	}
-	return &Error{Kind: ErrUnavailable, Op: "refresh", Err: err}
-}
-
-// answered tells the gate how an attempt has ended. Whatever the provider has answered,
-// it is there.
-func (s *Source) answered(f *flight, err error) {
-	if err != nil {
-		if e := asError(err); e.Kind == ErrUnavailable || e.Kind == ErrAmbiguous {
-			s.cfg.gate.failed(s, e, f.trial != nil)
-			return
-		}
-	}
-	s.cfg.gate.open()
-	s.cfg.gate.leave(f.trial)
-}
-
-// load returns the newest record, nil if there is none. The lock is held.
-func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Version, error) {
-	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
-	defer cancel()
-	if p := s.pending; p != nil {
-		if cur := s.cur.Load(); cur != nil {
-			p.rec = demanding(p.rec, cur.rec)
-		}
-		return p.rec, p.version, nil
-	}
-	rec, version, err := s.loadOwn(ctx, s.key())
-	if s.cfg.unnamed && errors.Is(err, tokencache.ErrNoTrace) {
-		if _, _, _, elsewhere := s.locate(ctx); !errors.Is(elsewhere, tokencache.ErrNoTrace) {
-			err = cmp.Or(elsewhere, tokencache.ErrConflict)
-		}
-	}
-	if lost := s.lost(err); lost != nil {
-		if rec, version, err = s.putBack(ctx, lost, "", wallNow()); errors.Is(err, tokencache.ErrConflict) {
-			rec, version, err = s.loadOwn(ctx, s.key())
-		}
-	}
-	if errors.Is(err, tokencache.ErrNotFound) {
-		s.cur.Store(nil) // Logged out, by whichever process.
-		return nil, "", nil
-	}
-	if err == nil && s.atFormer.Load() && rec.For == "" {
-		rec, version, err = s.takeOver(ctx, rec, version)
-	}
-	if err != nil {
-		return nil, "", storageError("load", err)
-	}
-	// A store that was set back, by a failover or a restored backup, offers a refresh
-	// token that has been spent. Memory knows better.
-	if cur := s.cur.Load(); cur != nil && cur.rec.LoginID == rec.LoginID && cur.rec.Generation > rec.Generation {
-		putBack := rec.PutBackAt // Others may know better still, see awaitNewer.
-		rec = cur.rec.Clone()
-		rec.PutBackAt = putBack
-	} else if cur != nil {
-		rec = demanding(rec, cur.rec)
-	}
-	return rec, version, nil
-}
-
 // spendable returns the reason why cur cannot be refreshed.
 func (s *Source) spendable(ctx context.Context, cur *tokencache.Record, version tokencache.Version) error {
-	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	ctx, cancel := context.WithTimeout(ctx, entry.Timeout)
 	defer cancel()
 	if cur != nil && cur.Tombstone != nil {
 		return deadError(cur.Tombstone)
@@ -282,7 +201,7 @@ func (s *Source) spendable(ctx context.Context, cur *tokencache.Record, version 
 	s.mu.Unlock()
 	if dead != nil && cur != nil && refused != nil && refused.RefreshToken == cur.RefreshToken {
 		// The tombstone could not be written. Until it is, others present the token too.
-		if _, err := s.cfg.Cache.Save(ctx, s.key(), refused, version); err != nil {
+		if _, err := s.entry.Save(ctx, refused, version); err != nil {
 			s.log(ctx, slog.LevelDebug, "the refusal of the refresh token could not be stored", err)
 		}
 		return dead
@@ -293,22 +212,98 @@ func (s *Source) spendable(ctx context.Context, cur *tokencache.Record, version 
 // prepare makes sure that an answer can be stored, and leaves the note that a
 // refresh is in flight.
 func (s *Source) prepare(ctx context.Context, cur *tokencache.Record, version tokencache.Version) (tokencache.Version, error) {
-	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	ctx, cancel := context.WithTimeout(ctx, entry.Timeout)
 	defer cancel()
-	if err := s.cfg.Cache.Preflight(ctx, s.key(), cur); err != nil {
+	if err := s.entry.Preflight(ctx, cur); err != nil {
 		return "", storageError("preflight", err)
 	}
-	version, err := s.cfg.Cache.Save(ctx, s.key(), attempting(cur), version)
+	version, err := s.entry.Save(ctx, attempting(cur), version)
 	if err != nil {
 		return "", storageError("journal", err)
 	}
 	return version, nil
 }
 
-// attempting returns rec with the note that its refresh token is being spent. Each
-// attempt has its own, because the next one waits for what the last has sent.
-func attempting(rec *tokencache.Record) *tokencache.Record {
-	note := rec.Clone()
-	note.Attempt = &tokencache.Attempt{At: wallNow(), PID: os.Getpid()}
-	return note
+// retryNow reports whether to present the refresh token once more after an attempt
+// that failed, and waits until it is time to.
+func (s *Source) retryNow(ctx context.Context, cur *tokencache.Record, try int, sent time.Time, cause *Error) bool {
+	s.mu.Lock()
+	lost := s.outage != nil && s.outage.lost
+	s.mu.Unlock()
+	switch {
+	case cause.Kind != ErrAmbiguous, cause.RetryAfter > 0:
+		return false
+	case lost:
+		return false // It has been done, and the outage has outlasted any grace.
+	case cause.whole():
+		return false // The next answer will be no better.
+	}
+	if cur != nil && cur.RefreshToken != "" {
+		awaitLostRequest(ctx, sent)
+	}
+	if !sleep.For(ctx, time.Duration(1+rand.Int64N(int64(500*time.Millisecond)))<<try) {
+		return false
+	}
+	return s.cfg.probe(ctx, askTime) == nil
+}
+
+// noAnswer handles an attempt that brought nothing. unknown says that the refresh
+// token may have been spent by this attempt or by an earlier one. It reports
+// whether to start over, because the cache holds something newer.
+func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version tokencache.Version, unknown bool, cause *Error) (again bool, err error) {
+	if cur == nil || cur.RefreshToken == "" {
+		if cause.Kind == ErrLoginRequired {
+			// Somebody else's login, of which no tombstone can remind us: ask again, but
+			// not soon.
+			c := *cause
+			c.RetryAt = wallNow().Add(misconfiguredPause)
+			cause = &c
+		}
+		return false, cause
+	}
+	if s.isUnsaved() && cause.Kind != ErrLoginRequired {
+		if unknown { // There is no journal but memory.
+			s.entry.Amend(attempting(cur))
+		}
+		return false, cause
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), entry.Timeout)
+	defer cancel()
+	next := cur.Clone()
+	next.Attempt = nil
+	switch cause.Kind {
+	case ErrLoginRequired:
+		// Perhaps somebody without our lock was faster: a copy of the cache on another
+		// machine, a program that does not know of locks. Then theirs is the login.
+		stored, v, err := s.load(ctx)
+		if err == nil && (stored == nil || stored.RefreshToken != cur.RefreshToken) {
+			return true, nil
+		}
+		next.Tombstone = &tokencache.Tombstone{At: wallNow(), Code: cause.Code, Description: cause.Description, URI: cause.URI,
+			Claims: cmp.Or(cause.Claims, cur.Claims), Interrupted: unknown}
+		if err == nil {
+			_, err = s.entry.Save(ctx, next, v)
+		}
+		if errors.Is(err, tokencache.ErrConflict) {
+			return true, nil
+		}
+		if err != nil {
+			s.log(ctx, slog.LevelWarn, "the refusal of the refresh token could not be stored", err)
+		}
+		s.settle(ctx, s.entry.Drop()) // A dead refresh token need not be saved any more.
+		s.mu.Lock()
+		s.refused = next
+		s.mu.Unlock()
+		return false, deadError(next.Tombstone)
+	case ErrUnavailable, ErrMisconfigured:
+		if unknown {
+			break
+		}
+		// Not spent for certain, so the note would mislead whoever reads it later.
+		_, err := s.entry.Save(ctx, next, version)
+		if err != nil && !errors.Is(err, tokencache.ErrConflict) {
+			s.log(ctx, slog.LevelWarn, "the journal could not be cleared", err)
+		}
+	}
+	return false, cause
 }

@@ -42,13 +42,13 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 	if remedy := bearer.Normalize(&next.TokenType); remedy != "" {
 		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: remedy}
 	}
-	if k := s.named(); next.Key.Issuer != "" && next.Key.Issuer != k.Issuer || next.Key.ClientID != "" && next.Key.ClientID != k.ClientID {
+	if k := s.entry.Named(); next.Key.Issuer != "" && next.Key.Issuer != k.Issuer || next.Key.ClientID != "" && next.Key.ClientID != k.ClientID {
 		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: "the record is that of another issuer or client; log in with the Source's own"}
 	}
 	if next.TokenURL == "" {
 		next.TokenURL = s.cfg.Refresher.Identity().TokenURL
 	}
-	next.Key = s.named()
+	next.Key = s.entry.Named()
 	if err := s.cfg.Refresher.Check(next); err != nil && !errors.Is(err, ErrLoginRequired) {
 		return err
 	}
@@ -67,13 +67,13 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 	}
 	defer unlock()
 	next.For = ""
-	s.mark(next)
+	s.entry.Mark(next)
 	for try := 1; ; try++ {
-		_, version, err := s.cfg.Cache.Load(ctx, s.key())
+		_, version, err := s.cfg.Cache.Load(ctx, s.entry.Key())
 		if err != nil && !errors.Is(err, tokencache.ErrNotFound) {
 			return storageError("login", err)
 		}
-		_, err = s.cfg.Cache.Save(ctx, s.key(), next, version)
+		_, err = s.entry.Save(ctx, next, version)
 		if errors.Is(err, tokencache.ErrConflict) && ctx.Err() == nil && try < saveAgain {
 			continue // A login goes before whatever came between.
 		}
@@ -82,12 +82,12 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 		}
 		break
 	}
-	s.settled(ctx, nil)
+	s.settle(ctx, s.entry.Drop())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cur.Store(s.snapshot(next))
 	s.logins++
-	s.calm()
+	s.reset()
 	s.emit(ctx, Event{Type: EventLogin}, false)
 	return nil
 }
@@ -118,7 +118,7 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 		return err
 	}
 	defer unlock()
-	rec, version, err := s.loadOwn(ctx, s.key())
+	rec, version, err := s.entry.Read(ctx)
 	stored := !errors.Is(err, tokencache.ErrNotFound)
 	switch {
 	case !stored:
@@ -128,10 +128,10 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 	}
 	lost := errors.Is(err, tokencache.ErrNoTrace)
 	if lost {
-		rec = s.lost(err)
+		rec = s.puttable()
 	}
-	if s.pending != nil {
-		rec = s.pending.rec // Newer than what is stored.
+	if pending, _ := s.entry.Pending(); pending != nil {
+		rec = pending // Newer than what is stored.
 	}
 	var alive error // why the tokens live on
 	if r, ok := s.cfg.Refresher.(Revoker); ok && revoke && rec != nil && rec.Tombstone == nil {
@@ -140,17 +140,17 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 		}
 	}
 	if stored || lost { // also to leave a trace: another process may have what the store has lost
-		if err := s.cfg.Cache.Delete(ctx, s.key(), version); err != nil && (stored || rec != nil) {
+		if err := s.entry.Delete(ctx, version); err != nil && (stored || rec != nil) {
 			return storageError("logout", err)
 		}
 	}
-	s.settled(ctx, nil)
+	s.settle(ctx, s.entry.Drop())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known := s.cur.Load()
 	s.cur.Store(ended()) // Not nil, so that a look which has read the record before this cannot publish it.
 	s.logins++
-	s.calm()
+	s.reset()
 	s.dead = &Error{Kind: ErrLoginRequired, Op: "token", Remedy: "log in again"} // which nobody needs to be told
 	if stored || known != nil && known.rec.LoginID != "" {
 		s.emit(ctx, Event{Type: EventLogout, Err: alive}, false)

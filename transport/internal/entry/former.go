@@ -1,0 +1,159 @@
+package entry
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// Until what a token is for became part of its name, the logins of an Endpoint that
+// asks for an audience were kept under the key without one: all audiences under the
+// same. Such a login stays where it is, because processes of that version may run
+// beside this one, and would be logged out if it moved. A record is never copied or
+// moved from one name to the other, so a refresh token is in one entry, under one
+// lock, whichever version spends it.
+//
+// The first Source that takes over such a record writes into it what it is for, and
+// then it is no other's. New logins go to that entry for as long as it exists, so
+// that both versions see them, and to the key with the audience after that.
+
+// For that to be told from what this version writes under a key without an audience,
+// every such record says what it is for: Record.For, which earlier versions hand on
+// when they refresh.
+
+// ForNothing is the Record.For of a login whose Endpoint asks for nothing. What others
+// ask for always has a name and a "=" in it.
+const ForNothing = "default"
+
+// Key returns the key of the entry that this Entry works on.
+func (e *Entry) Key() tokencache.Key {
+	if e.atFormer.Load() {
+		return e.former()
+	}
+	return e.Named()
+}
+
+// former returns the key that earlier versions of this module used.
+func (e *Entry) former() tokencache.Key {
+	k := e.Named()
+	k.Audience = ""
+	return k
+}
+
+// Named returns the key of the login with all its parts.
+func (e *Entry) Named() tokencache.Key {
+	k := e.cfg.Key
+	k.Account = e.account
+	return k
+}
+
+// Owns reports whether a record is that of an account of this configuration.
+func (cfg *Config) Owns(rec *tokencache.Record) bool {
+	key := cfg.Key
+	if key.Account = rec.Key.Account; key != rec.Key && cfg.Unnamed {
+		key.Audience = ""
+	}
+	return key == rec.Key && (key.Audience != "" || cfg.claimable(rec))
+}
+
+// claimable reports whether a record under a key without an audience can be that of a
+// Source with this configuration.
+func (cfg *Config) claimable(rec *tokencache.Record) bool {
+	return cfg.What == "" || rec.For == "" || rec.For == cfg.What
+}
+
+// Read loads the record of the entry.
+func (e *Entry) Read(ctx context.Context) (*tokencache.Record, tokencache.Version, error) {
+	return e.loadOwn(ctx, e.Key())
+}
+
+// loadOwn loads the record of key. One that is for something else is not found.
+func (e *Entry) loadOwn(ctx context.Context, key tokencache.Key) (*tokencache.Record, tokencache.Version, error) {
+	rec, v, err := e.cfg.Cache.Load(ctx, key)
+	if err == nil && key.Audience == "" && !e.cfg.claimable(rec) {
+		return nil, "", tokencache.ErrNotFound
+	}
+	return rec, v, err
+}
+
+// Locate loads the record from the entry that is this Entry's, and says which that
+// is. Nothing is changed, so it needs no lock.
+func (e *Entry) Locate(ctx context.Context) (key tokencache.Key, rec *tokencache.Record, v tokencache.Version, err error) {
+	key = e.Named()
+	rec, v, err = e.loadOwn(ctx, key)
+	if !e.cfg.Unnamed || !errors.Is(err, tokencache.ErrNotFound) {
+		return key, rec, v, err
+	}
+	old, oldVersion, oldErr := e.loadOwn(ctx, e.former())
+	if errors.Is(oldErr, tokencache.ErrNoTrace) {
+		return key, rec, v, err
+	}
+	if errors.Is(oldErr, tokencache.ErrNotFound) {
+		return key, rec, v, oldErr // It may have been there, and have been ended there.
+	}
+	return e.former(), old, oldVersion, oldErr // One that cannot be read may be ours.
+}
+
+// lockOwn locks whichever of the two entries is this Entry's. While it waits, that
+// may become the other one.
+func (e *Entry) lockOwn(ctx context.Context, lock sharedLock) (release func() error, err error) {
+	if !e.cfg.Unnamed {
+		return lock(ctx, e.Named())
+	}
+	key, err := e.whereabouts(ctx)
+	for err == nil {
+		if release, err = lock(ctx, key); err != nil {
+			return nil, err
+		}
+		locked, stays := key, false
+		func() {
+			defer func() { // also if the Store panics
+				if !stays {
+					release()
+				}
+			}()
+			key, err = e.whereabouts(ctx)
+			stays = err == nil && key == locked
+		}()
+		if stays {
+			e.atFormer.Store(key != e.Named())
+			return release, nil
+		}
+	}
+	return nil, err
+}
+
+// whereabouts is Locate for the key alone.
+func (e *Entry) whereabouts(ctx context.Context) (tokencache.Key, error) {
+	key, _, _, err := e.Locate(ctx)
+	if errors.Is(err, tokencache.ErrNotFound) || errors.Is(err, tokencache.ErrCorrupt) {
+		err = nil
+	}
+	return key, err
+}
+
+// Mark writes into rec whose it is and, if its key does not say, what it is for.
+func (e *Entry) Mark(rec *tokencache.Record) {
+	rec.Key = e.Key()
+	if e.cfg.What != "" && e.Key().Audience == "" {
+		rec.For = e.cfg.What
+	}
+}
+
+// takeOver makes a record under the former key that of this Entry, and stores
+// that. Its access token may be for something else. It is not used if the refresh can
+// tell the provider what the next one is to be for. The lock is held.
+func (e *Entry) takeOver(ctx context.Context, rec *tokencache.Record, v tokencache.Version) (*tokencache.Record, tokencache.Version, error) {
+	rec = rec.Clone()
+	e.Mark(rec)
+	if e.cfg.Asks && rec.RefreshToken != "" {
+		rec.Expiry = rec.ObtainedAt
+		if rec.Expiry.IsZero() {
+			rec.Expiry = time.Unix(1, 0) // Zero would mean that it is not known.
+		}
+	}
+	v, err := e.Save(ctx, rec, v)
+	return rec, v, err
+}

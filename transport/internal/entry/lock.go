@@ -1,0 +1,114 @@
+package entry
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// A BusyError says that the lock was not to be had before the context was done.
+type BusyError struct {
+	Err  error
+	Here bool // it is this process that works on the login
+}
+
+func (e *BusyError) Error() string { return e.Err.Error() }
+func (e *BusyError) Unwrap() error { return e.Err }
+
+// A Lock takes this process's turn and then the lock that all processes share. While a
+// rotation is unsaved the latter is held already; unlock gives it back to whoever saves
+// that, or releases it if that has been done meanwhile.
+type Lock func(context.Context) (unlock func() error, err error)
+
+// Lock waits until it is this caller's turn.
+func (e *Entry) Lock(ctx context.Context) (unlock func() error, err error) {
+	return e.lock(ctx, e.cfg.Cache.Lock)
+}
+
+// LockAt is a Lock whose error may wrap tokencache.ErrConflict if the cache holds another
+// version than at.
+func (e *Entry) LockAt(at tokencache.Version) Lock {
+	return func(ctx context.Context) (unlock func() error, err error) {
+		return e.lock(ctx, func(ctx context.Context, key tokencache.Key) (func() error, error) {
+			return e.cfg.Cache.LockAt(ctx, key, at)
+		})
+	}
+}
+
+// AnnounceAfter is when a wait for a lock is announced.
+const AnnounceAfter = 2 * time.Second
+
+// Announced is lock, with announce called if it takes long. The error that it gets says for
+// whom the caller waits, if that is known.
+func Announced(ctx context.Context, lock Lock, announce func(error)) (unlock func() error, err error) {
+	soon, cancel := context.WithTimeout(ctx, AnnounceAfter)
+	defer cancel()
+	unlock, err = lock(soon)
+	if err == nil || soon.Err() == nil || ctx.Err() != nil || errors.Is(err, tokencache.ErrConflict) {
+		return unlock, err
+	}
+	announce(err)
+	return lock(ctx)
+}
+
+// TakeTurn waits until nobody else in this process works on the entry, even if somebody else
+// does, and returns what ends the turn. If ctx is done already, it takes a turn that is free.
+func (e *Entry) TakeTurn(ctx context.Context) (end func(), err error) {
+	turn := e.turns()
+	select {
+	case turn <- struct{}{}:
+		return func() { <-turn }, nil
+	default:
+	}
+	select {
+	case turn <- struct{}{}:
+		return func() { <-turn }, nil
+	case <-ctx.Done():
+		return nil, &BusyError{Err: context.Cause(ctx), Here: true}
+	}
+}
+
+func (e *Entry) turns() chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.turn == nil {
+		e.turn = make(chan struct{}, 1)
+	}
+	return e.turn
+}
+
+// A sharedLock takes the lock on an entry that all processes share.
+type sharedLock func(context.Context, tokencache.Key) (unlock func() error, err error)
+
+func (e *Entry) lock(ctx context.Context, share sharedLock) (unlock func() error, err error) {
+	end, err := e.TakeTurn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	locked := false
+	defer func() { // also if the Store panics
+		if !locked {
+			end()
+		}
+	}()
+	var release func() error
+	if p := e.pending; p != nil && p.unlock != nil {
+		release, p.unlock = p.unlock, nil
+	} else if release, err = e.lockOwn(ctx, share); err != nil {
+		if ctx.Err() != nil {
+			err = &BusyError{Err: err}
+		}
+		return nil, err
+	}
+	locked = true
+	return func() error {
+		defer end()
+		if p := e.pending; p != nil && p.rec.RefreshToken != "" {
+			p.unlock = release // Whoever saves it will unlock.
+			return nil
+		}
+		return release()
+	}, nil
+}

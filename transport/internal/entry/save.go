@@ -1,0 +1,169 @@
+package entry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/sleep"
+)
+
+// pending is a rotation that the provider has carried out and that could not be
+// saved: the state unsaved. The lock of the login is kept, because whoever reads
+// the cache meanwhile would spend a token that is spent; without a refresh token
+// nothing is, and the lock is free.
+type pending struct {
+	rec     *tokencache.Record
+	version tokencache.Version // what it is to replace
+	unlock  func() error       // nil while somebody is at work on the login
+	over    chan struct{}      // closed when it need not be saved any more
+}
+
+const saveTries = 3 // before callers get the token unsaved
+
+// The pause after the first attempt to save, and the longest.
+const (
+	firstPause = 100 * time.Millisecond
+	maxPause   = time.Second
+)
+
+// An Outcome is what became of a rotation that was to be saved.
+type Outcome struct {
+	Rec *tokencache.Record // the login from now on; nil: the user has logged out
+
+	Unsaved error // why Rec is in memory only: the entry is in state unsaved
+	Entered bool  // and was not before
+
+	Saved     bool // Rec was unsaved, and is saved
+	Left      bool // the state unsaved is over, in whichever way
+	Unlocking error
+}
+
+// Replace stores next in place of version. What it returns is the login from now on: next,
+// or a newer one that it found, or none if the user has logged out. If next cannot be
+// stored, the entry goes into state unsaved, and next is the login all the same: the
+// client works on, and SavePending is to be tried until it succeeds. The lock is held.
+func (e *Entry) Replace(ctx context.Context, next *tokencache.Record, version tokencache.Version) Outcome {
+	pause, begun := firstPause, time.Now()
+	for try := 1; ; try++ {
+		saved, err := e.TrySave(ctx, next, version)
+		switch {
+		case err == nil:
+			return e.leave(saved, saved == next)
+		case try == saveTries || time.Since(begun) >= Timeout:
+			entered := e.pending == nil
+			if entered {
+				e.pending = &pending{over: make(chan struct{})}
+			}
+			e.pending.rec, e.pending.version = next, version
+			return Outcome{Rec: next, Unsaved: err, Entered: entered}
+		}
+		time.Sleep(pause)
+		pause *= 2
+	}
+}
+
+// TrySave makes one attempt. What it returns without an error is in the store: next, or
+// what has taken its place. That the store holds next is not enough, a Save has to have
+// confirmed it: one that failed may have written what the next crash takes away.
+func (e *Entry) TrySave(ctx context.Context, next *tokencache.Record, version tokencache.Version) (saved *tokencache.Record, err error) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	defer func() {
+		if r := recover(); r != nil { // The Store has failed, in its own way. The tokens are here.
+			saved, err = nil, fmt.Errorf("the Store panicked with a value of type %T", r)
+		}
+	}()
+	for range 3 {
+		_, err := e.Save(ctx, next, version)
+		if err == nil {
+			return next, nil
+		}
+		if !errors.Is(err, tokencache.ErrConflict) {
+			return nil, err
+		}
+		// Either an earlier attempt has written although it failed, or somebody wrote
+		// without the lock.
+		stored, v, err := e.Read(ctx)
+		switch {
+		case errors.Is(err, tokencache.ErrNoTrace):
+			version = "" // Nobody has logged out: the store has lost it.
+			continue
+		case errors.Is(err, tokencache.ErrNotFound):
+			return nil, nil // A logout wins over a refresh.
+		case err != nil:
+			return nil, err
+		case stored.LoginID != next.LoginID:
+			return stored, nil // A newer login wins.
+		case stored.Generation > next.Generation:
+			return stored, nil
+		case stored.Generation == next.Generation && stored.RefreshToken != next.RefreshToken &&
+			!stored.ObtainedAt.Before(next.ObtainedAt):
+			// Both descend from the same refresh token, and the provider remembers the later one.
+			return stored, nil
+		}
+		version = v
+	}
+	return nil, tokencache.ErrConflict
+}
+
+// Pending returns what is unsaved and what is closed when it need not be saved any more, or
+// nil. The turn is held.
+func (e *Entry) Pending() (rec *tokencache.Record, over <-chan struct{}) {
+	if e.pending == nil {
+		return nil, nil
+	}
+	return e.pending.rec, e.pending.over
+}
+
+// Amend changes what is unsaved. The turn is held.
+func (e *Entry) Amend(rec *tokencache.Record) { e.pending.rec = rec }
+
+// SavePending tries to leave the state unsaved. The turn is held.
+func (e *Entry) SavePending(ctx context.Context) (out Outcome, err error) {
+	p := e.pending
+	if p == nil {
+		return out, nil
+	}
+	saved, err := e.TrySave(ctx, p.rec, p.version)
+	if err != nil {
+		return out, err
+	}
+	return e.leave(saved, saved == p.rec), nil
+}
+
+// Drop leaves the state unsaved, if the entry is in it, because what was pending need not be
+// saved any more. The turn is held.
+func (e *Entry) Drop() Outcome { return e.leave(nil, false) }
+
+func (e *Entry) leave(rec *tokencache.Record, saved bool) Outcome {
+	out := Outcome{Rec: rec}
+	p := e.pending
+	if p == nil {
+		return out
+	}
+	out.Left, out.Saved = true, saved
+	e.pending = nil
+	close(p.over)
+	if p.unlock != nil {
+		out.Unlocking = p.unlock()
+	}
+	return out
+}
+
+// KeepSaving calls try until that reports success, or until over is closed.
+func KeepSaving(over <-chan struct{}, try func() bool) {
+	pause := sleep.NewBackOff(firstPause, maxPause)
+	for saved := false; !saved; {
+		timer := time.NewTimer(max(pause.NextBackOff(), firstPause/10))
+		select {
+		case <-timer.C:
+			saved = try()
+		case <-over:
+			timer.Stop()
+			return
+		}
+	}
+}

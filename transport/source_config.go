@@ -1,0 +1,117 @@
+package transport
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/entry"
+)
+
+// A SourceConfig says whose tokens a Source keeps, where, and how it renews them.
+type SourceConfig struct {
+	// Cache keeps the login across restarts and shares it between processes.
+	// Required.
+	Cache *tokencache.Cache
+
+	// Refresher renews the tokens, usually an *endpoint.Endpoint. Required.
+	Refresher Refresher
+
+	// Key says which login of the cache this is. Issuer and ClientID default to
+	// those of the Refresher, and are required if it tells none. Audience defaults
+	// to what it asks for, see Params of package endpoint; a login that an earlier version
+	// stored without it stays under that key, and is used.
+	Key tokencache.Key
+
+	// Lead is how long before its expiry a token is refreshed in the background.
+	// Default: a third of the token's lifetime, at most 5 minutes, which survives a
+	// provider's restart without refreshing much more often than needed. It is
+	// shortened by up to 20 % at random, so that processes do not act at once, and
+	// never exceeds half the lifetime. A provider's refresh_in goes before it.
+	Lead time.Duration
+
+	// Skew is how long before its expiry a token is no longer used. Default: a tenth
+	// of the token's lifetime, at most 10 seconds: the time a request may spend in
+	// queues, plus the error of ordinary clocks. It never exceeds a quarter of the lifetime.
+	Skew time.Duration
+
+	// Timeout bounds a refresh as a whole, as the last resort: an Endpoint gives up by
+	// itself, when that is safe. Callers wait no longer than their own contexts, and for
+	// 15 s at most. Default: 10 minutes, or a day with a Prober, such as an Endpoint.
+	Timeout time.Duration
+
+	// Logger receives what OnEvent receives. Default: slog.Default(). Routine is
+	// logged at level Debug, what a person should know at Warn.
+	Logger *slog.Logger
+
+	// OnEvent, if set, is told of every change in the life of the login, of one after
+	// the other. The context is that of the call which caused it, without its end. It
+	// should return soon, because later events wait for it, and must not call Close.
+	// Package transport/otelstayauth turns the events into metrics and traces.
+	OnEvent func(context.Context, Event)
+
+	gate    *Gate        // of the Refresher
+	born    time.Time    // when the process began to use the login
+	entries entry.Config // which those of the cache are
+}
+
+// longestWait is how long a caller waits for a token, if its context does not end before. A
+// refresh may go on for minutes, see package endpoint.
+const longestWait = 15 * time.Second
+
+// complete checks cfg and fills in the defaults.
+func (cfg *SourceConfig) complete() error {
+	bad := func(field, remedy string) error {
+		return &Error{Kind: ErrMisconfigured, Op: "config", Field: "SourceConfig." + field, Remedy: remedy}
+	}
+	if cfg.Cache == nil {
+		return bad("Cache", "set it: without a cache a rotated refresh token is lost when the process ends")
+	}
+	if cfg.Refresher == nil {
+		return bad("Refresher", "set it, to an *endpoint.Endpoint for instance")
+	}
+	own := cfg.Refresher.Identity()
+	cfg.entries = entry.Config{Cache: cfg.Cache}
+	if own.Key.ClientID != "" {
+		cfg.Key.Issuer = cmp.Or(cfg.Key.Issuer, own.Key.Issuer)
+		cfg.Key.ClientID = cmp.Or(cfg.Key.ClientID, own.Key.ClientID)
+		if cfg.Key.Audience == "" {
+			cfg.Key.Audience = own.Key.Audience
+			cfg.entries.Unnamed, cfg.entries.Asks = own.Former, own.NamesAudience
+			cfg.entries.What = cmp.Or(own.Key.Audience, entry.ForNothing)
+		}
+		if cfg.Key.ClientID != own.Key.ClientID {
+			return bad("Key.ClientID", "leave it empty or make it equal to the endpoint's ClientID")
+		}
+	}
+	if err := cfg.Refresher.Check(&tokencache.Record{Key: cfg.Key}); err != nil && !errors.Is(err, ErrLoginRequired) {
+		return err
+	}
+	if cfg.Key.Issuer == "" || cfg.Key.ClientID == "" {
+		return bad("Key", "set Issuer and ClientID: this Refresher does not tell them")
+	}
+	for _, d := range []struct {
+		field string
+		value time.Duration
+	}{{"Lead", cfg.Lead}, {"Skew", cfg.Skew}, {"Timeout", cfg.Timeout}} {
+		if d.value < 0 {
+			return bad(d.field, "use a positive duration, or 0 for the default")
+		}
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = 10 * time.Minute
+		if _, patient := cfg.Refresher.(Prober); patient {
+			cfg.Timeout = 24 * time.Hour
+		}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	cfg.entries.Key = cfg.Key
+	cfg.gate = cmp.Or(own.Gate, new(Gate))
+	cfg.born = time.Now()
+	return nil
+}

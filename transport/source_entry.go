@@ -1,0 +1,258 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/entry"
+)
+
+// reload adopts what the cache holds, if that is of use, without taking the lock.
+// An error says that there is no more to be done. Neither means that only the
+// critical section can tell.
+func (s *Source) reload(ctx context.Context, f *flight) (*snapshot, error) {
+	cur := s.cur.Load()
+	key, rec, at, err := s.entry.Locate(ctx)
+	f.at = at
+	switch {
+	case errors.Is(err, tokencache.ErrNotFound):
+		if err := s.cfg.Refresher.Check(s.orNothing(nil)); cur == nil && err != nil {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.dead != nil && errors.Is(err, ErrLoginRequired) {
+				return nil, s.dead // which may know more
+			}
+			return nil, err
+		}
+		return nil, nil
+	case err != nil:
+		return nil, storageError("load", err)
+	case key != s.entry.Named() && rec.For == "":
+		return nil, nil
+	}
+	if snap := s.adopt(ctx, f, cur, rec); snap != nil {
+		return snap, nil
+	}
+	if rec.Tombstone != nil && (cur == nil || !newer(cur.rec, rec)) {
+		return nil, deadError(rec.Tombstone)
+	}
+	return nil, nil
+}
+
+// adopt publishes the token of a record that came from the cache, if it is newer
+// than the one in use, good, and not rejected. A stale one is good for a start.
+// cur is the one in use, as it was before the record was read.
+func (s *Source) adopt(ctx context.Context, f *flight, cur *snapshot, rec *tokencache.Record) *snapshot {
+	now := wallNow()
+	switch {
+	case rec.AccessToken == f.rejected:
+		return nil
+	case cur != nil && !newer(rec, cur.rec):
+		if cur.fresh(now) && !newer(cur.rec, rec) {
+			return cur // A login of this process has come in between.
+		}
+		return nil
+	}
+	snap := s.snapshot(rec)
+	if cur.usable(now) && !cur.rejected && !snap.fresh(now) || !snap.usable(now) {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.cur.CompareAndSwap(cur, snap) {
+		return nil // A login or logout came between.
+	}
+	if cur != nil || s.dead != nil { // Else it is what a process finds when it starts.
+		s.emit(ctx, f.end(Event{Type: EventAdopted}), false)
+	}
+	return snap
+}
+
+// newer reports whether a is a later state of the login than b, or a later login.
+func newer(a, b *tokencache.Record) bool {
+	if a.LoginID != b.LoginID {
+		return !a.AuthorizedAt.Before(b.AuthorizedAt)
+	}
+	return a.Generation > b.Generation
+}
+
+// load returns the newest record, nil if there is none. The lock is held.
+func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Version, error) {
+	known := entry.Known{Lost: s.puttable()}
+	if cur := s.cur.Load(); cur != nil {
+		known.Rec = cur.rec
+	}
+	found, err := s.entry.Load(ctx, known)
+	if err != nil {
+		return nil, "", storageError("load", err)
+	}
+	if found.Restored {
+		s.restored(ctx, found.Rec)
+	}
+	if found.Rec == nil {
+		s.cur.Store(nil) // Logged out, by whichever process.
+	}
+	return found.Rec, found.Version, nil
+}
+
+// A store can lose what it has confirmed: somebody flushes it, it evicts, an empty replica
+// is promoted. That is no logout, so a process that holds such a login puts it back. But it
+// may hold an old state of it, whose refresh token another process has spent, and which a
+// strict provider would take for stolen. So what was put back is not spent at once: those
+// who run Pool.KeepFresh look for losses all the time, and put what is newer in its place.
+
+const (
+	// newerTime is how long those have time for that, see lossPause.
+	newerTime = 5 * time.Second
+
+	// traceTime is how long a store remembers logouts at least, see tokencache.ErrNoTrace.
+	// What has not been in the store since may have been ended.
+	traceTime = 30 * 24 * time.Hour
+)
+
+// puttable returns the record to put back if the store has lost the login, or nil.
+func (s *Source) puttable() *tokencache.Record {
+	cur := s.cur.Load()
+	if cur == nil || cur.rec.RefreshToken == "" || wallNow().Sub(cur.rec.ObtainedAt) > traceTime {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.refused != nil && s.refused.RefreshToken == cur.rec.RefreshToken:
+		return s.refused // with the tombstone
+	case s.dead != nil:
+		return nil
+	}
+	return cur.rec
+}
+
+// restored says that rec was put back.
+func (s *Source) restored(ctx context.Context, rec *tokencache.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.emit(ctx, Event{Type: EventRestored, Generation: rec.Generation, Expiry: rec.Expiry, Err: &Error{Kind: ErrStorage, Op: "load", Err: tokencache.ErrNoTrace,
+		Remedy: "the login was put back; find out whether the store was flushed, evicts or was replaced, because it loses logins"}}, false)
+}
+
+// tellClaims writes a demand into the cache, for the other processes, also while the
+// provider is down. If that fails, the token is out of use here, and they learn it from
+// the API.
+func (s *Source) tellClaims(ctx context.Context) {
+	s.mu.Lock()
+	due := s.claimed
+	s.mu.Unlock()
+	if !due {
+		return
+	}
+	unlock, err := s.locked(s.entry.Lock(ctx))
+	if err == nil {
+		defer unlock()
+		err = s.saveClaims(ctx)
+	}
+	if err != nil {
+		s.log(ctx, slog.LevelDebug, "the claims that an API demands could not be stored", err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.claimed = false
+}
+
+// saveClaims writes the record that load has found to have a demand. The lock is held.
+func (s *Source) saveClaims(ctx context.Context) error {
+	rec, version, err := s.load(ctx)
+	switch {
+	case err != nil:
+		return err
+	case rec == nil || rec.Claims == "":
+		return nil // The login has ended, or has another token by now.
+	}
+	if pending, _ := s.entry.Pending(); pending != nil {
+		return nil // The saver will.
+	}
+	_, err = s.entry.Save(ctx, rec, version)
+	return err
+}
+
+// isUnsaved reports whether a rotation could not be saved yet. The turn is held.
+func (s *Source) isUnsaved() bool {
+	rec, _ := s.entry.Pending()
+	return rec != nil
+}
+
+// settle draws the consequences of an outcome, but for the token that is in use. The turn
+// is held.
+func (s *Source) settle(ctx context.Context, out entry.Outcome) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case out.Unsaved != nil:
+		s.unsaved = &Error{Kind: ErrStorage, Op: "save", Err: out.Unsaved,
+			Remedy: "the new tokens are only in memory; make the cache writable and keep this process running until it is saved"}
+		if out.Entered {
+			s.emit(ctx, Event{Type: EventUnsaved, Generation: out.Rec.Generation, Expiry: out.Rec.Expiry, Err: s.unsaved}, false)
+			_, over := s.entry.Pending()
+			s.work.begin()
+			go func() {
+				defer s.work.end()
+				entry.KeepSaving(over, s.trySaver)
+			}()
+		}
+	case out.Left:
+		s.unsaved = nil
+		if out.Saved {
+			s.emit(ctx, Event{Type: EventSaved, Generation: out.Rec.Generation, Expiry: out.Rec.Expiry}, false)
+		}
+	}
+	if out.Unlocking != nil {
+		s.log(ctx, slog.LevelWarn, "unlock failed", out.Unlocking)
+	}
+}
+
+// savePending tries to leave the state unsaved, if the Source is in it. The turn is held.
+func (s *Source) savePending(ctx context.Context) error {
+	out, err := s.entry.SavePending(ctx)
+	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.unsaved
+	}
+	if s.settle(ctx, out); !out.Left || out.Saved {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if out.Rec != nil {
+		s.cur.Store(s.snapshot(out.Rec))
+		s.emit(ctx, Event{Type: EventAdopted}, false)
+		return nil
+	}
+	s.cur.Store(nil)
+	if s.dead == nil {
+		s.dead = endedElsewhere()
+		s.emit(ctx, Event{Type: EventLoginRequired, Err: s.dead}, false)
+	}
+	return nil
+}
+
+// trySaver is one attempt of the saver, which goes on also if the Source is closed meanwhile:
+// as long as this process lives, nobody else has the refresh token that works. It survives
+// the panic of a Store.
+func (s *Source) trySaver() (saved bool) {
+	defer s.deliver(context.Background())
+	end, err := s.entry.TakeTurn(context.Background())
+	if err != nil {
+		return false
+	}
+	defer func() {
+		end()
+		if r := recover(); r != nil {
+			s.log(context.Background(), slog.LevelError, "the Store panicked", crashed(r))
+		}
+	}()
+	return s.savePending(context.Background()) == nil
+}

@@ -1,0 +1,127 @@
+package transport
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/renewal"
+	"github.com/stayauth/stayauth/transport/internal/sleep"
+)
+
+// lostRequestTime is how long a request may still be under way whose sender has died, or
+// whose connection broke. If ours overtook it, the provider would take ours for the older
+// one, and what we store would be dead. A provider's grace is longer, by far.
+const lostRequestTime = time.Second
+
+// awaitLostRequest waits until a request that was sent at the given time, and for whose
+// answer nobody waits, has been dealt with by the provider.
+func awaitLostRequest(ctx context.Context, sent time.Time) {
+	if wait := min(sent.Add(lostRequestTime).Sub(wallNow()), lostRequestTime); wait > 0 {
+		sleep.For(ctx, wait)
+	}
+}
+
+// promptRetries is how often a refresh token is presented again at once after an
+// attempt with an unknown outcome. Most providers accept a spent token again for
+// some seconds, just for this case.
+const promptRetries = 2
+
+// successor returns the state of the login after the provider's answer.
+func successor(cur, answer *tokencache.Record, rejected tokencache.Secret) *tokencache.Record {
+	now := wallNow()
+	next := &tokencache.Record{LoginID: newLoginID(), AuthorizedAt: now}
+	if cur != nil {
+		next = cur.Clone()
+	}
+	next.Generation++
+	next.Attempt, next.Tombstone, next.PutBackAt = nil, nil, time.Time{}
+	if answer.AccessToken != "" && cur != nil {
+		if rejected != "" && cur.AccessToken == rejected || cur.Claims != "" {
+			next.ForcedAt = now
+		}
+		if cur.AccessToken != answer.AccessToken {
+			next.Claims = ""
+		}
+	}
+	renewal.Merge(next, answer)
+	return next
+}
+
+// deadError says why a login is needed.
+func deadError(t *tokencache.Tombstone) *Error {
+	e := &Error{Kind: ErrLoginRequired, Op: "refresh", Code: t.Code, Description: t.Description, URI: t.URI, Claims: t.Claims, Remedy: "log in again"}
+	switch {
+	case t.Interrupted:
+		e.ReuseSuspected = true
+		e.Remedy = "an earlier refresh was interrupted before its answer could be saved, and the provider does not accept its refresh token again; log in again"
+	case saysReuse(t.Code, t.Description):
+		e.ReuseSuspected = true
+		e.Remedy = "the provider says that the refresh token was used before: something that does not share this cache has a copy of the login; find out what, and log in again"
+	case t.Claims != "":
+		e.Remedy = claimsRemedy
+	}
+	return e
+}
+
+// saysReuse reports whether a provider gives as its reason for a refusal that the
+// refresh token was spent before. Most do not tell.
+func saysReuse(code, description string) bool {
+	text := strings.ToLower(strings.ReplaceAll(code, "_", " ") + " " + description)
+	// Not "stale token": Keycloak also says that when an administrator has revoked all
+	// tokens of before a time, and then nobody has a copy.
+	for _, sign := range []string{"reuse", "already used", "already been used", "already exchanged", "replay"} {
+		if strings.Contains(text, sign) {
+			return true
+		}
+	}
+	return false
+}
+
+// attempting returns rec with the note that its refresh token is being spent. Each
+// attempt has its own, because the next one waits for what the last has sent.
+func attempting(rec *tokencache.Record) *tokencache.Record {
+	note := rec.Clone()
+	note.Attempt = &tokencache.Attempt{At: wallNow(), PID: os.Getpid()}
+	return note
+}
+
+// awaitNewer waits, if rec was put back, until whoever knows a newer state of the login has
+// put that in its place. It reports whether it has waited.
+func awaitNewer(ctx context.Context, rec *tokencache.Record) bool {
+	if rec == nil || rec.PutBackAt.IsZero() || rec.RefreshToken == "" {
+		return false
+	}
+	wait := min(rec.PutBackAt.Add(newerTime).Sub(wallNow()), newerTime) // Clocks differ.
+	return wait > 0 && sleep.For(ctx, wait)
+}
+
+// vanished says that a login is gone which this process has held, and did not end.
+func vanished() *Error {
+	return &Error{Kind: ErrLoginRequired, Op: "refresh",
+		Remedy: "the login is not in the store any more: it was ended elsewhere, or the store has lost it; log in again"}
+}
+
+// endedElsewhere says that another process has logged the user out.
+func endedElsewhere() *Error {
+	return &Error{Kind: ErrLoginRequired, Op: "refresh", Remedy: "the login was ended elsewhere; log in again"}
+}
+
+// newLoginID returns the name of a new login.
+func newLoginID() string { return rand.Text() }
+
+// loginFor returns err with the demand on rec, if err says that only a login helps.
+func loginFor(rec *tokencache.Record, err error) error {
+	if rec == nil || rec.Claims == "" || !errors.Is(err, ErrLoginRequired) {
+		return err
+	}
+	e := *asError(err)
+	e.Claims, e.Remedy = rec.Claims, claimsRemedy
+	return &e
+}
+
+const claimsRemedy = "log in again, and ask for the Claims of this error: an API or the provider demands them"
