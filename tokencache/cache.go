@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 )
 
 // A Cache keeps Records in a Store, sealed. Its methods are safe for concurrent
@@ -144,16 +145,53 @@ func (c *Cache) List(ctx context.Context) iter.Seq2[*Record, error] {
 			yield(nil, fmt.Errorf("%T cannot list its entries: %w", c.store, errors.ErrUnsupported))
 			return
 		}
-		for name, err := range lister.List(ctx) {
-			var r *Record
-			if err == nil {
-				if r, err = c.loadNamed(ctx, name); errors.Is(err, ErrNotFound) {
-					continue // deleted meanwhile
-				}
-			}
-			if !yield(r, err) {
+		c.loadAll(ctx, lister.List(ctx), yield)
+	}
+}
+
+// Labeled returns the records of key's account that have a label, see Key.WithLabel, in any
+// order. No others are opened. One that cannot be read is an error in its place, and the
+// others follow. The store must be a PrefixLister or at least a Lister.
+func (c *Cache) Labeled(ctx context.Context, key Key) iter.Seq2[*Record, error] {
+	prefix := key.Name() + labelSeparator
+	var names iter.Seq2[string, error]
+	switch store := c.store.(type) {
+	case PrefixLister:
+		names = store.ListPrefix(ctx, prefix)
+	case Lister:
+		names = withPrefix(store.List(ctx), prefix)
+	}
+	return func(yield func(*Record, error) bool) {
+		if names == nil {
+			yield(nil, fmt.Errorf("%T cannot list its entries: %w", c.store, errors.ErrUnsupported))
+			return
+		}
+		c.loadAll(ctx, names, yield)
+	}
+}
+
+// withPrefix returns the names that begin with prefix, and the errors.
+func withPrefix(names iter.Seq2[string, error], prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for name, err := range names {
+			if (err != nil || strings.HasPrefix(name, prefix)) && !yield(name, err) {
 				return
 			}
+		}
+	}
+}
+
+// loadAll loads the records of the entries that are named.
+func (c *Cache) loadAll(ctx context.Context, names iter.Seq2[string, error], yield func(*Record, error) bool) {
+	for name, err := range names {
+		var r *Record
+		if err == nil {
+			if r, err = c.loadNamed(ctx, name); errors.Is(err, ErrNotFound) {
+				continue // deleted meanwhile
+			}
+		}
+		if !yield(r, err) {
+			return
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"strings"
 )
 
 // A Key says whose tokens an entry holds. A refresh token may only ever go back
@@ -23,10 +24,40 @@ type Key struct {
 	Audience string // What the tokens are for (RFC 8707); "" for the default.
 }
 
+// labelMark stands in Account between the account and the label.
+const labelMark = "\x00"
+
+// WithLabel returns the key of one more login of the same Account, beside the one that has
+// no label. The label must not be empty, and neither it nor Account may have a zero byte in
+// it. The names of all these entries begin with that of k, so they can be listed.
+func (k Key) WithLabel(label string) Key {
+	k.Account += labelMark + label
+	return k
+}
+
+// Label returns the Account without its label, and the label.
+func (k Key) Label() (account, label string) {
+	account, label, _ = strings.Cut(k.Account, labelMark)
+	return account, label
+}
+
 // Name returns the name under which a Store keeps the entry: a hash, the same on
 // every machine and in every version of this module, safe as a file name, which
 // tells nothing about the account.
 func (k Key) Name() string {
+	account, label := k.Label()
+	if label == "" {
+		return k.hash()
+	}
+	plain := k
+	plain.Account = account
+	return plain.hash() + labelSeparator + k.hash()
+}
+
+// labelSeparator stands in the names of entries with a label after that of the one without.
+const labelSeparator = "-"
+
+func (k Key) hash() string {
 	h := sha256.New()
 	h.Write([]byte("stayauth key v1"))
 	for _, part := range []string{k.Issuer, k.ClientID, k.Account, k.Audience} {

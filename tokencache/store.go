@@ -84,6 +84,12 @@ type Lister interface {
 	List(ctx context.Context) iter.Seq2[string, error]
 }
 
+// A PrefixLister is a Store that lists the names that begin with prefix, in any order,
+// without going through all the others.
+type PrefixLister interface {
+	ListPrefix(ctx context.Context, prefix string) iter.Seq2[string, error]
+}
+
 // A Watcher is a Store that sees changes while it waits for a lock. LockAt is Lock,
 // but it gives up, with an error that wraps ErrConflict, while somebody else has the
 // lock and the entry is not at v, or no longer: a caller that wants the lock for a piece

@@ -53,7 +53,10 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 		return err
 	}
 	now := wallNow()
-	next.LoginID, next.Generation = newLoginID(), 1
+	if next.LoginID == "" || next.Generation > 0 { // Else whoever has made this new login names it.
+		next.LoginID = newLoginID()
+	}
+	next.Generation = 1
 	next.Attempt, next.Tombstone = nil, nil
 	if next.ObtainedAt.IsZero() {
 		next.ObtainedAt = now

@@ -28,7 +28,7 @@ type Account struct {
 	Subject string
 
 	// Name is what the user is called: the "preferred_username", "email", "name" or
-	// "sub" of the ID token, or else Key.Account. It is to be shown, and nothing may
+	// "sub" of the ID token, or else the label of the Key or its account. It is to be shown, and nothing may
 	// depend on it: the ID token is not validated, users can change their names, and
 	// two accounts may have the same.
 	Name string
@@ -40,10 +40,11 @@ type Account struct {
 // AccountOf returns the account of a login, which need not be stored yet.
 func AccountOf(rec *tokencache.Record) Account {
 	claims := claimsOf(rec.IDToken)
+	account, label := rec.Key.Label()
 	return Account{
 		Key:           rec.Key,
 		Subject:       claims.Subject,
-		Name:          text.Clean(cmp.Or(claims.Username, claims.Email, claims.Name, claims.Subject, rec.Key.Account)),
+		Name:          text.Clean(cmp.Or(claims.Username, claims.Email, claims.Name, claims.Subject, label, account)),
 		AuthorizedAt:  rec.AuthorizedAt,
 		LoginRequired: rec.Tombstone != nil,
 	}
@@ -62,7 +63,7 @@ func Accounts(ctx context.Context, cache *tokencache.Cache, like tokencache.Key)
 		switch {
 		case err != nil:
 			errs = append(errs, &transport.Error{Kind: transport.ErrStorage, Op: "list accounts", Err: err})
-		case agrees(rec.Key, like):
+		case isLogin(rec) && agrees(rec.Key, like):
 			accounts = append(accounts, AccountOf(rec))
 		}
 	}

@@ -102,30 +102,10 @@ func (outOfTime) Unwrap() error { return context.DeadlineExceeded }
 
 // newFlow checks and completes the configuration, and probes the cache.
 func newFlow(ctx context.Context, cfg Config) (*flow, error) {
-	f := &flow{Config: cfg}
-	switch p, e := cfg.Provider, cfg.Endpoint; {
-	case p == nil:
-		return nil, misconfigured("Provider", "set it, to a preset or the result of provider.Discover", nil)
-	case e == nil:
-		return nil, misconfigured("Endpoint", "set it, to Provider.Endpoint(clientID, secret) for instance", nil)
-	case p.TokenURL != e.TokenURL:
-		return nil, misconfigured("Endpoint", "use the TokenURL of Provider: a code must not be sent to another provider", nil)
-	case cfg.Timeout < 0:
-		return nil, misconfigured("Timeout", "use a positive duration, or 0 for the default", nil)
-	}
-	if err := cfg.Endpoint.Check(nil); err != nil && !errors.Is(err, transport.ErrLoginRequired) {
+	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	for _, name := range protocolParams {
-		if cfg.AuthParams.Has(name) || cfg.Provider.AuthParams.Has(name) {
-			return nil, misconfigured("AuthParams", "remove "+name+": it has a meaning in the flow itself", nil)
-		}
-	}
-	for _, r := range cfg.Endpoint.Params["resource"] {
-		if u, err := url.Parse(r); err != nil || !u.IsAbs() || strings.Contains(r, "#") { // RFC 8707 section 2
-			return nil, misconfigured("Endpoint", "use an absolute URL without fragment as the resource", nil)
-		}
-	}
+	f := &flow{Config: cfg}
 	f.name = cmp.Or(cfg.Provider.Name, "the provider")
 	if f.Open == nil {
 		f.Open = openBrowser
@@ -143,6 +123,34 @@ func newFlow(ctx context.Context, cfg Config) (*flow, error) {
 		}
 	}
 	return f, nil
+}
+
+// check says which field is wrong, and what to do about it.
+func (cfg *Config) check() error {
+	switch p, e := cfg.Provider, cfg.Endpoint; {
+	case p == nil:
+		return misconfigured("Provider", "set it, to a preset or the result of provider.Discover", nil)
+	case e == nil:
+		return misconfigured("Endpoint", "set it, to Provider.Endpoint(clientID, secret) for instance", nil)
+	case p.TokenURL != e.TokenURL:
+		return misconfigured("Endpoint", "use the TokenURL of Provider: a code must not be sent to another provider", nil)
+	case cfg.Timeout < 0:
+		return misconfigured("Timeout", "use a positive duration, or 0 for the default", nil)
+	}
+	if err := cfg.Endpoint.Check(nil); err != nil && !errors.Is(err, transport.ErrLoginRequired) {
+		return err
+	}
+	for _, name := range protocolParams {
+		if cfg.AuthParams.Has(name) || cfg.Provider.AuthParams.Has(name) {
+			return misconfigured("AuthParams", "remove "+name+": it has a meaning in the flow itself", nil)
+		}
+	}
+	for _, r := range cfg.Endpoint.Params["resource"] {
+		if u, err := url.Parse(r); err != nil || !u.IsAbs() || strings.Contains(r, "#") { // RFC 8707 section 2
+			return misconfigured("Endpoint", "use an absolute URL without fragment as the resource", nil)
+		}
+	}
+	return nil
 }
 
 // limit returns a context that ends when the user's time is over.

@@ -20,16 +20,18 @@ type page struct {
 	Title   string
 	Text    string
 	Details string // what the provider said
+
+	Back, Link string // a local path that leads on, and what the link to it says; empty: none
 }
 
 func successPage(provider string) page {
 	return page{http.StatusOK, "✓", "You are logged in",
-		provider + " has let you in. You can close this page and go back to the program.", ""}
+		provider + " has let you in. You can close this page and go back to the program.", "", "", ""}
 }
 
 func failurePage(provider string, err error) page {
 	p := page{http.StatusBadRequest, "!", "You are not logged in",
-		"The login with " + provider + " did not succeed. Go back to the program, which says more about it.", ""}
+		"The login with " + provider + " did not succeed. Go back to the program, which says more about it.", "", "", ""}
 	if e, ok := errors.AsType[*transport.Error](err); ok {
 		if e.Code == "access_denied" {
 			p.Text = "The program was not allowed to use your account with " + provider +
@@ -43,13 +45,13 @@ func failurePage(provider string, err error) page {
 
 func usedPage() page {
 	return page{http.StatusGone, "!", "This login was already used",
-		"Another page has answered it before this one, which you can close. The program says what became of the login.", ""}
+		"Another page has answered it before this one, which you can close. The program says what became of the login.", "", "", ""}
 }
 
 func foreignPage() page {
 	return page{http.StatusBadRequest, "!", "This page does not belong to your login",
 		"It comes from another attempt to log in, or somebody made it up, and it was not used. " +
-			"If you are logging in, go on in the page that the program has opened.", ""}
+			"If you are logging in, go on in the page that the program has opened.", "", "", ""}
 }
 
 // write sends the page. No more than one response is sent on a connection, and its
@@ -94,7 +96,9 @@ main{width:100%;max-width:30rem;padding:2.25rem;background:var(--card);border:1p
 .soft{color:var(--soft)}
 h1{margin:0 0 .6rem;font-size:1.5rem;line-height:1.25;text-wrap:balance}
 p{margin:0;text-wrap:pretty}
-.details{margin-top:1.25rem;padding-top:1.25rem;border-top:1px solid var(--line);color:var(--soft);font-size:.9375rem;overflow-wrap:anywhere}`
+.details{margin-top:1.25rem;padding-top:1.25rem;border-top:1px solid var(--line);color:var(--soft);font-size:.9375rem;overflow-wrap:anywhere}
+.on{margin-top:1.5rem}
+a{color:inherit;font-weight:600}`
 
 var pageTemplate = template.Must(template.New("page").Parse(`<!DOCTYPE html>
 <html lang="en">
@@ -111,6 +115,9 @@ var pageTemplate = template.Must(template.New("page").Parse(`<!DOCTYPE html>
 <p>{{.Text}}</p>
 {{- with .Details}}
 <p class="details">The provider said: {{.}}</p>
+{{- end}}
+{{- if .Back}}
+<p class="on"><a href="{{.Back}}">{{.Link}}</a></p>
 {{- end}}
 </main>
 </body>

@@ -21,7 +21,7 @@ import (
 // protocolParams are the parameters of an authorization request that belong to the
 // flow: changing one would break it, or make it unsafe.
 var protocolParams = [...]string{
-	"response_type", "response_mode", "client_id", "client_secret", "redirect_uri", "scope", "state",
+	"response_type", "response_mode", "client_id", "client_secret", "redirect_uri", "scope", "state", "nonce",
 	"code_challenge", "code_challenge_method", "request", "request_uri",
 }
 
@@ -36,14 +36,25 @@ type request struct {
 	expiry      time.Time
 }
 
+// checkAuthURL says so if the provider has no address that a browser could be sent to.
+func (cfg *Config) checkAuthURL() error {
+	if cfg.Provider.AuthURL == "" {
+		return misconfigured("Provider", "set AuthURL, or use a flow that does not need it", nil)
+	}
+	if problem := loopback.Problem(cfg.Provider.AuthURL); problem != "" {
+		return misconfigured("Provider", "AuthURL: "+problem, nil)
+	}
+	return nil
+}
+
 // newRequest returns a request whose answer comes to redirectURI.
 func (f *flow) newRequest(ctx context.Context, redirectURI string) (*request, error) {
-	u, err := url.Parse(f.Provider.AuthURL)
-	if err != nil || f.Provider.AuthURL == "" {
-		return nil, misconfigured("Provider", "set AuthURL, or use a flow that does not need it", nil)
+	if err := f.checkAuthURL(); err != nil {
+		return nil, err
 	}
-	if problem := loopback.Problem(f.Provider.AuthURL); problem != "" {
-		return nil, misconfigured("Provider", "AuthURL: "+problem, nil)
+	u, err := url.Parse(f.Provider.AuthURL)
+	if err != nil {
+		return nil, misconfigured("Provider", "set AuthURL, or use a flow that does not need it", nil)
 	}
 	r := &request{flow: f, redirectURI: redirectURI, state: rand.Text(), verifier: oauth2.GenerateVerifier()}
 	params := r.params()
@@ -89,6 +100,9 @@ func (r *request) params() url.Values {
 	params.Set("state", r.state)
 	params.Set("code_challenge", oauth2.S256ChallengeFromVerifier(r.verifier))
 	params.Set("code_challenge_method", "S256")
+	if r.openID() {
+		params.Set("nonce", r.nonce())
+	}
 	return params
 }
 
@@ -148,7 +162,27 @@ func (r *request) failure(code, description string, cause error) *transport.Erro
 	return e
 }
 
-// exchange turns the code into a login.
+// exchange turns the code into a login. If that turns out not to be the one that was asked
+// for, its tokens are revoked, as far as the provider can be told.
 func (r *request) exchange(ctx context.Context, code string) (*tokencache.Record, error) {
-	return r.Endpoint.Exchange(ctx, code, r.verifier, r.redirectURI)
+	rec, err := r.Endpoint.Exchange(ctx, code, r.verifier, r.redirectURI)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.checkIDToken(rec.IDToken); err != nil {
+		r.discard(ctx, rec)
+		return nil, err
+	}
+	return rec, nil
+}
+
+// discardTime bounds the attempt to revoke tokens that nobody is going to use.
+const discardTime = 15 * time.Second
+
+// discard revokes tokens that must not be used, or cannot be stored. The error of why
+// they are discarded is what the user has to know.
+func (f *flow) discard(ctx context.Context, rec *tokencache.Record) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTime)
+	defer cancel()
+	f.Endpoint.Revoke(ctx, rec)
 }

@@ -1,0 +1,256 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	demands "github.com/stayauth/stayauth/transport/internal/claims"
+)
+
+// A Start says what a user is sent to the provider for. Its zero value is what Connect
+// does.
+type Start struct {
+	// Label says which of the user's logins at the provider this is, if there can be
+	// several, see PoolAccount.
+	Label string
+
+	// Return is the local path that the browser comes back to. Default: WebConfig.Home.
+	Return string
+
+	// Scopes are asked for besides those of the Endpoint, and of the present login, which
+	// stays as it is if the user does not agree.
+	Scopes []string
+
+	// AuthParams are further parameters of the authorization request, such as "prompt" or
+	// "login_hint". They replace those of WebConfig.
+	AuthParams url.Values
+
+	// Cause is why a request was not answered: an error that wraps ErrLoginRequired, or the
+	// transport.Challenge of a 401 or 403 that a login may answer (scopes, acr_values,
+	// max_age, claims). What it demands is asked for. Begin returns any other error as it
+	// is, and one that demands what a login has brought a moment ago as RefusedRepeated.
+	Cause error
+}
+
+// Connect begins a login for the user who is signed in, and sends the browser to the
+// provider. It takes a POST from a page of this site, and a GET that a link there or the
+// user has made. The parameters "return" and "label" are those of Start.
+func (web *Web) Connect(w http.ResponseWriter, r *http.Request) {
+	secure(w.Header())
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	if err := web.fromHere(r); err != nil {
+		web.fail(w, r, "", "", failureOf(err, web.cfg.Home))
+		return
+	}
+	s := Start{Label: r.FormValue("label"), Return: web.localOr(r.FormValue("return"))}
+	if err := web.Begin(w, r, s); err != nil {
+		web.show(w, r, failureOf(err, s.Return))
+	}
+}
+
+// maxForm bounds the forms of Connect and Disconnect, in bytes.
+const maxForm = 64 << 10
+
+// fromHere refuses what another site has made the browser send.
+func (web *Web) fromHere(r *http.Request) error {
+	switch r.Method {
+	case http.MethodPost:
+		if web.sameSite.Check(r) == nil {
+			return nil
+		}
+	case http.MethodGet:
+		// A browser that does not say where it comes from cannot be told from one that
+		// another site has sent. A form works everywhere.
+		if site := r.Header.Get("Sec-Fetch-Site"); site == "same-origin" || site == "none" {
+			return nil
+		}
+	}
+	return refused(RefusedCrossSite, "begin with a POST from a page of this site")
+}
+
+// inBackground reports whether no page would be shown: the request is that of a script, or
+// one that the browser makes before the user has asked for it.
+func inBackground(r *http.Request) bool {
+	mode := r.Header.Get("Sec-Fetch-Mode")
+	return mode != "" && mode != "navigate" || speculative(r)
+}
+
+// speculative reports whether the browser makes the request before the user has asked for
+// it.
+func speculative(r *http.Request) bool {
+	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"} {
+		if v := strings.ToLower(r.Header.Get(name)); strings.Contains(v, "prefetch") || strings.Contains(v, "prerender") || strings.Contains(v, "preview") {
+			return true
+		}
+	}
+	return false
+}
+
+// Begin is Connect for a program that decides by itself that the user wants to go to the
+// provider: because of a button of its own, or of a request that only a login helps. It
+// answers the request with a redirect. On an error it has not answered, nothing has begun,
+// and OnEvent was told.
+func (web *Web) Begin(w http.ResponseWriter, r *http.Request, s Start) error {
+	user, err := web.begin(w, r, &s)
+	if err != nil {
+		if err != s.Cause {
+			web.emit(r.Context(), EventRefused, user, s.Label, err)
+		}
+		return err
+	}
+	web.emit(r.Context(), EventStarted, user, s.Label, nil)
+	return nil
+}
+
+func (web *Web) begin(w http.ResponseWriter, r *http.Request, s *Start) (user string, err error) {
+	var why cause
+	if s.Cause != nil {
+		var ok bool
+		if why, ok = causeOf(s.Cause); !ok {
+			return "", s.Cause
+		}
+	}
+	if inBackground(r) {
+		return "", refused(RefusedBackground, "open the page itself; a script cannot log in")
+	}
+	if user, err = web.user(r); err != nil {
+		return "", err
+	}
+	if s.Return == "" {
+		s.Return = web.cfg.Home
+	}
+	switch {
+	case len(s.Label) > maxName || strings.Contains(s.Label, "\x00"):
+		return user, startError("Label", "use at most 256 bytes, and no zero byte")
+	case !isLocal(s.Return):
+		return user, startError("Return", "use a path of this site, such as /accounts, of at most 256 bytes")
+	case s.AuthParams.Has("resource") || s.AuthParams.Has("audience"):
+		return user, startError("AuthParams", "set resource and audience in those of Endpoint: they are part of the name of the login")
+	}
+	fingerprint := ""
+	if s.Cause != nil {
+		fingerprint = why.fingerprint(user, s.Label)
+		if web.repeats(r, fingerprint, why) {
+			return user, refused(RefusedRepeated, "find out why the API does not accept the login that was made for it")
+		}
+	}
+	ctx := r.Context()
+	former, err := web.stored(ctx, user, s.Label)
+	if err != nil {
+		return user, err
+	}
+	a := &attempt{Label: s.Label, Return: s.Return, Scopes: more(web.config.Endpoint.Scopes, append(why.scopes, s.Scopes...)), Cause: fingerprint}
+	a.Keep = len(a.Scopes) > 0 || s.Cause != nil
+	cfg := web.scoped(a, former)
+	if cfg.AuthParams, err = web.params(s.AuthParams, why.params); err != nil {
+		return user, err
+	}
+	flow, err := newFlow(ctx, cfg)
+	if err != nil {
+		return user, err
+	}
+	rq, err := flow.newRequest(ctx, web.cfg.RedirectURL)
+	if err != nil {
+		return user, err
+	}
+	a.State, a.Verifier, a.User, a.End = rq.state, rq.verifier, userHash(rq.state, user), time.Now().Add(web.cfg.Timeout).Unix()
+	if err := web.cookies.set(w, attemptID(a.State), a); err != nil {
+		return user, &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Err: err}
+	}
+	web.cookies.makeRoom(w, r)
+	redirect(w, rq.url)
+	return user, nil
+}
+
+func startError(field, remedy string) error {
+	return &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Field: "Start." + field, Remedy: remedy}
+}
+
+// redirect sends the browser on with a GET that has nothing of the request in it, whatever
+// its method (RFC 9700 section 4.12).
+func redirect(w http.ResponseWriter, to string) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	w.Header().Set("Location", to)
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+// more returns the scopes that are in wanted and not in have.
+func more(have, wanted []string) []string {
+	var rest []string
+	for _, s := range wanted {
+		if s != "" && !slices.Contains(have, s) && !slices.Contains(rest, s) {
+			rest = append(rest, s)
+		}
+	}
+	return rest
+}
+
+// scoped returns the configuration with the scopes that the attempt asks for.
+func (web *Web) scoped(a *attempt, former *tokencache.Record) Config {
+	cfg := web.config
+	if !a.Keep {
+		return cfg
+	}
+	e := *cfg.Endpoint // Its Identity was asked for, so what copies have in common is there.
+	e.Scopes = append(slices.Clone(e.Scopes), a.Scopes...)
+	if former != nil {
+		e.Scopes = append(e.Scopes, more(e.Scopes, strings.Fields(former.Scope))...)
+	}
+	cfg.Endpoint = &e
+	return cfg
+}
+
+// params returns the parameters of an authorization request: those of the configuration,
+// of the start and of its cause, in this order. What claims ask for is united.
+func (web *Web) params(sets ...url.Values) (url.Values, error) {
+	all := maps.Clone(web.cfg.AuthParams)
+	if all == nil {
+		all = url.Values{}
+	}
+	demanded := all.Get("claims")
+	for _, set := range sets {
+		for name, values := range set {
+			all[name] = slices.Clone(values)
+		}
+		var err error
+		if demanded, err = demands.Merge(demanded, set.Get("claims")); err != nil {
+			return nil, &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Field: "Start.AuthParams", Err: err,
+				Remedy: "change the parameter claims, so that it is a JSON object and goes together with what is demanded"}
+		}
+	}
+	if demanded != "" {
+		all.Set("claims", demanded)
+	}
+	return all, nil
+}
+
+// stored returns the login that a new one would replace, or nil.
+func (web *Web) stored(ctx context.Context, user, label string) (*tokencache.Record, error) {
+	status, err := web.cfg.Pool.Source(PoolAccount(user, label)).Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if k := status.Key; k.Issuer != web.key.Issuer || k.ClientID != web.key.ClientID {
+		return nil, misconfigured("Pool", "make it with Endpoint as its Refresher: it keeps logins of another issuer or client", nil)
+	}
+	if status.State == transport.StateEmpty {
+		return nil, nil
+	}
+	rec, _, err := web.cfg.Cache.Load(ctx, status.Key)
+	if errors.Is(err, tokencache.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &transport.Error{Kind: transport.ErrStorage, Op: "login", Err: err}
+	}
+	return rec, nil
+}

@@ -1,0 +1,219 @@
+package login
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// An attempt is what has to be known when its answer comes. It is kept in a sealed cookie
+// of its own, so that attempts in several tabs can end in any order. When it has ended, the
+// cookie says how, so that a reload leads on.
+type attempt struct {
+	State    string   `json:"s,omitempty"`
+	Verifier string   `json:"v,omitempty"`
+	User     string   `json:"u,omitempty"` // a hash, see userHash
+	Label    string   `json:"l,omitempty"`
+	Scopes   []string `json:"q,omitempty"` // that are asked for besides those of the Endpoint
+	Keep     bool     `json:"k,omitempty"` // and besides those of the login that is to be replaced
+	Return   string   `json:"r,omitempty"`
+	End      int64    `json:"e"`           // seconds since 1970, of the cookie too
+	Cause    string   `json:"c,omitempty"` // which challenge it answers, see cause.fingerprint
+	Outcome  *outcome `json:"o,omitempty"`
+}
+
+// Browsers send at most some 4 KiB to 8 KiB of cookies before servers answer 431. All of
+// ours together stay below 4 KiB.
+const (
+	maxAttempts = 5
+	maxCookie   = 800 // bytes, with the name
+)
+
+var errCookieTooLong = errors.New("what the attempt has to remember does not fit into a cookie; use a shorter return address, fewer scopes or a shorter label")
+
+// cookies seals attempts. Each cookie has a key of its own, which is derived from its
+// name and from whose it is, so that none can be passed off as another.
+type cookies struct {
+	keys   [][]byte
+	bound  []byte // issuer, client and redirect URI, which a cookie belongs to
+	prefix string
+	secure bool
+	life   time.Duration
+}
+
+const minCookieKey = 32
+
+func newCookies(keys [][]byte, secure bool, life time.Duration, bound ...string) (cookies, error) {
+	if len(keys) == 0 {
+		return cookies{}, misconfigured("Keys", "set it, to a random key of 32 bytes that all replicas have", nil)
+	}
+	// RFC 6265bis section 4.1.3: a browser takes such a name from this host alone, over
+	// TLS, and from a server and not from a script. Older ones see the __Host- in it.
+	c := cookies{prefix: "__Host-Http-login-", secure: secure, life: life}
+	if !secure { // for development: not every browser takes such a cookie over plain http
+		c.prefix = "stayauth-login-"
+	}
+	for _, key := range keys {
+		if len(key) < minCookieKey {
+			return cookies{}, misconfigured("Keys", "use random keys of 32 bytes or more each; a password is no key", nil)
+		}
+		c.keys = append(c.keys, slices.Clone(key))
+	}
+	for _, part := range bound {
+		c.bound = binary.BigEndian.AppendUint64(c.bound, uint64(len(part)))
+		c.bound = append(c.bound, part...)
+	}
+	return c, nil
+}
+
+var base32Lower = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// attemptID names the attempt with the state, and tells nothing about that.
+func attemptID(state string) string {
+	sum := sha256.Sum256([]byte("stayauth login attempt\n" + state))
+	return base32Lower.EncodeToString(sum[:16])
+}
+
+// userHash is how an attempt remembers its user: a cookie need not say who that is.
+func userHash(state, user string) string {
+	sum := sha256.Sum256([]byte("stayauth login user\n" + state + "\n" + user))
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+func (c *cookies) aead(key []byte, name string) (cipher.AEAD, error) {
+	own, err := hkdf.Key(sha256.New, key, nil, "stayauth login cookie v1\n"+name, 32)
+	if err != nil {
+		return nil, err
+	}
+	block, err := aes.NewCipher(own)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// data is what is authenticated with a cookie.
+func (c *cookies) data(name, begun string) []byte {
+	return append([]byte(name+"\n"+begun+"\n"), c.bound...)
+}
+
+// seal returns the value of the cookie for the attempt called id. When it was begun stands
+// before it, for all to see: the oldest goes if there are too many, whosever key it has.
+func (c *cookies) seal(id string, a *attempt, now time.Time) (string, error) {
+	var plain bytes.Buffer
+	e := json.NewEncoder(&plain)
+	e.SetEscapeHTML(false) // Five bytes for each & are too many.
+	if err := e.Encode(a); err != nil {
+		return "", err
+	}
+	name, begun := c.prefix+id, strconv.FormatInt(now.Unix(), 36)
+	aead, err := c.aead(c.keys[0], name)
+	if err != nil {
+		return "", err
+	}
+	value := begun + "." + base64.RawURLEncoding.EncodeToString(aead.Seal(nil, nil, plain.Bytes(), c.data(name, begun)))
+	if len(name)+len(value) > maxCookie {
+		return "", errCookieTooLong
+	}
+	return value, nil
+}
+
+// open returns the attempt in a cookie. It reports false for what this Web has not sealed,
+// under this name.
+func (c *cookies) open(id, value string) (*attempt, bool) {
+	begun, sealed, _ := strings.Cut(value, ".")
+	if len(value) > maxCookie || len(id) > 64 {
+		return nil, false
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
+	if err != nil {
+		return nil, false
+	}
+	name := c.prefix + id
+	for _, key := range c.keys {
+		aead, err := c.aead(key, name)
+		if err != nil || len(raw) < aead.Overhead() {
+			continue
+		}
+		if plain, err := aead.Open(nil, nil, raw, c.data(name, begun)); err == nil {
+			a := new(attempt)
+			return a, json.Unmarshal(plain, a) == nil
+		}
+	}
+	return nil, false
+}
+
+// find returns the attempt called id that the browser has a cookie of.
+func (c *cookies) find(r *http.Request, id string) (*attempt, bool) {
+	for _, cookie := range r.CookiesNamed(c.prefix + id) {
+		if a, ok := c.open(id, cookie.Value); ok {
+			return a, true
+		}
+	}
+	return nil, false
+}
+
+// all returns the attempts in the cookies of the browser that this Web can open.
+func (c *cookies) all(r *http.Request) []*attempt {
+	var all []*attempt
+	for _, cookie := range r.Cookies() {
+		if id, ok := strings.CutPrefix(cookie.Name, c.prefix); ok && len(all) < 2*maxAttempts {
+			if a, ok := c.open(id, cookie.Value); ok {
+				all = append(all, a)
+			}
+		}
+	}
+	return all
+}
+
+// set gives the browser the cookie of the attempt called id.
+func (c *cookies) set(w http.ResponseWriter, id string, a *attempt) error {
+	now := time.Now()
+	value, err := c.seal(id, a, now)
+	if err != nil {
+		return err
+	}
+	c.write(w, c.prefix+id, value, int(time.Unix(a.End, 0).Sub(now).Seconds())+1)
+	return nil
+}
+
+func (c *cookies) write(w http.ResponseWriter, name, value string, maxAge int) {
+	http.SetCookie(w, &http.Cookie{
+		Name: name, Value: value, Path: "/", MaxAge: maxAge, Secure: c.secure, HttpOnly: true,
+		SameSite: http.SameSiteLaxMode, // Not Strict: the browser comes back from another site.
+	})
+}
+
+// makeRoom lets the oldest attempts of the browser go, those of other providers included,
+// so that one more fits.
+func (c *cookies) makeRoom(w http.ResponseWriter, r *http.Request) {
+	type old struct {
+		name  string
+		begun int64
+	}
+	var all []old
+	for _, cookie := range r.Cookies() {
+		if strings.HasPrefix(cookie.Name, c.prefix) {
+			begun, _, _ := strings.Cut(cookie.Value, ".")
+			at, _ := strconv.ParseInt(begun, 36, 64) // What is no time is older than any.
+			all = append(all, old{cookie.Name, at})
+		}
+	}
+	slices.SortFunc(all, func(a, b old) int { return int(a.begun - b.begun) })
+	for len(all) >= maxAttempts {
+		c.write(w, all[0].name, "", -1)
+		all = all[1:]
+	}
+}

@@ -1,0 +1,38 @@
+package login
+
+import (
+	"net/url"
+	"strings"
+	"unicode"
+)
+
+// maxReturn bounds a return address, which has to fit into a cookie, in bytes.
+const maxReturn = 256
+
+// isLocal reports whether a browser takes path for one on this site, wherever it meets it
+// and however often it was decoded on the way (RFC 9700 section 4.11.1).
+func isLocal(path string) bool {
+	if len(path) > maxReturn || !strings.HasPrefix(path, "/") {
+		return false
+	}
+	u, err := url.Parse(path)
+	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil {
+		return false
+	}
+	for _, form := range []string{path, u.Path} {
+		p, _, _ := strings.Cut(form, "?")
+		// Browsers take a backslash for a slash, and two slashes begin a host.
+		if strings.Contains(p, "//") || strings.Contains(p, `\`) || strings.ContainsFunc(form, func(c rune) bool { return unicode.IsControl(c) || c == unicode.ReplacementChar }) {
+			return false
+		}
+	}
+	return !strings.ContainsAny(path, " \\")
+}
+
+// localOr returns path, or Home if a browser could be led to another site by it.
+func (web *Web) localOr(path string) string {
+	if !isLocal(path) {
+		return web.cfg.Home
+	}
+	return path
+}
