@@ -154,6 +154,9 @@ func crashed(panicked any) *Error {
 	return e
 }
 
+// errUnanswered is the cause of what callers are told when they have waited for that long.
+var errUnanswered = errors.New("no answer yet")
+
 // lockError describes why a lock was not to be had.
 func lockError(err error) *Error {
 	busy, ok := errors.AsType[*entry.BusyError](err)

@@ -1,11 +1,13 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/httphooks"
 )
 
 // An EventType names a change in the life of a login. The names are stable.
@@ -139,5 +141,35 @@ func keyAttrs(k tokencache.Key) []slog.Attr {
 		slog.String("issuer", k.Issuer),
 		slog.String("client_id", k.ClientID),
 		slog.String("account", k.Account),
+	}
+}
+
+// A queuedEvent is an event with the context of the call that caused it. Or it is a trouble
+// that changes nothing in the life of the login, and only for the log.
+type queuedEvent struct {
+	ctx context.Context
+	Event
+	level slog.Level
+
+	trouble string
+	cause   error
+}
+
+// detached returns ctx for what outlives its call.
+func detached(ctx context.Context) context.Context {
+	return httphooks.Without(context.WithoutCancel(ctx))
+}
+
+// report tells the log and OnEvent.
+func (cfg *SourceConfig) report(e *queuedEvent) {
+	if e.trouble != "" {
+		cfg.Logger.LogAttrs(e.ctx, e.level, "stayauth: "+e.trouble, append(keyAttrs(e.Key), slog.String("err", e.cause.Error()))...)
+		return
+	}
+	if cfg.Logger.Enabled(e.ctx, e.level) {
+		cfg.Logger.LogAttrs(e.ctx, e.level, "stayauth: "+string(e.Type), e.attrs()...)
+	}
+	if cfg.OnEvent != nil {
+		cfg.OnEvent(e.ctx, e.Event)
 	}
 }

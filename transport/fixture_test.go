@@ -1,3 +1,16 @@
+// The tests of this package are named after what they test: x_test.go shows what x.go
+// promises, x_topic_test.go one topic of it, and entry_topic_test.go what package entry does
+// as a Source shows it. What concerns many files has a name of its own:
+//
+//	allocs       what a request and an idle login cost
+//	api, house   the exported surface, the imports, and the shape of the package
+//	bounds       nothing waits for ever
+//	codes        what a Source makes of the answers of providers
+//	client_credentials, identity   logins without a user, and whose login it is
+//	days         a life of days under traffic
+//	dir          on a real disk
+//	interleave   two things at once
+
 package transport_test
 
 import (

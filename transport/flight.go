@@ -2,7 +2,6 @@ package transport
 
 import (
 	"context"
-	"errors"
 	"sync/atomic"
 	"time"
 
@@ -34,9 +33,6 @@ type flight struct {
 	adopted bool // the token came from the cache
 	err     error
 }
-
-// errUnanswered is the cause of what callers are told when they have waited for that long.
-var errUnanswered = errors.New("no answer yet")
 
 // wait returns the outcome of the flight, or an error when ctx is done first or the
 // flight takes too long.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/entry"
 )
 
 // The pace of KeepFresh: it looks at every login once in a pass, in so many steps,
@@ -133,4 +134,111 @@ func (s *Source) interrupted(rec *tokencache.Record) {
 	if cur := s.cur.Load(); cur.fresh(wallNow()) && !newer(cur.rec, rec) {
 		s.cur.CompareAndSwap(cur, s.snapshot(rec))
 	}
+}
+
+// lossPause is the mean time between two looks for losses. It may be half as long again,
+// and then newerTime leaves two seconds to put back what was lost.
+const lossPause = 2 * time.Second
+
+// maxRestores is how many logins are put back at a time.
+const maxRestores = 16
+
+// watchForLosses looks whether the store has lost logins that are in memory: at one of them
+// at a time, and at all when that was lost.
+func (p *Pool) watchForLosses(ctx context.Context) {
+	for {
+		select {
+		case <-time.After(lossPause/2 + rand.N(lossPause)):
+		case <-ctx.Done():
+			return
+		}
+		if s := p.sample(); s == nil || p.closed.Load() || !s.restore(ctx) {
+			continue
+		}
+		slots := make(chan struct{}, maxRestores)
+		var work sync.WaitGroup
+		for i := range p.shards {
+			for _, s := range p.shards[i].all() {
+				slots <- struct{}{}
+				work.Go(func() {
+					defer func() { <-slots }()
+					s.restore(ctx)
+				})
+			}
+		}
+		work.Wait()
+	}
+}
+
+// sample returns one of the logins in memory, any other the next time.
+func (p *Pool) sample() *Source {
+	first := rand.N(len(p.shards))
+	for i := range p.shards {
+		if s := p.shards[(first+i)%len(p.shards)].sample(); s != nil {
+			return s
+		}
+	}
+	return nil
+}
+
+func (sh *shard) sample() *Source {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if len(sh.ring) == 0 {
+		return nil
+	}
+	first := rand.N(len(sh.ring))
+	for i := range min(maxLook, len(sh.ring)) {
+		if s := sh.ring[(first+i)%len(sh.ring)]; s.cur.Load() != nil && !s.busy() {
+			return s
+		}
+	}
+	return nil
+}
+
+// restore puts the login back if the store has lost it, or has an older state of it that
+// somebody else has put back. It reports whether it was lost, perhaps just now.
+func (s *Source) restore(ctx context.Context) (lost bool) {
+	cur := s.cur.Load()
+	if cur == nil || cur.rec.RefreshToken == "" {
+		return false
+	}
+	defer s.deliver(ctx)
+	ctx, cancel := context.WithTimeout(ctx, entry.Timeout)
+	defer cancel()
+	for range 3 {
+		key, rec, version, err := s.entry.Locate(ctx)
+		switch {
+		case errors.Is(err, tokencache.ErrNoTrace) && s.puttable() != nil:
+			if lost = true; s.busy() {
+				return true // The flight will find out.
+			}
+			// Under the lock, so that it does not undo a logout. Somebody who waits for what
+			// we may know has it, but has put something back before.
+			unlock, err := s.locked(s.entry.LockAt("")(ctx))
+			if errors.Is(err, tokencache.ErrConflict) {
+				continue
+			}
+			if err == nil {
+				_, _, err = s.load(ctx)
+				unlock()
+			}
+			if err != nil {
+				s.log(ctx, slog.LevelDebug, "the store has lost the login, which could not be put back", err)
+			}
+			return true
+		case err == nil && key == s.entry.Key() && !rec.PutBackAt.IsZero() && newer(cur.rec, rec) && !newer(rec, cur.rec):
+			rec, _, err := s.entry.PutBack(ctx, cur.rec, version, rec.PutBackAt)
+			if err == nil {
+				s.restored(ctx, rec)
+			}
+			if !errors.Is(err, tokencache.ErrConflict) {
+				return true
+			}
+			lost = true
+		default: // What was put back a moment ago tells of others that were lost.
+			return lost || err == nil && within(wallNow(), rec.PutBackAt.Add(newerTime), newerTime)
+		}
+	}
+	return lost
 }

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"net/http"
+	"sync"
 )
 
 // A replayBody is the body of a request that may have to be sent twice.
@@ -18,13 +20,13 @@ type replayBody struct {
 // replayable returns the body of req. A small one of known length is read into memory.
 // One of unknown length is not, since it may depend on the response, as in a
 // conversation in both directions; but it can be sent again if it can seek.
-func (t *Transport) replayable(req *http.Request) (replayBody, error) {
+func replayable(req *http.Request, maxBuffered int64) (replayBody, error) {
 	switch {
 	case req.Body == nil || req.Body == http.NoBody:
 		return replayBody{first: req.Body, again: noBody}, nil
 	case req.GetBody != nil:
 		return replayBody{first: req.Body, again: req.GetBody}, nil
-	case req.ContentLength > 0 && req.ContentLength <= t.maxReplayBody:
+	case req.ContentLength > 0 && req.ContentLength <= maxBuffered:
 		return buffered(req)
 	}
 	if b, ok := rewindable(req.Body); ok {
@@ -55,4 +57,88 @@ func closeBody(req *http.Request) {
 	if req.Body != nil {
 		req.Body.Close()
 	}
+}
+
+// A rewinder sends a body that can seek once more from where it began, though the base
+// transport closes what it is given, and may still be sending it when the response has
+// come. It closes the body when nobody uses it any more.
+type rewinder struct {
+	mu    sync.Mutex
+	body  io.ReadSeekCloser
+	start int64
+	users int      // the request, and the parts that are not closed
+	last  *rewound // the part that may read
+}
+
+// A rewound is the body as the base transport gets it, once.
+type rewound struct {
+	r      *rewinder
+	closed bool
+}
+
+var errRewound = errors.New("stayauth: the request is being sent again")
+
+// rewindable returns body as one that can be sent twice. It returns false for what cannot
+// seek, as a pipe cannot, though an *os.File has the method.
+func rewindable(body io.ReadCloser) (b replayBody, ok bool) {
+	seeker, ok := body.(io.ReadSeekCloser)
+	if !ok {
+		return b, false
+	}
+	start, err := seeker.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return b, false
+	}
+	r := &rewinder{body: seeker, start: start, users: 1}
+	return replayBody{first: r.part(), again: r.again, done: r.release}, true
+}
+
+func (r *rewinder) part() *rewound {
+	r.users++
+	r.last = &rewound{r: r}
+	return r.last
+}
+
+// again takes the body away from whoever still sends it.
+func (r *rewinder) again() (io.ReadCloser, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, err := r.body.Seek(r.start, io.SeekStart); err != nil {
+		r.last = nil
+		return nil, err
+	}
+	return r.part(), nil
+}
+
+// release says that one user less needs the body.
+func (r *rewinder) release() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.drop()
+}
+
+func (r *rewinder) drop() error {
+	if r.users--; r.users > 0 {
+		return nil
+	}
+	return r.body.Close()
+}
+
+func (p *rewound) Read(b []byte) (int, error) {
+	p.r.mu.Lock()
+	defer p.r.mu.Unlock()
+	if p.closed || p.r.last != p {
+		return 0, errRewound
+	}
+	return p.r.body.Read(b)
+}
+
+func (p *rewound) Close() error {
+	p.r.mu.Lock()
+	defer p.r.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	p.closed = true
+	return p.r.drop()
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport/internal/claims"
+	"github.com/stayauth/stayauth/transport/internal/delivery"
 	"github.com/stayauth/stayauth/transport/internal/entry"
 )
 
@@ -40,8 +41,8 @@ type Source struct {
 // of a million logins, what each request needs should lie as close together as can be.
 type state struct {
 	entry  entry.Entry // the stored login
-	events eventQueue
-	work   workers // flights and savers
+	events delivery.Queue[queuedEvent]
+	work   delivery.Workers // flights and savers
 
 	// mu guards what follows; it is never held during I/O.
 	mu       sync.Mutex
@@ -262,21 +263,25 @@ func (s *Source) emit(ctx context.Context, e Event, quiet bool) {
 	if quiet {
 		level = slog.LevelDebug
 	}
-	s.events.add(queuedEvent{ctx: detached(ctx), Event: e, level: level})
+	s.events.Add(queuedEvent{ctx: detached(ctx), Event: e, level: level})
 }
 
 // log takes down a trouble that changes nothing in the life of the login. Like an event
 // it is told when no lock is held: a log may be shipped with the token that it is about.
 func (s *Source) log(ctx context.Context, level slog.Level, msg string, err error) {
-	s.events.add(queuedEvent{ctx: detached(ctx), Event: Event{Key: s.entry.Key()}, trouble: msg, level: level, cause: err})
+	s.events.Add(queuedEvent{ctx: detached(ctx), Event: Event{Key: s.entry.Key()}, trouble: msg, level: level, cause: err})
 }
 
 // deliver tells the log and OnEvent what has happened, and survives if they do not. No lock
 // is held, so that both may use the Source.
-func (s *Source) deliver(ctx context.Context) { s.events.deliverSafely(ctx, s.cfg.report) }
+func (s *Source) deliver(ctx context.Context) {
+	s.events.DeliverSafely(s.cfg.report, func(panicked any) {
+		s.log(ctx, slog.LevelError, "OnEvent or the Logger panicked", fmt.Errorf("with a value of type %T", panicked))
+	})
+}
 
 // deliverWithin is deliver for a caller that waits no longer than until ctx is done, and that
 // a panic of theirs belongs to.
 func (s *Source) deliverWithin(ctx context.Context) {
-	s.events.deliverWithin(ctx, s.cfg.report, &s.work)
+	s.events.DeliverWithin(ctx, s.cfg.report, &s.work)
 }

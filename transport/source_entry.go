@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport/internal/entry"
@@ -98,20 +97,14 @@ func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Versi
 	return found.Rec, found.Version, nil
 }
 
-// A store can lose what it has confirmed: somebody flushes it, it evicts, an empty replica
-// is promoted. That is no logout, so a process that holds such a login puts it back. But it
-// may hold an old state of it, whose refresh token another process has spent, and which a
-// strict provider would take for stolen. So what was put back is not spent at once: those
-// who run Pool.KeepFresh look for losses all the time, and put what is newer in its place.
-
-const (
-	// newerTime is how long those have time for that, see lossPause.
-	newerTime = 5 * time.Second
-
-	// traceTime is how long a store remembers logouts at least, see tokencache.ErrNoTrace.
-	// What has not been in the store since may have been ended.
-	traceTime = 30 * 24 * time.Hour
-)
+// orNothing returns rec as a Refresher is given it: if there is none, one that says no
+// more than whose login it is.
+func (s *Source) orNothing(rec *tokencache.Record) *tokencache.Record {
+	if rec == nil {
+		return &tokencache.Record{Key: s.entry.Key()}
+	}
+	return rec
+}
 
 // puttable returns the record to put back if the store has lost the login, or nil.
 func (s *Source) puttable() *tokencache.Record {
@@ -138,10 +131,10 @@ func (s *Source) restored(ctx context.Context, rec *tokencache.Record) {
 		Remedy: "the login was put back; find out whether the store was flushed, evicts or was replaced, because it loses logins"}}, false)
 }
 
-// tellClaims writes a demand into the cache, for the other processes, also while the
+// storeClaims writes a demand into the cache, for the other processes, also while the
 // provider is down. If that fails, the token is out of use here, and they learn it from
 // the API.
-func (s *Source) tellClaims(ctx context.Context) {
+func (s *Source) storeClaims(ctx context.Context) {
 	s.mu.Lock()
 	due := s.claimed
 	s.mu.Unlock()
@@ -151,7 +144,7 @@ func (s *Source) tellClaims(ctx context.Context) {
 	unlock, err := s.locked(s.entry.Lock(ctx))
 	if err == nil {
 		defer unlock()
-		err = s.saveClaims(ctx)
+		err = s.saveDemand(ctx)
 	}
 	if err != nil {
 		s.log(ctx, slog.LevelDebug, "the claims that an API demands could not be stored", err)
@@ -162,8 +155,8 @@ func (s *Source) tellClaims(ctx context.Context) {
 	s.claimed = false
 }
 
-// saveClaims writes the record that load has found to have a demand. The lock is held.
-func (s *Source) saveClaims(ctx context.Context) error {
+// saveDemand writes the record that load has found to have a demand. The lock is held.
+func (s *Source) saveDemand(ctx context.Context) error {
 	rec, version, err := s.load(ctx)
 	switch {
 	case err != nil:
@@ -184,9 +177,9 @@ func (s *Source) isUnsaved() bool {
 	return rec != nil
 }
 
-// settle draws the consequences of an outcome, but for the token that is in use. The turn
+// apply draws the consequences of an outcome, but for the token that is in use. The turn
 // is held.
-func (s *Source) settle(ctx context.Context, out entry.Outcome) {
+func (s *Source) apply(ctx context.Context, out entry.Outcome) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -196,9 +189,9 @@ func (s *Source) settle(ctx context.Context, out entry.Outcome) {
 		if out.Entered {
 			s.emit(ctx, Event{Type: EventUnsaved, Generation: out.Rec.Generation, Expiry: out.Rec.Expiry, Err: s.unsaved}, false)
 			_, over := s.entry.Pending()
-			s.work.begin()
+			s.work.Begin()
 			go func() {
-				defer s.work.end()
+				defer s.work.End()
 				entry.KeepSaving(over, s.trySaver)
 			}()
 		}
@@ -221,7 +214,7 @@ func (s *Source) savePending(ctx context.Context) error {
 		defer s.mu.Unlock()
 		return s.unsaved
 	}
-	if s.settle(ctx, out); !out.Left || out.Saved {
+	if s.apply(ctx, out); !out.Left || out.Saved {
 		return nil
 	}
 	s.mu.Lock()

@@ -85,10 +85,10 @@ func (s *Source) start(ctx context.Context, rejected tokencache.Secret, instead 
 	f := &flight{begun: time.Now(), logins: s.logins, rejected: rejected, instead: instead,
 		late: make(chan struct{}), done: make(chan struct{})}
 	s.flight = f
-	s.work.begin()
+	s.work.Begin()
 	ctx = detached(ctx)
 	go func() {
-		defer s.work.end()
+		defer s.work.End()
 		s.fly(ctx, f)
 	}()
 	return f
@@ -114,7 +114,7 @@ func (s *Source) fly(ctx context.Context, f *flight) {
 	f.snap, f.err = s.reload(waiting, f)
 	f.adopted = f.snap != nil
 	if f.snap == nil && f.err == nil {
-		s.tellClaims(waiting)
+		s.storeClaims(waiting)
 	}
 	if f.snap == nil && f.err == nil && f.instead == nil {
 		f.snap, f.adopted, f.err = s.refresh(waiting, ctx, f)

@@ -115,7 +115,7 @@ func (s *Source) Close(ctx context.Context) error {
 	if err := s.Flush(ctx); err != nil {
 		return err
 	}
-	if err := s.work.none(ctx); err != nil {
+	if err := s.work.Wait(ctx); err != nil {
 		return &Error{Kind: ErrStorage, Op: "close", Err: err, Remedy: "everything is saved, but OnEvent or the Logger has not returned"}
 	}
 	return nil

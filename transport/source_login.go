@@ -85,7 +85,7 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 		}
 		break
 	}
-	s.settle(ctx, s.entry.Drop())
+	s.apply(ctx, s.entry.Drop())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cur.Store(s.snapshot(next))
@@ -147,7 +147,7 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 			return storageError("logout", err)
 		}
 	}
-	s.settle(ctx, s.entry.Drop())
+	s.apply(ctx, s.entry.Drop())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known := s.cur.Load()

@@ -114,7 +114,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		s.entry.Mark(next)
 		// 7: what is not saved is lost at the next crash. ctx has no say in this.
 		out := s.entry.Replace(context.WithoutCancel(ctx), next, version)
-		s.settle(ctx, out)
+		s.apply(ctx, out)
 		saved := out.Rec
 		if saved == nil { // The user has logged out meanwhile.
 			return nil, false, endedElsewhere()
@@ -153,15 +153,6 @@ func (s *Source) enter(ctx context.Context, f *flight) error {
 		f.instead = asError(err)
 	}
 	return err
-}
-
-// orNothing returns rec as a Refresher is given it: if there is none, one that says no
-// more than whose login it is.
-func (s *Source) orNothing(rec *tokencache.Record) *tokencache.Record {
-	if rec == nil {
-		return &tokencache.Record{Key: s.entry.Key()}
-	}
-	return rec
 }
 
 // ask asks the provider a harmless question before its refresh token is presented in doubt.
@@ -290,7 +281,7 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 		if err != nil {
 			s.log(ctx, slog.LevelWarn, "the refusal of the refresh token could not be stored", err)
 		}
-		s.settle(ctx, s.entry.Drop()) // A dead refresh token need not be saved any more.
+		s.apply(ctx, s.entry.Drop()) // A dead refresh token need not be saved any more.
 		s.mu.Lock()
 		s.refused = next
 		s.mu.Unlock()

@@ -90,6 +90,21 @@ func attempting(rec *tokencache.Record) *tokencache.Record {
 	return note
 }
 
+// A store can lose what it has confirmed: somebody flushes it, it evicts, an empty replica
+// is promoted. That is no logout, so a process that holds such a login puts it back. But it
+// may hold an old state of it, whose refresh token another process has spent, and which a
+// strict provider would take for stolen. So what was put back is not spent at once: those
+// who run Pool.KeepFresh look for losses all the time, and put what is newer in its place.
+
+const (
+	// newerTime is how long those have time for that, see lossPause.
+	newerTime = 5 * time.Second
+
+	// traceTime is how long a store remembers logouts at least, see tokencache.ErrNoTrace.
+	// What has not been in the store since may have been ended.
+	traceTime = 30 * 24 * time.Hour
+)
+
 // awaitNewer waits, if rec was put back, until whoever knows a newer state of the login has
 // put that in its place. It reports whether it has waited.
 func awaitNewer(ctx context.Context, rec *tokencache.Record) bool {

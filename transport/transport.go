@@ -3,7 +3,10 @@ package transport
 import (
 	"context"
 	"fmt"
+	"io"
+	"maps"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -133,7 +136,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	var resp *http.Response
-	body, err := t.replayable(req)
+	body, err := replayable(req, t.maxReplayBody)
 	if body.done != nil {
 		defer body.done()
 	}
@@ -141,7 +144,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp, err = t.base.RoundTrip(t.withToken(req, snap, body.first))
 	}
 	if err == nil && resp != nil {
-		if rejected, claims := t.rejected(req, resp); rejected {
+		if yes, claims := rejected(t.hook, req, resp); yes {
 			resp, fresh = t.retry(src, req, body, snap, claims, resp), false
 		}
 	}
@@ -226,4 +229,23 @@ func patience(ctx context.Context) time.Duration {
 		return min(rejectTime, time.Until(deadline)/2)
 	}
 	return rejectTime
+}
+
+// withToken returns a copy of req with the token and the body, since a RoundTripper
+// must not modify its request (net/http.RoundTripper). The copy owns all that a base
+// transport might change, such as the value that one redacts before it logs.
+func (t *Transport) withToken(req *http.Request, snap *snapshot, body io.ReadCloser) *http.Request {
+	r := &struct { // one allocation
+		http.Request
+		authorization [1]string
+	}{*req, snap.header}
+	if r.Header = maps.Clone(req.Header); r.Header == nil {
+		r.Header = make(http.Header)
+	}
+	if t.replace {
+		maps.DeleteFunc(r.Header, func(key string, _ []string) bool { return strings.EqualFold(key, "Authorization") })
+	}
+	r.Header["Authorization"] = r.authorization[:]
+	r.Body = body
+	return &r.Request
 }

@@ -89,3 +89,9 @@ func (d *demo) summary() error {
 	d.tl.text("One login, and it is still good: nobody was asked to log in again.")
 	return nil
 }
+
+func (d *demo) of(process string) tally {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.tally[process]
+}

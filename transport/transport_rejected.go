@@ -94,3 +94,42 @@ func (k *keptBody) Read(p []byte) (int, error) {
 
 // Close closes the body, which also ends a read of it that is in progress.
 func (k *keptBody) Close() error { return k.body.Close() }
+
+// rejected is rejects, with what the program knows of the API.
+func rejected(hook func(*http.Response) bool, req *http.Request, resp *http.Response) (yes bool, demanded string) {
+	if yes, demanded = rejects(resp); yes {
+		return true, demanded
+	}
+	if hook == nil || resp.StatusCode == http.StatusSwitchingProtocols { // whose body is a connection
+		return false, ""
+	}
+	shown := *resp
+	shown.Request = req
+	peek := &peekedBody{body: resp.Body}
+	shown.Body = peek
+	yes = hook(&shown)
+	if peek.read {
+		resp.Body = &keptBody{body: resp.Body, data: peek.data, err: peek.err}
+	}
+	return yes, ""
+}
+
+// A peekedBody is the beginning of a body, which takes note of what is read.
+type peekedBody struct {
+	body io.Reader // nil: none
+	read bool
+	data []byte
+	err  error
+}
+
+func (b *peekedBody) Read(p []byte) (int, error) {
+	if b.body == nil || len(b.data) == maxKept {
+		return 0, io.EOF
+	}
+	b.read = true
+	n, err := b.body.Read(p[:min(len(p), maxKept-len(b.data))])
+	b.data, b.err = append(b.data, p[:n]...), err
+	return n, err
+}
+
+func (b *peekedBody) Close() error { return nil } // The body is the caller's.

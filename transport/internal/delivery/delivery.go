@@ -1,0 +1,141 @@
+// Package delivery passes on what has happened to those who are to be told: in the order in
+// which it happened, while no lock is held, and by whoever comes by. So nobody has to wait
+// for a listener that hangs, and a listener may use what it is told about.
+package delivery
+
+import (
+	"context"
+	"sync"
+)
+
+// A Queue has what is to be told. It has a lock of its own, which is held for a moment at a
+// time and within any other. The zero value is empty.
+type Queue[E any] struct {
+	mu         sync.Mutex
+	delivering bool // somebody is
+	queue      []E
+}
+
+// Add adds e at the end.
+func (q *Queue[E]) Add(e E) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.queue = append(q.queue, e)
+}
+
+func (q *Queue[E]) empty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.queue) == 0
+}
+
+// Deliver passes on what was added, one after the other. If somebody is at it already, it
+// leaves all to them.
+func (q *Queue[E]) Deliver(to func(*E)) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.delivering {
+		return
+	}
+	q.delivering = true
+	defer func() { q.delivering = false }()
+	for len(q.queue) > 0 {
+		e := q.queue[0]
+		if q.queue = q.queue[1:]; len(q.queue) == 0 {
+			q.queue = nil
+		}
+		func() {
+			q.mu.Unlock()
+			defer q.mu.Lock() // also if to panics
+			to(&e)
+		}()
+	}
+}
+
+// DeliverWithin is Deliver for somebody who waits no longer than until ctx is done, and whom
+// a panic of a listener is told as long. running counts the goroutine that it needs.
+func (q *Queue[E]) DeliverWithin(ctx context.Context, to func(*E), running *Workers) {
+	if q.empty() {
+		return
+	}
+	running.Begin()
+	done := make(chan any, 1) // gets the value of a panic
+	go func() {
+		defer running.End()
+		defer func() { done <- recover() }()
+		q.Deliver(to)
+	}()
+	select {
+	case p := <-done:
+		if p != nil {
+			panic(p)
+		}
+	case <-ctx.Done():
+	}
+}
+
+// DeliverSafely is Deliver on a goroutine that nobody else can guard: the panic of a listener
+// ends with what it was told, and panicked is called with its value, once.
+func (q *Queue[E]) DeliverSafely(to func(*E), panicked func(value any)) {
+	for done, reported := false, false; !done; {
+		func() {
+			defer func() {
+				if done {
+					return
+				}
+				if r := recover(); r == nil {
+					done = true // The goroutine ends (runtime.Goexit); others will deliver the rest.
+				} else if !reported {
+					reported = true
+					panicked(r)
+				}
+			}()
+			q.Deliver(to)
+			done = true
+		}()
+	}
+}
+
+// Workers counts goroutines that have not ended. The zero value is none.
+type Workers struct {
+	mu   sync.Mutex
+	n    int
+	idle chan struct{} // made by Wait, closed when there are no more
+}
+
+// Begin counts one more.
+func (w *Workers) Begin() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.n++
+}
+
+// End counts one less.
+func (w *Workers) End() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.n--; w.n == 0 && w.idle != nil {
+		close(w.idle)
+		w.idle = nil
+	}
+}
+
+// Wait waits until there are none. If ctx is done before, it returns its cause.
+func (w *Workers) Wait(ctx context.Context) error {
+	w.mu.Lock()
+	if w.n == 0 {
+		w.mu.Unlock()
+		return nil
+	}
+	if w.idle == nil {
+		w.idle = make(chan struct{})
+	}
+	idle := w.idle
+	w.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
