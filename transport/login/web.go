@@ -123,8 +123,8 @@ type Web struct {
 	config   Config // what is shared with the other ways to log in
 	key      tokencache.Key
 	cookies  cookies
-	sameSite *http.CrossOriginProtection
-	callback string // the path of RedirectURL
+	origin   string // of the application, and
+	callback string // the path, of RedirectURL
 }
 
 // NewWeb returns a Web. It does no I/O.
@@ -174,12 +174,20 @@ func (web *Web) check() error {
 	web.callback = cmp.Or(u.EscapedPath(), "/")
 	web.key = cfg.Endpoint.Identity().Key
 	web.config.Timeout = cfg.Timeout
-	web.sameSite = http.NewCrossOriginProtection()
-	if err := web.sameSite.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
-		return misconfigured("RedirectURL", "use an absolute URL, such as https://app.example.com/callback", nil)
-	}
+	web.origin = originOf(u)
 	web.cookies, err = newCookies(cfg.Keys, u.Scheme == "https", cfg.Timeout, web.key.Issuer, web.key.ClientID, cfg.RedirectURL)
 	return err
+}
+
+// originOf returns the origin of a URL as browsers write it (RFC 6454 section 6.2).
+func originOf(u *url.URL) string {
+	host := strings.ToLower(u.Host)
+	if u.Scheme == "https" {
+		host = strings.TrimSuffix(host, ":443")
+	} else {
+		host = strings.TrimSuffix(host, ":80")
+	}
+	return u.Scheme + "://" + host
 }
 
 // PoolAccount returns the account in the Pool of a user's login: for transport.WithAccount

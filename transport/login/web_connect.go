@@ -59,19 +59,15 @@ func (web *Web) Connect(w http.ResponseWriter, r *http.Request) {
 // maxForm bounds the forms of Connect and Disconnect, in bytes.
 const maxForm = 64 << 10
 
-// fromHere refuses what another site has made the browser send.
+// fromHere refuses what another site has made the browser send. It is what
+// http.CrossOriginProtection does, but asks for no Host, which a proxy may change, and lets
+// GET begin something only if the browser says where it comes from: of one that does not say
+// it cannot be told whether another site has sent it. A form works everywhere.
 func (web *Web) fromHere(r *http.Request) error {
-	switch r.Method {
-	case http.MethodPost:
-		if web.sameSite.Check(r) == nil {
-			return nil
-		}
-	case http.MethodGet:
-		// A browser that does not say where it comes from cannot be told from one that
-		// another site has sent. A form works everywhere.
-		if site := r.Header.Get("Sec-Fetch-Site"); site == "same-origin" || site == "none" {
-			return nil
-		}
+	site, origin := r.Header.Get("Sec-Fetch-Site"), r.Header.Get("Origin")
+	here := site == "same-origin" || site == "none"
+	if r.Method == http.MethodGet && here || r.Method == http.MethodPost && (here || site == "" && (origin == "" || origin == web.origin)) {
+		return nil
 	}
 	return refused(RefusedCrossSite, "begin with a POST from a page of this site")
 }
