@@ -15,31 +15,58 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// installed returns a directory with the node_modules that files["package.json"] asks
-// for. It is kept in the user's cache, by the content of package.json, outside the
-// source tree. Test packages run at the same time: the first installs, others wait.
-func installed(files fs.FS) (string, error) {
+// npmPackages returns a directory with the node_modules that files["package.json"] asks
+// for.
+func npmPackages(files fs.FS) (string, error) {
 	manifest, err := fs.ReadFile(files, "package.json")
 	if err != nil {
 		return "", err
 	}
+	sum := sha256.Sum256(manifest)
+	return installed("oidc-provider-"+hex.EncodeToString(sum[:6]), func(ctx context.Context, dir string) error {
+		if err := os.CopyFS(dir, files); err != nil {
+			return err
+		}
+		return run(ctx, dir, "npm", "install")
+	})
+}
+
+// keycloakVersion is the version of Keycloak that the tests run with.
+const keycloakVersion = "26.7.3"
+
+// keycloakServer returns the directory of a Keycloak that is ready to be started. What it
+// stores does not belong there.
+func keycloakServer() (string, error) {
+	dir, err := installed("keycloak-"+keycloakVersion, func(ctx context.Context, dir string) error {
+		if err := run(ctx, dir, "mvn", "--quiet", "--batch-mode", "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack",
+			"-Dartifact=org.keycloak:keycloak-quarkus-dist:"+keycloakVersion+":zip", "-DoutputDirectory="+dir); err != nil {
+			return err
+		}
+		return run(ctx, filepath.Join(dir, "keycloak-"+keycloakVersion), "bin/kc.sh", "build", "--db=dev-file")
+	})
+	return filepath.Join(dir, "keycloak-"+keycloakVersion), err
+}
+
+// installed returns a directory in the user's cache, outside the source tree, that install
+// has filled: now or, as its name says what is in it, for an earlier test. Test packages run
+// at the same time: the first installs, others wait.
+func installed(name string, install func(ctx context.Context, dir string) error) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(manifest)
-	dir := filepath.Join(cache, "stayauth-test", "oidc-provider-"+hex.EncodeToString(sum[:6]))
+	dir := filepath.Join(cache, "stayauth-test", name)
 	if isDir(dir) {
 		return dir, nil
 	}
 	if !required() {
-		return "", errors.New("its npm packages are not in the cache (with STAYAUTH_REQUIRE=all the tests download them)")
+		return "", errors.New("it is not in the cache (with STAYAUTH_REQUIRE=all the tests download it)")
 	}
 
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	lock := flock.New(dir + ".lock")
 	if _, err := lock.TryLockContext(ctx, 50*time.Millisecond); err != nil {
@@ -55,15 +82,19 @@ func installed(files fs.FS) (string, error) {
 		return "", err
 	}
 	defer os.RemoveAll(temp)
-	if err := os.CopyFS(temp, files); err != nil {
+	if err := install(ctx, temp); err != nil {
 		return "", err
 	}
-	npm := exec.CommandContext(ctx, "npm", "install")
-	npm.Dir = temp
-	if out, err := npm.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("npm install: %w\n%s", err, out)
-	}
 	return dir, os.Rename(temp, dir)
+}
+
+func run(ctx context.Context, dir, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", cmd, err, out)
+	}
+	return nil
 }
 
 func isDir(name string) bool {

@@ -68,7 +68,7 @@ func OIDCProvider(t testing.TB, flags ...string) *Provider {
 	const what = "a certified authorization server"
 	node, err := exec.LookPath("node")
 	Require(t, what, err)
-	modules, err := installed(oidcprovider.Files)
+	modules, err := npmPackages(oidcprovider.Files)
 	Require(t, what, err)
 
 	// The program itself runs from a copy, so that it is never older than its source.

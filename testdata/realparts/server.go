@@ -2,6 +2,7 @@ package realparts
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"net"
 	"os/exec"
@@ -20,6 +21,7 @@ type Server struct {
 	command func() (name string, args []string)
 	ready   func() error
 	crash   string // the signal that ends the server as a failure does
+	stop    string // the signal that ends it in the orderly way; default: INT
 	log     bytes.Buffer
 
 	cmd   *exec.Cmd // nil while the server is stopped
@@ -49,7 +51,7 @@ func (s *Server) Start() {
 }
 
 // Stop ends the server in the orderly way, and Crash as a failure does.
-func (s *Server) Stop()  { s.end("INT") }
+func (s *Server) Stop()  { s.end(cmp.Or(s.stop, "INT")) }
 func (s *Server) Crash() { s.end(s.crash) }
 
 func (s *Server) end(signal string) {
@@ -68,7 +70,7 @@ func (s *Server) end(signal string) {
 func (s *Server) run() {
 	s.t.Helper()
 	s.t.Cleanup(func() {
-		s.end("INT")
+		s.Stop()
 		if s.t.Failed() {
 			s.t.Logf("%s said:\n%s", s.what, s.log.Bytes())
 		}
