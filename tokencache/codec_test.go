@@ -276,3 +276,24 @@ func FuzzUnseal(f *testing.F) {
 		}
 	})
 }
+
+// The names of logins with a label are for ever too, and begin with that of the login
+// without one. A key that has no label keeps its name.
+func TestKeyNameWithLabel(t *testing.T) {
+	k := Key{Issuer: "https://as.example", ClientID: "app", Account: "ann", Audience: "a"}
+	work := k.WithLabel("work")
+	if got, want := work.Name(), "3d164e9df2dca90f7136b264df48866cd2fedb22-92d96c2e89da04bf484388f6c9a57fea6f3907a6"; got != want || !strings.HasPrefix(got, k.Name()+"-") {
+		t.Errorf("Name() = %q, want %q", got, want)
+	}
+	if account, label := work.Label(); account != "ann" || label != "work" {
+		t.Errorf("Label() = %q, %q", account, label)
+	}
+	if account, label := k.Label(); account != "ann" || label != "" {
+		t.Errorf("Label() = %q, %q", account, label)
+	}
+	other := k
+	other.Account = "bob"
+	if strings.HasPrefix(other.WithLabel("work").Name(), k.Name()) || k.WithLabel("home").Name() == work.Name() {
+		t.Error("two logins have names that belong together")
+	}
+}

@@ -26,6 +26,9 @@ type Revoker interface {
 // A record whose Key names another issuer or client is refused: its refresh token may
 // go back to those only (RFC 6749 section 10.4).
 //
+// The login gets a LoginID of its own, unless rec has one and a Generation of 0: then it is
+// new, and whoever made it can recognize it by that.
+//
 // A login that the provider has refused, and would take again, as that of an account which
 // is no longer locked, needs no browser: rec may be the stored record, which
 // tokencache.Cache.Load returns.

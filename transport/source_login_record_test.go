@@ -42,6 +42,15 @@ func TestWhatLoginStores(t *testing.T) {
 			t.Error("two logins have the same LoginID")
 		}
 
+		named := record(w.srv.Login("ann"))
+		named.LoginID = "of the one who logs in"
+		if err := s.Login(t.Context(), named); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.stored(s).LoginID; got != named.LoginID {
+			t.Errorf("the LoginID is %q", got)
+		}
+
 		// The refresh token of another token endpoint is not taken in (C09).
 		r.TokenURL = "https://elsewhere.test/token"
 		if err := s.Login(t.Context(), r); !errors.Is(err, transport.ErrMisconfigured) {

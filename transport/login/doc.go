@@ -18,6 +18,8 @@
 //   - [Paste] is for machines without a browser too, with any provider: the user opens
 //     a page elsewhere, and copies the address that it ends at.
 //   - [Auto] looks at where the program runs, chooses, and says what it chose.
+//   - A [Web] is for a web application, whose users connect their accounts: three
+//     handlers, and a transport.Pool that the logins go to.
 //
 // In all of them the user logs in at the provider, in a browser that the program has
 // no part in: it never sees a password (RFC 8252 section 8.12). There is no password
@@ -37,6 +39,14 @@
 // The listener of Loopback is bound to a loopback address, takes
 // one answer, and closes. The page that the browser ends on has neither a token nor a
 // code in it, in its address, or in the history.
+//
+// A Web sends the browser of each user away, and takes back what comes, from anybody. So
+// what it must know of an attempt is in a sealed cookie of the browser that has begun it,
+// and bound to the application's user, the provider, the client and the redirect URI: an
+// answer in another browser, for another user, or at the address of another provider has no
+// effect. Each provider needs a WebConfig.RedirectURL of its own (RFC 9700 section 4.4.2.2).
+// A login begins only with a request of this site that the user has made; the browser's
+// Sec-Fetch-Site and Origin tell. What has come back once is not used again.
 //
 // The address that is opened is not a secret, but other users of the machine may see
 // it in the list of processes, and with it the state. Config.PAR keeps it from them.

@@ -95,25 +95,23 @@ func speculative(r *http.Request) bool {
 // answers the request with a redirect. On an error it has not answered, nothing has begun,
 // and OnEvent was told.
 func (web *Web) Begin(w http.ResponseWriter, r *http.Request, s Start) error {
-	user, err := web.begin(w, r, &s)
-	if err != nil {
-		if err != s.Cause {
-			web.emit(r.Context(), EventRefused, user, s.Label, err)
+	var why cause
+	if s.Cause != nil {
+		var ok bool
+		if why, ok = causeOf(s.Cause); !ok {
+			return s.Cause
 		}
+	}
+	user, err := web.begin(w, r, &s, why)
+	if err != nil {
+		web.emit(r.Context(), EventRefused, user, s.Label, err)
 		return err
 	}
 	web.emit(r.Context(), EventStarted, user, s.Label, nil)
 	return nil
 }
 
-func (web *Web) begin(w http.ResponseWriter, r *http.Request, s *Start) (user string, err error) {
-	var why cause
-	if s.Cause != nil {
-		var ok bool
-		if why, ok = causeOf(s.Cause); !ok {
-			return "", s.Cause
-		}
-	}
+func (web *Web) begin(w http.ResponseWriter, r *http.Request, s *Start, why cause) (user string, err error) {
 	if inBackground(r) {
 		return "", refused(RefusedBackground, "open the page itself; a script cannot log in")
 	}
