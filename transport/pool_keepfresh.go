@@ -10,6 +10,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport/internal/entry"
+	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
 // The pace of KeepFresh: it looks at every login once in a pass, in so many steps,
@@ -46,55 +47,63 @@ func (p *Pool) KeepFresh(ctx context.Context) error {
 	defer p.keepFreshCalls.Add(-1)
 	var work sync.WaitGroup
 	defer work.Wait()
-	refresher := func() (refresh func(*Source) error) {
-		slots := make(chan struct{}, p.refresh)
-		return func(s *Source) error {
-			select {
-			case slots <- struct{}{}:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-			work.Go(func() {
-				defer func() { <-slots }()
-				if f := s.refreshIfDue(ctx); f != nil {
-					f.see(ctx)
-				}
-			})
-			return nil
-		}
-	}
 	// What was interrupted does not queue behind what is merely due.
-	work.Go(func() { p.recoverInterrupted(ctx, refresher()) })
+	work.Go(func() { p.recoverInterrupted(ctx, p.refresher(ctx, &work)) })
 	work.Go(func() { p.watchForLosses(ctx) })
-	refresh := refresher()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	refresh := p.refresher(ctx, &work)
 	for pass := firstPass; ; {
-		shortest := time.Duration(0) // of the times that tokens leave for a refresh
-		for step := range passSteps {
-			select {
-			case <-timer.C:
-				timer.Reset(pass / passSteps)
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-			for i := range p.shards {
-				due, window := p.shards[i].due(step)
-				if shortest == 0 || window > 0 && window < shortest {
-					shortest = window
-				}
-				for _, s := range due {
-					if err := refresh(s); err != nil {
-						return err
-					}
-				}
-			}
+		shortest, err := p.pass(ctx, pass, refresh)
+		if err != nil {
+			return err
 		}
 		pass = firstPass
 		if shortest > 0 {
 			pass = min(max(shortest/passesInTime, minPass), maxPass)
 		}
 	}
+}
+
+// refresher returns a function that refreshes a login if it is due, in the background and
+// PoolConfig.MaxRefreshes at a time: it waits for its turn, and returns an error when ctx is
+// done.
+func (p *Pool) refresher(ctx context.Context, work *sync.WaitGroup) func(*Source) error {
+	slots := make(chan struct{}, p.refresh)
+	return func(s *Source) error {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		work.Go(func() {
+			defer func() { <-slots }()
+			if f := s.refreshIfDue(ctx); f != nil {
+				f.see(ctx)
+			}
+		})
+		return nil
+	}
+}
+
+// pass looks at every login in memory once, and takes d for it. It returns the shortest time
+// that any token leaves for its refresh, 0 if none is known.
+func (p *Pool) pass(ctx context.Context, d time.Duration, refresh func(*Source) error) (shortest time.Duration, err error) {
+	for step := range passSteps {
+		for i := range p.shards {
+			due, window := p.shards[i].due(step)
+			if shortest == 0 || window > 0 && window < shortest {
+				shortest = window
+			}
+			for _, s := range due {
+				if err := refresh(s); err != nil {
+					return 0, err
+				}
+			}
+		}
+		if !sleep.For(ctx, d/passSteps) {
+			return 0, context.Cause(ctx)
+		}
+	}
+	return shortest, nil
 }
 
 // recoverInterrupted refreshes the logins whose refresh was interrupted by the death of

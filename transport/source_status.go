@@ -87,54 +87,67 @@ func reason(err error) string {
 // Status returns the state of the login. It asks the cache, never the provider.
 // In the states outage and dead the access token may still be good.
 func (s *Source) Status(ctx context.Context) (Status, error) {
-	snap := s.cur.Load()
+	known := s.cur.Load()
 	key, rec, _, err := s.entry.Locate(ctx)
-	st := Status{State: StateEmpty, Key: key, KeyPlace: s.cfg.Cache.KeyPlace()}
-	switch {
-	case err == nil && (snap == nil || newer(rec, snap.rec)):
-		snap = s.snapshot(rec)
-	case errors.Is(err, tokencache.ErrNoTrace) && s.puttable() != nil:
-		err = nil // It will be put back.
-	case errors.Is(err, tokencache.ErrNotFound):
+	if errors.Is(err, tokencache.ErrNotFound) {
+		if !errors.Is(err, tokencache.ErrNoTrace) || s.puttable() == nil { // Else it will be put back.
+			known = nil
+		}
 		err = nil
-		snap = nil
 	}
+	st := Status{State: StateEmpty, Key: key, KeyPlace: s.cfg.Cache.KeyPlace()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.unsaved != nil { // Memory is the truth.
-		snap, err = s.cur.Load(), nil
-	}
-	if err != nil {
+	switch {
+	case s.unsaved != nil: // Memory is the truth.
+		known, rec = s.cur.Load(), nil
+	case err != nil:
 		return st, storageError("status", err)
+	case rec != nil && (known == nil || newer(rec, known.rec)):
+		known = s.snapshot(rec)
 	}
-	if snap == nil {
+	if known == nil {
 		return st, nil
 	}
-	r, now := snap.rec, wallNow()
-	if rec != nil && rec.Attempt != nil && s.unsaved == nil && !newer(r, rec) {
+	st.describe(known)
+	if rec != nil && newer(known.rec, rec) {
+		rec = nil // It has been replaced, in memory.
+	}
+	if rec != nil && rec.Attempt != nil {
 		st.AttemptAt = rec.Attempt.At
 	}
+	st.State, st.Err, st.RetryAt = s.stateOf(known, rec)
+	return st, nil
+}
+
+// describe fills in what is known of the tokens.
+func (st *Status) describe(snap *snapshot) {
+	r := snap.rec
 	st.Scope, st.Generation = snap.scope, r.Generation
 	st.AuthorizedAt, st.ObtainedAt, st.Expiry, st.RefreshExpiry = r.AuthorizedAt, r.ObtainedAt, r.Expiry, r.RefreshExpiry
 	if !r.Expiry.IsZero() || !r.RefreshAt.IsZero() {
 		st.RefreshAt = time.Unix(0, snap.refreshAt)
 	}
+}
+
+// stateOf returns the state of a login with the token of snap, of which rec is stored, or
+// nil. s.mu is held.
+func (s *Source) stateOf(snap *snapshot, rec *tokencache.Record) (state State, why error, retryAt time.Time) {
+	now := wallNow()
 	blocked := s.blocked(now, false)
 	switch {
 	case s.unsaved != nil:
-		st.State, st.Err = StateUnsaved, s.unsaved
-	case rec != nil && rec.Tombstone != nil && !newer(r, rec):
-		st.State, st.Err = StateDead, deadError(rec.Tombstone)
-	case s.dead != nil && s.refused != nil && r.RefreshToken == s.refused.RefreshToken:
-		st.State, st.Err = StateDead, s.dead // The tombstone could not be written.
+		return StateUnsaved, s.unsaved, time.Time{}
+	case rec != nil && rec.Tombstone != nil:
+		return StateDead, deadError(rec.Tombstone), time.Time{}
+	case s.dead != nil && s.refused != nil && snap.rec.RefreshToken == s.refused.RefreshToken:
+		return StateDead, s.dead, time.Time{} // The tombstone could not be written.
 	case s.outage != nil && blocked != nil:
-		st.State, st.Err, st.RetryAt = StateOutage, blocked, blocked.RetryAt
+		return StateOutage, blocked, blocked.RetryAt
 	case snap.fresh(now):
-		st.State = StateFresh
+		return StateFresh, nil, time.Time{}
 	case snap.usable(now):
-		st.State = StateStale
-	default:
-		st.State = StateExpired
+		return StateStale, nil, time.Time{}
 	}
-	return st, nil
+	return StateExpired, nil, time.Time{}
 }
