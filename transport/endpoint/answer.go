@@ -17,6 +17,11 @@ import (
 )
 
 const (
+	maxAnswer      = 1 << 20          // bytes; answers of a few KiB are usual
+	requestTimeout = 15 * time.Second // of what may be sent twice, and of what is needed to send
+)
+
+const (
 	formType = "application/x-www-form-urlencoded"
 	jsonType = "application/json"
 )

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/claims"
 )
 
@@ -83,4 +84,9 @@ func (m members) objects(name string) (objects []members) {
 		objects = append(objects, members{"": e}.object(""))
 	}
 	return objects
+}
+
+// endpointError says which field of an Endpoint is wrong.
+func endpointError(field, remedy string) *transport.Error {
+	return &transport.Error{Kind: transport.ErrMisconfigured, Op: "config", Field: "Endpoint." + field, Remedy: remedy}
 }

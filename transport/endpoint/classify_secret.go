@@ -11,29 +11,6 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/neterror"
 )
 
-// secrets returns what is sent and must not be shown: every parameter but those that are
-// known to hold none, because grants that this package does not know have secrets too.
-func (e *Endpoint) secrets(form url.Values) []string {
-	secrets := []string{string(e.ClientSecret)}
-	for name, values := range form {
-		switch name {
-		case "refresh_token", "code", "code_verifier", "token", "client_secret", "client_assertion", "device_code",
-			"assertion", "subject_token", "actor_token", e.ExchangeGrant:
-			secrets = append(secrets, values...)
-		case "grant_type", "client_id", "scope", "redirect_uri", "resource", "audience", "response_type", "token_type_hint", "claims",
-			"code_challenge", "code_challenge_method", "client_assertion_type",
-			"requested_token_type", "subject_token_type", "actor_token_type":
-		default:
-			for _, v := range values {
-				if len(v) >= minSecret {
-					secrets = append(secrets, v)
-				}
-			}
-		}
-	}
-	return secrets
-}
-
 const (
 	// minSecret is the length in bytes of the shortest value of an unknown parameter that
 	// can be a secret. A description may well repeat a shorter one.

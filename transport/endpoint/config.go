@@ -1,33 +1,12 @@
 package endpoint
 
 import (
-	"net/url"
-	"strings"
-
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/loopback"
 )
-
-// ownedParam returns what to do instead of setting a parameter that Endpoint sets, or
-// that would be a second way to authenticate the client (RFC 6749 section 2.3).
-func ownedParam(name string) (remedy string) {
-	switch name {
-	case "client_id":
-		return "remove client_id: use ClientID"
-	case "client_secret":
-		return "remove client_secret: use ClientSecret and AuthStyle"
-	case "client_assertion", "client_assertion_type":
-		return "remove " + name + ": an assertion is good for one request, and a client authenticates in one way"
-	case "scope":
-		return "remove scope: use Scopes"
-	case "grant_type", "refresh_token", "code", "code_verifier", "token", "token_type_hint":
-		return "remove " + name + ": Endpoint sets it itself where it belongs"
-	}
-	return ""
-}
 
 // check says which field is wrong, and what to do about it.
 func (e *Endpoint) check() error {
@@ -90,19 +69,4 @@ func (e *Endpoint) checkOrigin(rec *tokencache.Record) error {
 			"the stored login belongs to another token endpoint; set TokenURL back to that one, or log in again")
 	}
 	return nil
-}
-
-func endpointError(field, remedy string) *transport.Error {
-	return &transport.Error{Kind: transport.ErrMisconfigured, Op: "config", Field: "Endpoint." + field, Remedy: remedy}
-}
-
-// checkResources returns what to do about a resource that is not an absolute URI
-// without a fragment (RFC 8707 section 2).
-func checkResources(params url.Values) (remedy string) {
-	for _, r := range params["resource"] {
-		if u, err := url.Parse(r); r != "" && (err != nil || !u.IsAbs() || strings.Contains(r, "#")) {
-			return "use an absolute URL without a fragment as the resource, such as https://api.example.com"
-		}
-	}
-	return ""
 }

@@ -134,7 +134,7 @@ func (e *Endpoint) Check(current *tokencache.Record) error {
 	if err := e.checkOrigin(current); err != nil {
 		return err
 	}
-	if err := e.checkClaims(current); err != nil {
+	if err := checkClaims(e.Params, current); err != nil {
 		return err
 	}
 	if e.spends(current) == "" {
@@ -201,7 +201,7 @@ func (c clientCredentials) Check(current *tokencache.Record) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	return c.checkClaims(current)
+	return checkClaims(c.Params, current)
 }
 
 func (c clientCredentials) Refresh(ctx context.Context, current *tokencache.Record) (*tokencache.Record, error) {

@@ -370,9 +370,11 @@ func TestAbandonedConnections(t *testing.T) {
 	e := onLoopback(t, server.URL)
 	e.Base = server.Client().Transport
 	for range 10 {
-		if err := e.probeWithin(t.Context(), 50*time.Millisecond); err == nil {
+		asking, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		if err := e.Probe(asking); err == nil {
 			t.Error("answered before the handshake")
 		}
+		cancel()
 	}
 	if err := e.Probe(t.Context()); err != nil {
 		t.Error(err)

@@ -15,9 +15,8 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/httphooks"
+	"github.com/stayauth/stayauth/transport/internal/neterror"
 )
-
-const maxAnswer = 1 << 20 // bytes; answers of a few KiB are usual
 
 // obtain makes one token request and reads the answer as a record.
 func (e *Endpoint) obtain(ctx context.Context, op string, form url.Values) (*tokencache.Record, error) {
@@ -45,12 +44,6 @@ func (e *Endpoint) form(grantType string) url.Values {
 	return form
 }
 
-func set(form url.Values, name, value string) {
-	if value != "" {
-		form.Set(name, value)
-	}
-}
-
 // post sends form to target, once, and reads the answer, whatever its status. An
 // error means that there is none. If what is sent can be spent only once, the answer is
 // waited for with patience, see wait.
@@ -74,7 +67,11 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 		return nil, endpointError("TokenURL", "use an absolute URL, such as https://login.example.com/token")
 	}
 	a := &answer{op: op, sentAt: wallNow(), sent: e.secrets(form), codes: e.Codes}
-	go e.wait(ctx, giveUp, &progress, timeout, target == e.TokenURL)
+	probe := e.probe
+	if target != e.TokenURL {
+		probe = nil
+	}
+	go progress.wait(ctx, giveUp, timeout, probe)
 	resp, err := e.send(req)
 	if err != nil {
 		kind := transport.ErrAmbiguous
@@ -153,4 +150,64 @@ func (e *Endpoint) request(ctx context.Context, target string, form url.Values) 
 	req.Header.Set("Content-Type", formType)
 	req.Header.Set("Accept", jsonType) // GitHub answers with a form otherwise.
 	return req, nil
+}
+
+// secrets returns what is sent and must not be shown: every parameter but those that are
+// known to hold none, because grants that this package does not know have secrets too.
+func (e *Endpoint) secrets(form url.Values) []string {
+	secrets := []string{string(e.ClientSecret)}
+	for name, values := range form {
+		switch name {
+		case "refresh_token", "code", "code_verifier", "token", "client_secret", "client_assertion", "device_code",
+			"assertion", "subject_token", "actor_token", e.ExchangeGrant:
+			secrets = append(secrets, values...)
+		case "grant_type", "client_id", "scope", "redirect_uri", "resource", "audience", "response_type", "token_type_hint", "claims",
+			"code_challenge", "code_challenge_method", "client_assertion_type",
+			"requested_token_type", "subject_token_type", "actor_token_type":
+		default:
+			for _, v := range values {
+				if len(v) >= minSecret {
+					secrets = append(secrets, v)
+				}
+			}
+		}
+	}
+	return secrets
+}
+
+// Probe asks the provider a harmless question, to learn whether it would deal with a
+// request now: any answer that is not a server's failure (5xx) is good news. No secret is
+// sent. If the error, which is an *Error, has a Status, the provider has answered. All who
+// want to know at the same time share one question.
+func (e *Endpoint) Probe(ctx context.Context) error {
+	if err := e.probe(ctx); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (e *Endpoint) probe(ctx context.Context) *transport.Error {
+	return e.shared().question.ask(ctx, e.probeNow)
+}
+
+func (e *Endpoint) probeNow(ctx context.Context) *transport.Error {
+	ctx = httphooks.Without(ctx)
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, e.TokenURL, http.NoBody)
+	if err != nil {
+		return nil // Refresh will say what is wrong.
+	}
+	resp, err := e.send(req)
+	if err != nil {
+		cause := neterror.Safe(err)
+		if ctx.Err() != nil {
+			cause = ctx.Err()
+		}
+		return &transport.Error{Kind: transport.ErrUnavailable, Op: "refresh", Err: cause}
+	}
+	resp.Body.Close()
+	if resp.StatusCode/100 == 5 && resp.StatusCode != http.StatusNotImplemented {
+		return &transport.Error{Kind: transport.ErrUnavailable, Op: "refresh", Status: resp.StatusCode,
+			RetryAfter: retryAfter(resp.Header.Get("Retry-After"), wallNow())}
+	}
+	return nil
 }

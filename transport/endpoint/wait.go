@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
 	"time"
 
 	"github.com/stayauth/stayauth/transport"
-	"github.com/stayauth/stayauth/transport/internal/httphooks"
-	"github.com/stayauth/stayauth/transport/internal/neterror"
 	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
@@ -27,9 +24,8 @@ import (
 //     tell a provider that is slow from one that is not there at all. One that was away,
 //     is back, and still does not answer the request has lost it.
 const (
-	requestTimeout = 15 * time.Second // of what may be sent twice, and of what is needed to send
-	answerTimeout  = 5 * time.Minute
-	pathTimeout    = 15 * time.Second
+	answerTimeout = 5 * time.Minute
+	pathTimeout   = 15 * time.Second
 
 	questionPause   = time.Second
 	questionTimeout = 2 * time.Second
@@ -44,10 +40,10 @@ var (
 	errForgotten    = errors.New("the provider was away, and has lost the request")
 )
 
-// wait waits with the request, and gives up if there is reason to. ask says that the
-// provider may be asked harmless questions meanwhile.
-func (e *Endpoint) wait(ctx context.Context, giveUp context.CancelCauseFunc, p *progress, timeout time.Duration, ask bool) {
-	ask = ask && timeout > requestTimeout // Else there is nothing to be decided.
+// wait waits with the request, and gives up if there is reason to. probe asks the provider a
+// harmless question; nil means that it is none of those who may be asked.
+func (p *progress) wait(ctx context.Context, giveUp context.CancelCauseFunc, timeout time.Duration, probe func(context.Context) *transport.Error) {
+	ask := probe != nil && timeout > requestTimeout // Else there is nothing to be decided.
 	left := timeout
 	wait := func(d time.Duration) bool {
 		d = min(d, left)
@@ -64,7 +60,9 @@ func (e *Endpoint) wait(ctx context.Context, giveUp context.CancelCauseFunc, p *
 	var silent, back time.Duration // how long no question was answered, and then every one
 	for ask && left > 0 && back < backTime {
 		began := time.Now()
-		err := e.probeWithin(ctx, questionTimeout)
+		asking, cancel := context.WithTimeout(ctx, questionTimeout)
+		err := probe(asking)
+		cancel()
 		if !sleep.For(ctx, questionPause) {
 			return
 		}
@@ -91,49 +89,6 @@ func (e *Endpoint) wait(ctx context.Context, giveUp context.CancelCauseFunc, p *
 		return
 	}
 	giveUp(errTimeout)
-}
-
-// Probe asks the provider a harmless question, to learn whether it would deal with a
-// request now: any answer that is not a server's failure (5xx) is good news. No secret is
-// sent. If the error, which is an *Error, has a Status, the provider has answered. All who
-// want to know at the same time share one question.
-func (e *Endpoint) Probe(ctx context.Context) error {
-	if err := e.probe(ctx); err != nil {
-		return err
-	}
-	return nil
-}
-
-func (e *Endpoint) probe(ctx context.Context) *transport.Error {
-	return e.shared().question.ask(ctx, e.probeNow)
-}
-
-func (e *Endpoint) probeWithin(ctx context.Context, d time.Duration) *transport.Error {
-	ctx, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	return e.probe(ctx)
-}
-
-func (e *Endpoint) probeNow(ctx context.Context) *transport.Error {
-	ctx = httphooks.Without(ctx)
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, e.TokenURL, http.NoBody)
-	if err != nil {
-		return nil // Refresh will say what is wrong.
-	}
-	resp, err := e.send(req)
-	if err != nil {
-		cause := neterror.Safe(err)
-		if ctx.Err() != nil {
-			cause = ctx.Err()
-		}
-		return &transport.Error{Kind: transport.ErrUnavailable, Op: "refresh", Err: cause}
-	}
-	resp.Body.Close()
-	if resp.StatusCode/100 == 5 && resp.StatusCode != http.StatusNotImplemented {
-		return &transport.Error{Kind: transport.ErrUnavailable, Op: "refresh", Status: resp.StatusCode,
-			RetryAfter: retryAfter(resp.Header.Get("Retry-After"), wallNow())}
-	}
-	return nil
 }
 
 // progress watches how far a request got. Whether any of it was written decides

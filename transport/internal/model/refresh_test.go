@@ -1,6 +1,6 @@
 package model
 
-// look is the function of that name in adopt.go, called by fly.
+// look is reload in source_entry.go, called by fly.
 func (m system) look(s *state, p *process) {
 	r := s.store
 	p.seen = r
@@ -15,7 +15,7 @@ func (m system) look(s *state, p *process) {
 	}
 }
 
-// adopt is the function of that name in adopt.go.
+// adopt is the function of that name in source_entry.go.
 func (m system) adopt(s *state, p *process, r record) bool {
 	if !newer(r, p.cur) || !m.fresh(s, r) {
 		return false
@@ -24,7 +24,7 @@ func (m system) adopt(s *state, p *process, r record) bool {
 	return true
 }
 
-// newest is Source.load in refresh.go.
+// newest is Source.load in source_entry.go.
 func (s *state) newest(p *process) (r, version record) {
 	if p.pending.login != 0 {
 		return p.pending, p.replaces

@@ -81,7 +81,7 @@ func (m system) wait(s state, do func(string, func(*state, *process))) {
 	}
 }
 
-// noAnswer is the function of that name in spend.go, unless the provider has refused.
+// noAnswer is the function of that name in source_refresh.go, unless the provider has refused.
 func (p *process) noAnswer(unknown bool) {
 	p.pc = unlock
 	if unknown = unknown || p.interrupted; p.pending.login != 0 {

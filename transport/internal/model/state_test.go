@@ -28,7 +28,7 @@ type record struct {
 	interrupted bool // Tombstone.Interrupted
 }
 
-// newer is the function of that name in adopt.go.
+// newer is the function of that name in source_entry.go.
 func newer(a, b record) bool {
 	if a.login != b.login {
 		return a.login > b.login
@@ -97,7 +97,7 @@ func (f *family) depth(t token) (n int8) {
 func (f *family) orphan(t token) { f.orphaned = max(f.orphaned, f.depth(t)) }
 
 // A pc is the next step of a process. The names are those of functions in
-// adopt.go, refresh.go, spend.go, save.go and flight.go.
+// source_entry.go, source_refresh.go, source_successor.go, entry/save.go and source_flight.go.
 type pc int8
 
 const (
