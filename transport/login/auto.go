@@ -7,6 +7,7 @@ import (
 	"runtime"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/login/internal/browser"
 )
 
 // Auto logs in by the way that fits where the program runs, and says which that is:
@@ -19,7 +20,7 @@ func Auto(ctx context.Context, cfg Config) (*tokencache.Record, error) {
 	}
 	why := noBrowser(os.Getenv, runtime.GOOS)
 	if why == "" && cfg.Open == nil {
-		if name, _ := opener(); name == "" {
+		if !browser.Installed() {
 			why = "There is no browser here"
 		}
 	}

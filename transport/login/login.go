@@ -15,6 +15,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/endpoint"
+	"github.com/stayauth/stayauth/transport/login/internal/browser"
 	"github.com/stayauth/stayauth/transport/provider"
 )
 
@@ -108,7 +109,7 @@ func newFlow(ctx context.Context, cfg Config) (*flow, error) {
 	f := &flow{Config: cfg}
 	f.name = cmp.Or(cfg.Provider.Name, "the provider")
 	if f.Open == nil {
-		f.Open = openBrowser
+		f.Open = browser.Open
 	}
 	if f.In == nil {
 		f.In = os.Stdin

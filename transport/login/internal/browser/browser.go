@@ -1,4 +1,5 @@
-package login
+// Package browser opens pages in the browser of the desktop.
+package browser
 
 import (
 	"context"
@@ -10,16 +11,16 @@ import (
 	"time"
 )
 
-// openBrowser opens url in the browser of the desktop. It returns when the browser
+// Open opens url in the browser of the desktop. It returns when the browser
 // was asked to, which is not yet when it has a window.
-func openBrowser(ctx context.Context, url string) error {
+func Open(ctx context.Context, url string) error {
 	name, args := opener()
 	if name == "" {
 		return errors.New("no program is installed that opens one")
 	}
 	// Not CommandContext: the browser must not end with the login.
 	cmd := exec.Command(name, append(args, url)...)
-	cmd.Env = browserEnv(os.Environ())
+	cmd.Env = environment(os.Environ())
 	detach(cmd)
 	if err := cmd.Start(); err != nil {
 		return errors.New("the program that opens one could not be started")
@@ -52,17 +53,17 @@ func opener() (name string, args []string) {
 	return "", nil
 }
 
-// browserEnv returns the variables that openers, desktops and browsers need. What
+// environment returns the variables that openers, desktops and browsers need. What
 // else this program was given, such as keys and passwords, is none of their business,
 // and would be inherited by everything that the browser starts.
-func browserEnv(env []string) []string {
+func environment(env []string) []string {
 	var out []string
 	for _, kv := range env {
 		name, _, _ := strings.Cut(kv, "=")
 		if runtime.GOOS == "windows" {
 			name = strings.ToUpper(name)
 		}
-		for _, want := range browserVars {
+		for _, want := range variables {
 			if prefix, ok := strings.CutSuffix(want, "*"); name == want || ok && strings.HasPrefix(name, prefix) {
 				out = append(out, kv)
 				break
@@ -72,11 +73,17 @@ func browserEnv(env []string) []string {
 	return out
 }
 
-var browserVars = [...]string{
+var variables = [...]string{
 	"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR",
 	"DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_*", "DBUS_SESSION_BUS_ADDRESS", "DESKTOP_SESSION", "SESSION_MANAGER",
 	"GNOME_DESKTOP_SESSION_ID", "KDE_FULL_SESSION", "KDE_SESSION_VERSION", "GTK_MODULES", "QT_*", "BROWSER",
 	"WSL_DISTRO_NAME", "WSL_INTEROP", "__CF_USER_TEXT_ENCODING",
 	"SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "TEMP", "TMP", "USERNAME", "USERPROFILE", "USERDOMAIN",
 	"HOMEDRIVE", "HOMEPATH", "APPDATA", "LOCALAPPDATA", "PROGRAMDATA", "PROGRAMFILES*", "COMMONPROGRAMFILES*", "ALLUSERSPROFILE",
+}
+
+// Installed reports whether there is a program that Open can use.
+func Installed() bool {
+	name, _ := opener()
+	return name != ""
 }

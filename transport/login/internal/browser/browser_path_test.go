@@ -1,6 +1,6 @@
 //go:build !darwin && !windows
 
-package login
+package browser
 
 import (
 	"os"
@@ -11,9 +11,9 @@ import (
 
 // C24: the browser is one of the system's, not a part of the program.
 //
-// openBrowser is tried with an opener that writes down what it was given. That of macOS or
+// Open is tried with an opener that writes down what it was given. That of macOS or
 // Windows is not looked up in PATH.
-func TestOpenBrowser(t *testing.T) {
+func TestOpen(t *testing.T) {
 	const target = "https://as.test/auth?a=1&b=$(reboot)"
 	dir := t.TempDir()
 	notes := filepath.Join(dir, "notes")
@@ -22,7 +22,7 @@ func TestOpenBrowser(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "xdg-open"), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		return openBrowser(t.Context(), target)
+		return Open(t.Context(), target)
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	t.Setenv("CLIENT_SECRET", "very secret")
@@ -45,7 +45,7 @@ func TestOpenBrowser(t *testing.T) {
 	}
 
 	t.Setenv("PATH", t.TempDir())
-	if err := openBrowser(t.Context(), target); err == nil {
+	if err := Open(t.Context(), target); err == nil {
 		t.Error("no opener is not noticed")
 	}
 }
