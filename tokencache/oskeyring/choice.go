@@ -27,7 +27,13 @@ func Keyring() KeyChoice {
 	return KeyChoice{"OS keyring", func(c *Config, d *dirs) keeper {
 		k := &keyringKeys{
 			keyring: c.keyring(d, d.suffix),
-			lock:    func(ctx context.Context) (func() error, error) { return d.about.Lock(ctx, keyUser) },
+			lock: func(ctx context.Context) (func() error, error) {
+				unlock, err := d.about.Lock(ctx, keyUser)
+				if err != nil {
+					err = besideError{err}
+				}
+				return unlock, err
+			},
 		}
 		if d.former != d.suffix {
 			k.former = c.keyring(d, d.former)
@@ -44,14 +50,15 @@ const (
 
 // KeyFile keeps the key in a file, in the clear, as tokencache.KeyFile does. If
 // path is "", the file is called sealing-key, beside the records: that protects
-// against little more than a glance, and whoever can write there can replace it.
+// against little more than a glance, and whoever can write there can replace it, and make
+// up logins that it opens.
 func KeyFile(path string) KeyChoice {
 	return KeyChoice{"key file", func(_ *Config, d *dirs) keeper {
 		path := path
 		if path == "" {
 			path = filepath.Join(d.path, keyFileName)
 		}
-		return newFileKeys(path, tokencache.KeyFile(path))
+		return newFileKeys(d, path, tokencache.KeyFile(path), true)
 	}}
 }
 
@@ -61,7 +68,7 @@ func KeyFile(path string) KeyChoice {
 func Passphrase(ask func(ctx context.Context) (tokencache.Secret, error)) KeyChoice {
 	return KeyChoice{"passphrase", func(_ *Config, d *dirs) keeper {
 		path := filepath.Join(d.path, sealedKeyName)
-		return newFileKeys(path, tokencache.PassphraseFile(path, ask))
+		return newFileKeys(d, path, tokencache.PassphraseFile(path, asked(ask)), false)
 	}}
 }
 
@@ -91,29 +98,65 @@ func KeyFunc(place string, keys func(ctx context.Context) ([][]byte, error)) Key
 	return KeyChoice{place, func(*Config, *dirs) keeper { return givenKeys(keys) }}
 }
 
+// An askedError is the error of whoever was asked for a passphrase.
+type askedError struct{ error }
+
+func (e askedError) Unwrap() error { return e.error }
+
+// asked marks the errors of a function that asks for a passphrase.
+func asked(ask func(context.Context) (tokencache.Secret, error)) func(context.Context) (tokencache.Secret, error) {
+	return func(ctx context.Context) (secret tokencache.Secret, err error) {
+		if ask == nil {
+			err = errors.New("there is no function that asks for it")
+		} else if secret, err = ask(ctx); err == nil && secret == "" {
+			err = errors.New("it is empty")
+		}
+		if err != nil {
+			err = askedError{err}
+		}
+		return secret, err
+	}
+}
+
 // fileKeys are kept by a key source of package tokencache, which makes a new key
 // whenever it finds no file.
 type fileKeys struct {
 	path   string
 	source tokencache.KeySource
 	tokencache.KeyRotator
+
+	beside bool // the file lies beside the records
+	plain  bool // nothing but the file is needed
 }
 
-func newFileKeys(path string, source tokencache.KeySource) keeper {
-	return fileKeys{path, source, source.(tokencache.KeyRotator)}
+func newFileKeys(d *dirs, path string, source tokencache.KeySource, plain bool) keeper {
+	in, err := os.Stat(filepath.Dir(path))
+	records, recordsErr := os.Stat(d.path)
+	beside := err == nil && recordsErr == nil && os.SameFile(in, records)
+	return fileKeys{path: path, source: source, KeyRotator: source.(tokencache.KeyRotator), beside: beside, plain: plain}
 }
 
-func (f fileKeys) keys(ctx context.Context, create bool) ([][]byte, error) {
-	if _, err := os.Lstat(f.path); errors.Is(err, fs.ErrNotExist) && !create {
+func (f fileKeys) keys(ctx context.Context) ([][]byte, error) {
+	if _, err := os.Lstat(f.path); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", f.path, errNoKey)
 	}
-	return f.source.Keys(ctx)
+	return f.make(ctx, nil)
+}
+
+func (f fileKeys) make(ctx context.Context, _ [][]byte) ([][]byte, error) {
+	keys, err := f.source.Keys(ctx)
+	if _, unasked := errors.AsType[askedError](err); err != nil && f.beside && !unasked {
+		err = besideError{err}
+	}
+	return keys, err
 }
 
 // givenKeys come from outside. Whoever gives them rotates them.
 type givenKeys func(ctx context.Context) ([][]byte, error)
 
-func (f givenKeys) keys(ctx context.Context, _ bool) ([][]byte, error) { return f(ctx) }
+func (f givenKeys) keys(ctx context.Context) ([][]byte, error) { return f(ctx) }
+
+func (f givenKeys) make(ctx context.Context, _ [][]byte) ([][]byte, error) { return f(ctx) }
 
 func (givenKeys) AddKey(context.Context) error {
 	return fmt.Errorf("%w: put a new key in front where this one comes from", errors.ErrUnsupported)

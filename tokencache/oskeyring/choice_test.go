@@ -85,34 +85,33 @@ func TestAccept(t *testing.T) {
 	}
 }
 
-func TestChoiceHoldsWhileThereAreRecords(t *testing.T) {
+// A weaker place holds while the better one does not answer. Once that does, it seals
+// what is saved, and what the weaker one has sealed can still be read.
+func TestABetterKeySealsWhatIsSavedNext(t *testing.T) {
 	f, dir := new(fake), t.TempDir()
 	f.locked.Store(true)
 	cfg := f.config(dir)
 	cfg.Accept = []KeyChoice{Keyring(), KeyFile("")}
+	only := f.config(dir)
 	cache, info := mustOpen(t, cfg)
 	if info.Key != "key file" {
 		t.Fatal(info)
 	}
 	save(t, cache)
-	f.locked.Store(false)
-
-	cache, info = mustOpen(t, cfg)
-	if info.Key != "key file" || !strings.Contains(strings.Join(info.Skipped, ""), "the records are sealed with the key in the key file") {
-		t.Errorf("%+v", info)
-	}
-	wantLoad(t, cache)
-	only := f.config(dir)
 	_, _, err := only.Open(t.Context())
 	if !errors.Is(err, tokencache.ErrUnavailable) || errors.Is(err, tokencache.ErrCorrupt) || !strings.Contains(err.Error(), "key file: accept that") {
 		t.Errorf("error %v, want one that says what to accept", err)
 	}
 
-	// The file is lost: no new one is made in its place, and no other key either.
+	// The file is lost: no new one is made in its place.
 	file := filepath.Join(dir, "sealing-key")
 	if err := os.Rename(file, file+".away"); err != nil {
 		t.Fatal(err)
 	}
+	if _, _, err := cfg.Open(t.Context()); !errors.Is(err, tokencache.ErrCorrupt) {
+		t.Errorf("error %v, want ErrCorrupt", err)
+	}
+	f.locked.Store(false)
 	if _, _, err := cfg.Open(t.Context()); !errors.Is(err, tokencache.ErrCorrupt) {
 		t.Errorf("error %v, want ErrCorrupt", err)
 	}
@@ -123,24 +122,68 @@ func TestChoiceHoldsWhileThereAreRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// With the last record goes the choice. A process that made the earlier one is
-	// told before it stores anything.
-	old, _ := mustOpen(t, cfg)
-	_, v, err := old.Load(t.Context(), testKey)
+	// Reading makes nothing that a process without the keyring cannot read.
+	old := cache
+	for range 2 {
+		cache, info = mustOpen(t, cfg)
+		if info.Key != "OS keyring" || len(info.Skipped) != 0 {
+			t.Errorf("%+v", info)
+		}
+		wantLoad(t, cache)
+		f.locked.Store(true)
+		locked, info := mustOpen(t, cfg)
+		if info.Key != "key file" {
+			t.Errorf("%+v", info)
+		}
+		wantLoad(t, locked)
+		f.locked.Store(false)
+	}
+	cache, _ = mustOpen(t, only) // has the key of the file now
+	wantLoad(t, cache)
+
+	r, v, err := cache.Load(t.Context(), testKey)
+	if err == nil {
+		v, err = cache.Save(t.Context(), testKey, r, v)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := old.Delete(t.Context(), testKey, v); err != nil {
+	for range 2 {
+		f.locked.Store(true)
+		_, _, err = cfg.Open(t.Context())
+		wantProblem(t, err, Locked)
+		if _, _, err := old.Load(t.Context(), testKey); !errors.Is(err, tokencache.ErrUnavailable) {
+			t.Errorf("a process that has only the weaker key: %v, want ErrUnavailable", err)
+		}
+		f.locked.Store(false)
+		cache, _ = mustOpen(t, cfg)
+		wantLoad(t, cache)
+	}
+
+	// A process that has told its user of a weaker place seals with the better one, too.
+	if err := cache.Delete(t.Context(), testKey, v); err != nil {
 		t.Fatal(err)
 	}
-	cache, info = mustOpen(t, cfg)
-	if info.Key != "OS keyring" {
-		t.Errorf("%+v", info)
+	save(t, old)
+	if old.KeyPlace() != "OS keyring" {
+		t.Error(old.KeyPlace())
 	}
-	if _, err := old.Save(t.Context(), testKey, testRecord(1), ""); !errors.Is(err, tokencache.ErrUnavailable) || !strings.Contains(err.Error(), "another process has chosen") {
-		t.Errorf("Save with the key of an earlier choice: %v", err)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
 	}
-	save(t, cache)
+	cache, _ = mustOpen(t, only)
+	wantLoad(t, cache)
+	// But not the other way round.
+	if _, v, err = cache.Load(t.Context(), testKey); err == nil {
+		err = cache.Delete(t.Context(), testKey, v)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, _ = mustOpen(t, cfg)
+	f.locked.Store(true)
+	_, err = cache.Save(t.Context(), testKey, testRecord(1), "")
+	wantProblem(t, err, Locked)
 }
 
 // A keyring that is locked today is to be unlocked. Nobody is told to delete the records,
@@ -155,6 +198,82 @@ func TestALockedPlaceIsNotToBeDeleted(t *testing.T) {
 	_, _, err := cfg.Open(t.Context())
 	if !errors.Is(err, tokencache.ErrUnavailable) || !strings.Contains(err.Error(), "locked") || strings.Contains(err.Error(), "delete") {
 		t.Errorf("error %v, want one that says to unlock the keyring", err)
+	}
+}
+
+// Where a weaker place holds, nobody is asked to unlock the better one in every process,
+// until the records need it.
+func TestNobodyIsAskedForABetterPlaceThatIsNotNeeded(t *testing.T) {
+	f, dir := new(fake), t.TempDir()
+	f.locked.Store(true)
+	f.prompting = func(context.Context) error { return &Error{Locked, errors.New("the user says no")} }
+	process := func() Config {
+		cfg := f.config(dir)
+		cfg.Accept, cfg.OnPrompt, cfg.PromptTimeout = []KeyChoice{Keyring(), KeyFile("")}, func() {}, patience
+		return cfg
+	}
+	cache, _ := mustOpen(t, process())
+	save(t, cache)
+	asked := f.prompts.Load()
+	for range 3 {
+		cache, _ = mustOpen(t, process())
+		wantLoad(t, cache)
+	}
+	if n := f.prompts.Load(); n != asked || asked != 1 {
+		t.Errorf("the user was asked %d times, and then %d times more", asked, n-asked)
+	}
+
+	f.locked.Store(false)
+	cache, _ = mustOpen(t, process())
+	_, v, err := cache.Load(t.Context(), testKey)
+	if err == nil {
+		_, err = cache.Save(t.Context(), testKey, testRecord(1), v)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.locked.Store(true)
+	f.prompting = func(context.Context) error { return nil }
+	cache, _ = mustOpen(t, process())
+	wantLoad(t, cache)
+	if n := f.prompts.Load() - asked; n != 1 {
+		t.Errorf("the user was asked %d times for what the records need", n)
+	}
+}
+
+// Nobody can make up what a passphrase opens. So it is opened even if the keyring has had
+// a key before.
+func TestAPassphraseOpensWhatItHasSealed(t *testing.T) {
+	f, dir := new(fake), t.TempDir()
+	cfg := f.config(dir)
+	asked := 0
+	cfg.Accept = []KeyChoice{Keyring(), Passphrase(func(context.Context) (tokencache.Secret, error) { asked++; return "open sesame", nil })}
+	mustOpen(t, cfg) // without a login
+	f.locked.Store(true)
+	cache, info := mustOpen(t, cfg)
+	if info.Key != "passphrase" {
+		t.Fatal(info)
+	}
+	save(t, cache)
+	f.locked.Store(false)
+	cache, info = mustOpen(t, cfg)
+	if info.Key != "OS keyring" {
+		t.Errorf("%+v", info)
+	}
+	r, v, err := cache.Load(t.Context(), testKey)
+	if err == nil {
+		_, err = cache.Save(t.Context(), testKey, r, v)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, _ = mustOpen(t, cfg)
+	wantLoad(t, cache)
+	asked = 0
+	cache, _ = mustOpen(t, cfg)
+	wantLoad(t, cache)
+	if asked != 0 {
+		t.Errorf("the passphrase was asked for %d times, and opens nothing", asked)
 	}
 }
 
@@ -203,25 +322,28 @@ func TestRecordsWithoutNote(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "key")); err != nil {
 		t.Fatal(err)
 	}
-	cfg.Accept = []KeyChoice{KeyFile(""), Keyring()}
-	cache, info := mustOpen(t, cfg)
-	if info.Key != "OS keyring" {
-		t.Errorf("%+v", info)
-	}
-	wantLoad(t, cache)
-
-	// A key that cannot open the records is not theirs, whoever gives it.
-	if err := os.RemoveAll(filepath.Join(dir, "key")); err != nil {
-		t.Fatal(err)
-	}
-	cfg.Accept = []KeyChoice{KeyFunc("KMS", func(context.Context) ([][]byte, error) { return [][]byte{newKey()}, nil }), Keyring()}
+	cfg.Accept = []KeyChoice{KeyFunc("KMS", func(context.Context) ([][]byte, error) { return nil, errors.New("down") }), Keyring()}
 	for range 2 {
-		cache, info = mustOpen(t, cfg)
+		cache, info := mustOpen(t, cfg)
 		if info.Key != "OS keyring" || len(info.Skipped) != 1 {
 			t.Errorf("%+v", info)
 		}
 		wantLoad(t, cache)
 	}
+
+	// A key that cannot open the records is not theirs, whoever gives it.
+	if err := os.RemoveAll(filepath.Join(dir, "key")); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Accept = []KeyChoice{KeyFunc("KMS", func(context.Context) ([][]byte, error) { return [][]byte{newKey()}, nil })}
+	for range 2 {
+		if _, _, err := cfg.Open(t.Context()); !errors.Is(err, tokencache.ErrCorrupt) {
+			t.Errorf("error %v, want ErrCorrupt", err)
+		}
+	}
+	cfg.Accept = append(cfg.Accept, Keyring())
+	cache, _ = mustOpen(t, cfg)
+	wantLoad(t, cache)
 }
 
 func FuzzParseKeys(f *testing.F) {
@@ -242,68 +364,6 @@ func FuzzParseKeys(f *testing.F) {
 			t.Error("no key and no error")
 		}
 	})
-}
-
-// Who can write to the directory can write the note of where the key lies, too. It must
-// not make a key of his that of the next login. (M4)
-func TestNoteChoosesNoWeakerKey(t *testing.T) {
-	kms := newKey()
-	attackers, other := newKey(), newKey()
-	for _, best := range []string{"keyring", "KMS"} {
-		for _, forged := range []bool{false, true} { // a record that the attacker's key opens
-			f, dir := new(fake), t.TempDir()
-			cfg := f.config(dir)
-			choice := Keyring()
-			if best == "KMS" {
-				choice = KeyFunc("KMS", func(context.Context) ([][]byte, error) { return [][]byte{kms}, nil })
-			}
-			cfg.Accept = []KeyChoice{choice}
-			cache, _ := mustOpen(t, cfg)
-			save(t, cache)
-
-			d, err := openDirs("test", dir)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for name := range d.records.List(t.Context()) {
-				_, v, _ := d.records.Load(t.Context(), name)
-				if err := d.records.Delete(t.Context(), name, v); err != nil {
-					t.Fatal(err)
-				}
-			}
-			planted := other
-			if forged {
-				planted = attackers
-			}
-			evil, err := tokencache.New(d.records, tokencache.KeyBytes(planted))
-			if err != nil {
-				t.Fatal(err)
-			}
-			save(t, evil)
-			key, _ := encodeKeys([][]byte{attackers})
-			if err := os.WriteFile(filepath.Join(dir, "sealing-key"), []byte(key.value), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if err := d.setPlace(t.Context(), "key file"); err != nil {
-				t.Fatal(err)
-			}
-
-			cfg.Accept = []KeyChoice{choice, KeyFile("")}
-			_, info, err := cfg.Open(t.Context())
-			if best == "KMS" && forged {
-				// There is no evidence: a KMS has its key whether it was used or not. But a key
-				// file that lies elsewhere is not the attacker's to make.
-				cfg.Accept[1] = KeyFile(filepath.Join(t.TempDir(), "sealing-key"))
-				if _, info, err := cfg.Open(t.Context()); !errors.Is(err, tokencache.ErrCorrupt) {
-					t.Errorf("a key file elsewhere: %+v, %v", info, err)
-				}
-				continue
-			}
-			if !errors.Is(err, tokencache.ErrCorrupt) || !strings.Contains(err.Error(), "delete") {
-				t.Errorf("%s, forged %t: %+v, %v; want an error that says what to do", best, forged, info, err)
-			}
-		}
-	}
 }
 
 // The note is wrong, and the better key opens the records.

@@ -5,149 +5,158 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
+	"sync/atomic"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// notTried is the error of a choice other than the noted one. What to do is said by the
-// error of that, if it is accepted.
-func (c *Config) notTried(place string) error {
-	remedy := ""
-	if !c.accepts(place) {
-		remedy = ": accept that, or delete the records and log in again"
-	}
-	return fmt.Errorf("%w: not tried, because the records are sealed with the key in the %s%s", tokencache.ErrUnavailable, place, remedy)
-}
-
-func (c *Config) accepts(place string) bool {
-	return slices.ContainsFunc(c.Accept, func(choice KeyChoice) bool { return choice.kind == place })
-}
-
-// try opens the cache with one choice. If it is the noted one and not the best, a record
-// has to show that the note is right: nobody has signed it.
-func (c *Config) try(ctx context.Context, d *dirs, choice KeyChoice, sealed, noted, weaker bool) (*tokencache.Cache, error) {
-	cache, keys, err := c.withKeys(ctx, d, choice, !sealed)
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case !sealed:
-		// A login can be stored before it is started.
-		if err = cache.Preflight(ctx, tokencache.Key{}, new(tokencache.Record)); err == nil {
-			err = d.setPlace(ctx, choice.kind)
-		}
-		keys.known = nil // The cache has the keys now.
-	case noted && weaker:
-		if err = opensAny(ctx, cache); err != nil {
-			err = fmt.Errorf("%w: %s says that the records are sealed with the key in the %s, and it opens none of them: bring back the directory as it was; or delete it, which ends these logins, and log in again",
-				tokencache.ErrCorrupt, d.path, choice.kind)
-		}
-	case !noted: // The note is lost.
-		if err = opensAny(ctx, cache); err != nil {
-			err = fmt.Errorf("%w of these records: %w", errNoKey, err)
-		} else {
-			d.setPlace(ctx, choice.kind) // If that fails, it is found out again.
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	keys.choosing, keys.create = false, false
-	return cache, nil
-}
-
-// better looks at a choice that is better than the noted place of the key. The note lies
-// beside the records, and whoever can write there must not choose the key of the next
-// login. So it does not count if the better key opens a record, or if there is a key in a
-// place in which one is only made when it is chosen. Nobody is asked for anything.
-func (c Config) better(ctx context.Context, d *dirs, choice KeyChoice, place string) (*tokencache.Cache, error) {
-	c.OnPrompt, c.Timeout = nil, min(c.Timeout, time.Second)
-	cache, keys, err := c.withKeys(ctx, d, choice, false)
-	if err != nil {
-		return nil, c.notTried(place)
-	}
-	if opensAny(ctx, cache) == nil {
-		if err := d.setPlace(ctx, choice.kind); err != nil {
-			return nil, err
-		}
-		keys.choosing = false
-		return cache, nil
-	}
-	if _, given := keys.keeper.(givenKeys); given {
-		return nil, c.notTried(place)
-	}
-	return nil, fmt.Errorf("%w: it holds a key for the records in %s, which opens none of them, and a note there says that they are sealed with the key in the %s: if you know why, accept that only; or delete the directory, which ends these logins, and log in again",
-		tokencache.ErrCorrupt, d.path, place)
-}
-
-// withKeys returns the cache with one choice, and its source, which has the keys.
-func (c *Config) withKeys(ctx context.Context, d *dirs, choice KeyChoice, create bool) (*tokencache.Cache, *chosenKeys, error) {
-	keys := &chosenKeys{keeper: choice.open(c, d), kind: choice.kind, dirs: d, choosing: true, create: create}
-	cache, err := tokencache.New(d.records, keys)
-	if err == nil {
-		keys.known, err = keys.Keys(ctx)
-	}
-	if err == nil && !create {
-		for range cache.List(ctx) { // Now the cache has the keys too.
-			break
-		}
-		keys.known = nil
-	}
-	return cache, keys, err
-}
-
-// chosenKeys is the key source of a Cache that Open returns.
+// chosenKeys is the key source of a Cache that Open returns. Whoever can write to the
+// directory must not choose the key of the next login, so neither the records nor the note
+// of where their key is decide that: the best accepted place that answers seals. Weaker
+// ones open what they have sealed, until it is saved again.
 type chosenKeys struct {
-	keeper
-	kind string
-	dirs *dirs
+	config  *Config
+	dirs    *dirs
+	keepers []keeper // of config.Accept
 
-	choosing bool     // Open is at work
-	create   bool     // there are no records, and this process alone makes a key now
-	known    [][]byte // what Open has just been told, for the cache
+	sealing atomic.Int64 // the index of the one that seals
+	skipped []error      // why the better ones do not
+	weakest int          // the index of the weakest whose keys are needed
+	known   [][]byte     // what Open has just been told, for the cache
 }
+
+func newChosenKeys(c *Config, d *dirs) *chosenKeys {
+	k := &chosenKeys{config: c, dirs: d}
+	for _, choice := range c.Accept {
+		k.keepers = append(k.keepers, choice.open(c, d))
+	}
+	return k
+}
+
+func (k *chosenKeys) place(i int) string { return k.config.Accept[i].kind }
 
 // String says where the key is, for Cache.KeyPlace.
-func (k *chosenKeys) String() string { return k.kind }
+func (k *chosenKeys) String() string { return k.place(int(k.sealing.Load())) }
+
+// AddKey implements tokencache.KeyRotator.
+func (k *chosenKeys) AddKey(ctx context.Context) error {
+	return k.keepers[k.sealing.Load()].AddKey(ctx)
+}
+
+// DropOldKeys implements tokencache.KeyRotator.
+func (k *chosenKeys) DropOldKeys(ctx context.Context) error {
+	return k.keepers[k.sealing.Load()].DropOldKeys(ctx)
+}
 
 // Keys implements tokencache.KeySource.
 func (k *chosenKeys) Keys(ctx context.Context) ([][]byte, error) {
-	if !k.choosing {
-		// Before there were records, another process may have made another choice.
-		place, err := k.dirs.place(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if place != k.kind {
-			return nil, fmt.Errorf("%w: another process has chosen the %s since: open the cache again", tokencache.ErrUnavailable, place)
-		}
-	}
 	if known := k.known; known != nil {
 		k.known = nil
 		return known, nil
 	}
-	keys, err := k.keeper.keys(ctx, k.create)
+	place, err := k.dirs.place(ctx)
+	if err != nil {
+		return nil, err
+	}
+	chosen := int(k.sealing.Load())
+	if chosen == 0 && place == k.place(0) {
+		keys, err := k.keepers[0].keys(ctx)
+		if err != nil {
+			err = k.failure(0, err)
+		}
+		return keys, err
+	}
+	sealed, err := k.dirs.hasRecords(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var keys [][]byte
 	switch {
-	case err == nil:
-		return keys, nil
+	case sealed:
+		keys, err = k.find(ctx, place)
+	case place != "" && !k.config.accepts(place):
+		err = fmt.Errorf("%w: another process has chosen the %s since: open the cache again", tokencache.ErrUnavailable, place)
+	default:
+		keys, err = k.first(ctx, chosen)
+	}
+	if err == nil && int(k.sealing.Load()) > chosen { // Open has told of a better one.
+		err = none(k.skipped)
+		k.sealing.Store(int64(chosen))
+	}
+	if err == nil && !sealed {
+		err = k.dirs.setPlace(ctx, k.String())
+	}
+	return keys, err
+}
+
+// first returns the keys of the first place that works, where a key is made if there is
+// none. There are no records. If one has been chosen before, none is made there, and
+// nothing weaker will do.
+func (k *chosenKeys) first(ctx context.Context, chosen int) ([][]byte, error) {
+	var failed []error
+	for i, keeper := range k.keepers {
+		var keys [][]byte
+		var err error
+		if i == chosen {
+			keys, err = keeper.keys(ctx)
+		} else {
+			keys, err = keeper.make(ctx, nil)
+		}
+		if err == nil {
+			k.seals(i, failed)
+			return keys, nil
+		}
+		failed = append(failed, k.failure(i, err))
+		if i == chosen || final(ctx, err, false) {
+			break
+		}
+	}
+	return nil, none(failed)
+}
+
+// seals notes which place seals, and why better ones do not.
+func (k *chosenKeys) seals(i int, failed []error) {
+	k.sealing.Store(int64(i))
+	k.skipped = failed
+}
+
+// failure returns the error of a place.
+func (k *chosenKeys) failure(i int, err error) error {
+	switch {
 	case errors.Is(err, errNoKey):
 		err = fmt.Errorf("%w: the key that seals the records is gone (%w): bring it back from a backup of the %s; or delete %s (Config.Discard), which ends these logins, and log in again",
-			tokencache.ErrCorrupt, err, k.kind, k.dirs.path)
+			tokencache.ErrCorrupt, err, k.place(i), k.dirs.path)
 	case !errors.Is(err, tokencache.ErrUnavailable) && !errors.Is(err, tokencache.ErrCorrupt):
 		err = fmt.Errorf("%w: %w", tokencache.ErrUnavailable, err)
 	}
-	return nil, err
-}
-
-// opensAny returns an error if the cache can open none of its records.
-func opensAny(ctx context.Context, cache *tokencache.Cache) (err error) {
-	for _, err = range cache.List(ctx) {
-		if err == nil {
-			return nil
-		}
+	if _, ok := errors.AsType[*Error](err); !ok { // which says so itself
+		err = fmt.Errorf("%s: %w", k.place(i), err)
 	}
 	return err
+}
+
+func none(failed []error) error {
+	return fmt.Errorf("no sealing key can be had: %w", errors.Join(failed...))
+}
+
+// final reports whether no weaker place may be tried after an error: it comes from the
+// directory, where somebody may have seen to it; or, unless there is something to go on
+// with, from a place that holds what cannot be read.
+func final(ctx context.Context, err error, goOn bool) bool {
+	_, beside := errors.AsType[besideError](err)
+	return beside || ctx.Err() != nil || !goOn && errors.Is(err, tokencache.ErrCorrupt)
+}
+
+// A besideError comes from a file beside the records and not from the place of the key.
+type besideError struct{ error }
+
+func (e besideError) Unwrap() error { return e.error }
+
+func (c *Config) accepts(place string) bool { return c.index(place) >= 0 }
+
+// index returns the index of a place in Accept, or -1.
+func (c *Config) index(place string) int {
+	return slices.IndexFunc(c.Accept, func(choice KeyChoice) bool { return choice.kind == place })
 }
 
 // hasRecords reports whether any record is stored.
@@ -161,7 +170,8 @@ func (d *dirs) hasRecords(ctx context.Context) (bool, error) {
 // The entry of dirs.about.
 const placeEntry = "place"
 
-// place returns where the sealing key is, or "" if that has never been noted.
+// place returns where the sealing key is, or "" if that has never been noted. Nobody has
+// signed the note: it says what to try, and to tell, if the better places do not answer.
 func (d *dirs) place(ctx context.Context) (string, error) {
 	data, _, err := d.about.Load(ctx, placeEntry)
 	if errors.Is(err, tokencache.ErrNotFound) {

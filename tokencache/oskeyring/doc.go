@@ -33,11 +33,11 @@ will do, in order, and [Info] and a log line say which one was taken:
 		},
 	}.Open(ctx)
 
-Nothing is taken that is not named. Once there are records, the place of their key
-is the only one, until the last record has been deleted: a keyring that is locked
-today is an error, and no reason for a second key. A note in the directory says which
-place that is. It is not believed if a better one has the key, or if nothing opens with
-the key that it names.
+Nothing is taken that is not named. The best of these places that answers seals what is
+saved. What a weaker one has sealed is still read, and sealed anew when it is saved next.
+Once that has been done, the weaker place is no substitute: a keyring that is locked today
+is an error, and no reason for a second key. A note in the directory says which place was
+in use. It helps to find the key, and chooses none.
 
 # When the keyring does not answer
 
@@ -101,7 +101,8 @@ and the longest 0.4 to 1.0 s. BenchmarkWindow measures it elsewhere.
 # Guaranteed
 
   - No error of the keyring wraps tokencache.ErrNotFound. A locked keyring is not an
-    empty one, and no key is made while the keyring is locked or records exist.
+    empty one, and no key is made while it is locked, or in the place of one that records
+    need.
   - Of several keyrings, that with the key is used, whichever is the default one today.
     While any of them is locked, a key that is not found is not called gone.
   - Processes that start for the first time at the same moment agree on one key.
@@ -112,10 +113,14 @@ and the longest 0.4 to 1.0 s. BenchmarkWindow measures it elsewhere.
 
 # Not guaranteed
 
-  - Protection, where a key file in the same directory is accepted, against somebody who
-    can write there, while the better place does not answer or is a key management
-    service, which has its key whether it was used or not: they can make up a key file
-    and a login, and read the next one. A key file elsewhere is not theirs to make.
+  - Protection, where a key file in the directory of the records is accepted, against
+    somebody who can write there. Beside a better place, they can make up a login that the
+    program uses, until the OS keyring has a key for this directory; any other better place
+    cannot tell that it was in use. They cannot read what is saved while the better place
+    answers, nor choose its key (TestWhoCanWriteDoesNotChooseTheKey). While that is locked
+    or does not answer, and no login is there that it has sealed, the next is sealed with
+    the key file, which they can replace. Without a better place, they can read and make up
+    every login. A key file elsewhere, or a passphrase, is not theirs to make.
   - Protection against other programs of the same user, which may ask the keyring
     too. Of the desktops, only macOS tells programs apart, and it takes every program
     that uses the security command for one.

@@ -51,6 +51,7 @@ type keyring struct {
 	guard   *guard
 	service string
 	about   *tokencache.Dir // says where the items are; may be nil
+	astray  bool            // what about says is not heeded
 
 	timeout       time.Duration
 	promptTimeout time.Duration
@@ -131,7 +132,7 @@ func (k *keyring) take(ctx context.Context, l limits, lock lockFunc) (unlock fun
 	defer cancel()
 	unlock, err = lock(limited)
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {
-		return nil, &Error{NoAnswer, errors.New("somebody else's call on the same item takes longer than its limit")}
+		return nil, &Error{NoAnswer, besideError{errors.New("somebody else's call on the same item takes longer than its limit")}}
 	}
 	return unlock, err
 }
@@ -171,7 +172,7 @@ const homeEntry = "keyring"
 
 // home returns the keyring in which the items were last, or "".
 func (k *keyring) home(ctx context.Context) string {
-	if k.about == nil {
+	if k.about == nil || k.astray {
 		return ""
 	}
 	data, _, _ := k.about.Load(ctx, homeEntry)
@@ -182,7 +183,8 @@ func (k *keyring) home(ctx context.Context) string {
 // missing when it would help.
 func (k *keyring) noteHome(ctx context.Context, noted, home string) {
 	if k.about != nil && home != "" && home != noted {
-		if _, v, err := k.about.Load(ctx, homeEntry); err == nil || errors.Is(err, tokencache.ErrNotFound) {
+		data, v, err := k.about.Load(ctx, homeEntry)
+		if (err == nil || errors.Is(err, tokencache.ErrNotFound)) && string(data) != home {
 			k.about.Save(ctx, homeEntry, []byte(home), v)
 		}
 	}

@@ -127,6 +127,42 @@ func TestLockedIsNotGone(t *testing.T) {
 	wantProblem(t, err, Locked)
 }
 
+// The table of M4 with a real keyring.
+func TestWhoCanWriteDoesNotChooseTheKeyInARealKeyring(t *testing.T) {
+	useKeyring(t)
+	choosesNoKey(t, func(dir string) Config { return another(realConfig(dir)) }, "keyring")
+}
+
+// The note of which keyring holds the items is anybody's who can write to the directory.
+// One that names a locked keyring does not keep the right one from being used, nor does a
+// planted login while such a keyring is there.
+func TestALockedKeyringInTheNote(t *testing.T) {
+	useKeyring(t)
+	p := person{t, busConn(t)}
+	other := p.makes("other")
+	p.locks(other)
+	for _, planted := range []bool{false, true} {
+		dir := t.TempDir()
+		a := newAttacker(t, dir)
+		if _, err := a.dirs.about.Save(t.Context(), homeEntry, []byte(other), ""); err != nil {
+			t.Fatal(err)
+		}
+		a.plantsKey()
+		if planted {
+			a.notes("key file")
+			a.plantsLogin("eve", a.key)
+		}
+		accept := []KeyChoice{Keyring(), KeyFile("")}
+		cache, info := mustOpen(t, another(realConfig(dir)).accepting(accept))
+		save(t, cache)
+		if info.Key != "OS keyring" || a.reads() {
+			t.Errorf("planted login %t: %+v, read by the attacker: %t", planted, info, a.reads())
+		}
+		cache, _ = mustOpen(t, another(realConfig(dir)).accepting(accept))
+		wantLoad(t, cache)
+	}
+}
+
 // In a desktop whose keyring was made anew, the key is gone, and it is said how to
 // start over.
 func TestKeyringReset(t *testing.T) {

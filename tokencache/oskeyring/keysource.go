@@ -18,9 +18,11 @@ var errNoKey = errors.New("it holds no sealing key")
 
 // A keeper keeps the sealing keys of one directory, the newest first.
 type keeper interface {
-	// keys returns the keys. If there is none it makes one, or returns errNoKey if it
-	// must not. One call with create is made at a time, over all processes.
-	keys(ctx context.Context, create bool) ([][]byte, error)
+	// keys returns the keys, or errNoKey if there is none.
+	keys(ctx context.Context) ([][]byte, error)
+	// make returns the keys, and makes one if there is none. Where it can, it keeps the
+	// former ones, which records are sealed with, behind that.
+	make(ctx context.Context, former [][]byte) ([][]byte, error)
 	tokencache.KeyRotator
 }
 
@@ -42,29 +44,50 @@ type keyItem struct {
 
 const keyItemVersion = 1
 
-func (k *keyringKeys) keys(ctx context.Context, create bool) ([][]byte, error) {
-	as := required
-	if create {
-		as = unknown
-	}
-	it, err := k.keyring.get(ctx, keyUser, as)
-	if k.former != nil && !create && (err == nil && !it.ok || isProblem(err, Locked)) {
+func (k *keyringKeys) keys(ctx context.Context) ([][]byte, error) {
+	it, err := k.keyring.get(ctx, keyUser, required)
+	if k.former != nil && (err == nil && !it.ok || isProblem(err, Locked)) {
 		if keys, formerErr := k.move(ctx); formerErr == nil || err == nil {
 			return keys, formerErr
 		}
 	}
-	if err == nil && !it.ok && create {
-		it, err = k.keyring.change(ctx, keyUser, as, k.lock, func(present item) (item, error) {
+	if err != nil {
+		return nil, err
+	}
+	return decodeKeys(it)
+}
+
+func (k *keyringKeys) make(ctx context.Context, former [][]byte) ([][]byte, error) {
+	// Where items were is no matter for a new one, and that note is anybody's who can
+	// write to the directory: a locked keyring that it names must not be waited for.
+	anywhere := *k.keyring
+	anywhere.astray = true
+	it, err := anywhere.get(ctx, keyUser, unknown)
+	if err == nil && !it.ok {
+		it, err = anywhere.change(ctx, keyUser, unknown, k.lock, func(present item) (item, error) {
 			if present.ok { // another process was faster
 				return present, nil
 			}
-			return encodeKeys([][]byte{newKey()})
+			return encodeKeys(append([][]byte{newKey()}, former...))
 		})
 	}
 	if err != nil {
 		return nil, err
 	}
 	return decodeKeys(it)
+}
+
+// quiet returns the same keeper, which asks no person anything.
+func (k *keyringKeys) quiet() *keyringKeys {
+	quiet := *k
+	for _, keyring := range []**keyring{&quiet.keyring, &quiet.former} {
+		if *keyring != nil {
+			asksNobody := **keyring
+			asksNobody.onPrompt = nil
+			*keyring = &asksNobody
+		}
+	}
+	return &quiet
 }
 
 // move copies the keys of a directory that was moved to its new name. The old ones stay:

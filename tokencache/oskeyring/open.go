@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -31,10 +30,12 @@ type Config struct {
 	// directory was moved; Items do not follow.
 	Dir string
 
-	// Accept lists the places for the sealing key, the best first. The first that
-	// works is used, and is then the only one until the last record has been deleted.
-	// The default is the OS keyring and nothing else: nothing weaker is ever used
-	// unless it is named here.
+	// Accept lists the places for the sealing key, the best first. The first that answers
+	// seals what is saved. A weaker one does so only while no record is there that a
+	// better one has sealed. Its records can be read ever after, and become those of the
+	// better place, which is needed from then on, when they are saved next. The default
+	// is the OS keyring and nothing else: nothing weaker is ever used unless it is named
+	// here.
 	Accept []KeyChoice
 
 	// Timeout limits one operation on the keyring while nobody is asked anything. The
@@ -134,11 +135,11 @@ func Open(ctx context.Context, app string) (*tokencache.Cache, Info, error) {
 // the lock under which a Cache saves new entries.
 const newEntriesLock = "stayauth keys"
 
-// Open opens the logins of the application, and makes the sealing key if there are
-// no records and no key yet. It has the key when it returns. If there are no records, it
-// has also written to the directory, so a login can be stored: call it before a login is
-// started. If there are some it only reads, so a full or read-only disk keeps nobody from
-// using them. The OS keyring is asked once, and not again for a refresh. While there are
+// Open opens the logins of the application, and makes the sealing key if there are no
+// records and no key yet, or none yet in a better place. It has the key when it returns.
+// If there are no records, it has also written to the directory, so a login can be stored:
+// call it before a login is started. If there are some it need not write, so a full or
+// read-only disk keeps nobody from using them. The OS keyring is asked once, and not again for a refresh. While there are
 // no records, processes open one after the other: Open then waits for the others, and for
 // the person they may have asked, as long as ctx lets it.
 //
@@ -168,35 +169,42 @@ func (c Config) Open(ctx context.Context) (*tokencache.Cache, Info, error) {
 		return nil, Info{}, err
 	}
 
-	noted := slices.IndexFunc(c.Accept, func(choice KeyChoice) bool { return choice.kind == place })
+	keys := newChosenKeys(&c, d)
 	info := Info{Dir: d.path}
-	var failed []error
-	for i, choice := range c.Accept {
-		var cache *tokencache.Cache
-		switch {
-		case place == "" || choice.kind == place:
-			cache, err = c.try(ctx, d, choice, sealed, place == choice.kind, i > 0)
-		case i < noted:
-			cache, err = c.better(ctx, d, choice, place)
-		default:
-			err = c.notTried(place)
+	if sealed {
+		keys.known, err = keys.find(ctx, place)
+	} else {
+		keys.known, err = keys.first(ctx, -1)
+	}
+	var cache *tokencache.Cache
+	if err == nil {
+		cache, err = tokencache.New(d.records, keys)
+	}
+	if err != nil {
+		return nil, info, err
+	}
+	if sealed {
+		keys.noteFound(ctx, place, keys.known)
+		for range cache.List(ctx) { // Now the cache has the keys.
+			break
 		}
-		if err == nil {
-			info.Key = choice.kind
-			d.note(ctx)
-			c.log(ctx, info, sealed)
-			return cache, info, nil
-		}
-		if _, ok := errors.AsType[*Error](err); !ok { // which says so itself
-			err = fmt.Errorf("%s: %w", choice.kind, err)
-		}
-		failed = append(failed, err)
-		info.Skipped = append(info.Skipped, err.Error())
-		if ctx.Err() != nil || errors.Is(err, tokencache.ErrCorrupt) && !errors.Is(err, errNoKey) {
-			break // the next choice would not make it better
+	} else {
+		// A login can be stored before it is started.
+		if err = cache.Preflight(ctx, tokencache.Key{}, new(tokencache.Record)); err == nil {
+			err = d.setPlace(ctx, keys.String())
 		}
 	}
-	return nil, info, fmt.Errorf("no sealing key can be had: %w", errors.Join(failed...))
+	if err != nil {
+		return nil, info, err
+	}
+	keys.known = nil
+	info.Key = keys.String()
+	for _, err := range keys.skipped {
+		info.Skipped = append(info.Skipped, err.Error())
+	}
+	d.note(ctx)
+	c.log(ctx, info, sealed)
+	return cache, info, nil
 }
 
 // log says where the key is. That is routine, unless it has just been chosen and better
