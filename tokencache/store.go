@@ -84,8 +84,8 @@ type Lister interface {
 	List(ctx context.Context) iter.Seq2[string, error]
 }
 
-// A PrefixLister is a Store that lists the names that begin with prefix, in any order,
-// without going through all the others.
+// A PrefixLister is a Store that lists, in any order, the names that begin with prefix and
+// are longer, without going through all the others.
 type PrefixLister interface {
 	ListPrefix(ctx context.Context, prefix string) iter.Seq2[string, error]
 }

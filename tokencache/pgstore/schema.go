@@ -1,6 +1,7 @@
 package pgstore
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"iter"
@@ -200,9 +201,12 @@ func (s *Store) Migrate(ctx context.Context) error {
 const page = 1000
 
 // List implements tokencache.Lister.
-func (s *Store) List(ctx context.Context) iter.Seq2[string, error] {
+func (s *Store) List(ctx context.Context) iter.Seq2[string, error] { return s.ListPrefix(ctx, "") }
+
+// ListPrefix implements tokencache.PrefixLister, by the index of the names.
+func (s *Store) ListPrefix(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		for after := []byte{}; ; {
+		for after := []byte(prefix); ; {
 			var names [][]byte
 			err := s.do(ctx, reads, "list", "", func(conn *pgxpool.Conn) error {
 				if err := s.visible(ctx, conn, []byte("row-level security")); err != nil {
@@ -219,7 +223,7 @@ func (s *Store) List(ctx context.Context) iter.Seq2[string, error] {
 				return
 			}
 			for _, name := range names {
-				if !yield(string(name), nil) {
+				if !bytes.HasPrefix(name, []byte(prefix)) || !yield(string(name), nil) {
 					return
 				}
 			}

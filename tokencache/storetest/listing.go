@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -48,6 +49,34 @@ func list(t *testing.T, s tokencache.Store) {
 		last = err
 	}
 	wantErr(t, "List with a context that is done", last, context.Canceled)
+	listPrefix(t, s)
+}
+
+func listPrefix(t *testing.T, s tokencache.Store) {
+	lister, ok := s.(tokencache.PrefixLister)
+	if !ok {
+		t.Log("the store is no PrefixLister")
+		return
+	}
+	for _, name := range []string{"ann", "ann-home", "ann-work", "ann-work-2", "anna", "ANN-work", "bob-work"} {
+		mustSave(t, s, name, nil, "")
+	}
+	var names []string
+	for name, err := range lister.ListPrefix(t.Context(), "ann-") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, name)
+	}
+	if slices.Sort(names); !slices.Equal(names, []string{"ann-home", "ann-work", "ann-work-2"}) {
+		t.Errorf("what begins with \"ann-\" is %q", names)
+	}
+	for range lister.ListPrefix(t.Context(), "ann-") {
+		break // must not go on
+	}
+	for name, err := range lister.ListPrefix(t.Context(), "nobody-") {
+		t.Errorf("lists %q, %v", name, err)
+	}
 }
 
 func preflight(t *testing.T, s tokencache.Store) {

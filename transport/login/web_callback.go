@@ -232,6 +232,12 @@ func (web *Web) obtain(r *http.Request, rq *request, id string, a *attempt, user
 	})
 	ctx, cancel = bounded(ctx, storeTime)
 	defer cancel()
+	stored := false
+	defer func() { // also if Accept panics
+		if !stored {
+			rq.discard(ctx, rec)
+		}
+	}()
 	if res.Former, err = web.stored(ctx, user, a.Label); err == nil {
 		err = web.accept(r, res)
 	}
@@ -239,9 +245,9 @@ func (web *Web) obtain(r *http.Request, rq *request, id string, a *attempt, user
 		err = web.store(ctx, user, a.Label, rec)
 	}
 	if err != nil {
-		rq.discard(ctx, rec)
 		return outcomeOf(err)
 	}
+	stored = true
 	t := EventConnected
 	if res.Former != nil {
 		t = EventReconnected

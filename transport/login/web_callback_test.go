@@ -449,6 +449,35 @@ func TestW27Result(t *testing.T) {
 	}
 }
 
+// W25: a panic of the application is its own, and leaves no tokens alive and no lock taken.
+func TestW25AcceptPanics(t *testing.T) {
+	panics := true
+	s := newSite(t, oauthtest.Config{}, 1, func(c *WebConfig) {
+		c.Accept = func(*http.Request, *Result) error {
+			if panics {
+				panic("of the application")
+			}
+			return nil
+		}
+	})
+	b := s.surfer("ann")
+	answer := b.consent(b.start())
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		b.open(answer.String())
+	}()
+	if s.record("ann", "") != nil || s.srv.Valid(s.srv.Current("user").RefreshToken) {
+		t.Error("the tokens are alive")
+	}
+	panics = false
+	b.wantPage(b.open(answer.String()), http.StatusServiceUnavailable, "interrupted")
+	b.wantApp(b.connect(), "/")
+}
+
 // W29: the callback's parameters are bounded: they come from a browser.
 func TestW29CallbackParametersAreBounded(t *testing.T) {
 	q := url.Values{"code": {"c"}, "state": {"s"}, "long": {strings.Repeat("x", 2000)}}
