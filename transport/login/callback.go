@@ -162,8 +162,8 @@ func (cb *callback) warn() {
 	}
 }
 
-// settle makes the outcome known to the browser, and waits until it has its pages.
-func (cb *callback) settle(ctx context.Context, err error) {
+// finish makes the outcome known to the browser, and waits until it has its pages.
+func (cb *callback) finish(ctx context.Context, err error) {
 	idle := make(chan struct{})
 	cb.mu.Lock()
 	cb.idle = idle

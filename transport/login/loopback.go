@@ -64,7 +64,7 @@ func Loopback(ctx context.Context, cfg Config) (*tokencache.Record, error) {
 			if err == nil {
 				rec, err = r.exchange(ctx, answer.code)
 			}
-			cb.settle(ctx, err)
+			cb.finish(ctx, err)
 			return rec, err
 		case <-ctx.Done():
 			return nil, ended(ctx)
