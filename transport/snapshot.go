@@ -19,7 +19,7 @@ type Token struct {
 
 // A snapshot is a record as the hot path needs it, and never modified. A process may have
 // very many of them, so the access token, which may be kilobytes long, is there once,
-// and what a request or Token needs is side by side, apart from the rest of the record.
+// and what a request needs is side by side, apart from the rest of the record.
 type snapshot struct {
 	header [1]string // the value of the Authorization header: scheme and token
 
@@ -27,8 +27,7 @@ type snapshot struct {
 	// from notBefore until refreshAt, usable until useBefore.
 	notBefore, refreshAt, useBefore int64
 
-	expiry time.Time // that of rec, as are the token and the scope
-	scope  string
+	scope string // that of rec, fit to be shown
 
 	rec      *tokencache.Record
 	rejected bool // by an API
@@ -62,7 +61,6 @@ func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 	kept.AccessToken = tokencache.Secret(header[len(scheme):])
 	s := &snapshot{
 		header:    [1]string{header},
-		expiry:    rec.Expiry,
 		scope:     text.Printable(rec.Scope), // which may be older than the rule that records have it so
 		rec:       &kept,
 		notBefore: math.MinInt64,
@@ -167,7 +165,7 @@ func (s *snapshot) usable(now time.Time) bool {
 
 // expiredBefore reports whether there is no token, or one that had expired at that time.
 func (s *snapshot) expiredBefore(t time.Time) bool {
-	return s.rec.AccessToken == "" || !s.expiry.IsZero() && s.expiry.Before(t.Round(0))
+	return s.rec.AccessToken == "" || !s.rec.Expiry.IsZero() && s.rec.Expiry.Before(t.Round(0))
 }
 
 // reject returns a copy that is to be replaced. It stays usable: that one API rejects it
@@ -198,5 +196,5 @@ func (s *snapshot) replaceableAt(claims string) time.Time {
 }
 
 func (s *snapshot) token() Token {
-	return Token{AccessToken: tokencache.Secret(s.header[0][len(scheme):]), Type: "Bearer", Expiry: s.expiry, Scope: s.scope}
+	return Token{AccessToken: tokencache.Secret(s.header[0][len(scheme):]), Type: "Bearer", Expiry: s.rec.Expiry, Scope: s.scope}
 }
