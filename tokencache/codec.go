@@ -44,6 +44,7 @@ func (r *Record) members() []member {
 		{"grant", (*text)(&r.LoginID)},
 		{"generation", &r.Generation},
 		{"attempt", &r.Attempt},
+		{"interrupted_at", (*instant)(&r.InterruptedAt)},
 		{"put_back_at", (*instant)(&r.PutBackAt)},
 		{"forced_at", (*instant)(&r.ForcedAt)},
 		{"claims", (*text)(&r.Claims)},

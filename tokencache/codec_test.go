@@ -50,11 +50,13 @@ func TestGoldenFullRecord(t *testing.T) {
 	third.Tombstone.Claims = third.Claims
 	fourth.For, fourth.Claims, fourth.Tombstone.Claims = third.For, third.Claims, third.Claims
 	fourth.PutBackAt = third.ObtainedAt.Add(-2 * time.Minute)
+	fifth := fourth.Clone()
+	fifth.InterruptedAt = third.ObtainedAt.Add(-3 * time.Minute)
 	var got *Record
 	for _, full := range []struct {
 		file string
 		want *Record
-	}{{"full.json", fullRecord()}, {"full_2.json", second}, {"full_3.json", third}, {"full_4.json", fourth}} {
+	}{{"full.json", fullRecord()}, {"full_2.json", second}, {"full_3.json", third}, {"full_4.json", fourth}, {"full_5.json", fifth}} {
 		golden, err := os.ReadFile("../testdata/records/v1/" + full.file)
 		if err != nil {
 			t.Fatal(err)

@@ -45,6 +45,11 @@ type Record struct {
 	// outcome is not known.
 	Attempt *Attempt
 
+	// InterruptedAt is when a refresh began whose outcome never became known, if its refresh
+	// token was presented once more, which brought this one. For some minutes the provider
+	// may still deal with the first request, and take it for a reuse.
+	InterruptedAt time.Time
+
 	// PutBackAt is when a process put this state of the login back into a store that had lost
 	// it. Others may know a later one, so its refresh token is not presented at once.
 	PutBackAt time.Time
@@ -86,7 +91,8 @@ type Tombstone struct {
 	Claims      string    `json:"claims,omitempty"`      // What the next login has to ask for, see Record.Claims.
 
 	// Interrupted says that an earlier refresh with this token had no known outcome:
-	// the token may be dead because that refresh succeeded and its answer was lost.
+	// the token may be dead because that refresh succeeded and its answer was lost. If
+	// Record.InterruptedAt is set, it was one with the token before this.
 	Interrupted bool `json:"interrupted,omitempty"`
 }
 

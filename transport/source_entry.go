@@ -36,7 +36,7 @@ func (s *Source) reload(ctx context.Context, f *flight) (*snapshot, error) {
 		return snap, nil
 	}
 	if rec.Tombstone != nil && (cur == nil || !newer(cur.rec, rec)) {
-		return nil, deadError(rec.Tombstone)
+		return nil, deadError(rec)
 	}
 	return nil, nil
 }

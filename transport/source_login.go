@@ -60,7 +60,7 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 		next.LoginID = newLoginID()
 	}
 	next.Generation = 1
-	next.Attempt, next.Tombstone = nil, nil
+	next.Attempt, next.InterruptedAt, next.Tombstone = nil, time.Time{}, nil
 	if next.ObtainedAt.IsZero() {
 		next.ObtainedAt = now
 	}

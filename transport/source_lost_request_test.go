@@ -3,9 +3,11 @@ package transport_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,6 +103,67 @@ func TestARequestThatArrivesLate(t *testing.T) {
 				}
 				if c := w.srv.Counts(); c.Reuses != 0 || c.Replays != 20 {
 					t.Errorf("%d reuses, %d replays", c.Reuses, c.Replays)
+				}
+			})
+		})
+	}
+}
+
+// A request that arrives later than anybody can wait for ends the login, and the process
+// that had made up for it has got a token meanwhile, which is the next to be refused. All
+// who are told to log in again are told that an interrupted refresh may be the reason; not
+// if that was long ago, or if the provider has no reason to take it for a reuse.
+func TestALateRequestThatEndsTheLoginIsNamed(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		policy oauthtest.Policy
+		late   bool          // the request arrives; otherwise the login is revoked
+		ttl    time.Duration // after which the loss shows
+		more   int           // refreshes in between
+		named  bool
+	}{
+		{"late", oauthtest.StrictFamily, true, 4 * time.Minute, 0, true},
+		{"later still", oauthtest.StrictFamily, true, time.Minute, 2, true},
+		{"revoked hours later", oauthtest.StrictFamily, false, time.Hour, 2, false},
+		{"revoked after a token's life", oauthtest.StrictFamily, false, 10 * time.Minute, 0, false},
+		{"without rotation", oauthtest.NoRotation, false, time.Minute, 0, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: tt.policy, AccessTTL: tt.ttl})
+				w.login(w.source(), "ann")
+				time.Sleep(2 * time.Hour)
+				dead := w.source()
+				cur, v, err := dead.Cfg().Cache.Load(t.Context(), dead.Key())
+				if err != nil {
+					t.Fatal(err)
+				}
+				began := time.Now()
+				if _, err := dead.Prepare(t.Context(), cur, v); err != nil {
+					t.Fatal(err)
+				}
+				for range 1 + tt.more {
+					if _, err := w.source().Token(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(tt.ttl)
+				}
+				if tt.late {
+					if _, err := dead.Cfg().Refresher.Refresh(t.Context(), cur); err == nil {
+						t.Fatal("the provider forgives")
+					}
+				} else {
+					w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
+				}
+				for range 2 { // The second learns it from the first.
+					_, err = w.source().Token(t.Context())
+					e, ok := errors.AsType[*transport.Error](err)
+					if !ok || e.Kind != transport.ErrLoginRequired {
+						t.Fatalf("got %v", err)
+					}
+					if named := strings.Contains(e.Remedy, "perhaps a refresh that was interrupted at "+began.UTC().Format(time.RFC3339)); named != tt.named || e.ReuseSuspected != tt.named {
+						t.Errorf("reuse suspected %v, remedy %q", e.ReuseSuspected, e.Remedy)
+					}
 				}
 			})
 		})

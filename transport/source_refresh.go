@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -185,7 +184,7 @@ func (s *Source) spendable(ctx context.Context, cur *tokencache.Record, version 
 	ctx, cancel := context.WithTimeout(ctx, entry.Timeout)
 	defer cancel()
 	if cur != nil && cur.Tombstone != nil {
-		return deadError(cur.Tombstone)
+		return deadError(cur)
 	}
 	s.mu.Lock()
 	dead, refused := s.dead, s.refused
@@ -270,8 +269,7 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 		if err == nil && (stored == nil || stored.RefreshToken != cur.RefreshToken) {
 			return true, nil
 		}
-		next.Tombstone = &tokencache.Tombstone{At: wallNow(), Code: cause.Code, Description: cause.Description, URI: cause.URI,
-			Claims: cmp.Or(cause.Claims, cur.Claims), Interrupted: unknown}
+		bury(next, unknown, cause)
 		if err == nil {
 			_, err = s.entry.Save(ctx, next, v)
 		}
@@ -285,7 +283,7 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 		s.mu.Lock()
 		s.refused = next
 		s.mu.Unlock()
-		return false, deadError(next.Tombstone)
+		return false, deadError(next)
 	case ErrUnavailable, ErrMisconfigured:
 		if unknown {
 			break

@@ -139,7 +139,7 @@ func (s *Source) stateOf(snap *snapshot, rec *tokencache.Record) (state State, w
 	case s.unsaved != nil:
 		return StateUnsaved, s.unsaved, time.Time{}
 	case rec != nil && rec.Tombstone != nil:
-		return StateDead, deadError(rec.Tombstone), time.Time{}
+		return StateDead, deadError(rec), time.Time{}
 	case s.dead != nil && s.refused != nil && snap.rec.RefreshToken == s.refused.RefreshToken:
 		return StateDead, s.dead, time.Time{} // The tombstone could not be written.
 	case s.outage != nil && blocked != nil:

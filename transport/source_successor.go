@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -26,6 +27,12 @@ func awaitLostRequest(ctx context.Context, sent time.Time) {
 	}
 }
 
+// lateRequestTime is for how long the loss of a login may be due to such a request that
+// took longer than that: a provider works through all that it was sent, but nobody waits
+// for an answer for more than five minutes, see package endpoint. To wait that long before
+// the token is presented again would be worse: most providers accept it for seconds only.
+const lateRequestTime = 5 * time.Minute
+
 // promptRetries is how often a refresh token is presented again at once after an
 // attempt with an unknown outcome. Most providers accept a spent token again for
 // some seconds, just for this case.
@@ -49,13 +56,39 @@ func successor(cur, answer *tokencache.Record, rejected tokencache.Secret) *toke
 		}
 	}
 	renewal.Merge(next, answer)
+	if cur != nil && cur.Attempt != nil && cur.RefreshToken != next.RefreshToken {
+		next.InterruptedAt = cur.Attempt.At
+	}
+	if !mayBeLate(next) {
+		next.InterruptedAt = time.Time{}
+	}
 	return next
 }
 
-// deadError says why a login is needed.
-func deadError(t *tokencache.Tombstone) *Error {
+// mayBeLate reports whether the provider may have dealt with an interrupted refresh after
+// the one that made up for it.
+func mayBeLate(rec *tokencache.Record) bool {
+	return within(wallNow(), rec.InterruptedAt.Add(lateRequestTime), 2*lateRequestTime) // Clocks differ.
+}
+
+// bury puts a tombstone on rec. unknown says that its refresh token may have been spent.
+func bury(rec *tokencache.Record, unknown bool, cause *Error) {
+	if unknown || !mayBeLate(rec) {
+		rec.InterruptedAt = time.Time{}
+	}
+	rec.Tombstone = &tokencache.Tombstone{At: wallNow(), Code: cause.Code, Description: cause.Description, URI: cause.URI,
+		Claims: cmp.Or(cause.Claims, rec.Claims), Interrupted: unknown || !rec.InterruptedAt.IsZero()}
+}
+
+// deadError says why a login is needed. rec has a tombstone.
+func deadError(rec *tokencache.Record) *Error {
+	t := rec.Tombstone
 	e := &Error{Kind: ErrLoginRequired, Op: "refresh", Code: t.Code, Description: t.Description, URI: t.URI, Claims: t.Claims, Remedy: "log in again"}
 	switch {
+	case t.Interrupted && !rec.InterruptedAt.IsZero():
+		e.ReuseSuspected = true
+		e.Remedy = "perhaps a refresh that was interrupted at " + rec.InterruptedAt.UTC().Format(time.RFC3339) +
+			" was dealt with after the one that made up for it, and taken for a reuse of its refresh token; log in again"
 	case t.Interrupted:
 		e.ReuseSuspected = true
 		e.Remedy = "an earlier refresh was interrupted before its answer could be saved, and the provider does not accept its refresh token again; log in again"

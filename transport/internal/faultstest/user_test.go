@@ -137,7 +137,7 @@ func (d *Desk) Shift(off time.Duration, _ *int) error {
 	if err != nil {
 		return err
 	}
-	for _, t := range []*time.Time{&r.AuthorizedAt, &r.ObtainedAt, &r.Expiry, &r.RefreshAt, &r.RefreshExpiry, &r.ForcedAt} {
+	for _, t := range []*time.Time{&r.AuthorizedAt, &r.ObtainedAt, &r.Expiry, &r.RefreshAt, &r.RefreshExpiry, &r.InterruptedAt, &r.ForcedAt} {
 		if !t.IsZero() {
 			*t = t.Add(off)
 		}
