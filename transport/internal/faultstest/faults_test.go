@@ -80,9 +80,11 @@ var portable = []fault{
 	{name: "frozen provider", once: true, run: freeze},
 	{name: "SIGKILL, still processing", loses: true, run: func(w *world) error {
 		defer w.provider.meet(nil)
-		busy := oneAtATime(time.Second)
-		w.provider.meet(func() oauthtest.Fault { return busy })
-		return kills(w)
+		busy := &oneAtATime{tokens: make(map[string]bool)}
+		w.provider.meet(func() oauthtest.Fault { return busy.fault(time.Second) })
+		err := kills(w)
+		w.provider.meet(func() oauthtest.Fault { return busy.fault(0) })
+		return errors.Join(err, w.until("the provider has dealt with what it had begun", busy.none))
 	}},
 	{name: "DNS failure", run: inside(dnsFails, 100)},
 	{name: "clock a day ahead", run: clock(-24 * time.Hour)},
@@ -136,18 +138,38 @@ func freeze(w *world) error {
 	return err
 }
 
-// oneAtATime lets the provider take its time, though the client may have gone, and refuse
-// a refresh token while it works on it.
-func oneAtATime(work time.Duration) oauthtest.Fault {
-	var mu sync.Mutex
-	busy := make(map[string]bool)
-	set := func(token string, on bool) (was bool) {
-		mu.Lock()
-		defer mu.Unlock()
-		was = busy[token]
-		busy[token] = on
-		return was
+// oneAtATime are the refresh tokens that a provider works on.
+type oneAtATime struct {
+	mu     sync.Mutex
+	tokens map[string]bool
+}
+
+// begin reports whether nobody works on the token yet.
+func (o *oneAtATime) begin(token string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.tokens[token] {
+		return false
 	}
+	o.tokens[token] = true
+	return true
+}
+
+func (o *oneAtATime) end(token string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.tokens, token)
+}
+
+func (o *oneAtATime) none() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.tokens) == 0
+}
+
+// fault lets the provider take its time, though the client may have gone, and refuse a
+// refresh token while it works on it.
+func (o *oneAtATime) fault(work time.Duration) oauthtest.Fault {
 	return func(endpoint http.Handler) http.Handler {
 		slow := oauthtest.Slow(work)(endpoint)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -159,12 +181,12 @@ func oneAtATime(work time.Duration) oauthtest.Fault {
 			r.Body = io.NopCloser(bytes.NewReader(body))
 			form, _ := url.ParseQuery(string(body))
 			token := form.Get("refresh_token")
-			if set(token, true) {
+			if !o.begin(token) {
 				oauthtest.Answer(http.StatusBadRequest, "application/json",
 					`{"error":"invalid_grant","error_description":"token request is already being processed"}`)(nil).ServeHTTP(w, r)
 				return
 			}
-			defer set(token, false)
+			defer o.end(token)
 			slow.ServeHTTP(w, r)
 		})
 	}

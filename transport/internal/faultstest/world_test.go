@@ -25,7 +25,7 @@ type world struct {
 	mu       sync.Mutex
 	result   result
 	healed   time.Time // when the last fault ended; zero: not yet
-	killed   map[string]bool
+	killed   map[string]time.Time
 	answered map[string]bool // fingerprints of the refresh tokens whose successors have come
 	names    int
 }
@@ -68,7 +68,7 @@ type setup struct {
 
 // newWorld logs in and starts the processes.
 func newWorld(c setup) (w *world, err error) {
-	w = &world{keyring: c.keyring, rng: rand.New(rand.NewPCG(c.seed[0], c.seed[1])), killed: make(map[string]bool), answered: make(map[string]bool)}
+	w = &world{keyring: c.keyring, rng: rand.New(rand.NewPCG(c.seed[0], c.seed[1])), killed: make(map[string]time.Time), answered: make(map[string]bool)}
 	w.result.Events = make(map[string]int)
 	if w.provider, err = newProvider(c.policy, c.latency, c.ttl); err != nil {
 		return nil, err
@@ -118,7 +118,7 @@ func (w *world) kill(i int, after time.Duration) {
 	p.awaitStart()
 	time.Sleep(after)
 	w.mu.Lock()
-	w.killed[p.name] = true
+	w.killed[p.name] = time.Now()
 	w.result.Kills++
 	w.result.Met++
 	w.mu.Unlock()
@@ -191,7 +191,7 @@ func (w *world) loseLogin() {
 			w.result.Unexplained++
 		}
 		client, after := w.provider.spender(s.RefreshToken)
-		if !w.killed[client] {
+		if w.killed[client].IsZero() {
 			w.result.Uncut++
 			if w.answered[fingerprint(s.RefreshToken)] {
 				w.result.Answered++
@@ -267,13 +267,14 @@ func (w *world) stop() result {
 		wg.Go(func() { w.end(i) })
 	}
 	wg.Wait()
+	w.lookBack()
 	if err := w.user.end(); err != nil {
 		w.complain("%v", err)
 	}
 	w.provider.close()
 	w.result.Counts = w.provider.Counts()
 	w.result.Met = w.met()
-	w.result.Strange = w.provider.strange()
+	w.result.Strange = w.provider.strange(w.killed)
 	said := strings.Join(w.result.Complaints, "\n")
 	for _, secret := range w.provider.Secrets() {
 		if strings.Contains(said, secret) {
@@ -281,6 +282,26 @@ func (w *world) stop() result {
 		}
 	}
 	return w.result
+}
+
+// lookBack waits for what those who were killed have sent. If that has ended the login,
+// nobody knows yet: one more process finds out.
+func (w *world) lookBack() {
+	err := w.until("the provider has dealt with everything", w.provider.idle)
+	known := func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.provider.Counts().Reuses <= w.result.Lost
+	}
+	if err == nil && !known() {
+		if err = w.start(0); err == nil {
+			err = w.until("a process knows that the login is lost", known)
+			w.end(0)
+		}
+	}
+	if err != nil {
+		w.complain("%v", err)
+	}
 }
 
 func (w *world) path(elem ...string) string {
