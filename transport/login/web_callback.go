@@ -38,7 +38,9 @@ func (web *Web) Callback(w http.ResponseWriter, r *http.Request) {
 	default:
 		query, err := url.ParseQuery(r.URL.RawQuery)
 		switch {
-		case err != nil, query.Has("code"), query.Has("error"), query.Has("state"):
+		case err != nil: // What was read of it may not be what was meant.
+			web.refuse(w, r, "", "", refused(RefusedNotStarted, "start the login in this browser"))
+		case query.Has("code"), query.Has("error"), query.Has("state"):
 			web.answer(w, r, query)
 		default:
 			web.tell(w, r, query)
