@@ -96,7 +96,7 @@ type Event struct {
 // level returns how important an event is.
 func (t EventType) level() slog.Level {
 	switch t {
-	case EventLoginRequired, EventOutage, EventRecovered, EventUnsaved, EventSaved, EventWaiting:
+	case EventLoginRequired, EventOutage, EventRecovered, EventUnsaved, EventSaved, EventRestored, EventWaiting:
 		return slog.LevelWarn
 	}
 	return slog.LevelDebug

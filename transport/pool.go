@@ -7,6 +7,8 @@ import (
 	"hash/maphash"
 	"math/bits"
 	"sync/atomic"
+
+	"github.com/stayauth/stayauth/transport/internal/entry"
 )
 
 // A PoolConfig says whose tokens a Pool keeps, and how many of them in memory.
@@ -72,6 +74,7 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 		seed:    maphash.MakeSeed(),
 		shards:  make([]shard, n),
 	}
+	p.cfg.losses = &entry.Losses{Look: p.look, Seen: make(chan struct{}, 1)}
 	for i := range p.shards {
 		p.shards[i].size = cfg.Size / n
 	}

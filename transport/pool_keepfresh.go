@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,9 +40,9 @@ const recoverPause = 2 * time.Second
 // anybody sends requests for that login: later, the provider may take the refresh token
 // for stolen.
 //
-// And it looks whether the store still has the logins in memory, at one of them every two
-// seconds or so, and at all if that is gone. What the store has lost (tokencache.ErrNoTrace)
-// is put back.
+// And it looks whether the store still has the logins in memory, at some of them every two
+// seconds or so, and at all if one is gone. What the store has lost (tokencache.ErrNoTrace)
+// is put back; a login that is not in memory is waited for meanwhile, for some seconds.
 func (p *Pool) KeepFresh(ctx context.Context) error {
 	p.keepFreshCalls.Add(1)
 	defer p.keepFreshCalls.Add(-1)
@@ -145,38 +146,101 @@ func (s *Source) interrupted(rec *tokencache.Record) {
 	}
 }
 
-// lossPause is the mean time between two looks for losses. It may be half as long again,
-// and then newerTime leaves two seconds to put back what was lost.
-const lossPause = 2 * time.Second
+const (
+	// lossPause is the mean time between two looks for losses. It may be half as long again,
+	// and then entry.NewerTime leaves two seconds to put back what was lost.
+	lossPause = 2 * time.Second
 
-// maxRestores is how many logins are put back at a time.
-const maxRestores = 16
+	// againPause is the time between two looks at logins that somebody else is at work on.
+	againPause = time.Second
 
-// watchForLosses looks whether the store has lost logins that are in memory: at one of them
-// at a time, and at all when that was lost.
+	// maxRestores is how many logins are put back at a time.
+	maxRestores = 16
+
+	// maxSamples is how many logins are looked at: what was renewed since a loss, or is not in
+	// the part of the store that was lost, tells nothing.
+	maxSamples = 4
+)
+
+// watchForLosses looks whether the store has lost logins that are in memory: at some of them
+// at a time, and at all when it has lost any.
 func (p *Pool) watchForLosses(ctx context.Context) {
-	for {
+	var looked time.Time // when it began to look at all
+	for again := []*Source(nil); ; {
+		pause := lossPause/2 + rand.N(lossPause)
+		if len(again) > 0 {
+			pause = againPause
+		}
 		select {
-		case <-time.After(lossPause/2 + rand.N(lossPause)):
+		case <-time.After(pause):
+		case <-p.cfg.losses.Seen:
 		case <-ctx.Done():
 			return
 		}
-		if s := p.sample(); s == nil || p.closed.Load() || !s.restore(ctx) {
+		if p.closed.Load() {
 			continue
 		}
-		slots := make(chan struct{}, maxRestores)
-		var work sync.WaitGroup
-		for i := range p.shards {
-			for _, s := range p.shards[i].all() {
-				slots <- struct{}{}
-				work.Go(func() {
-					defer func() { <-slots }()
-					s.restore(ctx)
-				})
+		p.look(ctx)
+		if begun := wallNow(); p.cfg.losses.Since(looked) {
+			looked, again = begun, p.latestFirst()
+		}
+		again = p.restore(ctx, again)
+	}
+}
+
+// look looks whether the store has lost logins, as far as some of those in memory tell.
+func (p *Pool) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, entry.Timeout)
+	defer cancel()
+	for range maxSamples {
+		s := p.sample()
+		if s == nil {
+			return
+		}
+		if _, rec, _, err := s.entry.Locate(ctx); errors.Is(err, tokencache.ErrNoTrace) && s.puttable() != nil {
+			p.cfg.losses.Saw(wallNow())
+			return
+		} else if err == nil && p.cfg.losses.SawPutBack(rec) {
+			return
+		}
+	}
+}
+
+// latestFirst returns the logins in memory, and first those whose tokens are the latest:
+// other processes are the least likely to have them, and may put older ones back.
+func (p *Pool) latestFirst() (logins []*Source) {
+	obtained := make(map[*Source]time.Time)
+	for i := range p.shards {
+		for _, s := range p.shards[i].all() {
+			if cur := s.cur.Load(); cur != nil {
+				obtained[s] = cur.rec.ObtainedAt
+				logins = append(logins, s)
 			}
 		}
-		work.Wait()
 	}
+	slices.SortFunc(logins, func(a, b *Source) int { return obtained[b].Compare(obtained[a]) })
+	return logins
+}
+
+// restore puts back which of the logins were lost, and returns those that have to be looked
+// at again.
+func (p *Pool) restore(ctx context.Context, logins []*Source) (again []*Source) {
+	slots := make(chan struct{}, maxRestores)
+	var work sync.WaitGroup
+	var mu sync.Mutex
+	for _, s := range logins {
+		slots <- struct{}{}
+		work.Go(func() {
+			defer func() { <-slots }()
+			if s.restore(ctx) {
+				mu.Lock()
+				defer mu.Unlock()
+				again = append(again, s)
+			}
+		})
+	}
+	work.Wait()
+	return again
 }
 
 // sample returns one of the logins in memory, any other the next time.
@@ -205,49 +269,32 @@ func (sh *shard) sample() *Source {
 	return nil
 }
 
-// restore puts the login back if the store has lost it, or has an older state of it that
-// somebody else has put back. It reports whether it was lost, perhaps just now.
-func (s *Source) restore(ctx context.Context) (lost bool) {
-	cur := s.cur.Load()
-	if cur == nil || cur.rec.RefreshToken == "" {
+// restore puts the login back if the store has lost it, or an older state of it is there. It
+// reports whether the login has to be looked at again.
+func (s *Source) restore(ctx context.Context) (again bool) {
+	if cur := s.cur.Load(); cur == nil || cur.rec.RefreshToken == "" {
 		return false
 	}
 	defer s.deliver(ctx)
-	ctx, cancel := context.WithTimeout(ctx, entry.Timeout)
-	defer cancel()
-	for range 3 {
-		key, rec, version, err := s.entry.Locate(ctx)
-		switch {
-		case errors.Is(err, tokencache.ErrNoTrace) && s.puttable() != nil:
-			if lost = true; s.busy() {
-				return true // The flight will find out.
-			}
-			// Under the lock, so that it does not undo a logout. Somebody who waits for what
-			// we may know has it, but has put something back before.
-			unlock, err := s.locked(s.entry.LockAt("")(ctx))
-			if errors.Is(err, tokencache.ErrConflict) {
-				continue
-			}
-			if err == nil {
-				_, _, err = s.load(ctx)
-				unlock()
-			}
-			if err != nil {
-				s.log(ctx, slog.LevelDebug, "the store has lost the login, which could not be put back", err)
-			}
-			return true
-		case err == nil && key == s.entry.Key() && !rec.PutBackAt.IsZero() && newer(cur.rec, rec) && !newer(rec, cur.rec):
-			rec, _, err := s.entry.PutBack(ctx, cur.rec, version, rec.PutBackAt)
-			if err == nil {
-				s.restored(ctx, rec)
-			}
-			if !errors.Is(err, tokencache.ErrConflict) {
-				return true
-			}
-			lost = true
-		default: // What was put back a moment ago tells of others that were lost.
-			return lost || err == nil && within(wallNow(), rec.PutBackAt.Add(newerTime), newerTime)
-		}
+	restored, again, err := s.entry.Restore(ctx, s.cfg.losses, s.known, s.doing)
+	if restored != nil {
+		s.restored(ctx, restored)
 	}
-	return lost
+	if _, busy := errors.AsType[*entry.BusyError](err); err != nil && !busy {
+		s.log(ctx, slog.LevelDebug, "the store has lost the login, which could not be put back", err)
+	}
+	return again
+}
+
+// doing returns what this process does with the login.
+func (s *Source) doing() entry.Work {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.flight != nil && s.flight.attempts.Load() > 0:
+		return entry.Spending
+	case s.flight != nil, s.unsaved != nil:
+		return entry.Busy
+	}
+	return entry.Idle
 }

@@ -53,9 +53,10 @@ type SourceConfig struct {
 	// Package transport/otelstayauth turns the events into metrics and traces.
 	OnEvent func(context.Context, Event)
 
-	gate    *Gate        // of the Refresher
-	born    time.Time    // when the process began to use the login
-	entries entry.Config // which those of the cache are
+	gate    *Gate         // of the Refresher
+	born    time.Time     // when the process began to use the login
+	entries entry.Config  // which those of the cache are
+	losses  *entry.Losses // nil for a Source that is in no Pool
 }
 
 // longestWait is how long a caller waits for a token, if its context does not end before. A
@@ -111,7 +112,7 @@ func (cfg *SourceConfig) complete() error {
 		cfg.Logger = slog.Default()
 	}
 	cfg.entries.Key = cfg.Key
-	cfg.gate = cmp.Or(own.Gate, new(Gate))
+	cfg.gate, cfg.losses = cmp.Or(own.Gate, new(Gate)), nil
 	cfg.born = time.Now()
 	return nil
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport/internal/entry"
+	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
 // reload adopts what the cache holds, if that is of use, without taking the lock.
@@ -14,7 +16,7 @@ import (
 // critical section can tell.
 func (s *Source) reload(ctx context.Context, f *flight) (*snapshot, error) {
 	cur := s.cur.Load()
-	key, rec, at, err := s.entry.Locate(ctx)
+	key, rec, at, err := s.locateReturning(ctx)
 	f.at = at
 	switch {
 	case errors.Is(err, tokencache.ErrNotFound):
@@ -32,6 +34,7 @@ func (s *Source) reload(ctx context.Context, f *flight) (*snapshot, error) {
 	case key != s.entry.Named() && rec.For == "":
 		return nil, nil
 	}
+	s.cfg.losses.SawPutBack(rec)
 	if snap := s.adopt(ctx, f, cur, rec); snap != nil {
 		return snap, nil
 	}
@@ -47,7 +50,7 @@ func (s *Source) reload(ctx context.Context, f *flight) (*snapshot, error) {
 func (s *Source) adopt(ctx context.Context, f *flight, cur *snapshot, rec *tokencache.Record) *snapshot {
 	now := wallNow()
 	switch {
-	case rec.AccessToken == f.rejected:
+	case rec == nil, rec.AccessToken == f.rejected:
 		return nil
 	case cur != nil && !newer(rec, cur.rec):
 		if cur.fresh(now) && !newer(cur.rec, rec) {
@@ -71,25 +74,20 @@ func (s *Source) adopt(ctx context.Context, f *flight, cur *snapshot, rec *token
 }
 
 // newer reports whether a is a later state of the login than b, or a later login.
-func newer(a, b *tokencache.Record) bool {
-	if a.LoginID != b.LoginID {
-		return !a.AuthorizedAt.Before(b.AuthorizedAt)
-	}
-	return a.Generation > b.Generation
-}
+func newer(a, b *tokencache.Record) bool { return entry.Newer(a, b) }
 
 // load returns the newest record, nil if there is none. The lock is held.
 func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Version, error) {
-	known := entry.Known{Lost: s.puttable()}
-	if cur := s.cur.Load(); cur != nil {
-		known.Rec = cur.rec
-	}
-	found, err := s.entry.Load(ctx, known)
+	found, err := s.entry.Load(ctx, s.known())
 	if err != nil {
 		return nil, "", storageError("load", err)
 	}
 	if found.Restored {
+		s.cfg.losses.Saw(wallNow())
 		s.restored(ctx, found.Rec)
+	}
+	if found.NoTrace && s.mayReturn(ctx) {
+		return nil, "", &Error{Kind: ErrStorage, Op: "load", Err: tokencache.ErrNoTrace, Remedy: "the store loses logins; another process may put this one back"}
 	}
 	if found.Rec == nil {
 		s.cur.Store(nil) // Logged out, by whichever process.
@@ -104,6 +102,19 @@ func (s *Source) orNothing(rec *tokencache.Record) *tokencache.Record {
 		return &tokencache.Record{Key: s.entry.Key()}
 	}
 	return rec
+}
+
+// traceTime is how long a store remembers logouts at least, see tokencache.ErrNoTrace.
+// What has not been in the store since may have been ended.
+const traceTime = 30 * 24 * time.Hour
+
+// known returns what this process knows of the login.
+func (s *Source) known() entry.Known {
+	known := entry.Known{Lost: s.puttable()}
+	if cur := s.cur.Load(); cur != nil {
+		known.Rec = cur.rec
+	}
+	return known
 }
 
 // puttable returns the record to put back if the store has lost the login, or nil.
@@ -129,6 +140,23 @@ func (s *Source) restored(ctx context.Context, rec *tokencache.Record) {
 	defer s.mu.Unlock()
 	s.emit(ctx, Event{Type: EventRestored, Generation: rec.Generation, Expiry: rec.Expiry, Err: &Error{Kind: ErrStorage, Op: "load", Err: tokencache.ErrNoTrace,
 		Remedy: "the login was put back; find out whether the store was flushed, evicts or was replaced, because it loses logins"}}, false)
+}
+
+// mayReturn reports whether the login, of which this process knows nothing, may be put back
+// by another one: because the store, which has no trace of it, has lost others.
+func (s *Source) mayReturn(ctx context.Context) bool {
+	return s.cur.Load() == nil && s.cfg.losses.Lately(ctx) &&
+		errors.Is(s.cfg.Refresher.Check(s.orNothing(nil)), ErrLoginRequired)
+}
+
+// locateReturning is Locate, but what may return has some time for that.
+func (s *Source) locateReturning(ctx context.Context) (key tokencache.Key, rec *tokencache.Record, v tokencache.Version, err error) {
+	for begun := wallNow(); ; {
+		key, rec, v, err = s.entry.Locate(ctx)
+		if wallNow().Sub(begun) > entry.NewerTime || !errors.Is(err, tokencache.ErrNoTrace) || !s.mayReturn(ctx) || !sleep.For(ctx, entry.LookPause) {
+			return key, rec, v, err
+		}
+	}
 }
 
 // storeClaims writes a demand into the cache, for the other processes, also while the

@@ -50,8 +50,8 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 	f.logins = s.logins // More cannot come while it is our turn.
 	s.mu.Unlock()
 
-	patient := false // with those who may know a newer state of the login
-	for try := range 1 + promptRetries {
+	var awaited time.Time // of what was put back, see AwaitNewer
+	for try, changes := 0, 0; try <= promptRetries && changes < maxChanges; try++ {
 		// In state unsaved, before one more refresh token is spent, is the best time to
 		// save the last: a crash would now cost two.
 		s.savePending(ctx)
@@ -61,10 +61,8 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		if err != nil {
 			return nil, false, err
 		}
-		if cur != nil {
-			if snap := s.adopt(ctx, f, s.cur.Load(), cur); snap != nil {
-				return snap, true, nil
-			}
+		if snap := s.adopt(ctx, f, s.cur.Load(), cur); snap != nil {
+			return snap, true, nil
 		}
 		// 3: is there something to spend?
 		if err := s.spendable(ctx, cur, version); err != nil {
@@ -73,8 +71,10 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 			}
 			return nil, false, err
 		}
-		if !patient && awaitNewer(ctx, cur) {
-			patient = true
+		if at, err := s.entry.AwaitNewer(ctx, cur, awaited); err != nil {
+			return nil, false, lockError(err)
+		} else if !at.Equal(awaited) {
+			awaited, try, changes = at, try-1, changes+1
 			continue
 		}
 		interrupted := cur != nil && cur.Attempt != nil
@@ -90,7 +90,8 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		if cur != nil && cur.RefreshToken != "" && !s.isUnsaved() {
 			version, err = s.prepare(ctx, cur, version)
 			if errors.Is(err, tokencache.ErrConflict) {
-				continue // A login or logout came between: read again.
+				try, changes = try-1, changes+1
+				continue // A login, a logout or a loss came between: read again.
 			}
 			if err != nil {
 				return nil, false, err
@@ -132,8 +133,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		s.mu.Unlock()
 		return snap, how == EventAdopted, err
 	}
-	return nil, false, &Error{Kind: ErrStorage, Op: "refresh", Err: tokencache.ErrConflict,
-		Remedy: "other processes change this entry without taking its lock"}
+	return nil, false, &Error{Kind: ErrStorage, Op: "refresh", Err: tokencache.ErrConflict, Remedy: "other processes change this entry without taking its lock"}
 }
 
 // enter passes the gate of the provider. What keeps it shut is known already, so that

@@ -89,11 +89,12 @@ func reason(err error) string {
 func (s *Source) Status(ctx context.Context) (Status, error) {
 	known := s.cur.Load()
 	key, rec, _, err := s.entry.Locate(ctx)
-	if errors.Is(err, tokencache.ErrNotFound) {
-		if !errors.Is(err, tokencache.ErrNoTrace) || s.puttable() == nil { // Else it will be put back.
-			known = nil
-		}
-		err = nil
+	switch gone := errors.Is(err, tokencache.ErrNoTrace); {
+	case gone && s.puttable() != nil:
+		err = nil // It will be put back.
+	case gone && s.mayReturn(ctx):
+	case errors.Is(err, tokencache.ErrNotFound):
+		known, err = nil, nil
 	}
 	st := Status{State: StateEmpty, Key: key, KeyPlace: s.cfg.Cache.KeyPlace()}
 	s.mu.Lock()

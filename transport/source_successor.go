@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/entry"
 	"github.com/stayauth/stayauth/transport/internal/renewal"
 	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
@@ -37,6 +38,9 @@ const lateRequestTime = 5 * time.Minute
 // attempt with an unknown outcome. Most providers accept a spent token again for
 // some seconds, just for this case.
 const promptRetries = 2
+
+// maxChanges is how often a refresh begins anew because the cache changes.
+const maxChanges = 10
 
 // successor returns the state of the login after the provider's answer.
 func successor(cur, answer *tokencache.Record, rejected tokencache.Secret) *tokencache.Record {
@@ -120,32 +124,8 @@ func saysReuse(code, description string) bool {
 func attempting(rec *tokencache.Record) *tokencache.Record {
 	note := rec.Clone()
 	note.Attempt = &tokencache.Attempt{At: wallNow(), PID: os.Getpid()}
+	note.PutBackAt = entry.InDoubt(rec.PutBackAt)
 	return note
-}
-
-// A store can lose what it has confirmed: somebody flushes it, it evicts, an empty replica
-// is promoted. That is no logout, so a process that holds such a login puts it back. But it
-// may hold an old state of it, whose refresh token another process has spent, and which a
-// strict provider would take for stolen. So what was put back is not spent at once: those
-// who run Pool.KeepFresh look for losses all the time, and put what is newer in its place.
-
-const (
-	// newerTime is how long those have time for that, see lossPause.
-	newerTime = 5 * time.Second
-
-	// traceTime is how long a store remembers logouts at least, see tokencache.ErrNoTrace.
-	// What has not been in the store since may have been ended.
-	traceTime = 30 * 24 * time.Hour
-)
-
-// awaitNewer waits, if rec was put back, until whoever knows a newer state of the login has
-// put that in its place. It reports whether it has waited.
-func awaitNewer(ctx context.Context, rec *tokencache.Record) bool {
-	if rec == nil || rec.PutBackAt.IsZero() || rec.RefreshToken == "" {
-		return false
-	}
-	wait := min(rec.PutBackAt.Add(newerTime).Sub(wallNow()), newerTime) // Clocks differ.
-	return wait > 0 && sleep.For(ctx, wait)
 }
 
 // vanished says that a login is gone which this process has held, and did not end.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -47,8 +48,11 @@ func TestOutage(t *testing.T) {
 func (test outageTest) try(t *testing.T, takes time.Duration) {
 	o := size
 	o.users, o.kill, o.latency, o.tokenLife = max(size.users, 20), 0, 2*time.Second, 8*time.Second
-	const before, after = 4 * time.Second, time.Second
+	before, after := 4*time.Second, time.Second
 	out := test.start(t, takes)
+	if out.loses || out.evicts {
+		before = 10 * time.Second // until each login is in the memory of some replica
+	}
 	o.store, o.session, o.confirm = out.store, out.session, out.confirm
 	var begun, over time.Time
 	o.during = func(*swarm) {
@@ -68,14 +72,21 @@ func (test outageTest) try(t *testing.T, takes time.Duration) {
 	if err := proof.check(); err != nil {
 		t.Error(err)
 	}
-	last := time.Duration(0)
+	last, ignorant := time.Duration(0), 0
 	for _, f := range proof.failures {
+		if strings.Contains(f.text, "login required") {
+			if ignorant++; !out.evicts {
+				t.Errorf("%v after the outage somebody was told to log in: %s", f.at.Sub(over), f.text)
+			}
+			continue
+		}
 		if last = max(last, f.at.Sub(over)); f.at.Before(begun) {
 			t.Errorf("%v before the outage: %s", begun.Sub(f.at), f.text)
 		} else if f.at.Sub(over) > recovery {
 			t.Errorf("%v after the outage: %s", f.at.Sub(over), f.text)
 		}
 	}
+	t.Logf("%d requests were told that the user has to log in", ignorant)
 	t.Logf("the last request that failed ended %v after the outage", last.Round(10*time.Millisecond))
 }
 
@@ -83,6 +94,8 @@ func (test outageTest) try(t *testing.T, takes time.Duration) {
 type outage struct {
 	store, session string
 	confirm        int
+	loses          bool // all that it has confirmed
+	evicts         bool // some of it
 	begin, end     func(t *testing.T)
 }
 
@@ -196,6 +209,46 @@ var outages = []outageTest{
 				replica.AwaitInfo(t, "role:master")
 				nodes[0].Start() // as a replica of its own, without which nothing is confirmed
 			},
+		}
+	}},
+	{"Redis is flushed", brief, func(t *testing.T, takes time.Duration) outage {
+		s := realparts.StartRedis(t)
+		return outage{store: s.URL(), loses: true, begin: func(t *testing.T) { command(t, s, "FLUSHALL") }, end: func(*testing.T) {}}
+	}},
+	{"Redis follows an empty primary and is promoted", none, func(t *testing.T, takes time.Duration) outage {
+		s, empty := realparts.StartRedis(t), realparts.StartRedis(t)
+		return outage{store: s.URL(), loses: true,
+			begin: func(t *testing.T) { command(t, s, "REPLICAOF", "127.0.0.1", empty.Port) },
+			end: func(t *testing.T) {
+				s.AwaitInfo(t, "master_link_status:up")
+				command(t, s, "REPLICAOF", "NO", "ONE")
+			},
+		}
+	}},
+	// What replicas know of such a loss is up to chance, so one that has never held a login
+	// may take it for one that never was.
+	{"Redis evicts logins", none, func(t *testing.T, takes time.Duration) outage {
+		s := realparts.StartRedis(t, "maxmemory-policy allkeys-random")
+		return outage{store: s.URL(), evicts: true,
+			begin: func(t *testing.T) {
+				client := redis.NewClient(&redis.Options{Addr: fmt.Sprint("127.0.0.1:", s.Port)})
+				defer client.Close()
+				info := client.InfoMap(context.Background(), "memory").Val()["Memory"]
+				used, _ := strconv.Atoi(info["used_memory"])
+				command(t, s, "CONFIG", "SET", "maxmemory", used-50_000)
+			},
+			end: func(t *testing.T) {
+				command(t, s, "CONFIG", "SET", "maxmemory", "0")
+			},
+		}
+	}},
+	{"PostgreSQL is emptied", brief, func(t *testing.T, takes time.Duration) outage {
+		s := realparts.StartPostgreSQL(t, "max_connections=200")
+		return outage{store: s.URL("pool_max_conns=4"), loses: true,
+			begin: func(t *testing.T) {
+				execute(t, s, `TRUNCATE stayauth_entries, stayauth_entries_locks, stayauth_entries_gone`)
+			},
+			end: func(*testing.T) {},
 		}
 	}},
 	{"Redis Cluster is without a shard", short, func(t *testing.T, takes time.Duration) outage {

@@ -59,6 +59,7 @@ type Found struct {
 	Rec      *tokencache.Record // nil: nothing is stored
 	Version  tokencache.Version // that the next save is to replace
 	Restored bool               // the store had lost it, and it was put back
+	NoTrace  bool               // nothing is stored, and perhaps the store has lost it
 }
 
 // Load returns the newest state of the login: from the store or, if that has an older one or
@@ -87,6 +88,7 @@ func (e *Entry) Load(ctx context.Context, known Known) (found Found, err error) 
 		}
 	}
 	if errors.Is(err, tokencache.ErrNotFound) {
+		found.NoTrace = errors.Is(err, tokencache.ErrNoTrace)
 		return found, nil
 	}
 	if err == nil && e.atFormer.Load() && rec.For == "" {

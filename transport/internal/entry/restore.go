@@ -1,0 +1,204 @@
+package entry
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/sleep"
+)
+
+// A store can lose what it has confirmed: somebody flushes it, it evicts, an empty replica
+// is promoted. That is no logout, so a process that holds such a login puts it back. But it
+// may hold an old state of it, whose refresh token another process has spent, and which a
+// strict provider would take for stolen. So what was put back is not spent at once: those
+// who run Pool.KeepFresh look for losses all the time, and put what is newer in its place.
+// The lock may be lost too: whoever has the refresh token with the provider says so as long
+// as that takes, and is waited for.
+
+const (
+	// NewerTime is how long those have time for that.
+	NewerTime = 5 * time.Second
+
+	// longestAwait is how long a refresh waits for those who say that it takes longer.
+	longestAwait = 15 * time.Second
+
+	// doubtTime is how long it matters to a refresh that the login was put back.
+	doubtTime = time.Minute
+
+	// LookPause is the time between two looks for what others put back.
+	LookPause = 250 * time.Millisecond
+
+	// restoreTime is how long to wait for the lock of a login that was lost: whoever has it
+	// may have it for minutes, and other logins must not wait for that.
+	restoreTime = 500 * time.Millisecond
+)
+
+// Newer reports whether a is a later state of the login than b, or a later login.
+func Newer(a, b *tokencache.Record) bool {
+	if a.LoginID != b.LoginID {
+		return !a.AuthorizedAt.Before(b.AuthorizedAt)
+	}
+	return a.Generation > b.Generation
+}
+
+// AwaitNewer waits, if rec was put back, until whoever knows a newer state of the login has
+// put that in its place. It returns when what is there now was put back. What was put back
+// at the known time was waited for before. The lock is held.
+func (e *Entry) AwaitNewer(ctx context.Context, rec *tokencache.Record, known time.Time) (putBackAt time.Time, err error) {
+	if rec == nil || rec.RefreshToken == "" {
+		return known, nil
+	}
+	at := rec.PutBackAt
+	for begun := wallNow(); !at.IsZero() && !at.Equal(known); {
+		seen := wallNow()
+		end := seen.Add(min(at.Add(NewerTime).Sub(seen), NewerTime)) // Clocks differ.
+		known = at
+		for now := seen; now.Before(end) && at.Equal(known); now = wallNow() {
+			if now.Sub(begun) > longestAwait || !sleep.For(ctx, min(end.Sub(now), LookPause)) {
+				return known, &BusyError{Err: context.DeadlineExceeded}
+			}
+			if _, stored, _, err := e.Locate(ctx); err == nil {
+				at = stored.PutBackAt
+			}
+		}
+	}
+	return at, nil
+}
+
+// InDoubt returns when a note that a refresh begins, of a login that was put back at the
+// given time, says that this was. If it was just now, the lock may be lost too, and whoever
+// has it then waits for the answer as for a newer state.
+func InDoubt(putBackAt time.Time) time.Time {
+	if now := wallNow(); !putBackAt.IsZero() && now.Sub(putBackAt) <= doubtTime {
+		return now
+	}
+	return time.Time{}
+}
+
+// Work is what a process does with a login.
+type Work int
+
+const (
+	Idle     Work = iota
+	Busy          // it refreshes it, or has something to save
+	Spending      // it has sent the refresh token to the provider
+)
+
+// Restore puts the login back if the store has lost it, or has an older state of it that
+// somebody else has put back. It returns what it has put back, if anything, and whether
+// somebody is at work on the login, so that it has to be looked at again.
+func (e *Entry) Restore(ctx context.Context, losses *Losses, known func() Known, doing func() Work) (restored *tokencache.Record, again bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	for range 3 {
+		holds := known()
+		if holds.Rec == nil {
+			return nil, false, nil // It has been ended meanwhile.
+		}
+		key, rec, version, err := e.Locate(ctx)
+		lately := err == nil && key == e.Key() && losses.SawPutBack(rec)
+		switch {
+		case holds.Lost != nil && errors.Is(err, tokencache.ErrNoTrace):
+			if losses.Saw(wallNow()); doing() != Idle {
+				return nil, true, nil // The flight will find out.
+			}
+			restored, err = e.restoreLocked(ctx, known)
+		case lately && Newer(holds.Rec, rec) && !Newer(rec, holds.Rec):
+			restored, _, err = e.PutBack(ctx, holds.Rec, version, rec.PutBackAt)
+		case lately && !Newer(rec, holds.Rec) && doing() == Spending:
+			// The lock was lost too, and somebody else waits for a newer state that is on its way.
+			rec = rec.Clone()
+			rec.PutBackAt = wallNow()
+			_, err = e.Save(ctx, rec, version)
+			return nil, true, err
+		default:
+			return nil, false, nil
+		}
+		if !errors.Is(err, tokencache.ErrConflict) {
+			if err != nil {
+				restored = nil
+			}
+			return restored, err != nil, err
+		}
+	}
+	return nil, true, nil
+}
+
+// restoreLocked puts the login back under the lock, so that it does not undo a logout. The
+// error wraps ErrConflict if there is something to look at.
+func (e *Entry) restoreLocked(ctx context.Context, known func() Known) (*tokencache.Record, error) {
+	brief, cancel := context.WithTimeout(ctx, restoreTime)
+	defer cancel()
+	unlock, err := e.LockAt("")(brief)
+	if err != nil {
+		return nil, err
+	}
+	found, err := e.Load(ctx, known())
+	if unlocking := unlock(); err == nil {
+		err = unlocking
+	}
+	if !found.Restored {
+		return nil, err
+	}
+	return found.Rec, err
+}
+
+// Losses is what a process has seen of a store that loses logins. A nil Losses sees nothing.
+type Losses struct {
+	Look func(ctx context.Context) // looks whether the store has those that are in memory
+	Seen chan struct{}             // gets a value, if there is room, when one was lost
+
+	at atomic.Int64 // when the last is known to have been lost before, in Unix nanoseconds
+}
+
+// Saw takes note that the store has lost a login, before the given time.
+func (l *Losses) Saw(at time.Time) {
+	if l == nil {
+		return
+	}
+	for {
+		last := l.at.Load()
+		if at.UnixNano() <= last {
+			return
+		}
+		if l.at.CompareAndSwap(last, at.UnixNano()) {
+			break
+		}
+	}
+	select {
+	case l.Seen <- struct{}{}:
+	default:
+	}
+}
+
+// SawPutBack reports whether rec was put back a moment ago, and takes note of it: the store
+// may have lost others too.
+func (l *Losses) SawPutBack(rec *tokencache.Record) bool {
+	lately := momentAgo(rec.PutBackAt)
+	if lately {
+		l.Saw(rec.PutBackAt)
+	}
+	return lately
+}
+
+// Since reports whether the store may have lost a login since the given time.
+func (l *Losses) Since(t time.Time) bool { return l.at.Load() > t.UnixNano() }
+
+// Lately reports whether the store has lost logins a moment ago.
+func (l *Losses) Lately(ctx context.Context) bool {
+	if l == nil {
+		return false
+	}
+	if !momentAgo(time.Unix(0, l.at.Load())) {
+		l.Look(ctx)
+	}
+	return momentAgo(time.Unix(0, l.at.Load()))
+}
+
+func momentAgo(t time.Time) bool {
+	ago := wallNow().Sub(t)
+	return ago >= 0 && ago < NewerTime
+}
