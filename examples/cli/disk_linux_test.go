@@ -29,20 +29,27 @@ func mounted(t *testing.T, options string) (path string) {
 	return path
 }
 
+// A spoiltDisk is one that cannot be written.
+type spoiltDisk struct {
+	name, options string
+	spoil, mend   func(path string) error
+	logout        bool // it frees what is missing
+}
+
+func remount(how string) func(path string) error {
+	return func(path string) error { return exec.Command("mount", "-o", "remount,"+how, path).Run() }
+}
+
+var spoiltDisks = []spoiltDisk{
+	{"full", "size=256k", fill, removeFillers, true},
+	{"no inodes", "size=1m,nr_inodes=64", useUpInodes, removeFillers, true},
+	{"read-only", "size=256k", remount("ro"), remount("rw"), false},
+}
+
 // While an access token is good it is served, whatever happens to the disk. Commands
 // that read only read, and nothing is spent that cannot be stored.
 func TestDiskThatCannotBeWritten(t *testing.T) {
-	for _, c := range []struct {
-		name, options string
-		spoil         func(path string) error
-		logout        bool // it frees what is missing
-	}{
-		{"full", "size=256k", fill, true},
-		{"no inodes", "size=1m,nr_inodes=64", useUpInodes, true},
-		{"read-only", "size=256k", func(path string) error {
-			return exec.Command("mount", "-o", "remount,ro", path).Run()
-		}, false},
-	} {
+	for _, c := range spoiltDisks {
 		t.Run(c.name, func(t *testing.T) {
 			disk := mounted(t, c.options)
 			tm := newTerminalIn(t, disk)
@@ -74,23 +81,47 @@ func TestDiskThatCannotBeWritten(t *testing.T) {
 }
 
 // When a refresh is due, its token is not spent: the successor could not be stored.
-func TestFullDiskSpendsNothing(t *testing.T) {
-	disk := mounted(t, "size=256k")
-	tm := newTerminalIn(t, disk)
-	if err := expire(tm.dir); err != nil {
-		t.Fatal(err)
+func TestSpoiltDiskSpendsNothing(t *testing.T) {
+	for _, c := range spoiltDisks {
+		t.Run(c.name, func(t *testing.T) {
+			disk := mounted(t, c.options)
+			tm := newTerminalIn(t, disk)
+			if err := expire(tm.dir); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.spoil(disk); err != nil {
+				t.Fatal(err)
+			}
+			tm.run(exitStorage, "token")
+			tm.run(exitStorage, "get", tm.srv.APIURL())
+			tm.run(0, "status")
+			if c := tm.srv.Counts(); c.TokenRequests != 0 {
+				t.Errorf("%+v", c)
+			}
+			if err := c.mend(disk); err != nil {
+				t.Fatal(err)
+			}
+			tm.run(0, "token")
+		})
 	}
-	if err := fill(disk); err != nil {
-		t.Fatal(err)
+}
+
+// With 14 file descriptors a good token is served, what reads reads, and a logout works.
+func TestFourteenFileDescriptors(t *testing.T) {
+	needsShell(t)
+	tm := newTerminal(t)
+	before := tm.srv.Counts()
+	for _, args := range []string{`get "$1"`, "token", "status", "accounts", "logout -local"} {
+		cmd := exec.Command("sh", "-c", "ulimit -n 14; exec stayauth "+args, "sh", tm.srv.APIURL())
+		cmd.Env = tm.environment()
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", args, err, out)
+		}
 	}
-	tm.run(exitStorage, "token")
-	if c := tm.srv.Counts(); c.TokenRequests != 0 {
-		t.Errorf("%+v", c)
+	if c := tm.srv.Counts(); c.TokenRequests != before.TokenRequests {
+		t.Errorf("a refresh was tried: %+v", c)
 	}
-	if err := os.Remove(filepath.Join(disk, "filler")); err != nil {
-		t.Fatal(err)
-	}
-	tm.run(0, "token")
+	tm.run(exitLogin, "token")
 }
 
 // The connections of a refresh may take the last file descriptors. Either nothing is
@@ -155,6 +186,14 @@ func useUpInodes(disk string) (err error) {
 		}
 	}
 	return unless(err, syscall.ENOSPC)
+}
+
+func removeFillers(disk string) error {
+	fillers, err := filepath.Glob(filepath.Join(disk, "filler*"))
+	for _, filler := range fillers {
+		err = errors.Join(err, os.Remove(filler))
+	}
+	return err
 }
 
 func unless(err, expected error) error {

@@ -60,7 +60,7 @@ func (p *pty) closeWindow() { p.once.Do(func() { p.File.Close(); p.tty.Close() }
 // An ending is what ends or stops a program in a terminal.
 type ending struct {
 	name    string
-	command string                           // for the shell; $1 is a URL with a long answer
+	command string                           // for the shell; $1 is a URL with a long answer, $2 how long to be stopped
 	act     func(p *pty, program func() int) // nil: the answer is long, and the refresh in the background
 }
 
@@ -78,9 +78,10 @@ var endings = []ending{
 	{"SIGQUIT", `exec stayauth get "$1"`, press("\x1c")},
 	{"pipe into head", `stayauth get "$1" | head -1`, nil},
 	{"Ctrl-C with a filter", `stayauth get "$1" 2>&1 | grep x`, press("\x03")},
-	{"Ctrl-Z", `stayauth get "$1"`, func(_ *pty, program func() int) {
+	{"Ctrl-Z and fg", `set -m; stayauth get "$1"; sleep "$2"; fg`, press("\x1a")},
+	{"SIGSTOP", `stayauth get "$1"`, func(_ *pty, program func() int) {
 		pid := program()
-		syscall.Kill(pid, syscall.SIGSTOP) // A shell without job control does not let Ctrl-Z stop it.
+		syscall.Kill(pid, syscall.SIGSTOP)
 		time.AfterFunc(stopped(), func() { syscall.Kill(pid, syscall.SIGCONT) })
 	}},
 }
@@ -162,7 +163,7 @@ func (tm *terminal) meets(e ending, moment string) {
 		tm.t.Fatal(err)
 	}
 	defer alive.Close()
-	cmd := exec.Command("sh", "-c", e.command, "sh", tm.srv.APIURL())
+	cmd := exec.Command("sh", "-c", e.command, "sh", tm.srv.APIURL(), fmt.Sprint(stopped().Seconds()))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = window.tty, window.tty, window.tty
 	cmd.ExtraFiles = []*os.File{held}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
