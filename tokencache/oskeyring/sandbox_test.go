@@ -118,20 +118,11 @@ func TestUpgrade(t *testing.T) {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			s, state := newSandbox(t), t.TempDir()
 			logins := filepath.Join(state, "test", "stayauth")
-			err := os.CopyFS(logins, os.DirFS(filepath.Join(dir, "state")))
+			copyState(t, logins, filepath.Join(dir, "state"))
+			s.k.Kill()
+			data, err := os.ReadFile(keyring)
 			if err != nil {
 				t.Fatal(err)
-			}
-			err = filepath.Walk(state, func(path string, info os.FileInfo, err error) error {
-				if err == nil {
-					err = os.Chmod(path, map[bool]os.FileMode{true: 0o700, false: 0o600}[info.IsDir()])
-				}
-				return err
-			})
-			s.k.Kill()
-			data, readErr := os.ReadFile(keyring)
-			if err != nil || readErr != nil {
-				t.Fatal(err, readErr)
 			}
 			for _, kv := range s.k.Env {
 				if dir, ok := strings.CutPrefix(kv, "XDG_DATA_HOME="); ok {
@@ -146,4 +137,51 @@ func TestUpgrade(t *testing.T) {
 			s.run("upgrade", args)
 		})
 	}
+}
+
+// copyState makes a directory of logins out of a fixture.
+func copyState(t *testing.T, to, from string) {
+	t.Helper()
+	err := os.CopyFS(to, os.DirFS(from))
+	if err == nil {
+		err = filepath.Walk(to, func(path string, info os.FileInfo, err error) error {
+			if err == nil {
+				err = os.Chmod(path, map[bool]os.FileMode{true: 0o700, false: 0o600}[info.IsDir()])
+			}
+			return err
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Who fell back to a key file with an earlier version stays logged in, while the keyring
+// is locked and when it answers.
+func TestUpgradeOfAFallback(t *testing.T) {
+	k := useKeyring(t)
+	dir := filepath.Join(t.TempDir(), "logins")
+	copyState(t, dir, "testdata/upgrade/fallback/state")
+	accept := []KeyChoice{Keyring(), KeyFile("")}
+	k.Lock()
+	for _, place := range []string{"key file", "OS keyring", "OS keyring"} {
+		cache, info := mustOpen(t, another(realConfig(dir)).accepting(accept))
+		if info.Key != place {
+			t.Errorf("%+v, want the %s", info, place)
+		}
+		r, v, err := cache.Load(t.Context(), testKey)
+		if err == nil && r.RefreshToken != "fixture-refresh" {
+			t.Fatal("it is another login")
+		}
+		if err == nil {
+			r.Generation++
+			_, err = cache.Save(t.Context(), testKey, r, v)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.Unlock()
+	}
+	cache, _ := mustOpen(t, another(realConfig(dir)))
+	wantLoad(t, cache)
 }
