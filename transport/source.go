@@ -48,12 +48,12 @@ type state struct {
 	mu       sync.Mutex
 	flight   *flight
 	logins   uint32             // logins and logouts by this Source
+	claimed  bool               // an API has demanded claims, and the cache does not know yet
 	outage   *outage            // nil while there is none
 	dead     *Error             // why a login is required
 	refused  *tokencache.Record // the record whose refresh token the provider refused, with the tombstone
 	reloadAt int64              // nanoseconds since 1970, see mayReload
 	unsaved  *Error             // nil unless the entry is in state unsaved
-	claimed  bool               // an API has demanded claims, and the cache does not know yet
 }
 
 // NewSource returns a Source. It does no I/O: the login is read from the cache

@@ -13,20 +13,23 @@ import (
 type Queue[E any] struct {
 	mu         sync.Mutex
 	delivering bool // somebody is
-	queue      []E
+	queue      *[]E // nil: empty, as most are
 }
 
 // Add adds e at the end.
 func (q *Queue[E]) Add(e E) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.queue = append(q.queue, e)
+	if q.queue == nil {
+		q.queue = new([]E)
+	}
+	*q.queue = append(*q.queue, e)
 }
 
 func (q *Queue[E]) empty() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.queue) == 0
+	return q.queue == nil
 }
 
 // Deliver passes on what was added, one after the other. If somebody is at it already, it
@@ -39,9 +42,9 @@ func (q *Queue[E]) Deliver(to func(*E)) {
 	}
 	q.delivering = true
 	defer func() { q.delivering = false }()
-	for len(q.queue) > 0 {
-		e := q.queue[0]
-		if q.queue = q.queue[1:]; len(q.queue) == 0 {
+	for q.queue != nil {
+		e := (*q.queue)[0]
+		if *q.queue = (*q.queue)[1:]; len(*q.queue) == 0 {
 			q.queue = nil
 		}
 		func() {
