@@ -64,14 +64,16 @@ func TestNoLoginIsLost(t *testing.T) {
 	}
 }
 
-const lost = "the login was lost, although the provider forgives what had happened"
+const (
+	lost        = "the login was lost, although the provider forgives what had happened"
+	unexplained = "a login was lost without an explanation"
+)
 
 // Each rule of the critical section is needed: without it something breaks.
 func TestEachRuleIsNeeded(t *testing.T) {
 	const (
 		spent       = "a refresh token was presented after its successor had been saved"
 		unsaved     = "an access token was published before its refresh token was saved"
-		unexplained = "a login was lost without an explanation"
 		overwritten = "a newer login was overwritten"
 		dropped     = "the refresh token that was issued last is not the one that is stored"
 		forgotten   = "nobody makes up for a refresh that was interrupted"
@@ -121,6 +123,20 @@ func TestEachRuleIsNeeded(t *testing.T) {
 				t.Errorf("without it: %q, want: %s", r.broken, tt.want)
 			}
 		})
+	}
+}
+
+// A provider that takes long for the request of a process that has died deals with it after
+// the one that makes up for it, and ends the login if it forgives nothing. That cannot be
+// prevented, but whoever finds out can say so.
+func TestWhatALateRequestEndsIsExplained(t *testing.T) {
+	m := system{processes: 2, policy: strict, budget: budget{expiries: 2, crashes: 1, slow: 1}}
+	if r := check(t, m); r.broken != "" {
+		t.Errorf("got %q", r.broken)
+	}
+	m.without = theLateNote
+	if r := check(t, m); r.broken != unexplained {
+		t.Errorf("without the note: %q", r.broken)
 	}
 }
 

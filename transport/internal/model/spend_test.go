@@ -4,7 +4,7 @@ package model
 func (m system) present(s state, p process, i int8, do func(string, func(*state, *process))) {
 	do("presents its refresh token", func(s *state, p *process) {
 		answer, ok := m.ask(s, p)
-		m.answered(p, answer, ok)
+		m.answered(s, p, answer, ok)
 	})
 	if s.late == 0 && p.from.login == 1 {
 		if s.left.frozen > 0 {
@@ -48,13 +48,15 @@ func (m system) present(s state, p process, i int8, do func(string, func(*state,
 	}
 }
 
-// answered handles the answer to a refresh token.
-func (m system) answered(p *process, answer token, ok bool) {
+// answered handles the answer to a refresh token. A request that is on its way will have
+// arrived when Record.InterruptedAt is too old to say anything.
+func (m system) answered(s *state, p *process, answer token, ok bool) {
 	if p.noted = false; !ok {
 		p.pc = reload
 		return
 	}
-	p.next = record{login: p.from.login, generation: p.from.generation + 1, token: answer}
+	p.next = record{login: p.from.login, generation: p.from.generation + 1, token: answer,
+		late: (p.interrupted || p.from.late && s.late != 0) && !m.lacks(theLateNote)}
 	if p.pc, p.tries = save, 0; m.lacks(saveThenPublish) {
 		p.pc = publish
 	}
@@ -109,7 +111,7 @@ func (m system) arrive(s *state) {
 	answer, ok := m.presented(s, f, s.late)
 	switch {
 	case s.sender != 0:
-		m.answered(&s.processes[s.sender-1], answer, ok)
+		m.answered(s, &s.processes[s.sender-1], answer, ok)
 	case ok && !s.givenUp:
 		f.orphan(answer)
 	}
@@ -145,7 +147,7 @@ func (m system) presented(s *state, f *family, t token) (token, bool) {
 func (m system) fatal() int8 {
 	switch m.policy {
 	case strict:
-		return 1
+		return min(1, m.grace)
 	case oneDeep:
 		return m.grace
 	}
@@ -155,7 +157,7 @@ func (m system) fatal() int8 {
 // tombstone returns the record that says that the refresh token is dead.
 func (p *process) tombstone() record {
 	r := p.from
-	r.tombstone, r.interrupted = true, p.interrupted
+	r.tombstone, r.interrupted = true, p.interrupted || r.late
 	return r
 }
 

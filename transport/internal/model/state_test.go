@@ -24,6 +24,7 @@ type record struct {
 	generation  int8
 	token       token
 	attempt     bool // the journal
+	late        bool // Record.InterruptedAt
 	tombstone   bool
 	interrupted bool // Tombstone.Interrupted
 }

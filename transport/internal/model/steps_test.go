@@ -8,7 +8,8 @@ type system struct {
 	without   rule
 
 	// grace is the number of rotations in a row that have to be lost for a one-deep
-	// grace to fail. It is 2, unless a test looks for how that happens.
+	// grace to fail. It is 2, unless a test looks for how that happens. If it is 0, logins
+	// may be lost, but not without an explanation.
 	grace int8
 }
 
@@ -31,6 +32,7 @@ const (
 	theQuestion                       // a second after a request was lost its token is presented again, also if the provider is frozen
 	thePatience                       // an answer that takes long is not waited for
 	theConfirmation                   // to find in the store what a Save has failed to save is as good as to save it
+	theLateNote                       // what was sent with a note is forgotten when another refresh has made up for it
 	theRejected                       // a token that one API rejects is used nowhere any more
 )
 
