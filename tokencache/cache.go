@@ -136,6 +136,14 @@ func (c *Cache) Preflight(ctx context.Context, key Key, r *Record) error {
 	return nil
 }
 
+// Check returns what a store that is a Checker finds wrong with its settings.
+func (c *Cache) Check(ctx context.Context) error {
+	if checker, ok := c.store.(Checker); ok {
+		return checker.Check(ctx)
+	}
+	return nil
+}
+
 // List returns the records in any order. One that cannot be read is an error in
 // its place, and the others follow. The store must be a Lister.
 func (c *Cache) List(ctx context.Context) iter.Seq2[*Record, error] {

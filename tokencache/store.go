@@ -79,6 +79,12 @@ type Preflighter interface {
 	Preflight(ctx context.Context, name string, size int) error
 }
 
+// A Checker is a Store that can tell what is wrong with the settings of its server and with
+// the way to it, although it works: logins may vanish, or be read on the way.
+type Checker interface {
+	Check(ctx context.Context) error
+}
+
 // A Lister is a Store that can list the names of its entries, in any order.
 type Lister interface {
 	List(ctx context.Context) iter.Seq2[string, error]

@@ -72,8 +72,9 @@ const (
 // attempts, and of Err kind, status, code, reuse_suspected and err, its text. More lines
 // tell of trouble that changes nothing for the user, and have err: "unlock failed", "the
 // journal could not be cleared", "the refusal of the refresh token could not be stored",
-// "the Store panicked", "OnEvent or the Logger panicked" and, without the name of a login,
-// "no look for interrupted refreshes".
+// "the Store panicked", "OnEvent or the Logger panicked"; once in a process "the store should
+// be set up differently", see tokencache.Checker; and, without the name of a login, "no look
+// for interrupted refreshes".
 type Event struct {
 	Type EventType
 	At   time.Time // when it happened

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -57,6 +58,7 @@ type SourceConfig struct {
 	born    time.Time     // when the process began to use the login
 	entries entry.Config  // which those of the cache are
 	losses  *entry.Losses // nil for a Source that is in no Pool
+	checked *atomic.Bool  // the settings of the store
 }
 
 // longestWait is how long a caller waits for a token, if its context does not end before. A
@@ -112,7 +114,7 @@ func (cfg *SourceConfig) complete() error {
 		cfg.Logger = slog.Default()
 	}
 	cfg.entries.Key = cfg.Key
-	cfg.gate, cfg.losses = cmp.Or(own.Gate, new(Gate)), nil
+	cfg.gate, cfg.losses, cfg.checked = cmp.Or(own.Gate, new(Gate)), nil, new(atomic.Bool)
 	cfg.born = time.Now()
 	return nil
 }

@@ -89,10 +89,23 @@ func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Versi
 	if found.NoTrace && s.mayReturn(ctx) {
 		return nil, "", &Error{Kind: ErrStorage, Op: "load", Err: tokencache.ErrNoTrace, Remedy: "the store loses logins; another process may put this one back"}
 	}
+	s.check(ctx)
 	if found.Rec == nil {
 		s.cur.Store(nil) // Logged out, by whichever process.
 	}
 	return found.Rec, found.Version, nil
+}
+
+// check tells the log, once in a process, what is wrong with the settings of the store.
+func (s *Source) check(ctx context.Context) {
+	if s.cfg.checked.Swap(true) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, entry.Timeout)
+	defer cancel()
+	if err := s.cfg.Cache.Check(ctx); err != nil {
+		s.log(ctx, slog.LevelWarn, "the store should be set up differently", err)
+	}
 }
 
 // orNothing returns rec as a Refresher is given it: if there is none, one that says no

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -444,4 +446,42 @@ func TestTheLatestLoginIsPutBack(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A checking store has settings with which it may lose logins.
+type checking struct {
+	tokencache.Memory
+	checks atomic.Int32
+}
+
+func (c *checking) Check(context.Context) error {
+	c.checks.Add(1)
+	return errors.New("maxmemory-policy of the server is allkeys-lru")
+}
+
+// That a store is not set up for logins is told once, before the first refresh, however many
+// logins there are, and keeps nobody from working.
+func TestTheSettingsOfAStoreAreToldOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{})
+		store := new(checking)
+		w.store = store
+		var log strings.Builder
+		p, _ := w.pool(100, func(cfg *transport.PoolConfig) {
+			cfg.Source.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+		})
+		users := w.accounts(p, 5)
+		for range 3 {
+			time.Sleep(2 * time.Hour)
+			for _, user := range users {
+				if _, err := p.Source(user).Token(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		synctest.Wait() // until all is told
+		if n := strings.Count(log.String(), "allkeys-lru"); n != 1 || store.checks.Load() != 1 {
+			t.Errorf("checked %d times, and told %d times: %s", store.checks.Load(), n, log.String())
+		}
+	})
 }

@@ -12,8 +12,8 @@ import (
 )
 
 // Check tells what is wrong with the server's settings and with the way to it, although
-// the Store works: logins can be lost, or be read on the way. A service calls it when it
-// starts and logs the error, which names everything that was found.
+// the Store works: logins can be lost, or be read on the way. The error names everything that
+// was found. A transport.Source logs it once, before the first refresh.
 func (s *Store) Check(ctx context.Context) error {
 	if err := s.Preflight(ctx, "check", 0); err != nil {
 		return err

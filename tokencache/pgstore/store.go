@@ -43,8 +43,8 @@ type Config struct {
 }
 
 // A Store is a tokencache.Store in a PostgreSQL database. It is also a
-// tokencache.Lister, a tokencache.Preflighter, a tokencache.Recoverer and a
-// tokencache.Watcher.
+// tokencache.Lister, a tokencache.Preflighter, a tokencache.Recoverer, a
+// tokencache.Watcher and a tokencache.Checker.
 type Store struct {
 	pool    *pgxpool.Pool
 	ownPool bool

@@ -13,8 +13,8 @@ import (
 )
 
 // Check tells what is wrong with the server's settings and with the way to it, although
-// the Store works: logins can vanish, or be read on the way. A service calls it when it
-// starts and logs the error, which names everything that was found. On a cluster it looks
+// the Store works: logins can vanish, or be read on the way. The error names everything that
+// was found. A transport.Source logs it once, before the first refresh. On a cluster it looks
 // at one node. How often the file is synced is checked if the user has +config|get.
 func (s *Store) Check(ctx context.Context) error {
 	_, err := await(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, s.checkSettings(ctx) })

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/stayauth/stayauth/testdata/realparts"
+	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/redisstore"
 )
 
@@ -43,6 +44,11 @@ func TestCheck(t *testing.T) {
 		must(t, admin.ConfigSet(t.Context(), setting[0], setting[1]).Err())
 		if err := mustOpen(t, empty(server.URL())).Check(t.Context()); err == nil || !strings.Contains(err.Error(), setting[0]) {
 			t.Errorf("%s %s: %v", setting[0], setting[1], err)
+		}
+		cache, err := tokencache.New(mustOpen(t, empty(server.URL())), tokencache.KeyBytes(make([]byte, 32)))
+		must(t, err)
+		if err := cache.Check(t.Context()); err == nil || !strings.Contains(err.Error(), setting[0]) {
+			t.Errorf("of a Cache, %s %s: %v", setting[0], setting[1], err)
 		}
 	}
 }

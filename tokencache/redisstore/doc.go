@@ -19,7 +19,7 @@ anything at all when its memory is full. Keep logins on a server with
 	appendfsync always            # else nil from Save does not mean "on the disk"
 	maxmemory-policy noeviction   # else a login can vanish
 
-[Store.Check] tells what is not so. Call it when the service starts, and log its error.
+[Store.Check] tells what is not so, and the log does before the first refresh.
 
 Delete leaves an empty key of its own for 31 days, so that an entry which was flushed or
 evicted, or which an empty replica does not have, is not taken for a logout
