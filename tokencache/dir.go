@@ -159,7 +159,7 @@ func (d *Dir) at(ctx context.Context, name string, old Version) (unlock func() e
 	if err := checkName(ctx, name); err != nil {
 		return nil, err
 	}
-	unlock, err = d.lock(ctx, name, ".write")
+	unlock, err = d.lock(ctx, name, writeSuffix)
 	if err != nil {
 		return nil, err
 	}

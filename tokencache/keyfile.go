@@ -109,7 +109,7 @@ func (k *keyFile) update(ctx context.Context, change func(present [][]byte) [][]
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return ioError("create", dir, err)
 	}
-	unlock, err := lockFile(ctx, k.path+".lock", nil)
+	unlock, err := lockFile(ctx, k.path+lockSuffix, nil)
 	if err != nil {
 		return err
 	}

@@ -18,12 +18,19 @@ import (
 	"github.com/gofrs/flock"
 )
 
+// The names of lock files are those of what they lock, and a suffix. Processes of every
+// version share them.
+const (
+	lockSuffix  = ".lock"  // held while somebody works on a login, or changes a key file
+	writeSuffix = ".write" // held for one write
+)
+
 // Lock implements Store.
 func (d *Dir) Lock(ctx context.Context, name string) (unlock func() error, err error) {
 	if err := checkName(ctx, name); err != nil {
 		return nil, err
 	}
-	return d.lock(ctx, name, ".lock")
+	return d.lock(ctx, name, lockSuffix)
 }
 
 // LockAt implements Watcher: of many processes that wait for one refresh, none has to
@@ -42,7 +49,7 @@ func (d *Dir) LockAt(ctx context.Context, name string, v Version) (unlock func()
 	if err := d.inPlace(); err != nil {
 		return nil, err
 	}
-	file := d.lockPath(name, ".lock")
+	file := d.lockPath(name, lockSuffix)
 	leave, err := d.gates.EnterUnless(ctx, file, changed)
 	if err != nil {
 		return nil, waitingFor(file, err)
@@ -105,7 +112,7 @@ func (d *Dir) lock(ctx context.Context, name, suffix string) (unlock func() erro
 		return nil, waitingFor(file, err)
 	}
 	release, err := lockFile(ctx, file, nil)
-	if release != nil && suffix == ".lock" { // The other is held for a moment only.
+	if release != nil && suffix == lockSuffix { // The other is held for a moment only.
 		sign(file)
 	}
 	return heldBy(release, leave), err
