@@ -60,3 +60,45 @@ func ExampleRefresher() {
 	// token for a statement about ann
 	// token for a statement about bob
 }
+
+// An identified sends the ID token to the API, as Kubernetes and some gateways want it.
+type identified struct{ *endpoint.Endpoint }
+
+func (i identified) Refresh(ctx context.Context, current *tokencache.Record) (*tokencache.Record, error) {
+	rec, err := i.Endpoint.Refresh(ctx, current)
+	if rec == nil {
+		return nil, err
+	}
+	if rec.AccessToken = rec.IDToken; rec.IDToken == "" && err == nil {
+		// The new refresh token is to be saved nevertheless.
+		err = &transport.Error{Kind: transport.ErrMisconfigured, Op: "refresh", Remedy: `ask for the scope "openid"; the answer has no ID token`}
+	}
+	return rec, err
+}
+
+// An API that wants the ID token instead of the access token. What Exchange returns for
+// Login is to be changed alike.
+func ExampleRefresher_idToken() {
+	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, `{"access_token":"an access token","id_token":"an ID token","refresh_token":"the next","expires_in":3600}`)
+	}))
+	defer provider.Close()
+	cache, err := tokencache.New(new(tokencache.Memory), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	source, err := transport.NewSource(transport.SourceConfig{Cache: cache,
+		Refresher: identified{&endpoint.Endpoint{TokenURL: provider.URL, ClientID: "kubectl"}}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := source.Login(context.Background(), &tokencache.Record{RefreshToken: "the first"}); err != nil {
+		log.Fatal(err)
+	}
+	tok, err := source.Token(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(tok.AccessToken))
+	// Output: an ID token
+}
