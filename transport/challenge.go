@@ -12,17 +12,16 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/text"
 )
 
-// A Challenge is one challenge of a WWW-Authenticate header (RFC 9110 section
-// 11.6.1): what an API wants from the client before it answers. It is an error, so
-// that a program can return it: a 403 with insufficient_scope needs a login with
-// more scopes (RFC 6750 section 3.1), a 401 with insufficient_user_authentication
-// one with the acr_values and max_age it names (RFC 9470). No refresh cures these: until
-// there is a new login, the API answers the same to every request with the token. What is
-// asked for goes into login.Config.AuthParams.
+// A Challenge is one challenge of a WWW-Authenticate header (RFC 9110 section 11.6.1): what an
+// API wants from the client before it answers. It is an error, so that a program can return it:
+// a 403 with insufficient_scope needs a login with more scopes (RFC 6750 section 3.1), a 401
+// with insufficient_user_authentication needs one with the acr_values and max_age that it names
+// (RFC 9470). No refresh cures these: until there is a new login, the API gives the same answer
+// to every request with the token. What it asks for goes into login.Config.AuthParams.
 //
-// A 401 with claims (Microsoft Entra) may be cured by a refresh that asks for them. Transport
-// tries that once. If the provider wants the user for it, the error is an ErrLoginRequired
-// whose Claims the login has to ask for:
+// A 401 with claims (Microsoft Entra) may be cured by a refresh that asks for them. A Transport
+// tries that once. If the provider insists on the user, the error is an ErrLoginRequired whose
+// Claims the login has to ask for:
 //
 //	if e, ok := errors.AsType[*transport.Error](err); ok && e.Claims != "" {
 //		cfg.AuthParams = url.Values{"claims": {e.Claims}}
@@ -32,8 +31,8 @@ type Challenge struct {
 	Params map[string]string // names in lower case; of a repeated one, the first
 }
 
-// Error says what is asked for, in one line. It leaves out the error_description, which
-// an API may write as it likes, even with the token in it.
+// Error says what is asked for, in one line. It leaves out the error_description, which may
+// hold anything, even the token.
 func (c Challenge) Error() string {
 	var b strings.Builder
 	b.WriteString("stayauth: " + c.Scheme + " challenge")
@@ -49,7 +48,7 @@ func (c Challenge) Error() string {
 	return b.String()
 }
 
-// codeBytes are those that names of errors consist of.
+// codeBytes are the bytes that error codes consist of.
 const codeBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-. "
 
 // Claims returns the claims that the challenge asks for, as the JSON object that the
@@ -66,9 +65,9 @@ func (c Challenge) Claims() string {
 	return string(data)
 }
 
-// ParseChallenges returns the challenges in the WWW-Authenticate headers of h, in
-// their order. It makes the best of what is malformed, and leaves out the opaque
-// data that schemes such as Negotiate send in place of parameters.
+// ParseChallenges returns the challenges in the WWW-Authenticate headers of h, in their order.
+// It makes the best of malformed headers, and leaves out the opaque data that schemes such as
+// Negotiate send in place of parameters.
 func ParseChallenges(h http.Header) []Challenge {
 	var all []Challenge
 	for _, value := range h.Values("WWW-Authenticate") {
@@ -77,11 +76,11 @@ func ParseChallenges(h http.Header) []Challenge {
 	return all
 }
 
-// appendChallenges parses one header. The comma separates both challenges and
-// parameters; a name belongs to a parameter if a "=" follows it, and is the scheme
-// of a new challenge if not.
+// appendChallenges parses one header. A comma separates challenges as well as parameters; a
+// name that is followed by "=" belongs to a parameter, and any other is the scheme of a new
+// challenge.
 func appendChallenges(all []Challenge, s string) []Challenge {
-	open := false // whether a challenge of this header is there to take parameters
+	open := false // whether this header has had a challenge, which takes the parameters
 	for {
 		s = strings.TrimLeft(s, " \t,")
 		if s == "" {
@@ -135,11 +134,11 @@ func isAlnum(c byte) bool {
 
 func isTokenByte(c byte) bool { return isAlnum(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0 }
 
-// cutValue cuts a token or quoted string off the front of s. Without a closing
-// quote, the value is all the rest.
+// cutValue cuts a token or quoted string off the front of s. Without a closing quote, the value
+// is the whole rest.
 func cutValue(s string) (value, rest string) {
 	if !strings.HasPrefix(s, `"`) {
-		// More than a token may have: servers forget the quotes around URLs.
+		// More bytes than a token may have: servers forget the quotes around URLs.
 		i := strings.IndexAny(s, ", \t\"")
 		if i < 0 {
 			i = len(s)
@@ -177,8 +176,8 @@ func skipToken68(s string) string {
 	return s
 }
 
-// setUnnamed takes a value without a name, as Facebook sends them:
-// OAuth "Facebook Platform" "invalid_token" "Error validating access token: ..."
+// setUnnamed takes a value without a name, such as Facebook sends: OAuth "Facebook Platform"
+// "invalid_token" "Error validating access token: ..."
 func (c *Challenge) setUnnamed(value string) {
 	if c.Scheme != "oauth" {
 		return
@@ -192,10 +191,10 @@ func (c *Challenge) setUnnamed(value string) {
 }
 
 // rejects reports whether resp is a rejection that a new access token can cure, and which
-// claims the refresh has to ask for. A challenge that says invalid_token means it, whatever
-// the status of the error (RFC 6750 section 3.1). A 401 may give any other reason, since
-// servers have many words for "expired", or none, but not one of those that want something
-// else from the client.
+// claims the refresh has to ask for. A challenge that says invalid_token means it, whatever the
+// status of the error (RFC 6750 section 3.1). A 401 may give any other reason, since servers
+// have many words for "expired", or none; but it must not be one that wants something else from
+// the client.
 func rejects(resp *http.Response) (yes bool, demanded string) {
 	if resp.StatusCode < 400 {
 		return false, ""
@@ -217,9 +216,9 @@ func rejects(resp *http.Response) (yes bool, demanded string) {
 	return true, demanded
 }
 
-// demands returns the claims that a refresh has to ask for, so that the API takes the
-// token that it brings: those of Microsoft's continuous access evaluation, by which an API
-// refuses a token before its time. What wants a user to do something has none.
+// demands returns the claims that a refresh has to ask for, so that the API accepts the new
+// token: those of Microsoft's continuous access evaluation, with which an API rejects a token
+// before it expires. A challenge that wants the user to do something has none.
 func (c Challenge) demands() string {
 	switch c.code() {
 	case "", "invalid_token", "insufficient_claims":
@@ -235,8 +234,8 @@ func (c Challenge) demands() string {
 
 func (c Challenge) code() string { return strings.ToLower(c.Params["error"]) }
 
-// wantsMore reports whether the challenge wants what no refresh brings: more of the
-// user or of the login, or another request.
+// wantsMore reports whether the challenge wants what no refresh brings: more from the user,
+// more scopes, or another request.
 func (c Challenge) wantsMore() bool {
 	switch c.code() {
 	case "insufficient_scope", "invalid_request", // RFC 6750 section 3.1

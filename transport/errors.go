@@ -10,68 +10,67 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/entry"
 )
 
-// A Kind says what an error asks of the program. Kinds are errors themselves, to
-// be used with errors.Is: errors.Is(err, transport.ErrLoginRequired).
+// A Kind says how a program should react to an error. Kinds are errors themselves, for use with
+// errors.Is: errors.Is(err, transport.ErrLoginRequired).
 type Kind string
 
-// The kinds of errors. Only the first needs the user.
+// The kinds of errors. Only ErrLoginRequired needs the user.
 const (
-	// ErrLoginRequired: nothing is stored, or the provider has refused the refresh
-	// token for good. Nothing but a new login helps, and no network is used until
-	// there is one.
+	// ErrLoginRequired: nothing is stored, or the provider has refused the refresh token
+	// for good. Only a new login helps, and the network is not used until there is one.
 	ErrLoginRequired Kind = "login required"
 
 	// ErrMisconfigured: the program or the registration of the client at the provider
 	// is wrong. The login is kept; the error says what to fix.
 	ErrMisconfigured Kind = "misconfigured"
 
-	// ErrUnavailable: the provider was not reached, or asked to be left alone for a
-	// while. The refresh token was not spent.
+	// ErrUnavailable: the provider could not be reached, or throttles the client. The
+	// refresh token was not spent.
 	ErrUnavailable Kind = "provider unavailable"
 
-	// ErrAmbiguous: a request was sent and no usable answer came back. The refresh
-	// token may have been spent; it is presented again soon, a few times.
+	// ErrAmbiguous: a request was sent, but no usable answer came back. The refresh token
+	// may have been spent; it is presented again soon, a few times.
 	ErrAmbiguous Kind = "outcome unknown"
 
-	// ErrStorage: the token cache could not be read, locked or written. The cause
-	// wraps one of the errors of package tokencache.
+	// ErrStorage: the token cache could not be read, locked or written. The cause wraps an
+	// error of package tokencache.
 	ErrStorage Kind = "token cache"
 )
 
 // Error makes a Kind usable with errors.Is.
 func (k Kind) Error() string { return string(k) }
 
-// An Error is what every function of this package returns when it fails on its
-// own account. It never contains a token, a client secret, a request or a body.
+// An Error is the error of every function of this package that fails for a reason of its own.
+// It never contains a token, a client secret, a request or a body.
 type Error struct {
 	Kind Kind
 	Op   string // What was being done: "refresh", "exchange", "revoke", "config", ...
 
-	Field  string // The configuration field that is at fault, if one is.
-	Remedy string // What to do about it, if this package knows.
+	Field  string // The configuration field at fault, if any.
+	Remedy string // What to do about it, if that is known.
 
-	// What the token endpoint answered (RFC 6749 section 5.2), if it did.
+	// The answer of the token endpoint (RFC 6749 section 5.2), if there was one.
 	Status      int    // HTTP status
 	Code        string // the "error" member
 	Description string // "error_description", cleaned, at most 200 bytes
 	URI         string // "error_uri", a page about the error: an http or https URL
 
-	// Claims is what the next login has to ask for, with ErrLoginRequired: the value of the
-	// parameter "claims" of its authorization request (OpenID Connect Core section 5.5),
-	// as an API or the provider demands it.
+	// Claims, with ErrLoginRequired, is what the next login has to ask for: the value of
+	// the "claims" parameter of its authorization request (OpenID Connect Core section
+	// 5.5), as demanded by an API or the provider.
 	Claims string
 
-	// ReuseSuspected says, with ErrLoginRequired, that the refused refresh token may have
+	// ReuseSuspected, with ErrLoginRequired, says that the refused refresh token may have
 	// been spent before: by a refresh that was interrupted, or by somebody who has a copy
 	// of the login. Remedy says which.
 	ReuseSuspected bool
 
-	// RetryAfter is how long the provider asks to wait. RetryAt is when the next
-	// attempt will be made; the zero Time means that none is planned.
+	// RetryAfter is how long the provider asked to wait. RetryAt is when the next attempt
+	// will be made; the zero Time means that none is planned.
 	RetryAfter time.Duration
 	RetryAt    time.Time
 
-	Err error // The cause, if there is one.
+	Err error // The cause, if any.
 }
 
 // Error says what happened and what to do about it, in one line.
@@ -117,7 +116,7 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Kind, e.Err}
 }
 
-// whole reports whether the provider has answered, to the end, what was not understood.
+// whole reports whether the provider sent a complete answer that was not understood.
 func (e *Error) whole() bool {
 	return e.Kind == ErrAmbiguous && e.Status != 0 && e.Status/100 != 5 && !errors.Is(e.Err, io.ErrUnexpectedEOF)
 }
@@ -134,8 +133,8 @@ func storageError(op string, err error) error {
 	return &Error{Kind: ErrStorage, Op: op, Err: err}
 }
 
-// asError returns err as an *Error. A Refresher that returns anything else has
-// failed in a way that nothing is known about.
+// asError returns err as an *Error. If a Refresher returns anything else, nothing is known
+// about its failure.
 func asError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
@@ -143,8 +142,9 @@ func asError(err error) *Error {
 	return &Error{Kind: ErrAmbiguous, Op: "refresh", Err: err}
 }
 
-// crashed describes the panic of a Refresher, a Store, a RoundTripper. Its value may
-// hold anything, so only its type is told. Without one, the goroutine was ended.
+// crashed describes the panic of a Refresher, a Store or a RoundTripper. Its value may hold
+// anything, so only the type is reported. Without a value, the goroutine ended by
+// runtime.Goexit.
 func crashed(panicked any) *Error {
 	e := &Error{Kind: ErrAmbiguous, Op: "refresh", Err: errors.New("runtime.Goexit was called"),
 		Remedy: "mend the Refresher, Store or RoundTripper that did it"}
@@ -154,10 +154,11 @@ func crashed(panicked any) *Error {
 	return e
 }
 
-// errUnanswered is the cause of what callers are told when they have waited for that long.
+// errUnanswered is the cause of the error that callers get when they have waited longest for an
+// answer.
 var errUnanswered = errors.New("no answer yet")
 
-// lockError describes why a lock was not to be had.
+// lockError describes why a lock could not be taken.
 func lockError(err error) *Error {
 	busy, ok := errors.AsType[*entry.BusyError](err)
 	switch {

@@ -10,11 +10,10 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/httphooks"
 )
 
-// An EventType names a change in the life of a login. The names are stable.
+// An EventType names a kind of change in the life of a login. The names are stable.
 type EventType string
 
-// The types of events. What each means, and what to do about it, is in the
-// documentation of Event.
+// The types of events. The documentation of Event says what each means and what to do about it.
 const (
 	EventLogin         EventType = "login"
 	EventLogout        EventType = "logout"
@@ -59,34 +58,34 @@ const (
 //	                       waited for 2 s for another that works     the login, if that is known
 //	                       on the login, and waits on
 //
-// (*) Debug if a caller was waiting and has been told by an error: what a program is
-// returned need not be logged as well.
+// (*) Debug if a caller was waiting and gets the error: what is returned to the program need
+// not be logged as well.
 //
-// Each is told once, in the order in which they happen. An outage ends with recovered,
-// login required, login or logout. The state unsaved ends with saved or, if that refresh
-// token need not be saved any more, with adopted, login required, login or logout. What
-// a process finds in the cache when it starts is no event.
+// Each event is delivered once, in the order in which they happen. An outage ends with
+// recovered, login required, login or logout. The state unsaved ends with saved or, if that
+// refresh token need not be saved any more, with adopted, login required, login or logout. What
+// a process finds in the cache when it starts is not an event.
 //
-// In the log, the message is the type after "stayauth: ", and the attributes are the
-// fields that are set: issuer, client_id, account, generation, expiry, retry_at, took,
-// attempts, and of Err kind, status, code, reuse_suspected and err, its text. More lines
-// tell of trouble that changes nothing for the user, and have err: "unlock failed", "the
-// journal could not be cleared", "the refusal of the refresh token could not be stored",
-// "the Store panicked", "OnEvent or the Logger panicked"; once in a process "the store should
-// be set up differently", see tokencache.Checker; and, without the name of a login, "no look
-// for interrupted refreshes".
+// In the log, the message is the type after "stayauth: ", and the attributes are the fields
+// that are set: issuer, client_id, account, generation, expiry, retry_at, took, attempts, and
+// of Err kind, status, code, reuse_suspected and err, its text. Further messages report trouble
+// that changes nothing for the user, and have err: "unlock failed", "the journal could not be
+// cleared", "the refusal of the refresh token could not be stored", "the Store panicked",
+// "OnEvent or the Logger panicked"; once in a process "the store should be set up differently",
+// see tokencache.Checker; and, without the name of a login, "no look for interrupted
+// refreshes".
 type Event struct {
 	Type EventType
 	At   time.Time // when it happened
 	Key  tokencache.Key
 
-	// Of the token in use, if there is one.
+	// These describe the token in use, if there is one.
 	Generation uint64    // 1 after the login, and 1 more with every refresh
 	Expiry     time.Time // zero: unknown
 
-	// How long an attempt to get a token took, all waiting included, and how often the
-	// provider was asked in it: 0 times if the cache could tell. Took is 0 only for
-	// events that do not end an attempt.
+	// How long an attempt to get a token took, all waiting included, and how many requests
+	// to the provider it made: none if the cache had the token. Took is 0 only for events
+	// that do not end an attempt.
 	Took     time.Duration
 	Attempts int
 
@@ -103,7 +102,7 @@ func (t EventType) level() slog.Level {
 	return slog.LevelDebug
 }
 
-// attrs returns what the log says of the event.
+// attrs returns the event as the log shows it.
 func (e *Event) attrs() []slog.Attr {
 	attrs := keyAttrs(e.Key)
 	if e.Generation != 0 {
@@ -145,8 +144,8 @@ func keyAttrs(k tokencache.Key) []slog.Attr {
 	}
 }
 
-// A queuedEvent is an event with the context of the call that caused it. Or it is a trouble
-// that changes nothing in the life of the login, and only for the log.
+// A queuedEvent is an event with the context of the call that caused it, or trouble that
+// changes nothing in the life of the login and is only logged.
 type queuedEvent struct {
 	ctx context.Context
 	Event
@@ -156,12 +155,12 @@ type queuedEvent struct {
 	cause   error
 }
 
-// detached returns ctx for what outlives its call.
+// detached returns ctx for work that outlives the call.
 func detached(ctx context.Context) context.Context {
 	return httphooks.Without(context.WithoutCancel(ctx))
 }
 
-// report tells the log and OnEvent.
+// report writes e to the log and notifies OnEvent.
 func (cfg *SourceConfig) report(e *queuedEvent) {
 	if e.trouble != "" {
 		cfg.Logger.LogAttrs(e.ctx, e.level, "stayauth: "+e.trouble, append(keyAttrs(e.Key), slog.String("err", e.cause.Error()))...)

@@ -8,25 +8,25 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// A flight is one attempt to get a token, from the cache or from the provider.
-// All who need a token meanwhile share it and its outcome. It is detached from
-// their contexts: to cancel a rotation that the provider has carried out would
-// lose the login.
+// A flight is one attempt to get a token, from the cache or from the provider. It is a single
+// flight: all callers that need a token meanwhile share it and its outcome. It is detached from
+// their contexts, because cancelling a rotation that the provider has carried out would lose
+// the login.
 type flight struct {
 	begun    time.Time
 	logins   uint32            // those of the Source when the flight last looked into the cache
 	rejected tokencache.Secret // a token that an API has rejected, or ""
-	instead  *Error            // only the cache is asked, and this is the answer if it has nothing
-	wanted   bool              // somebody goes without a token
+	instead  *Error            // if set, only the cache is asked, and this is the error if it has nothing
+	wanted   bool              // a caller has no token
 	attempts atomic.Int32      // requests to the provider
-	trial    chan struct{}     // it finds out for all whether the provider is back, see Gate
-	told     bool              // of an outage, because the answer is overdue
+	trial    chan struct{}     // set if set if it finds out for all whether the provider is back, see Gate
+	told     bool              // an outage was reported, because the answer is overdue
 
 	awaited atomic.Bool // by a request that has ended, see transport_settle.go
 
-	at tokencache.Version // of the record that was last looked at, and of no use
+	at tokencache.Version // of the last record that was read and found to be of no use
 
-	late chan struct{} // closed when those who wait are told that it takes longer
+	late chan struct{} // closed when callers are to wait no longer
 	done chan struct{} // closed when the fields below are set
 
 	snap    *snapshot
@@ -34,8 +34,8 @@ type flight struct {
 	err     error
 }
 
-// wait returns the outcome of the flight, or an error when ctx is done first or the
-// flight takes too long.
+// wait returns the outcome of the flight, or an error if ctx is done first or the flight takes
+// too long.
 func (f *flight) wait(ctx context.Context) (*snapshot, error) {
 	select {
 	case <-f.done:
@@ -53,8 +53,8 @@ func (f *flight) wait(ctx context.Context) (*snapshot, error) {
 	}
 }
 
-// see sees to the end of a flight that the caller has started: until ctx is done, and then
-// for a moment, so that a program which ends with ctx does not interrupt a rotation.
+// see waits for the end of a flight that the caller has started: until ctx is done, and then a
+// little longer, so that a program that ends with ctx does not interrupt a rotation.
 func (f *flight) see(ctx context.Context) {
 	select {
 	case <-f.done:
@@ -71,10 +71,10 @@ func (f *flight) see(ctx context.Context) {
 	}
 }
 
-// settleTime is how long after its begin a flight is waited for so as not to interrupt it.
+// settleTime is how long after its start a flight is waited for so as not to interrupt it.
 const settleTime = 5 * time.Second
 
-// overdue says that the flight takes longer than callers are made to wait.
+// overdue returns the error for callers that have waited for the flight long enough.
 func (f *flight) overdue() *Error {
 	e := &Error{Kind: ErrUnavailable, Op: "token", Err: errUnanswered, RetryAt: wallNow().Add(storagePause),
 		Remedy: "another process is working on this login, or the cache is slow; the refresh goes on in the background"}

@@ -9,8 +9,8 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/loopback"
 )
 
-// An origin is one that tokens may be sent to: scheme, host and port. With a
-// suffix it is every host below a domain, at any depth, but not the domain itself.
+// An origin is a scheme, host and port that tokens may be sent to. With a suffix it stands for
+// every host below a domain, at any depth, but not for the domain itself.
 type origin struct {
 	scheme string
 	host   string // lower case, with the port unless it is the scheme's default
@@ -60,8 +60,8 @@ func parseOrigin(s string) (origin, error) {
 	return o, nil
 }
 
-// matches reports whether u belongs to the origin. The first comparison is the
-// usual case; only unusual spellings cost more.
+// matches reports whether u belongs to the origin. The first comparison settles the usual case;
+// only unusual spellings cost more.
 func (o *origin) matches(u *url.URL) bool {
 	if u.Scheme != o.scheme {
 		return false
@@ -76,7 +76,7 @@ func (o *origin) matches(u *url.URL) bool {
 	return len(host) > len(o.suffix) && strings.HasSuffix(host, o.suffix)
 }
 
-// normalizeHost returns host and port in the one spelling that is compared.
+// normalizeHost returns host and port in the one spelling that comparisons use.
 func normalizeHost(scheme, host, port string) string {
 	host = strings.ToLower(host)
 	if strings.Contains(host, ":") {
@@ -96,9 +96,9 @@ func isAddress(domain string) bool {
 	return err == nil || strings.Contains(domain, ":") || strings.Trim(last, "0123456789") == ""
 }
 
-// listed reports whether req goes to a listed origin, and nowhere else. Host and
-// URL.Opaque can name another server than URL.Host, to which the API at that address
-// may pass the request on (RFC 9112 section 3.2): another tenant, for instance.
+// listed reports whether req goes to a listed origin, and nowhere else. Host and URL.Opaque can
+// name a server other than URL.Host, such as another tenant, and whatever answers at URL.Host
+// may pass the request on to it (RFC 9112 section 3.2).
 func (t *Transport) listed(req *http.Request) bool {
 	if !t.lists(req.URL) {
 		return false
@@ -126,10 +126,9 @@ func (t *Transport) lists(u *url.URL) bool {
 	return false
 }
 
-// hasAuthorization reports whether a request has an Authorization header of its own, as
-// Header.Set has it, or as those write it who fill the map themselves. To go through all
-// keys for any other mixture of letters would cost a request with ten headers as much as
-// everything else that is done beside the copies.
+// hasAuthorization reports whether a request has an Authorization header of its own, in a
+// spelling of Header.Set or of programs that fill the map themselves. Looking for any other
+// mixture of cases would mean walking through all keys of every request.
 func hasAuthorization(h map[string][]string) bool { // not http.Header, whose keys should be canonical
 	return len(h["Authorization"]) > 0 || len(h["authorization"]) > 0 || len(h["AUTHORIZATION"]) > 0
 }

@@ -14,35 +14,35 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
-// An outage is what is known from a failure until the next success: of one login, or
-// of a provider, see Gate. It decides when to ask again.
+// An outage is what is known between a failure and the next success, of one login or of a
+// provider (see Gate). It throttles attempts: it decides when the next one may be made.
 //
-// There are two such times. Nobody has to be in a hurry while a token is good or while
-// nobody asks for one: then attempts become ever more rare, and several still fit into
-// the rest of a token's life. But whoever is asked for a token and has none asks again
-// within seconds, so that a provider that is back is found soon.
+// There are two such times. There is no hurry while a token is good or while nobody asks for
+// one: attempts become rarer and rarer, though several still fit into the rest of a token's
+// life. But while a caller has no token, the next attempt is due within seconds, so that a
+// provider that is back is found soon.
 type outage struct {
 	since time.Time // of its first failure
 	err   *Error    // why the last attempt failed; its RetryAt is when the next is due
-	soon  time.Time // when a caller that has no good token may have another
+	soon  time.Time // when a caller without a good token may make another attempt
 
 	backoff *backoff.ExponentialBackOff
 	least   time.Duration // the shortest pause, if it is longer than minPause
-	lost    bool          // the outcome of an attempt is unknown
-	quiet   bool          // those who were told of its begin need no log
+	lost    bool          // the outcome of some attempt is unknown
+	quiet   bool          // callers got its first error, so it need not be logged
 }
 
 const (
 	misconfiguredPause = 5 * time.Minute  // only a person can help, so there is no hurry
-	wholePause         = 30 * time.Second // beyond what a provider may still take for theft at once
+	wholePause         = 30 * time.Second // a repetition any sooner could be taken for theft
 	storagePause       = 2 * time.Second  // the cache is cheap to ask, and users wait for it
 	minPause           = 100 * time.Millisecond
 
-	soonest = 10 * time.Second // the longest pause while callers go without a token
+	soonest = 10 * time.Second // the longest pause while callers have no token
 )
 
-// fail takes note of a failure at the given time. left is how long the token in use is
-// good. It returns the error with the time of the next attempt; e is shared, so on a copy.
+// fail records a failure at the given time. left is how much longer the token in use is good.
+// It returns a copy of e with the time of the next attempt; e itself is shared.
 func (o *outage) fail(now time.Time, e *Error, left time.Duration) *Error {
 	if o.backoff == nil {
 		o.backoff, o.since = sleep.NewBackOff(time.Second, 2*time.Minute), now
@@ -71,8 +71,8 @@ func (o *outage) fail(now time.Time, e *Error, left time.Duration) *Error {
 	return o.err
 }
 
-// blocks returns why the provider must be left alone now, or nil. wanted says that
-// somebody goes without a token.
+// blocks returns why the provider must not be asked now, or nil. wanted says that a caller has
+// no token.
 func (o *outage) blocks(now time.Time, wanted bool) *Error {
 	if o == nil {
 		return nil
@@ -89,62 +89,62 @@ func (o *outage) blocks(now time.Time, wanted bool) *Error {
 	return &c
 }
 
-// within reports whether now lies before t, and near it: if it is far before,
-// the clock was set back, and t says nothing.
+// within reports whether now is before t, but not by more than near: in that case the clock was
+// set back, and t means nothing.
 func within(now, t time.Time, near time.Duration) bool {
 	return now.Before(t) && t.Sub(now) <= near
 }
 
-// A Gate stands between all logins of one Refresher and their provider. While the
-// provider is down, one login asks whether it is back, and the others wait for what it
-// finds: as many accounts as there may be, they do not ask one by one. What it knows
-// outlives the Sources, of which a Pool may hold only some. The zero value is open.
+// A Gate stands between all logins of one Refresher and their provider, and throttles them
+// while the provider is down: one login finds out whether it is back, and the others wait for
+// the result, so that they do not ask one by one, however many there are. What a Gate knows
+// outlives the Sources, of which a Pool may hold only some in memory. The zero value is open.
 //
-// A Refresher hands out its Gate in its Identity. It must not be copied after first use.
+// A Refresher hands out its Gate in its Identity. A Gate must not be copied after first use.
 type Gate struct {
 	mu     sync.Mutex
 	outage *outage       // nil: open
-	first  any           // the login that failed alone, in a way that may be its own
-	asking chan struct{} // closed when the one that asks has found out; nil: nobody asks
-	queue  int           // how many wait for that
+	first  any           // the login that failed first, for a reason that may be its own
+	asking chan struct{} // closed when the trial is over; nil: there is none
+	queue  int           // how many wait for the trial
 }
 
-// trialTime is how long others wait for a trial before it has begun to ask.
+// trialTime is how long others wait for a trial that has not asked the provider yet.
 const trialTime = time.Second
 
-// spread is how far apart in time, on average, those are let in who have waited for one
-// of them to find the provider well again, and maxSpread is how long that takes at most.
+// spread is the mean time between the logins that are let in once a trial has found the
+// provider well again, and maxSpread is the longest time until all of them are in.
 const (
 	spread    = 10 * time.Millisecond
 	maxSpread = 3 * time.Second
 )
 
-// gatePause is how long the provider is left alone at least, and up to twice as long. A
-// back-off with full jitter may be next to nothing, and behind a gate there is always
-// somebody who asks at once.
+// gatePause is the shortest pause between two trials; it is drawn from one to two times this. A
+// back-off with full jitter may be next to nothing, and behind a gate there is always some
+// login that asks at once.
 const gatePause = time.Second
 
-// blocks returns why the provider must be left alone now, or nil.
+// blocks returns why the provider must not be asked now, or nil.
 func (g *Gate) blocks(now time.Time, wanted bool) *Error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.asking != nil {
-		return nil // which will tell
+		return nil // the trial will tell
 	}
 	return g.outage.blocks(now, wanted)
 }
 
-// due reports whether an attempt is due although nobody is in a hurry.
+// due reports whether an attempt is due even though there is no hurry.
 func (g *Gate) due(now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.outage.blocks(now, false) == nil
 }
 
-// enter waits while somebody finds out whether the provider is back. If it returns a
-// trial, the caller is to find that out for all, and has to call leave with it.
+// enter waits while another login finds out whether the provider is back. If it returns a
+// trial, the caller has to find that out for all, and to call leave with it.
 func (g *Gate) enter(ctx context.Context, wanted bool) (trial chan struct{}, err error) {
-	var known *Error // when the caller began to wait
+	var known *Error // the failure the failure when the caller began to wait
 	for waited := false; ; waited = true {
 		g.mu.Lock()
 		asking, queue := g.asking, g.queue
@@ -156,7 +156,7 @@ func (g *Gate) enter(ctx context.Context, wanted bool) (trial chan struct{}, err
 			}
 			return nil, nil
 		case asking == nil:
-			if waited && g.outage.err != known { // In vain, so the outage is as old as that.
+			if waited && g.outage.err != known { // The wait was in vain.
 				wanted = false
 			}
 			if blocked := g.outage.blocks(wallNow(), wanted); blocked != nil {
@@ -180,7 +180,8 @@ func (g *Gate) enter(ctx context.Context, wanted bool) (trial chan struct{}, err
 	}
 }
 
-// leave ends what enter has begun: those who wait may go on. To leave twice does nothing.
+// leave ends a trial that enter has begun: the logins that wait may go on. A second call does
+// nothing.
 func (g *Gate) leave(trial chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -190,13 +191,13 @@ func (g *Gate) leave(trial chan struct{}) {
 	}
 }
 
-// failed takes note of an attempt that failed at the provider, and of the login that made it.
+// failed records an attempt that failed at the provider, and the login that made it.
 func (g *Gate) failed(login any, e *Error, trial bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
 	case g.outage != nil && !trial:
-		return // It was sent before that was known.
+		return // It was sent before the outage was known.
 	case g.outage == nil && !everybodys(e) && (g.first == nil || g.first == login):
 		g.first = login
 		return
@@ -207,8 +208,8 @@ func (g *Gate) failed(login any, e *Error, trial bool) {
 	g.outage.fail(wallNow(), e, 0)
 }
 
-// everybodys reports whether a failure is certainly not about one login. Providers
-// answer 500 when they stumble over the data of one user.
+// everybodys reports whether a failure is certainly not about one login. A 500 may be about the
+// data of one user.
 func everybodys(e *Error) bool {
 	switch e.Status {
 	case 0:
@@ -219,15 +220,15 @@ func everybodys(e *Error) bool {
 	return false
 }
 
-// open takes note that the provider answers.
+// open records that the provider answers.
 func (g *Gate) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.outage, g.first = nil, nil
 }
 
-// answered takes note of how an attempt has ended. Whatever the provider has answered, it is
-// there.
+// answered records the end of an attempt. Any answer, whatever it says, shows that the provider
+// is there.
 func (g *Gate) answered(login any, trial chan struct{}, err error) {
 	if err != nil {
 		if e := asError(err); e.Kind == ErrUnavailable || e.Kind == ErrAmbiguous {

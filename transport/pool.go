@@ -13,28 +13,28 @@ import (
 
 // A PoolConfig says whose tokens a Pool keeps, and how many of them in memory.
 type PoolConfig struct {
-	// Source is what the logins have in common. Its Key.Account is not used.
-	// Required, as NewSource has it.
+	// Source is what the logins have in common. Its Key.Account is not used. Required, as
+	// for NewSource.
 	Source SourceConfig
 
-	// Size is how many logins are kept in memory. The others are read from the cache
-	// when they are needed. A login takes about 1 KiB and its tokens. Default: 10000.
+	// Size is how many logins are kept in memory. The others are evicted, and read from the
+	// cache again when they are needed. A login takes about 1 KiB plus its tokens. Default:
+	// 10000.
 	Size int
 
-	// MaxRefreshes is how many refreshes KeepFresh has in flight at most, and how many
-	// more to make up for what other processes had in flight when they died. Those that
-	// requests wait for are not counted. Default: 16.
+	// MaxRefreshes bounds the refreshes that KeepFresh has in flight, and, separately,
+	// those that make up for refreshes which other processes had in flight when they died.
+	// Refreshes that requests wait for are not counted. Default: 16.
 	MaxRefreshes int
 }
 
-// A Pool keeps the logins of many accounts of one provider: it is a Source for
-// each account, of which it holds the ones last used in memory. A Transport that
-// uses it sends each request with the token of the account that the context of the
-// request names, see WithAccount. It is safe for concurrent use, and it needs no
-// goroutine and no timer for a login.
+// A Pool keeps the logins of many accounts of one provider: it has a Source for each account,
+// and holds in memory those that were used last. A Transport that uses it sends each request
+// with the token of the account that the context of the request names, see WithAccount. A Pool
+// is safe for concurrent use, and needs neither a goroutine nor a timer per login.
 type Pool struct {
 	cfg            SourceConfig
-	refresh        int          // the most refreshes of KeepFresh at a time
+	refresh        int          // PoolConfig.MaxRefreshes
 	keepFreshCalls atomic.Int32 // that are running
 	closed         atomic.Bool
 
@@ -42,9 +42,9 @@ type Pool struct {
 	shards []shard // a power of two of them
 }
 
-// maxShards is enough for many processors to add different logins without
-// waiting for each other. Each has at least minShardSize logins, so that chance does
-// not fill one long before the others.
+// maxShards is enough for many processors to add different logins without waiting for each
+// other. Each shard has room for at least minShardSize logins, so that chance does not fill one
+// long before the others.
 const (
 	maxShards    = 64
 	minShardSize = 256
@@ -81,31 +81,29 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 	return p, nil
 }
 
-// Source returns the Source of the account, to log it in or out for instance. It
-// does no I/O, and every account has one, logged in or not. All who ask while
-// anybody uses it get the same Source.
+// Source returns the Source of the account, to log it in or out for instance. It does no I/O,
+// and every account has a Source, logged in or not. As long as a Source is in use, every call
+// returns the same one.
 func (p *Pool) Source(account string) *Source {
 	hash := maphash.String(p.seed, account)
 	sh := &p.shards[hash>>32&uint64(len(p.shards)-1)]
 	s := sh.find(account, hash, p)
 	if s.closed.Load() && !p.closed.Load() && !s.busy() {
-		s = sh.replace(s, p) // Somebody has closed this one alone.
+		s = sh.replace(s, p) // It was closed by itself, not with the pool.
 	}
-	if !s.used.Load() { // Most often it is: then nothing is written here.
+	if !s.used.Load() { // Usually it is set, and then nothing is written.
 		s.used.Store(true)
 	}
 	return s
 }
 
-// Flush waits until no refresh is in flight and the results are saved. It returns
-// nil if everything is stored, and otherwise why not, in an error that
-// errors.Join made.
+// Flush waits until no refresh is in flight and the results are saved. It returns nil if
+// everything is stored, and otherwise the reasons why not, joined by errors.Join.
 func (p *Pool) Flush(ctx context.Context) error {
 	return p.each(func(s *Source) error { return s.Flush(ctx) })
 }
 
-// Close is Flush, after which no Source of the pool starts anything any more, see
-// Source.Close.
+// Close is like Flush, but no Source of the pool starts anything afterwards, see Source.Close.
 func (p *Pool) Close(ctx context.Context) error {
 	p.closed.Store(true)
 	return p.each(func(s *Source) error { return s.Close(ctx) })
@@ -123,21 +121,21 @@ func (p *Pool) each(f func(*Source) error) error {
 	return errors.Join(errs...)
 }
 
-// Format prints which logins these are, whatever the verb, and nothing secret.
+// Format prints which logins these are, whatever the verb, and no secret.
 func (p *Pool) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "Pool{Issuer: %q, ClientID: %q}", p.cfg.Key.Issuer, p.cfg.Key.ClientID)
 }
 
-// WithAccount returns a context for requests in the name of the account, to be
-// sent through a Transport that uses a Pool.
+// WithAccount returns a context for requests on behalf of the account, to be sent through a
+// Transport that uses a Pool.
 func WithAccount(ctx context.Context, account string) context.Context {
 	return context.WithValue(ctx, accountKey{}, account)
 }
 
 type accountKey struct{}
 
-// A chooser knows whose token a request gets: a Source, which is always the one,
-// or a Pool.
+// A chooser chooses the Source whose token a request gets: it is a Source, which chooses
+// itself, or a Pool.
 type chooser interface {
 	choose(ctx context.Context) (*Source, error)
 

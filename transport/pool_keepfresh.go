@@ -14,8 +14,8 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
-// The pace of KeepFresh: it looks at every login once in a pass, in so many steps,
-// and takes so long over it.
+// The pace of KeepFresh: a pass looks at every login once, in passSteps steps, and takes from
+// minPass to maxPass.
 const (
 	passSteps    = 16
 	minPass      = 200 * time.Millisecond
@@ -24,31 +24,31 @@ const (
 	passesInTime = 4 // passes between the time to refresh and the end of a token
 )
 
-// recoverPause is the mean time between two looks for what processes that died have
-// left. One of many replicas soon looks anyway, and a provider forgives for 30 seconds
-// or so.
+// recoverPause is the mean time between two searches for refreshes that were interrupted when
+// their processes died. With many replicas one of them soon searches anyway, and a provider
+// forgives for 30 seconds or so.
 const recoverPause = 2 * time.Second
 
-// KeepFresh refreshes the tokens of the logins in memory whenever that is due,
-// until ctx is done, and returns its cause (context.Cause). Refreshes are spread over the time
-// there is for them, and their number is bounded by PoolConfig.MaxRefreshes. A
-// service runs it so that no request waits for a refresh after a quiet hour. What
-// goes wrong is told to OnEvent and the Logger.
+// KeepFresh refreshes the tokens of the logins in memory whenever that is due, until ctx is
+// done, and returns its cause (context.Cause). Refreshes are spread over the time there is for
+// them, and their number is bounded by PoolConfig.MaxRefreshes. A service runs it so that no
+// request waits for a refresh after a quiet hour. OnEvent and the Logger are notified of what
+// goes wrong.
 //
-// If the cache's store is a tokencache.Recoverer, KeepFresh also makes up for refreshes
-// that were interrupted when another process died, within seconds and whether or not
-// anybody sends requests for that login: later, the provider may take the refresh token
-// for stolen.
+// If the cache's store is a tokencache.Recoverer, KeepFresh also makes up for refreshes that
+// were interrupted when another process died, within seconds, whether or not there are requests
+// for that login: any later, the provider may take the refresh token for stolen.
 //
-// And it looks whether the store still has the logins in memory, at some of them every two
-// seconds or so, and at all if one is gone. What the store has lost (tokencache.ErrNoTrace)
-// is put back; a login that is not in memory is waited for meanwhile, for some seconds.
+// It also checks that the store still has the logins that are in memory: some of them every two
+// seconds or so, and all of them if one is gone. What the store has lost
+// (tokencache.ErrNoTrace) is put back; meanwhile a caller that needs a login which is not in
+// memory waits some seconds for it.
 func (p *Pool) KeepFresh(ctx context.Context) error {
 	p.keepFreshCalls.Add(1)
 	defer p.keepFreshCalls.Add(-1)
 	var work sync.WaitGroup
 	defer work.Wait()
-	// What was interrupted does not queue behind what is merely due.
+	// Interrupted refreshes do not queue behind those that are merely due.
 	work.Go(func() { p.recoverInterrupted(ctx, p.refresher(ctx, &work)) })
 	work.Go(func() { p.watchForLosses(ctx) })
 	refresh := p.refresher(ctx, &work)
@@ -64,9 +64,9 @@ func (p *Pool) KeepFresh(ctx context.Context) error {
 	}
 }
 
-// refresher returns a function that refreshes a login if it is due, in the background and
-// PoolConfig.MaxRefreshes at a time: it waits for its turn, and returns an error when ctx is
-// done.
+// refresher returns a function that refreshes a login in the background if that is due,
+// PoolConfig.MaxRefreshes at a time: it waits for a free slot, and returns an error if ctx is
+// done first.
 func (p *Pool) refresher(ctx context.Context, work *sync.WaitGroup) func(*Source) error {
 	slots := make(chan struct{}, p.refresh)
 	return func(s *Source) error {
@@ -85,8 +85,8 @@ func (p *Pool) refresher(ctx context.Context, work *sync.WaitGroup) func(*Source
 	}
 }
 
-// pass looks at every login in memory once, and takes d for it. It returns the shortest time
-// that any token leaves for its refresh, 0 if none is known.
+// pass looks at every login in memory once, over the time d. It returns the shortest time that
+// any token leaves for its refresh, or 0 if none is known.
 func (p *Pool) pass(ctx context.Context, d time.Duration, refresh func(*Source) error) (shortest time.Duration, err error) {
 	for step := range passSteps {
 		for i := range p.shards {
@@ -107,7 +107,7 @@ func (p *Pool) pass(ctx context.Context, d time.Duration, refresh func(*Source) 
 	return shortest, nil
 }
 
-// recoverInterrupted refreshes the logins whose refresh was interrupted by the death of
+// recoverInterrupted refreshes the logins whose last refresh was interrupted by the death of
 // its process.
 func (p *Pool) recoverInterrupted(ctx context.Context, refresh func(*Source) error) {
 	for {
@@ -122,7 +122,7 @@ func (p *Pool) recoverInterrupted(ctx context.Context, refresh func(*Source) err
 				continue
 			}
 			if !p.cfg.entries.Owns(rec) {
-				continue // It belongs to others who share the store.
+				continue // It is another program's that shares the store.
 			}
 			s := p.Source(rec.Key.Account)
 			s.interrupted(rec)
@@ -138,8 +138,8 @@ func (p *Pool) recoverInterrupted(ctx context.Context, refresh func(*Source) err
 	}
 }
 
-// interrupted takes note of a record from the cache whose refresh was interrupted: that
-// the token in memory is still good is then no reason to wait.
+// interrupted adopts a record from the cache whose refresh was interrupted: then it must be
+// made up for, even if the token in memory is still good.
 func (s *Source) interrupted(rec *tokencache.Record) {
 	if cur := s.cur.Load(); cur.fresh(wallNow()) && !newer(cur.rec, rec) {
 		s.cur.CompareAndSwap(cur, s.snapshot(rec))
@@ -147,25 +147,26 @@ func (s *Source) interrupted(rec *tokencache.Record) {
 }
 
 const (
-	// lossPause is the mean time between two looks for losses. It may be half as long again,
-	// and then entry.NewerTime leaves two seconds to put back what was lost.
+	// lossPause is the mean time between two checks for losses. A pause may be half as long
+	// again, and then entry.NewerTime still leaves two seconds to put back what was lost.
 	lossPause = 2 * time.Second
 
-	// againPause is the time between two looks at logins that somebody else is at work on.
+	// againPause is the time between two checks of logins that other processes are working
+	// on.
 	againPause = time.Second
 
 	// maxRestores is how many logins are put back at a time.
 	maxRestores = 16
 
-	// maxSamples is how many logins are looked at: what was renewed since a loss, or is not in
-	// the part of the store that was lost, tells nothing.
+	// maxSamples is how many logins a check samples: one that was renewed since a loss, or
+	// is in a part of the store that was not lost, shows nothing.
 	maxSamples = 4
 )
 
-// watchForLosses looks whether the store has lost logins that are in memory: at some of them
-// at a time, and at all when it has lost any.
+// watchForLosses finds out whether the store has lost logins that are in memory: it checks some
+// of them at a time, and all of them if any was lost.
 func (p *Pool) watchForLosses(ctx context.Context) {
-	var looked time.Time // when it began to look at all
+	var looked time.Time // when the check of all began
 	for again := []*Source(nil); ; {
 		pause := lossPause/2 + rand.N(lossPause)
 		if len(again) > 0 {
@@ -206,8 +207,8 @@ func (p *Pool) look(ctx context.Context) {
 	}
 }
 
-// latestFirst returns the logins in memory, and first those whose tokens are the latest:
-// other processes are the least likely to have them, and may put older ones back.
+// latestFirst returns the logins in memory, those with the latest tokens first: other processes
+// are least likely to have them, and may put older ones back.
 func (p *Pool) latestFirst() (logins []*Source) {
 	obtained := make(map[*Source]time.Time)
 	for i := range p.shards {
@@ -222,8 +223,8 @@ func (p *Pool) latestFirst() (logins []*Source) {
 	return logins
 }
 
-// restore puts back which of the logins were lost, and returns those that have to be looked
-// at again.
+// restore puts back those of the logins that were lost, and returns those that have to be
+// checked again.
 func (p *Pool) restore(ctx context.Context, logins []*Source) (again []*Source) {
 	slots := make(chan struct{}, maxRestores)
 	var work sync.WaitGroup
@@ -243,7 +244,7 @@ func (p *Pool) restore(ctx context.Context, logins []*Source) (again []*Source) 
 	return again
 }
 
-// sample returns one of the logins in memory, any other the next time.
+// sample returns one of the logins in memory at random, or nil.
 func (p *Pool) sample() *Source {
 	first := rand.N(len(p.shards))
 	for i := range p.shards {
@@ -269,8 +270,8 @@ func (sh *shard) sample() *Source {
 	return nil
 }
 
-// restore puts the login back if the store has lost it, or an older state of it is there. It
-// reports whether the login has to be looked at again.
+// restore puts the login back if the store has lost it or holds an older state. It reports
+// whether the login has to be checked again.
 func (s *Source) restore(ctx context.Context) (again bool) {
 	if cur := s.cur.Load(); cur == nil || cur.rec.RefreshToken == "" {
 		return false

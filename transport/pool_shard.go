@@ -10,30 +10,30 @@ import (
 	"weak"
 )
 
-// A shard is a part of the logins of a Pool. The zero value is ready to use but
-// for its size.
+// A shard is a part of the logins of a Pool. The zero value is ready to use once its size is
+// set.
 //
-// Which login makes room for another is found by a clock with a second chance: the
-// hand goes round the ring, and what was not used since it last came by is given up.
-// That is nearly the one least recently used, and a login that is found only has to
-// be marked, not moved, so finding it takes no lock.
+// When it is full, it evicts by the clock algorithm with a second chance: the hand goes round
+// the ring, and a login that was not used since the hand last came by makes room. That is
+// nearly the least recently used one, and a login that is found only has to be marked, not
+// moved, so finding it takes no lock.
 type shard struct {
 	size   int
-	logins table // looked into without mu
+	logins table // read without mu
 
 	mu   sync.Mutex
 	ring []*Source // the same, in the order in which the hand meets them
 	hand int
 
-	// left are those that were given up and that somebody may still use: a flight, the
-	// saver of what is unsaved, a request. Two Sources of one login would be safe, since
-	// they take turns like two processes, but Close must find every one, and Logout must
-	// end the one that requests use.
+	// left are the Sources that were evicted and may still be in use: by a flight, a
+	// request, or the saver of an unsaved rotation. Two Sources of one login would be safe,
+	// since they take turns like two processes, but Close must find every one, and Logout
+	// must end the one that requests use.
 	left    map[string]weak.Pointer[Source]
-	sweepAt int // the size of left at which the dead are removed from it
+	sweepAt int // the size of left at which the Sources that are gone are removed from it
 }
 
-// find returns the Source of the account, a new one if need be.
+// find returns the Source of the account, and makes it if need be.
 func (sh *shard) find(account string, hash uint64, p *Pool) *Source {
 	if s := sh.logins.find(account, hash); s != nil {
 		return s
@@ -55,8 +55,8 @@ func (sh *shard) find(account string, hash uint64, p *Pool) *Source {
 	return s
 }
 
-// replace returns a Source in the place of one that was closed, which stays among those
-// that somebody may still use.
+// replace returns a Source in place of one that was closed, which moves to those that may still
+// be in use.
 func (sh *shard) replace(closed *Source, p *Pool) *Source {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -90,10 +90,10 @@ func (sh *shard) add(s *Source) {
 	sh.hand = (i + 1) % len(sh.ring)
 }
 
-// maxLook bounds how many logins are looked at to find the one to be given up.
+// maxLook bounds how many logins are looked at to find the one to evict.
 const maxLook = 64
 
-// cheapest returns the index of a login to be given up. sh.mu is held.
+// cheapest returns the index of the login to evict. sh.mu is held.
 func (sh *shard) cheapest() (index int) {
 	now := wallNow()
 	least := math.MaxInt
@@ -109,8 +109,8 @@ func (sh *shard) cheapest() (index int) {
 	return index
 }
 
-// evictionCost rates what would be lost without s in memory, and takes note that it was
-// asked: a login is worth something if it was used since.
+// evictionCost rates what would be lost if s were evicted. It also clears the mark that s was
+// used, so that only a login that is used again keeps its second chance.
 func (s *Source) evictionCost(now time.Time) int {
 	used := s.used.Swap(false)
 	s.mu.Lock()
@@ -119,14 +119,14 @@ func (s *Source) evictionCost(now time.Time) int {
 	case s.flight != nil || s.unsaved != nil:
 		return 3 // nothing to be gained: it stays in memory anyway
 	case s.outage != nil || s.refused != nil:
-		return 2 // that the provider must be left alone, which the cache does not know
+		return 2 // a back-off or refusal, which the cache does not know of
 	case used:
 		return 1
 	}
 	return 0
 }
 
-// leave gives up s, to be found again as long as anybody uses it. sh.mu is held.
+// leave evicts s, which can be found again as long as it is in use. sh.mu is held.
 func (sh *shard) leave(s *Source) {
 	sh.logins.remove(s)
 	if len(sh.left) >= sh.sweepAt {
@@ -143,7 +143,7 @@ func (sh *shard) leave(s *Source) {
 	sh.left[s.account] = weak.Make(s)
 }
 
-// all returns the Sources in use, those that were given up included.
+// all returns the Sources in use, including those that were evicted.
 func (sh *shard) all() []*Source {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -156,9 +156,9 @@ func (sh *shard) all() []*Source {
 	return all
 }
 
-// due returns the logins among a part of the shard that should be refreshed now,
-// and the shortest time that any token there leaves for that, 0 if none is known.
-// Each of the steps of a pass looks at another part.
+// due returns the logins in a part of the shard that should be refreshed now, and the shortest
+// time that any token there leaves for its refresh, or 0 if none is known. Each step of a pass
+// looks at another part.
 func (sh *shard) due(step int) (due []*Source, window time.Duration) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -177,25 +177,24 @@ func (sh *shard) due(step int) (due []*Source, window time.Duration) {
 	return due, window
 }
 
-// due reports whether s should ask the provider now, when its token is not fresh. What
-// was never read from the cache will be when a request needs it, but a failure is made
-// up for. A login that is over is not asked for: the next request will find out whether
-// there is a new one.
+// due reports whether s, whose token is not fresh, should be refreshed now. A login that was
+// never read from the cache can wait for the first request, but a failed attempt is repeated. A
+// login that has ended is left alone: the next request will find out whether there is a new
+// one.
 func (s *Source) due(now time.Time, known bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.flight == nil && s.dead == nil && s.blocked(now, false) == nil && (known || s.outage != nil)
 }
 
-// A table finds Sources by their accounts. It is a hash table of lists whose links are
-// in the Sources themselves, so that a look touches the place of the list and the Source,
-// and nothing else that a million logins would drive out of the processor's caches. With a
-// sync.Map in its place a request for one of a million takes longer by more than a tenth,
-// and an idle login more than the 1 KiB that it may, see BenchmarkLogins in package bench.
+// A table finds Sources by their accounts. It is a hash table of lists whose links are in the
+// Sources themselves, so that a lookup touches the head of the list and the Source, and nothing
+// else that a million logins would drive out of the processor's caches. A sync.Map in its place
+// makes requests slower and idle logins larger, see BenchmarkLogins in package bench.
 //
-// Looking takes no lock. A look while others change the table may miss what is there,
-// and never finds what is not: what was not found has to be looked for again under the
-// lock that changes need. The zero value is an empty table.
+// A lookup takes no lock. While others change the table it may miss what is there, but never
+// finds what is not: what was not found has to be looked up again under the lock that changes
+// need. The zero value is an empty table.
 type table struct {
 	lists atomic.Pointer[[]atomic.Pointer[Source]] // a power of two of them
 	size  int
@@ -233,8 +232,8 @@ func push(l *atomic.Pointer[Source], s *Source) {
 	l.Store(s)
 }
 
-// grow doubles the number of lists. Each Source that is moved points to Sources that were
-// moved before it, and the others to what followed them: a look comes to an end.
+// grow doubles the number of lists. Each Source that was moved points to Sources that were
+// moved before it, and the others to what followed them, so every lookup ends.
 func (t *table) grow(old *[]atomic.Pointer[Source]) *[]atomic.Pointer[Source] {
 	if old == nil {
 		old = new([]atomic.Pointer[Source])
@@ -258,6 +257,6 @@ func (t *table) remove(s *Source) {
 		l = &l.Load().next
 	}
 	l.Store(s.next.Load())
-	s.next.Store(nil) // or it would keep others in memory that are removed after it
+	s.next.Store(nil) // or it would keep alive others that are removed after it
 	t.size--
 }

@@ -14,12 +14,12 @@ import (
 type replayBody struct {
 	first io.ReadCloser
 	again func() (io.ReadCloser, error) // nil if the body can be had only once
-	done  func() error                  // to be called when it is not needed again, if not nil
+	done  func() error                  // if not nil, to be called when the body is not needed again
 }
 
-// replayable returns the body of req. A small one of known length is read into memory.
-// One of unknown length is not, since it may depend on the response, as in a
-// conversation in both directions; but it can be sent again if it can seek.
+// replayable returns the body of req. A small body of known length is read into memory. One of
+// unknown length is not, since it may depend on the response, as in a conversation in both
+// directions; but it can be sent again if it can seek.
 func replayable(req *http.Request, maxBuffered int64) (replayBody, error) {
 	switch {
 	case req.Body == nil || req.Body == http.NoBody:
@@ -38,10 +38,10 @@ func replayable(req *http.Request, maxBuffered int64) (replayBody, error) {
 // buffered reads the body of req into memory.
 func buffered(req *http.Request) (replayBody, error) {
 	defer req.Body.Close()
-	// As net/http does with the request of a context that ends.
+	// As net/http does with the body of a request whose context ends.
 	defer context.AfterFunc(req.Context(), func() { req.Body.Close() })()
-	// One byte more than announced, so that the base transport still sees a body that
-	// is longer than its Content-Length, and refuses it.
+	// One byte more than announced, so that the base transport still sees that a body is
+	// longer than its Content-Length, and fails.
 	data, err := io.ReadAll(io.LimitReader(req.Body, req.ContentLength+1))
 	if err != nil {
 		return replayBody{}, cmp.Or(context.Cause(req.Context()), err)
@@ -59,18 +59,18 @@ func closeBody(req *http.Request) {
 	}
 }
 
-// A rewinder sends a body that can seek once more from where it began, though the base
-// transport closes what it is given, and may still be sending it when the response has
-// come. It closes the body when nobody uses it any more.
+// A rewinder sends a seekable body once more from where it began, even though the base
+// transport closes what it is given, and may still be sending it when the response has come. It
+// closes the body when nobody uses it any more.
 type rewinder struct {
 	mu    sync.Mutex
 	body  io.ReadSeekCloser
 	start int64
-	users int      // the request, and the parts that are not closed
-	last  *rewound // the part that may read
+	users int      // the request, and each rewound that is not closed
+	last  *rewound // the one that may read
 }
 
-// A rewound is the body as the base transport gets it, once.
+// A rewound is the body as the base transport gets it for one of the requests.
 type rewound struct {
 	r      *rewinder
 	closed bool
@@ -78,8 +78,8 @@ type rewound struct {
 
 var errRewound = errors.New("stayauth: the request is being sent again")
 
-// rewindable returns body as one that can be sent twice. It returns false for what cannot
-// seek, as a pipe cannot, though an *os.File has the method.
+// rewindable returns body as one that can be sent twice. It returns false for a body that
+// cannot seek, such as a pipe, although an *os.File has the method.
 func rewindable(body io.ReadCloser) (b replayBody, ok bool) {
 	seeker, ok := body.(io.ReadSeekCloser)
 	if !ok {
@@ -99,7 +99,7 @@ func (r *rewinder) part() *rewound {
 	return r.last
 }
 
-// again takes the body away from whoever still sends it.
+// again rewinds the body, and takes it away from the request that may still be sending it.
 func (r *rewinder) again() (io.ReadCloser, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -110,7 +110,7 @@ func (r *rewinder) again() (io.ReadCloser, error) {
 	return r.part(), nil
 }
 
-// release says that one user less needs the body.
+// release says that one of the users needs the body no longer.
 func (r *rewinder) release() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

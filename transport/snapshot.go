@@ -9,7 +9,7 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/text"
 )
 
-// A Token is an access token to use now. Its secret prints as "[redacted]".
+// A Token is an access token for immediate use. Its secret prints as "[redacted]".
 type Token struct {
 	AccessToken tokencache.Secret
 	Type        string    // "Bearer"
@@ -17,20 +17,20 @@ type Token struct {
 	Scope       string    // granted scopes, separated by spaces; empty: unknown
 }
 
-// A snapshot is a record as the hot path needs it, and never modified. A process may have
-// very many of them, so the access token, which may be kilobytes long, is there once,
-// and what a request needs is side by side, apart from the rest of the record.
+// A snapshot is a record in the form that the hot path needs. It is never modified. A process
+// may have very many of them, so the access token, which may be kilobytes long, is held once,
+// and what a request needs lies side by side, apart from the rest of the record.
 type snapshot struct {
 	header [1]string // the value of the Authorization header: scheme and token
 
-	// Wall clock, in nanoseconds since 1970, so that a laptop's sleep counts: fresh
-	// from notBefore until refreshAt, usable until useBefore.
+	// The token is fresh from notBefore until refreshAt, and usable until useBefore: wall
+	// clock times in nanoseconds since 1970, so that a laptop's sleep counts.
 	notBefore, refreshAt, useBefore int64
 
-	scope string // that of rec, fit to be shown
+	scope string // of rec, fit to be shown
 
 	rec      *tokencache.Record
-	rejected bool // by an API
+	rejected bool // an API has rejected the token
 
 	// renewBy is when the refresh token has to be renewed, if it ends before the access
 	// token does.
@@ -39,29 +39,29 @@ type snapshot struct {
 
 const scheme = "Bearer "
 
-// The shortest age at which a rejected token is replaced, and the shortest time
-// between two such replacements.
+// The lowest age at which a rejected token is replaced, and the shortest time between two such
+// replacements.
 const (
 	minRejectedAge = 3 * time.Second
 	forcedInterval = 30 * time.Second
 )
 
-// clockTolerance is how far a token's birth may lie in the future before the
-// clock counts as having been set back.
+// clockTolerance is how far in the future a token may have been obtained before the clock
+// counts as set back.
 const clockTolerance = time.Minute
 
 // wallNow returns the time without its monotonic reading, which stands still
 // while a machine sleeps.
 func wallNow() time.Time { return time.Now().Round(0) }
 
-// newSnapshot decides when rec is to be refreshed.
+// newSnapshot returns the snapshot of rec, and decides when it is to be refreshed.
 func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 	header := scheme + string(rec.AccessToken)
 	kept := *rec
 	kept.AccessToken = tokencache.Secret(header[len(scheme):])
 	s := &snapshot{
 		header:    [1]string{header},
-		scope:     text.Printable(rec.Scope), // which may be older than the rule that records have it so
+		scope:     text.Printable(rec.Scope), // records of earlier versions may hold it as it came
 		rec:       &kept,
 		notBefore: math.MinInt64,
 		refreshAt: math.MaxInt64,
@@ -76,9 +76,9 @@ func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 		s.notBefore = nanoseconds(rec.ObtainedAt.Add(-clockTolerance))
 	}
 	if rec.Attempt != nil {
-		// A record with the note of a refresh is no cause for peace of mind: if nobody is at
-		// work on it, the refresh was interrupted, and has to be made up for while the
-		// provider forgives.
+		// A record whose journal has a refresh in flight is not fresh: if no process is
+		// working on it, the refresh was interrupted, and has to be made up for while
+		// the provider still forgives.
 		s.notBefore = math.MaxInt64
 	}
 	if !rec.RefreshAt.IsZero() {
@@ -86,9 +86,9 @@ func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 	}
 	defer s.renew(rec)
 	if rec.Expiry.IsZero() {
-		return s // Unknown, not infinite: good until it is refused.
+		return s // Unknown, not infinite: good until an API rejects it.
 	}
-	lifetime := 10 * time.Minute // a guess, for records that do not tell
+	lifetime := 10 * time.Minute // a guess, for records that do not say
 	if !rec.ObtainedAt.IsZero() {
 		lifetime = max(rec.Expiry.Sub(rec.ObtainedAt), 0)
 	}
@@ -109,17 +109,18 @@ func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 
 func defaultLead(lifetime time.Duration) time.Duration { return min(lifetime/3, 5*time.Minute) }
 
-// jittered shortens a lead by up to a fifth, so that processes do not act at once.
+// jittered shortens a lead by up to a fifth, so that processes do not all refresh at once.
 func jittered(lead time.Duration) time.Duration {
 	return lead - time.Duration(rand.Int64N(int64(lead)/5+1))
 }
 
-// shortestRefreshLife is how long a refresh token must live to be renewed before it
-// ends: where a refresh cannot put off the end of a login, ever shorter lives are left.
+// shortestRefreshLife is the shortest remaining life of a refresh token that is renewed before
+// it ends: where a refresh cannot put off the end of a login, each answer leaves a shorter
+// life.
 const shortestRefreshLife = 2 * time.Second
 
-// renew brings the refresh forward if the refresh token ends before the access token: at
-// some providers it does when a session was idle for a while (refresh_expires_in).
+// renew brings the refresh forward if the refresh token ends before the access token: with some
+// providers it does when a session was idle for a while (refresh_expires_in).
 func (s *snapshot) renew(rec *tokencache.Record) {
 	if rec.RefreshExpiry.IsZero() || rec.ObtainedAt.IsZero() || rec.RefreshToken == "" {
 		return
@@ -132,11 +133,11 @@ func (s *snapshot) renew(rec *tokencache.Record) {
 	s.refreshAt = min(s.refreshAt, s.renewBy)
 }
 
-// refreshTokenEnds reports whether the refresh token is what has to be renewed.
+// refreshTokenEnds reports whether a refresh is due because the refresh token is about to end.
 func (s *snapshot) refreshTokenEnds(now time.Time) bool { return now.UnixNano() >= s.renewBy }
 
-// nanoseconds returns t.UnixNano, or the nearest value that there is: some write
-// the year 9999 for "never".
+// nanoseconds returns t.UnixNano, or the nearest value that exists: some providers write the
+// year 9999 for "never".
 func nanoseconds(t time.Time) int64 {
 	switch {
 	case t.Before(time.Unix(0, math.MinInt64)):
@@ -147,8 +148,8 @@ func nanoseconds(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-// ended returns a snapshot of no login, which like any other differs from those
-// before it.
+// ended returns the snapshot of no login. Each call returns another pointer, which differs from
+// all before it.
 func ended() *snapshot { return newSnapshot(new(tokencache.Record), 0, 0) }
 
 // fresh reports whether the token can be used without further thought.
@@ -168,17 +169,17 @@ func (s *snapshot) expiredBefore(t time.Time) bool {
 	return s.rec.AccessToken == "" || !s.rec.Expiry.IsZero() && s.rec.Expiry.Before(t.Round(0))
 }
 
-// reject returns a copy that is to be replaced. It stays usable: that one API rejects it
-// says nothing about the others, and perhaps no other can be had.
+// reject returns a copy that is to be replaced. It stays usable: that one API rejects it says
+// nothing about the others, and perhaps there is no other token.
 func (s *snapshot) reject() *snapshot {
 	c := *s
 	c.refreshAt, c.rejected = math.MinInt64, true
 	return &c
 }
 
-// replaceableAt returns the time before which a rejection of the token is not
-// believed, so that an API that rejects everything causes no storm. One that demands
-// claims of a new token is believed sooner.
+// replaceableAt returns the time before which a rejection of the token is ignored, so that an
+// API that rejects everything causes no storm of refreshes. One that demands claims of a new
+// token is heeded sooner.
 func (s *snapshot) replaceableAt(claims string) time.Time {
 	var at time.Time
 	if claims == "" {
@@ -190,7 +191,7 @@ func (s *snapshot) replaceableAt(claims string) time.Time {
 		}
 	}
 	if at.After(wallNow().Add(forcedInterval)) {
-		return time.Time{} // the clock was set back
+		return time.Time{} // The clock was set back.
 	}
 	return at
 }

@@ -15,15 +15,15 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/entry"
 )
 
-// A Source keeps one login alive and hands out its access token. It is safe for
-// concurrent use; many Sources, in many processes, may share one login through
-// their cache. A Source needs no goroutine while it is idle.
+// A Source keeps one login alive and hands out its access token. It is safe for concurrent use,
+// and many Sources, in many processes, may share one login through their cache. A Source needs
+// no goroutine while it is idle.
 type Source struct {
-	// cfg is shared by the Sources of a Pool, and account is which of them this is.
+	// cfg is shared by the Sources of a Pool, and account says which of them this is.
 	cfg     *SourceConfig
 	account string
 
-	// cur is the token in use, nil while none is known. Readers need nothing else.
+	// cur is the token in use, or nil while none is known. The hot path reads nothing else.
 	cur atomic.Pointer[snapshot]
 
 	hash uint64                 // of account, in a Pool
@@ -32,13 +32,13 @@ type Source struct {
 	closed atomic.Bool
 
 	keepFreshCalls atomic.Int32 // that are running
-	used           atomic.Bool  // a Pool has handed out this Source since it last looked
+	used           atomic.Bool  // handed out since evictionCost last looked
 
 	*state
 }
 
-// The state of a Source is what requests with a good token do not need. It lies elsewhere:
-// of a million logins, what each request needs should lie as close together as can be.
+// The state of a Source is what requests with a good token do not need. It is allocated apart,
+// so that with a million logins what each request needs lies as close together as possible.
 type state struct {
 	entry  entry.Entry // the stored login
 	events delivery.Queue[queuedEvent]
@@ -48,7 +48,7 @@ type state struct {
 	mu       sync.Mutex
 	flight   *flight
 	logins   uint32             // logins and logouts by this Source
-	claimed  bool               // an API has demanded claims, and the cache does not know yet
+	claimed  bool               // an API has demanded claims, which are not in the cache yet
 	outage   *outage            // nil while there is none
 	dead     *Error             // why a login is required
 	refused  *tokencache.Record // the record whose refresh token the provider refused, with the tombstone
@@ -65,19 +65,19 @@ func NewSource(cfg SourceConfig) (*Source, error) {
 	return newSource(&cfg, cfg.Key.Account), nil
 }
 
-// newSource returns the Source of an account. A Pool has very many of them, so it
-// makes nothing that an idle login can do without.
+// newSource returns the Source of an account. A Pool has very many of them, so it allocates
+// nothing that an idle login can do without.
 func newSource(cfg *SourceConfig, account string) *Source {
 	return &Source{cfg: cfg, account: account, state: &state{entry: entry.New(&cfg.entries, account)}}
 }
 
-// choose and keptFresh make a Source, like a Pool, the logins of a Transport.
+// choose and keptFresh make a Source, like a Pool, a chooser.
 func (s *Source) choose(context.Context) (*Source, error) { return s, nil }
 
-// keptFresh reports whether somebody keeps the token fresh, and hence stays.
+// keptFresh reports whether KeepFresh is running, so that the process is not about to end.
 func (s *Source) keptFresh() bool { return s.keepFreshCalls.Load() > 0 }
 
-// busy reports whether s has what no other Source of the login has: the tokens of a
+// busy reports whether s has something that no other Source of the login has: the tokens of a
 // refresh that is in flight or not saved yet.
 func (s *Source) busy() bool {
 	s.mu.Lock()
@@ -85,25 +85,24 @@ func (s *Source) busy() bool {
 	return s.flight != nil || s.unsaved != nil
 }
 
-// Format prints which login this is, whatever the verb, and nothing secret.
+// Format prints which login this is, whatever the verb, and no secret.
 func (s *Source) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "Source{Issuer: %q, ClientID: %q, Account: %q}", s.cfg.Key.Issuer, s.cfg.Key.ClientID, s.account)
 }
 
-// Token returns an access token that is good now. Usually that is one look at
-// memory. If the token has expired, Token waits for its refresh, no longer than
-// until ctx is done and for 15 s at most; the refresh goes on in any case, so that its
-// result is saved, and Flush or Close waits for it.
+// Token returns an access token that is good now. Usually it only reads memory. If the token
+// has expired, Token waits for its refresh, until ctx is done and for 15 s at most; the refresh
+// goes on in any case, so that its result is saved, and Flush and Close wait for it.
 //
-// A token that is good for a little longer is returned at once. Its refresh begins in
-// the background, but not in a process that uses the login for less than a minute: it
-// may end soon, and a refresh must not end with it. If the refresh token is about to end,
-// it begins all the same. (Requests through a Transport begin one at any time, because the
-// Close of their response's body waits for it.) A program that runs for long and asks for
-// nothing but tokens runs KeepFresh.
+// A token that is good for only a little longer is returned at once. Its refresh begins in the
+// background, but not in a process that has used the login for less than a minute: that may end
+// soon, and must not end in the middle of a refresh. If the refresh token is about to end, the
+// refresh begins all the same. (Requests through a Transport begin one at any time, because
+// closing the response's body waits for it.) A long-running program that only asks for tokens
+// should run KeepFresh.
 //
-// Errors are *Error: ErrLoginRequired if only a login helps, ErrUnavailable or
-// ErrAmbiguous with RetryAt if the provider is down, ErrMisconfigured, ErrStorage.
+// Errors are *Error: ErrLoginRequired if only a login helps, ErrUnavailable or ErrAmbiguous
+// with RetryAt if the provider is down, ErrMisconfigured, or ErrStorage.
 func (s *Source) Token(ctx context.Context) (Token, error) {
 	snap, err := s.token(ctx, false)
 	if err != nil {
@@ -112,17 +111,17 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 	return snap.token(), nil
 }
 
-// Reject reports that an API refused a token with a 401, and returns the token to
-// use instead. A newer token that is known already is returned at once; otherwise
-// one refresh serves all callers. A token that is only seconds old is not replaced,
-// nor is any within 30 seconds of the last one that was, whichever process did it:
-// an API that refuses everything must not cause a storm. Then only a newer token in
-// the cache helps, that of a new login for instance.
+// Reject reports that an API rejected a token with a 401, and returns the token to use instead.
+// A newer token that is known already is returned at once; otherwise one refresh serves all
+// callers. A token that is only seconds old is not replaced, nor is any token within 30 seconds
+// of the last replacement, whichever process made that: an API that rejects everything must not
+// cause a storm of refreshes. Then only a newer token in the cache helps, such as that of a new
+// login.
 //
-// Until there is another one, the token stays in use: it may be good for other APIs. But
-// if the API has demanded claims, as in Microsoft's continuous access evaluation, the
-// token is out of use, for whoever shares the login, and the refresh asks for them.
-// challenges are those of the answer, see ParseChallenges. If the provider refuses, the
+// Until there is another one, the token stays in use: it may be good for other APIs. But if the
+// API has demanded claims, as in Microsoft's continuous access evaluation, the token is no
+// longer used by anybody who shares the login, and the refresh asks for the claims. The
+// challenges are those of the API's answer, see ParseChallenges. If the provider refuses, the
 // error is an ErrLoginRequired with the claims that a login has to ask for.
 func (s *Source) Reject(ctx context.Context, rejected Token, challenges ...Challenge) (Token, error) {
 	demanded := ""
@@ -144,18 +143,18 @@ func (s *Source) fresh() *snapshot {
 	return nil
 }
 
-// youth is how long a process that uses a login may turn out to be a short one.
+// youth is how long a process has to use a login before it counts as one that does not end
+// soon.
 const youth = time.Minute
 
-// mayLeave reports whether a refresh in the background may begin though nobody sees to
-// its end: if the process is not one that ends soon, or if the refresh token would.
-// s.mu is held.
+// mayLeave reports whether a background refresh may begin although nobody waits for its end:
+// the process is not likely to end soon, or the refresh token is. s.mu is held.
 func (s *Source) mayLeave(snap *snapshot, now time.Time) bool {
 	return time.Since(s.cfg.born) > youth || s.keptFresh() || snap.refreshTokenEnds(now)
 }
 
-// token returns the token to use. If that is to be refreshed, it starts the refresh in
-// the background; attended says that the caller sees to its end, like a Transport.
+// token returns the token to use. If that is due to be refreshed, it starts the refresh in the
+// background; attended says that the caller waits for its end, as a Transport does.
 func (s *Source) token(ctx context.Context, attended bool) (*snapshot, error) {
 	if snap := s.fresh(); snap != nil {
 		return snap, nil
@@ -182,8 +181,8 @@ func (s *Source) token(ctx context.Context, attended bool) (*snapshot, error) {
 	if snap, err = f.wait(ctx); err != nil {
 		return nil, err
 	}
-	// What came from the cache may be stale: a process that makes one request in its
-	// life renews it all the same.
+	// The token from the cache may be stale: even a process that makes a single request
+	// renews it.
 	if now = wallNow(); f.adopted && !snap.fresh(now) {
 		s.mu.Lock()
 		if attended || s.mayLeave(snap, now) {
@@ -194,7 +193,7 @@ func (s *Source) token(ctx context.Context, attended bool) (*snapshot, error) {
 	return snap, nil
 }
 
-// reject is Reject. demanded are the claims that the API demands of the next token, or "".
+// reject is Reject. demanded holds the claims that the API demands of the next token, or "".
 func (s *Source) reject(ctx context.Context, rejected tokencache.Secret, demanded string) (*snapshot, error) {
 	for range 2 {
 		f, snap, err := s.replace(ctx, rejected, demanded)
@@ -208,13 +207,13 @@ func (s *Source) reject(ctx context.Context, rejected tokencache.Secret, demande
 			return snap, nil
 		}
 		// The flight that was joined had been started for another reason and found the
-		// token good. Now it is known to be refused: once more.
+		// token good. Now it is known to be rejected: once more.
 	}
 	return nil, &Error{Kind: ErrUnavailable, Op: "reject", Remedy: "the provider keeps answering with the token that the API refuses"}
 }
 
-// replace returns the flight that will bring another token in the place of one that an
-// API has refused, or else that token or the reason why there is none.
+// replace returns the flight that will bring a token in place of one that an API has rejected,
+// or else that token, or the reason why there is none.
 func (s *Source) replace(ctx context.Context, rejected tokencache.Secret, demanded string) (*flight, *snapshot, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -237,7 +236,7 @@ func (s *Source) replace(ctx context.Context, rejected tokencache.Secret, demand
 		}
 		if demanded == "" {
 			s.cur.Store(snap.reject())
-		} else { // The token is out of use until there is another.
+		} else { // The token must not be used any more.
 			s.cur.Store(s.snapshot(claims.Demand(snap.rec, demanded)))
 			s.claimed = true
 		}
@@ -251,9 +250,9 @@ func (s *Source) snapshot(rec *tokencache.Record) *snapshot {
 	return newSnapshot(rec, s.cfg.Lead, s.cfg.Skew)
 }
 
-// emit takes an event down when what it tells of happens, so that the order is right
-// whoever comes to deliver it. quiet says that a caller is returned it as an error, so that
-// the log need not tell it again. s.mu is held.
+// emit queues an event at the moment of the change, so that the order is right whoever delivers
+// it. quiet says that a caller gets it as an error, so that it need not be logged as well. s.mu
+// is held.
 func (s *Source) emit(ctx context.Context, e Event, quiet bool) {
 	e.Key, e.At = s.entry.Key(), time.Now()
 	if snap := s.cur.Load(); snap != nil && e.Generation == 0 {
@@ -266,22 +265,23 @@ func (s *Source) emit(ctx context.Context, e Event, quiet bool) {
 	s.events.Add(queuedEvent{ctx: detached(ctx), Event: e, level: level})
 }
 
-// log takes down a trouble that changes nothing in the life of the login. Like an event
-// it is told when no lock is held: a log may be shipped with the token that it is about.
+// log queues trouble that changes nothing in the life of the login. Like an event it is
+// delivered when no lock is held: a log handler may send its records with the very token that
+// they are about.
 func (s *Source) log(ctx context.Context, level slog.Level, msg string, err error) {
 	s.events.Add(queuedEvent{ctx: detached(ctx), Event: Event{Key: s.entry.Key()}, trouble: msg, level: level, cause: err})
 }
 
-// deliver tells the log and OnEvent what has happened, and survives if they do not. No lock
-// is held, so that both may use the Source.
+// deliver writes queued events to the log and notifies OnEvent, and survives a panic of either.
+// No lock is held, so both may use the Source.
 func (s *Source) deliver(ctx context.Context) {
 	s.events.DeliverSafely(s.cfg.report, func(panicked any) {
 		s.log(ctx, slog.LevelError, "OnEvent or the Logger panicked", fmt.Errorf("with a value of type %T", panicked))
 	})
 }
 
-// deliverWithin is deliver for a caller that waits no longer than until ctx is done, and that
-// a panic of theirs belongs to.
+// deliverWithin is deliver for a caller that waits no longer than until ctx is done, and gets a
+// panic of the listeners.
 func (s *Source) deliverWithin(ctx context.Context) {
 	s.events.DeliverWithin(ctx, s.cfg.report, &s.work)
 }

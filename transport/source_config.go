@@ -14,55 +14,54 @@ import (
 
 // A SourceConfig says whose tokens a Source keeps, where, and how it renews them.
 type SourceConfig struct {
-	// Cache keeps the login across restarts and shares it between processes.
-	// Required.
+	// Cache persists the login across restarts and shares it between processes. Required.
 	Cache *tokencache.Cache
 
 	// Refresher renews the tokens, usually an *endpoint.Endpoint. Required.
 	Refresher Refresher
 
-	// Key says which login of the cache this is. Issuer and ClientID default to
-	// those of the Refresher, and are required if it tells none. Audience defaults
-	// to what it asks for, see Params of package endpoint; a login that an earlier version
-	// stored without it stays under that key, and is used.
+	// Key says which login of the cache this is. Issuer and ClientID default to those of
+	// the Refresher, and are required if it has none. Audience defaults to what it asks
+	// for, see Endpoint.Params in package endpoint; a login that an earlier version stored
+	// without an Audience stays under that key, and is used.
 	Key tokencache.Key
 
-	// Lead is how long before its expiry a token is refreshed in the background.
-	// Default: a third of the token's lifetime, at most 5 minutes, which survives a
-	// provider's restart without refreshing much more often than needed. It is
-	// shortened by up to 20 % at random, so that processes do not act at once, and
-	// never exceeds half the lifetime. A provider's refresh_in goes before it.
+	// Lead is how long before its expiry a token is refreshed in the background. Default: a
+	// third of the token's lifetime, at most 5 minutes, which survives a provider's restart
+	// without refreshing much more often than needed. It is shortened by up to 20 % at
+	// random, so that processes do not all refresh at once, and never exceeds half the
+	// lifetime. A provider's refresh_in takes precedence.
 	Lead time.Duration
 
-	// Skew is how long before its expiry a token is no longer used. Default: a tenth
-	// of the token's lifetime, at most 10 seconds: the time a request may spend in
-	// queues, plus the error of ordinary clocks. It never exceeds a quarter of the lifetime.
+	// Skew is how long before its expiry a token is no longer used. Default: a tenth of the
+	// token's lifetime, at most 10 seconds, for the time that a request may spend in queues
+	// and the error of ordinary clocks. It never exceeds a quarter of the lifetime.
 	Skew time.Duration
 
-	// Timeout bounds a refresh as a whole, as the last resort: an Endpoint gives up by
-	// itself, when that is safe. Callers wait no longer than their own contexts, and for
-	// 15 s at most. Default: 10 minutes, or a day with a Prober, such as an Endpoint.
+	// Timeout bounds a refresh as a whole, as a last resort: an Endpoint gives up by itself
+	// when that is safe. Callers wait no longer than their own contexts allow, and for 15 s
+	// at most. Default: 10 minutes, or a day with a Prober, such as an Endpoint.
 	Timeout time.Duration
 
-	// Logger receives what OnEvent receives. Default: slog.Default(). Routine is
-	// logged at level Debug, what a person should know at Warn.
+	// Logger logs what OnEvent is notified of: routine at level Debug, and what a person
+	// should know at level Warn. Default: slog.Default().
 	Logger *slog.Logger
 
-	// OnEvent, if set, is told of every change in the life of the login, of one after
-	// the other. The context is that of the call which caused it, without its end. It
-	// should return soon, because later events wait for it, and must not call Close.
-	// Package transport/otelstayauth turns the events into metrics and traces.
+	// OnEvent, if set, is notified of every change in the life of the login, one at a time.
+	// Its context is that of the call that caused the event, without its deadline or
+	// cancellation. It should return soon, because later events wait for it, and must not
+	// call Close. Package transport/otelstayauth turns events into metrics and traces.
 	OnEvent func(context.Context, Event)
 
 	gate    *Gate         // of the Refresher
 	born    time.Time     // when the process began to use the login
-	entries entry.Config  // which those of the cache are
+	entries entry.Config  // which entries of the cache are meant
 	losses  *entry.Losses // nil for a Source that is in no Pool
 	checked *atomic.Bool  // the settings of the store
 }
 
-// longestWait is how long a caller waits for a token, if its context does not end before. A
-// refresh may go on for minutes, see package endpoint.
+// longestWait is how long a caller waits for a token, unless its context ends first. A refresh
+// may go on for minutes, see package endpoint.
 const longestWait = 15 * time.Second
 
 // complete checks cfg and fills in the defaults.

@@ -11,8 +11,8 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
-// reload adopts what the cache holds, if that is of use, without taking the lock.
-// An error says that there is no more to be done. Neither means that only the
+// reload reads the cache again, and adopts what it holds if that is of use, without taking the
+// lock. An error says that there is nothing more to be done. If it returns neither, only the
 // critical section can tell.
 func (s *Source) reload(ctx context.Context, f *flight) (*snapshot, error) {
 	cur := s.cur.Load()
@@ -24,7 +24,7 @@ func (s *Source) reload(ctx context.Context, f *flight) (*snapshot, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if s.dead != nil && errors.Is(err, ErrLoginRequired) {
-				return nil, s.dead // which may know more
+				return nil, s.dead // It may know more.
 			}
 			return nil, err
 		}
@@ -44,9 +44,9 @@ func (s *Source) reload(ctx context.Context, f *flight) (*snapshot, error) {
 	return nil, nil
 }
 
-// adopt publishes the token of a record that came from the cache, if it is newer
-// than the one in use, good, and not rejected. A stale one is good for a start.
-// cur is the one in use, as it was before the record was read.
+// adopt publishes the token of a record that came from the cache, if it is newer than the one
+// in use, good, and not rejected. A stale one will do for a start. cur is the token in use, as
+// it was before the record was read.
 func (s *Source) adopt(ctx context.Context, f *flight, cur *snapshot, rec *tokencache.Record) *snapshot {
 	now := wallNow()
 	switch {
@@ -54,7 +54,7 @@ func (s *Source) adopt(ctx context.Context, f *flight, cur *snapshot, rec *token
 		return nil
 	case cur != nil && !newer(rec, cur.rec):
 		if cur.fresh(now) && !newer(cur.rec, rec) {
-			return cur // A login of this process has come in between.
+			return cur // A login of this process came between.
 		}
 		return nil
 	}
@@ -76,7 +76,7 @@ func (s *Source) adopt(ctx context.Context, f *flight, cur *snapshot, rec *token
 // newer reports whether a is a later state of the login than b, or a later login.
 func newer(a, b *tokencache.Record) bool { return entry.Newer(a, b) }
 
-// load returns the newest record, nil if there is none. The lock is held.
+// load returns the newest record, or nil if there is none. The lock is held.
 func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Version, error) {
 	found, err := s.entry.Load(ctx, s.known())
 	if err != nil {
@@ -108,8 +108,8 @@ func (s *Source) check(ctx context.Context) {
 	}
 }
 
-// orNothing returns rec as a Refresher is given it: if there is none, one that says no
-// more than whose login it is.
+// orNothing returns rec for a Refresher: if there is none, a record that says no more than
+// whose login it is.
 func (s *Source) orNothing(rec *tokencache.Record) *tokencache.Record {
 	if rec == nil {
 		return &tokencache.Record{Key: s.entry.Key()}
@@ -147,7 +147,7 @@ func (s *Source) puttable() *tokencache.Record {
 	return cur.rec
 }
 
-// restored says that rec was put back.
+// restored reports that rec was put back.
 func (s *Source) restored(ctx context.Context, rec *tokencache.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,8 +172,8 @@ func (s *Source) locateReturning(ctx context.Context) (key tokencache.Key, rec *
 	}
 }
 
-// storeClaims writes a demand into the cache, for the other processes, also while the
-// provider is down. If that fails, the token is out of use here, and they learn it from
+// storeClaims writes a demand into the cache for the other processes, also while the provider
+// is down. If that fails, the token is out of use in this process, and the others learn it from
 // the API.
 func (s *Source) storeClaims(ctx context.Context) {
 	s.mu.Lock()
@@ -196,7 +196,7 @@ func (s *Source) storeClaims(ctx context.Context) {
 	s.claimed = false
 }
 
-// saveDemand writes the record that load has found to have a demand. The lock is held.
+// saveDemand saves the record that load returns, if it has a demand. The lock is held.
 func (s *Source) saveDemand(ctx context.Context) error {
 	rec, version, err := s.load(ctx)
 	switch {
@@ -206,7 +206,7 @@ func (s *Source) saveDemand(ctx context.Context) error {
 		return nil // The login has ended, or has another token by now.
 	}
 	if pending, _ := s.entry.Pending(); pending != nil {
-		return nil // The saver will.
+		return nil // The saver will save it.
 	}
 	_, err = s.entry.Save(ctx, rec, version)
 	return err
@@ -218,8 +218,7 @@ func (s *Source) isUnsaved() bool {
 	return rec != nil
 }
 
-// apply draws the consequences of an outcome, but for the token that is in use. The turn
-// is held.
+// apply draws the consequences of an outcome, except for the token in use. The turn is held.
 func (s *Source) apply(ctx context.Context, out entry.Outcome) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -273,9 +272,9 @@ func (s *Source) savePending(ctx context.Context) error {
 	return nil
 }
 
-// trySaver is one attempt of the saver, which goes on also if the Source is closed meanwhile:
-// as long as this process lives, nobody else has the refresh token that works. It survives
-// the panic of a Store.
+// trySaver is one attempt of the saver, which goes on even if the Source is closed meanwhile:
+// as long as this process lives, nobody else has the refresh token that works. It survives the
+// panic of a Store.
 func (s *Source) trySaver() (saved bool) {
 	defer s.deliver(context.Background())
 	end, err := s.entry.TakeTurn(context.Background())

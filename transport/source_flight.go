@@ -12,9 +12,9 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
-// The shortest time between two reads of the cache for what another process has
-// brought: while this one may not ask the provider and has no token that an API takes,
-// so that its callers fail; and while a login is required.
+// The shortest times between two reloads of the cache for what another process may have
+// brought: while this one must not ask the provider and has no token that an API accepts, so
+// that its callers fail; and while a login is required.
 const (
 	reloadInterval     = 100 * time.Millisecond
 	deadReloadInterval = 10 * time.Second
@@ -27,14 +27,13 @@ func (s *Source) startInBackground(ctx context.Context, now time.Time) *flight {
 		return nil
 	}
 	if s.dead != nil && !s.mayReload(now, deadReloadInterval) {
-		return nil // It would be a look for somebody's new login; not at each request.
+		return nil // It would only reload the cache for a new login; not at each request.
 	}
 	return s.start(ctx, "", nil)
 }
 
-// joinOrStart returns the flight that will bring a token, or an error if there
-// can be none now. rejected is a token that an API has rejected, or "".
-// s.mu is held.
+// joinOrStart returns the single flight that will bring a token, or an error if there can be
+// none now. rejected is a token that an API has rejected, or "". s.mu is held.
 func (s *Source) joinOrStart(ctx context.Context, now time.Time, rejected tokencache.Secret) (*flight, error) {
 	if s.flight != nil {
 		s.flight.wanted = true
@@ -43,7 +42,7 @@ func (s *Source) joinOrStart(ctx context.Context, now time.Time, rejected tokenc
 	if s.closed.Load() {
 		return nil, &Error{Kind: ErrMisconfigured, Op: "token", Remedy: "the Source was closed; use it no longer"}
 	}
-	// Another process may have had more luck: look, but not at every call.
+	// Another process may have had more luck: reload, but not at every call.
 	blocked := s.blocked(now, true)
 	if blocked != nil && !s.mayReload(now, reloadInterval) {
 		return nil, blocked
@@ -53,8 +52,8 @@ func (s *Source) joinOrStart(ctx context.Context, now time.Time, rejected tokenc
 	return f, nil
 }
 
-// mayReload reports whether to look into the cache, and takes note that somebody does: not
-// again before the interval is over. s.mu is held.
+// mayReload reports whether the caller may reload the cache, and if so keeps others from it
+// until the interval is over. s.mu is held.
 func (s *Source) mayReload(now time.Time, interval time.Duration) bool {
 	if within(now, time.Unix(0, s.reloadAt), interval) {
 		return false
@@ -63,12 +62,12 @@ func (s *Source) mayReload(now time.Time, interval time.Duration) bool {
 	return true
 }
 
-// blocked returns why the provider must be left alone, or nil. wanted says that somebody
-// goes without a token. s.mu is held.
+// blocked returns why the provider must not be asked now, or nil. wanted says that a caller has
+// no token. s.mu is held.
 func (s *Source) blocked(now time.Time, wanted bool) *Error {
 	own := s.outage.blocks(now, wanted)
 	if s.dead != nil {
-		return own // What is dead asks the cache only.
+		return own // A dead login asks only the cache.
 	}
 	if all := s.cfg.gate.blocks(now, wanted); own == nil || all != nil && all.RetryAt.After(own.RetryAt) {
 		return all
@@ -76,11 +75,11 @@ func (s *Source) blocked(now time.Time, wanted bool) *Error {
 	return own
 }
 
-// start starts a flight. If instead is not nil, it only looks into the cache, and callers
+// start starts a flight. If instead is not nil, the flight only reloads the cache, and callers
 // get that error if there is nothing. s.mu is held.
 func (s *Source) start(ctx context.Context, rejected tokencache.Secret, instead *Error) *flight {
 	if cur := s.cur.Load(); cur != nil && cur.rejected {
-		rejected = cur.rec.AccessToken // also if an earlier flight has failed to replace it
+		rejected = cur.rec.AccessToken // also if an earlier flight failed to replace it
 	}
 	f := &flight{begun: time.Now(), logins: s.logins, rejected: rejected, instead: instead,
 		late: make(chan struct{}), done: make(chan struct{})}
@@ -99,7 +98,7 @@ func (s *Source) fly(ctx context.Context, f *flight) {
 	defer cancel()
 	landed := false
 	defer func() {
-		if !landed { // Somebody's code panics, or ends the goroutine: this one is not theirs.
+		if !landed { // Foreign code panicked, or ended the goroutine.
 			f.snap, f.err = nil, crashed(recover())
 		}
 		s.land(ctx, f)
@@ -129,11 +128,11 @@ func (s *Source) fly(ctx context.Context, f *flight) {
 	landed = true
 }
 
-// lockTimeout bounds the wait of a flight for the cache, and for another process that
-// works on the login. It is less than longestWait, so that callers are told which it was.
+// lockTimeout bounds how long a flight waits for the cache, and for another process that works
+// on the login. It is less than longestWait, so that the error says which of them it was.
 const lockTimeout = 10 * time.Second
 
-// overdue tells everybody that the flight takes longer than callers are made to wait.
+// overdue ends the wait of all callers of a flight that takes too long, and reports it.
 func (s *Source) overdue(ctx context.Context, f *flight) {
 	defer s.deliver(ctx)
 	s.mu.Lock()
@@ -160,7 +159,7 @@ func (s *Source) land(ctx context.Context, f *flight) {
 	s.flight = nil
 	switch brought := f.snap != nil && f.err == nil; {
 	case !brought && s.logins != f.logins:
-		// A login or logout has come between, and the failure is one of the past.
+		// A login or logout came between, so the failure no longer matters.
 		f.snap, f.err = s.cur.Load(), nil
 		if !f.snap.usable(wallNow()) {
 			f.err = cmp.Or(s.dead, &Error{Kind: ErrUnavailable, Op: "token", Remedy: "there is a new login; try again"})
@@ -172,15 +171,15 @@ func (s *Source) land(ctx context.Context, f *flight) {
 	}
 	unsaved := s.unsaved != nil
 	s.mu.Unlock()
-	if unsaved { // Whoever gets the token, and perhaps ends the process, has been warned.
+	if unsaved { // A caller that gets the token, and may end the process, has been warned.
 		s.deliver(ctx)
 	}
 	close(f.done)
 	s.deliver(ctx)
 }
 
-// finish draws the consequences of a flight: the state that the next caller
-// meets, and the events. s.mu is held.
+// finish draws the consequences of a flight: the state for the next caller, and the events.
+// s.mu is held.
 func (s *Source) finish(ctx context.Context, f *flight) {
 	if f.err == nil {
 		if s.outage != nil || f.told {
@@ -204,7 +203,7 @@ func (s *Source) finish(ctx context.Context, f *flight) {
 	if s.outage == nil {
 		s.outage = new(outage)
 	}
-	left := time.Duration(0) // of a token that is good
+	left := time.Duration(0) // the remaining life of a good token
 	if snap, now := s.cur.Load(), wallNow(); snap.usable(now) {
 		left = time.Duration(snap.useBefore - now.UnixNano())
 	}
@@ -214,24 +213,24 @@ func (s *Source) finish(ctx context.Context, f *flight) {
 		s.outage.quiet = f.wanted
 		s.emit(ctx, Event{Type: EventOutage, Err: e, RetryAt: e.RetryAt}, f.wanted)
 	}
-	if f.err = e; f.wanted { // A caller without a token may come back sooner.
+	if f.err = e; f.wanted { // A caller without a token may try again sooner.
 		c := *e
 		c.RetryAt = cmp.Or(s.blocked(wallNow(), true), e).RetryAt
 		f.err = &c
 	}
 }
 
-// reset forgets the troubles of the past. s.mu is held.
+// reset forgets earlier failures. s.mu is held.
 func (s *Source) reset() {
 	s.outage, s.dead, s.refused, s.reloadAt = nil, nil, nil, 0
 }
 
-// longestLock is how long Login, Logout and Forget wait for others that work on the login.
-// A refresh may wait for its provider for longer, but a user does not.
+// longestLock is how long Login, Logout and Forget wait for others that work on the login. A
+// refresh may wait longer for its provider, but a user should not.
 const longestLock = 2 * time.Minute
 
-// lock takes the turn and the lock on the login, for whoever changes it. A wait that a user
-// may notice is told.
+// lock takes the turn and the lock on the login, for a caller that changes it. A wait that a
+// user may notice is reported.
 func (s *Source) lock(ctx context.Context) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, longestLock)
 	defer cancel()
@@ -240,16 +239,16 @@ func (s *Source) lock(ctx context.Context) (unlock func(), err error) {
 	}))
 }
 
-// lockFor takes the same for a flight. If callers wait for that, the log need not tell it
-// as loud: an error tells them if it takes long.
+// lockFor takes both for a flight. If callers wait for that, the log need not warn: they get an
+// error if it takes long.
 func (s *Source) lockFor(ctx context.Context, f *flight) (unlock func(), err error) {
 	return s.locked(entry.Announced(ctx, s.entry.LockAt(f.at), func(err error) {
 		s.waits(ctx, err, "still waiting for it, for ten seconds in all", func() bool { return f.wanted })
 	}))
 }
 
-// waits tells for whom it waits. quiet, which is called with s.mu held, says how the log is
-// told.
+// waits reports that it waits, and for whom. quiet, which is called with s.mu held, says that
+// the log need not warn.
 func (s *Source) waits(ctx context.Context, cause error, remedy string, quiet func() bool) {
 	e := lockError(cause)
 	e.Remedy = remedy
@@ -259,7 +258,7 @@ func (s *Source) waits(ctx context.Context, cause error, remedy string, quiet fu
 	s.deliver(ctx)
 }
 
-// locked returns what an entry.Lock returned, with the errors of this package.
+// locked returns the results of an entry.Lock with the errors of this package.
 func (s *Source) locked(unlock func() error, err error) (func(), error) {
 	if err != nil {
 		return nil, lockError(err)

@@ -7,18 +7,18 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
-// How long KeepFresh sleeps at most: a laptop that wakes up is noticed within a
-// minute, and the login of another process, while one is required, within 15 s.
+// The longest pauses of KeepFresh: it notices within a minute that a laptop has woken up, and,
+// while a login is required, within 15 s that another process has logged in.
 const (
 	keepFreshPause = time.Minute
 	deadPause      = 15 * time.Second
 	keepFreshStep  = 100 * time.Millisecond
 )
 
-// KeepFresh refreshes the token whenever that is due, until ctx is done, and
-// returns its cause (context.Cause). It is for services, which should not wait for a refresh
-// after a quiet hour; while it runs, no request waits for a background refresh to
-// settle. What goes wrong is told to OnEvent and the Logger.
+// KeepFresh refreshes the token whenever that is due, until ctx is done, and returns its cause
+// (context.Cause). It is for services, whose requests should not wait for a refresh after a
+// quiet hour; while it runs, no request waits for a background refresh to settle. OnEvent and
+// the Logger are notified of what goes wrong.
 func (s *Source) KeepFresh(ctx context.Context) error {
 	s.keepFreshCalls.Add(1)
 	defer s.keepFreshCalls.Add(-1)
@@ -32,7 +32,7 @@ func (s *Source) KeepFresh(ctx context.Context) error {
 	}
 }
 
-// refreshIfDue starts a refresh in the background, if it is time to.
+// refreshIfDue starts a refresh in the background, if it is time for one.
 func (s *Source) refreshIfDue(ctx context.Context) *flight {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,7 +42,7 @@ func (s *Source) refreshIfDue(ctx context.Context) *flight {
 	return nil
 }
 
-// pause returns how long nothing needs to be done.
+// pause returns for how long there is nothing to do.
 func (s *Source) pause() time.Duration {
 	now := wallNow()
 	snap := s.cur.Load()
@@ -63,10 +63,10 @@ func (s *Source) pause() time.Duration {
 	return min(max(pause, keepFreshStep), keepFreshPause)
 }
 
-// Flush waits until no refresh is in flight and its result is saved. It returns
-// nil if everything is stored, and otherwise why not; the Source then goes on
-// trying. If it cannot be saved now, Flush waits for that until the deadline of ctx, and
-// not at all if there is none. A program that is about to exit calls it, or Close.
+// Flush waits until no refresh is in flight and its result is saved. It returns nil if
+// everything is stored, and otherwise the reason why not; the Source then goes on trying. If
+// the result cannot be saved now, Flush waits for that until the deadline of ctx, and not at
+// all if ctx has none. A program that is about to exit should call Flush or Close.
 func (s *Source) Flush(ctx context.Context) error {
 	for {
 		saved, err := s.flush(ctx)
@@ -81,8 +81,8 @@ func (s *Source) Flush(ctx context.Context) error {
 	}
 }
 
-// flush is an attempt at Flush. If there is something to save and that failed, it returns
-// what is closed when the saver has saved it.
+// flush makes one attempt. If something could not be saved, it returns a channel that is closed
+// when the saver has saved it.
 func (s *Source) flush(ctx context.Context) (saved <-chan struct{}, err error) {
 	s.mu.Lock()
 	f := s.flight
@@ -106,10 +106,10 @@ func (s *Source) flush(ctx context.Context) (saved <-chan struct{}, err error) {
 	return saved, err
 }
 
-// Close is Flush, after which the Source starts nothing any more: a token that is
-// good is still handed out, and an expired one is an error. If it returns an error,
-// the newest refresh token may not have been saved, and the login is lost if the process
-// ends before it is: while the process lives, the Source goes on trying.
+// Close is like Flush, but the Source starts nothing afterwards: it still hands out a good
+// token, but returns an error once that has expired. If it returns an error, the newest refresh
+// token may not have been saved, and the login is lost if the process ends before it is: while
+// the process lives, the Source goes on trying.
 func (s *Source) Close(ctx context.Context) error {
 	s.closed.Store(true)
 	if err := s.Flush(ctx); err != nil {

@@ -14,29 +14,29 @@ import (
 // (RFC 7009).
 type Revoker interface {
 	// Revoke returns nil only if the tokens of rec are dead at the provider. If the
-	// provider has no way to be told, the error wraps errors.ErrUnsupported.
+	// provider has no way to revoke them, the error wraps errors.ErrUnsupported.
 	Revoke(ctx context.Context, rec *tokencache.Record) error
 }
 
-// Login stores the tokens of a new login, from the Exchange of an Endpoint for instance, in
-// place of whatever login there was, and wakes all who share it: this process at
-// once, others when they next look. It waits for a refresh in flight, for two minutes at
-// most; after two seconds EventWaiting tells for whom.
+// Login stores the tokens of a new login, from Endpoint.Exchange for instance, in place of
+// whatever login there was. This process uses them at once, and others when they next reload
+// the cache. Login waits for a refresh in flight, for two minutes at most; after two seconds
+// EventWaiting says for whom.
 //
-// A record whose Key names another issuer or client is refused: its refresh token may
-// go back to those only (RFC 6749 section 10.4).
+// A record whose Key names another issuer or client is an error: its refresh token may be sent
+// only to those (RFC 6749 section 10.4).
 //
-// The login gets a LoginID of its own, unless rec has one and a Generation of 0: then it is
-// new, and whoever made it can recognize it by that.
+// The login gets a LoginID of its own, unless rec has one and a Generation of 0: then rec is
+// new, and the program that made it can recognize it by its LoginID.
 //
-// A login that the provider has refused, and would take again, as that of an account which
-// is no longer locked, needs no browser: rec may be the stored record, which
-// tokencache.Cache.Load returns.
+// If the provider has refused a login but would accept it again, such as that of an account
+// which is no longer locked, no browser is needed: rec may be the stored record, as
+// tokencache.Cache.Load returns it.
 //
-// On an error the stored login is the old one or, if the store could not confirm that it
-// is safe, perhaps the new one; rec can be used again. A stored record that
-// cannot be read (tokencache.ErrCorrupt) is not replaced: with the right key it may
-// be good. Forget removes it.
+// On an error the stored login is the old one or, if the store could not confirm the save,
+// perhaps the new one; rec can be used again. A stored record that cannot be read
+// (tokencache.ErrCorrupt) is not replaced: with the right key it may be good. Forget removes
+// it.
 func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 	next := rec.Clone()
 	if next.AccessToken == "" && next.RefreshToken == "" {
@@ -56,7 +56,7 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 		return err
 	}
 	now := wallNow()
-	if next.LoginID == "" || next.Generation > 0 { // Else whoever has made this new login names it.
+	if next.LoginID == "" || next.Generation > 0 { // Otherwise the caller has named its new login.
 		next.LoginID = newLoginID()
 	}
 	next.Generation = 1
@@ -81,7 +81,7 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 		}
 		_, err = s.entry.Save(ctx, next, version)
 		if errors.Is(err, tokencache.ErrConflict) && ctx.Err() == nil && try < saveAgain {
-			continue // A login goes before whatever came between.
+			continue // A login wins over whatever came between.
 		}
 		if err != nil {
 			return storageError("login", err)
@@ -98,19 +98,18 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 	return nil
 }
 
-// saveAgain is how often Login tries to save over what others write without the lock.
+// saveAgain is how often Login tries to save while others write without the lock.
 const saveAgain = 20
 
-// Logout ends the login: it revokes the tokens at the provider, if the Refresher
-// is a Revoker, and then removes them from the cache. It waits for a refresh in
-// flight, as Login does, which therefore cannot bring the login back. To log out twice is
-// no error.
+// Logout ends the login: it revokes the tokens at the provider, if the Refresher is a Revoker,
+// and then removes them from the cache. Like Login, it waits for a refresh in flight, which
+// therefore cannot bring the login back. Logging out twice is not an error.
 //
-// A provider that asks to be told again soon is told again, up to twice. If it could
-// not be told, the error says so, and nothing is removed: the tokens still live, and
-// Logout can be tried again. Forget removes them without telling anybody. If a provider
-// has no way to be told (errors.ErrUnsupported), Logout removes the tokens here and
-// succeeds, and Err of EventLogout says that they live on.
+// If the provider asks to try again soon, Logout does, up to twice. If the tokens could not be
+// revoked, it returns an error and removes nothing: they are still alive, and Logout can be
+// tried again. Forget removes them without revoking them. If the provider has no way to revoke
+// them (errors.ErrUnsupported), Logout removes them from the cache and succeeds, and Err of
+// EventLogout says that they live on.
 func (s *Source) Logout(ctx context.Context) error { return s.end(ctx, true) }
 
 // Forget removes the login from the cache and leaves the tokens alive at the
@@ -145,7 +144,7 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 			return alive
 		}
 	}
-	if stored || lost { // also to leave a trace: another process may have what the store has lost
+	if stored || lost { // Also to leave a trace: another process may hold what the store has lost.
 		if err := s.entry.Delete(ctx, version); err != nil && (stored || rec != nil) {
 			return storageError("logout", err)
 		}
@@ -154,10 +153,10 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known := s.cur.Load()
-	s.cur.Store(ended()) // Not nil, so that a look which has read the record before this cannot publish it.
+	s.cur.Store(ended()) // Not nil, so that a reload that has read the record before this cannot publish it.
 	s.logins++
 	s.reset()
-	s.dead = &Error{Kind: ErrLoginRequired, Op: "token", Remedy: "log in again"} // which nobody needs to be told
+	s.dead = &Error{Kind: ErrLoginRequired, Op: "token", Remedy: "log in again"} // This needs no event.
 	if stored || known != nil && known.rec.LoginID != "" {
 		s.emit(ctx, Event{Type: EventLogout, Err: alive}, false)
 	}
@@ -166,12 +165,12 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 
 const (
 	revokeTries    = 3
-	maxRevokePause = 10 * time.Second // the user waits, and so do others that need the lock
+	maxRevokePause = 10 * time.Second // the user waits, as do others that need the lock
 )
 
-// revokeBounded tells the provider, again if it answers that it cannot say now (RFC 7009
-// section 2.2.1). One that does not answer at all is not asked again: the user may
-// be offline.
+// revokeBounded revokes the tokens, and tries again if the provider answers that it is unable
+// to do so now (RFC 7009 section 2.2.1). A provider that does not answer at all is not asked
+// again: the user may be offline.
 func revokeBounded(ctx context.Context, r Revoker, rec *tokencache.Record) error {
 	for try := 1; ; try++ {
 		err := r.Revoke(ctx, rec)

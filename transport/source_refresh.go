@@ -12,24 +12,25 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
-// refresh is the critical section. Refresh tokens may be spent once, so the order
-// of its steps is what keeps a login alive: lock, read again, be sure that the
-// answer can be stored, leave a note, spend, store, and only then publish.
+// refresh is the critical section. A refresh token may be spent once, so the order of its steps
+// is what keeps a login alive: lock, read again, make sure that the answer can be stored, write
+// the journal, spend, persist, and only then publish.
 //
-// waiting bounds the wait for the lock. The rest has a time of its own: a request
-// must not be cut short because others were slow.
+// waiting bounds the wait for the lock. The rest has a time limit of its own: a request must
+// not be cut short because others were slow.
 func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapshot, adopted bool, err error) {
-	// 0: the provider may be down, and another login be finding out whether it is back.
+	// 0: the provider may be down, and another login may be finding out whether it is back.
 	if err := s.enter(waiting, f); err != nil {
 		return nil, false, err
 	}
 	trial := f.trial
 	defer s.cfg.gate.leave(trial)
-	// Who cannot ask at once, because another process has the lock, lets another login.
+	// A login that cannot ask at once, because another process has the lock, lets another
+	// one.
 	late := time.AfterFunc(trialTime, func() { s.cfg.gate.leave(trial) })
 	defer late.Stop()
-	// 1: one process at a time, and in it one goroutine. A flight that waits sees the
-	// token that another process has stored before that gives back the lock.
+	// 1: one process at a time, and one goroutine in it. A flight that waits sees the token
+	// that another process has stored even before that releases the lock.
 	unlock, err := s.lockFor(waiting, f)
 	for errors.Is(err, tokencache.ErrConflict) {
 		if snap, err = s.reload(waiting, f); snap != nil || err != nil {
@@ -47,13 +48,13 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 	}
 	defer unlock()
 	s.mu.Lock()
-	f.logins = s.logins // More cannot come while it is our turn.
+	f.logins = s.logins // This cannot change while it is our turn.
 	s.mu.Unlock()
 
-	var awaited time.Time // of what was put back, see AwaitNewer
+	var awaited time.Time // until when a newer state was waited for, see AwaitNewer
 	for try, changes := 0, 0; try <= promptRetries && changes < maxChanges; try++ {
-		// In state unsaved, before one more refresh token is spent, is the best time to
-		// save the last: a crash would now cost two.
+		// In state unsaved the last rotation had better be saved before another refresh
+		// token is spent: otherwise a crash costs two.
 		s.savePending(ctx)
 		// 2: somebody may have done the work while we waited.
 		held := s.cur.Load()
@@ -85,8 +86,9 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		if interrupted {
 			awaitLostRequest(ctx, cur.Attempt.At)
 		}
-		// 4, 5: find out that the answer cannot be stored while that is harmless.
-		// Whatever keeps the journal from being written would keep the answer too.
+		// 4, 5: find out whether the answer can be stored while a failure is harmless.
+		// Whatever keeps the journal from being written would keep the answer from
+		// being saved too.
 		if cur != nil && cur.RefreshToken != "" && !s.isUnsaved() {
 			version, err = s.prepare(ctx, cur, version)
 			if errors.Is(err, tokencache.ErrConflict) {
@@ -112,7 +114,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		}
 		next := successor(cur, answer, f.rejected)
 		s.entry.Mark(next)
-		// 7: what is not saved is lost at the next crash. ctx has no say in this.
+		// 7: what is not saved is lost at the next crash, so ctx does not bound this.
 		out := s.entry.Replace(context.WithoutCancel(ctx), next, version)
 		s.apply(ctx, out)
 		saved := out.Rec
@@ -122,7 +124,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		// 8: publish. 9: unlock.
 		snap := s.snapshot(saved)
 		how := EventRefreshed
-		if saved != next { // Somebody was faster, although we hold the lock.
+		if saved != next { // Another process was faster, although we hold the lock.
 			how = EventAdopted
 		}
 		s.mu.Lock()
@@ -136,14 +138,14 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 	return nil, false, &Error{Kind: ErrStorage, Op: "refresh", Err: tokencache.ErrConflict, Remedy: "other processes change this entry without taking its lock"}
 }
 
-// enter passes the gate of the provider. What keeps it shut is known already, so that
-// nothing follows from this flight.
+// enter passes the provider's gate. Why it is shut is known already, so a flight that fails
+// here changes nothing.
 func (s *Source) enter(ctx context.Context, f *flight) error {
 	s.mu.Lock()
 	wanted, dead := f.wanted, s.dead != nil
 	s.mu.Unlock()
 	if dead {
-		return nil // Only the cache is asked.
+		return nil // It asks only the cache.
 	}
 	trial, err := s.cfg.gate.enter(ctx, wanted)
 	s.mu.Lock()
@@ -154,8 +156,8 @@ func (s *Source) enter(ctx context.Context, f *flight) error {
 	return err
 }
 
-// ask asks the provider a harmless question before its refresh token is presented in doubt.
-// The error says that the token must not be presented now.
+// ask asks the provider a harmless question before the refresh token is presented in doubt. The
+// error says that the token must not be presented now.
 func (s *Source) ask(ctx context.Context, f *flight, cur *tokencache.Record) error {
 	now := wallNow()
 	d := doubt{interrupted: cur != nil && cur.Attempt != nil}
@@ -199,8 +201,8 @@ func (s *Source) spendable(ctx context.Context, cur *tokencache.Record, version 
 	return loginFor(cur, s.cfg.Refresher.Check(s.orNothing(cur)))
 }
 
-// prepare makes sure that an answer can be stored, and leaves the note that a
-// refresh is in flight.
+// prepare makes sure that an answer can be stored, and writes the journal: a refresh is in
+// flight.
 func (s *Source) prepare(ctx context.Context, cur *tokencache.Record, version tokencache.Version) (tokencache.Version, error) {
 	ctx, cancel := context.WithTimeout(ctx, entry.Timeout)
 	defer cancel()
@@ -214,8 +216,8 @@ func (s *Source) prepare(ctx context.Context, cur *tokencache.Record, version to
 	return version, nil
 }
 
-// retryNow reports whether to present the refresh token once more after an attempt
-// that failed, and waits until it is time to.
+// retryNow reports whether to present the refresh token once more after a failed attempt, and
+// waits until it is time to do so.
 func (s *Source) retryNow(ctx context.Context, cur *tokencache.Record, try int, sent time.Time, cause *Error) bool {
 	s.mu.Lock()
 	lost := s.outage != nil && s.outage.lost
@@ -224,7 +226,7 @@ func (s *Source) retryNow(ctx context.Context, cur *tokencache.Record, try int, 
 	case cause.Kind != ErrAmbiguous, cause.RetryAfter > 0:
 		return false
 	case lost:
-		return false // It has been done, and the outage has outlasted any grace.
+		return false // This was done before, and the outage has outlasted any grace.
 	case cause.whole():
 		return false // The next answer will be no better.
 	}
@@ -237,14 +239,14 @@ func (s *Source) retryNow(ctx context.Context, cur *tokencache.Record, try int, 
 	return s.cfg.probe(ctx, askTime) == nil
 }
 
-// noAnswer handles an attempt that brought nothing. unknown says that the refresh
-// token may have been spent by this attempt or by an earlier one. It reports
-// whether to start over, because the cache holds something newer.
+// noAnswer handles an attempt that brought no tokens. unknown says that the refresh token may
+// have been spent by this attempt or an earlier one. It reports whether to start over, because
+// the cache holds something newer.
 func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version tokencache.Version, unknown bool, cause *Error) (again bool, err error) {
 	if cur == nil || cur.RefreshToken == "" {
 		if cause.Kind == ErrLoginRequired {
-			// Somebody else's login, of which no tombstone can remind us: ask again, but
-			// not soon.
+			// The login is kept by another library, so no tombstone can say that it
+			// has ended: ask again, but not soon.
 			c := *cause
 			c.RetryAt = wallNow().Add(misconfiguredPause)
 			cause = &c
@@ -252,7 +254,7 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 		return false, cause
 	}
 	if s.isUnsaved() && cause.Kind != ErrLoginRequired {
-		if unknown { // There is no journal but memory.
+		if unknown { // Memory is the only journal.
 			s.entry.Amend(attempting(cur))
 		}
 		return false, cause
@@ -263,8 +265,9 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 	next.Attempt = nil
 	switch cause.Kind {
 	case ErrLoginRequired:
-		// Perhaps somebody without our lock was faster: a copy of the cache on another
-		// machine, a program that does not know of locks. Then theirs is the login.
+		// Perhaps something that does not take our lock was faster: a copy of the cache
+		// on another machine, or a program without locks. Then its login is the valid
+		// one.
 		stored, v, err := s.load(ctx)
 		if err == nil && (stored == nil || stored.RefreshToken != cur.RefreshToken) {
 			return true, nil
@@ -288,7 +291,7 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 		if unknown {
 			break
 		}
-		// Not spent for certain, so the note would mislead whoever reads it later.
+		// It was certainly not spent, so the journal would mislead later readers.
 		_, err := s.entry.Save(ctx, next, version)
 		if err != nil && !errors.Is(err, tokencache.ErrConflict) {
 			s.log(ctx, slog.LevelWarn, "the journal could not be cleared", err)

@@ -9,47 +9,46 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// A State is what a Source would do if it were asked for a token now.
+// A State says what a Source would do if it were asked for a token now.
 type State string
 
 // The states of a Source.
 const (
 	StateEmpty   State = "empty"   // no login is stored
 	StateFresh   State = "fresh"   // the token is good
-	StateStale   State = "stale"   // it is good and will be refreshed at the next use
-	StateExpired State = "expired" // it must be refreshed first
+	StateStale   State = "stale"   // the token is good and will be refreshed at the next use
+	StateExpired State = "expired" // the token must be refreshed first
 	StateOutage  State = "outage"  // the last refresh failed; the next may be tried at RetryAt
-	StateUnsaved State = "unsaved" // refreshed, but the refresh token is only in memory
+	StateUnsaved State = "unsaved" // refreshed, but the new refresh token is in memory only
 	StateDead    State = "dead"    // the provider has refused the refresh token: login required
 )
 
-// A Status describes a login without its secrets.
+// A Status describes a login, without its secrets.
 type Status struct {
 	State State
 	Key   tokencache.Key
 	Scope string
 
-	// KeyPlace is where the key is that seals the login in the cache, such as "OS
+	// KeyPlace is where the key that seals the login in the cache is kept, such as "OS
 	// keyring"; see tokencache.Cache.KeyPlace.
 	KeyPlace string
 
 	AuthorizedAt  time.Time // when the user logged in
 	ObtainedAt    time.Time // when the access token was obtained
 	Expiry        time.Time // when the access token expires; zero: unknown
-	RefreshAt     time.Time // when it will be refreshed; zero: when it is refused
+	RefreshAt     time.Time // when it will be refreshed; zero: when an API rejects it
 	RefreshExpiry time.Time // when the refresh token expires; zero: unknown
 	Generation    uint64    // how often the login has been refreshed
 
-	// AttemptAt is when a refresh began whose outcome is not stored: it is under way
-	// in some process, or was interrupted. Zero: there is none.
+	// AttemptAt is when a refresh began whose outcome is not stored: it is in flight in
+	// some process, or was interrupted. Zero: there is none.
 	AttemptAt time.Time
 
 	RetryAt time.Time // in StateOutage
-	Err     error     // in StateOutage, StateUnsaved and StateDead: why
+	Err     error     // the reason, in StateOutage, StateUnsaved and StateDead
 }
 
-// String says in one line how the login is and, where that is up to a person, what to
-// do about it.
+// String describes the state in one line and, where a person can help, says what to do.
 func (st Status) String() string {
 	s, now := "logged in", wallNow()
 	switch st.State {
@@ -76,7 +75,7 @@ func (st Status) String() string {
 	return s
 }
 
-// reason returns what an error says without who says it.
+// reason returns the text of an error without the prefix of this package.
 func reason(err error) string {
 	if err == nil {
 		return "unknown"
@@ -100,7 +99,7 @@ func (s *Source) Status(ctx context.Context) (Status, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.unsaved != nil: // Memory is the truth.
+	case s.unsaved != nil: // Memory has the newest state.
 		known, rec = s.cur.Load(), nil
 	case err != nil:
 		return st, storageError("status", err)
@@ -112,7 +111,7 @@ func (s *Source) Status(ctx context.Context) (Status, error) {
 	}
 	st.describe(known)
 	if rec != nil && newer(known.rec, rec) {
-		rec = nil // It has been replaced, in memory.
+		rec = nil // Memory has replaced it.
 	}
 	if rec != nil && rec.Attempt != nil {
 		st.AttemptAt = rec.Attempt.At
@@ -121,7 +120,7 @@ func (s *Source) Status(ctx context.Context) (Status, error) {
 	return st, nil
 }
 
-// describe fills in what is known of the tokens.
+// describe fills in what is known about the tokens.
 func (st *Status) describe(snap *snapshot) {
 	r := snap.rec
 	st.Scope, st.Generation = snap.scope, r.Generation
@@ -131,8 +130,8 @@ func (st *Status) describe(snap *snapshot) {
 	}
 }
 
-// stateOf returns the state of a login with the token of snap, of which rec is stored, or
-// nil. s.mu is held.
+// stateOf returns the state of a login whose token is in snap and whose stored record is rec,
+// or nil. s.mu is held.
 func (s *Source) stateOf(snap *snapshot, rec *tokencache.Record) (state State, why error, retryAt time.Time) {
 	now := wallNow()
 	blocked := s.blocked(now, false)

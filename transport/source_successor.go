@@ -15,31 +15,31 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
-// lostRequestTime is how long a request may still be under way whose sender has died, or
-// whose connection broke. If ours overtook it, the provider would take ours for the older
-// one, and what we store would be dead. A provider's grace is longer, by far.
+// lostRequestTime is how long a request may still be under way after its sender has died or its
+// connection broke. If ours overtook it, the provider would rotate once more for the lost one,
+// and what we store would be dead. A provider's grace is far longer.
 const lostRequestTime = time.Second
 
-// awaitLostRequest waits until a request that was sent at the given time, and for whose
-// answer nobody waits, has been dealt with by the provider.
+// awaitLostRequest waits until the provider has handled a request that was sent at the given
+// time, and whose answer nobody waits for.
 func awaitLostRequest(ctx context.Context, sent time.Time) {
 	if wait := min(sent.Add(lostRequestTime).Sub(wallNow()), lostRequestTime); wait > 0 {
 		sleep.For(ctx, wait)
 	}
 }
 
-// lateRequestTime is for how long the loss of a login may be due to such a request that
-// took longer than that: a provider works through all that it was sent, but nobody waits
-// for an answer for more than five minutes, see package endpoint. To wait that long before
-// the token is presented again would be worse: most providers accept it for seconds only.
+// lateRequestTime is how long such a request may be late and still be the cause of a lost
+// login: a provider works through all that it was sent, but nobody waits for an answer for more
+// than five minutes, see package endpoint. Waiting that long before the token is presented
+// again would be worse: most providers accept it for seconds only.
 const lateRequestTime = 5 * time.Minute
 
-// promptRetries is how often a refresh token is presented again at once after an
-// attempt with an unknown outcome. Most providers accept a spent token again for
-// some seconds, just for this case.
+// promptRetries is how often a refresh token is presented again at once after an attempt with
+// an unknown outcome. Most providers accept a spent token for a few more seconds, for this very
+// case.
 const promptRetries = 2
 
-// maxChanges is how often a refresh begins anew because the cache changes.
+// maxChanges is how often a refresh begins anew because the cache has changed.
 const maxChanges = 10
 
 // successor returns the state of the login after the provider's answer.
@@ -69,8 +69,8 @@ func successor(cur, answer *tokencache.Record, rejected tokencache.Secret) *toke
 	return next
 }
 
-// mayBeLate reports whether the provider may have dealt with an interrupted refresh after
-// the one that made up for it.
+// mayBeLate reports whether the provider may have handled an interrupted refresh after the one
+// that made up for it.
 func mayBeLate(rec *tokencache.Record) bool {
 	return within(wallNow(), rec.InterruptedAt.Add(lateRequestTime), 2*lateRequestTime) // Clocks differ.
 }
@@ -105,12 +105,12 @@ func deadError(rec *tokencache.Record) *Error {
 	return e
 }
 
-// saysReuse reports whether a provider gives as its reason for a refusal that the
-// refresh token was spent before. Most do not tell.
+// saysReuse reports whether a provider refuses a refresh token because it was spent before.
+// Most do not say.
 func saysReuse(code, description string) bool {
 	text := strings.ToLower(strings.ReplaceAll(code, "_", " ") + " " + description)
 	// Not "stale token": Keycloak also says that when an administrator has revoked all
-	// tokens of before a time, and then nobody has a copy.
+	// tokens issued before a certain time, and then nobody has a copy.
 	for _, sign := range []string{"reuse", "already used", "already been used", "already exchanged", "replay"} {
 		if strings.Contains(text, sign) {
 			return true
@@ -119,8 +119,8 @@ func saysReuse(code, description string) bool {
 	return false
 }
 
-// attempting returns rec with the note that its refresh token is being spent. Each
-// attempt has its own, because the next one waits for what the last has sent.
+// attempting returns rec with a journal entry which says that its refresh token is being spent.
+// Each attempt writes its own, because the next one waits for the request of the last.
 func attempting(rec *tokencache.Record) *tokencache.Record {
 	note := rec.Clone()
 	note.Attempt = &tokencache.Attempt{At: wallNow(), PID: os.Getpid()}
@@ -128,7 +128,7 @@ func attempting(rec *tokencache.Record) *tokencache.Record {
 	return note
 }
 
-// vanished says that a login is gone which this process has held, and did not end.
+// vanished says that a login that this process held is gone, although it was not ended here.
 func vanished() *Error {
 	return &Error{Kind: ErrLoginRequired, Op: "refresh",
 		Remedy: "the login is not in the store any more: it was ended elsewhere, or the store has lost it; log in again"}
@@ -142,7 +142,8 @@ func endedElsewhere() *Error {
 // newLoginID returns the name of a new login.
 func newLoginID() string { return rand.Text() }
 
-// loginFor returns err with the demand on rec, if err says that only a login helps.
+// loginFor returns err with the claims that are demanded of rec's token, if err says that only
+// a login helps.
 func loginFor(rec *tokencache.Record, err error) error {
 	if rec == nil || rec.Claims == "" || !errors.Is(err, ErrLoginRequired) {
 		return err

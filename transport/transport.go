@@ -10,56 +10,55 @@ import (
 	"time"
 )
 
-// A Config says which requests of a client get a token.
+// A Config says which requests of a client get which token.
 type Config struct {
-	// Source has the token, or Pool those of many accounts, of which the context of
-	// each request names one. One of the two is required.
+	// Source provides the token, or Pool the tokens of many accounts, one of which the
+	// context of each request names. One of the two is required.
 	Source *Source
 	Pool   *Pool
 
-	// Origins are the scheme, host and port of the APIs that may see the token, such
-	// as "https://api.example.com" or "https://*.example.com". Plain http is for
-	// loopback addresses only. Requests to anywhere else pass without a token, and so
-	// does each hop of a redirect. Required.
+	// Origins are the scheme, host and port of the APIs that may see the token, such as
+	// "https://api.example.com" or "https://*.example.com". Plain http is for loopback
+	// addresses only. Requests to anywhere else are passed on without a token, and so is
+	// each hop of a redirect. Required.
 	Origins []string
 
 	// Base sends the requests. Default: http.DefaultTransport.
 	Base http.RoundTripper
 
-	// ReplaceAuthorization sends the token also with requests that have an Authorization
-	// header already, in its place: for clients that always set one of their own, as
-	// okta-sdk-golang and slack-go do, and for a reverse proxy, whose clients' header is
-	// not for the API. Default: such a request is passed on as it is.
+	// ReplaceAuthorization replaces the Authorization header of requests that have one
+	// already: for clients that always set one of their own, as okta-sdk-golang and
+	// slack-go do, and for a reverse proxy, whose clients' header is not for the API.
+	// Default: such a request is passed on as it is.
 	ReplaceAuthorization bool
 
-	// Rejected, if set, reports whether a response rejects the token in a way of its own,
-	// for APIs that do not say so with a 401: with a status and a body like 200
-	// {"ok":false,"error":"token_expired"}, for instance. Then the token is renewed and
-	// the request repeated once, as after a 401. Rejected is asked about every response
-	// to a token that is not such a 401; it must not modify it, and may read the first
-	// 64 KiB of the body, which are not lost to the caller. It is called by many
-	// goroutines at once.
+	// Rejected, if set, reports whether a response rejects the token, for APIs that do not
+	// say so with a 401 but with a 200 and {"ok":false,"error":"token_expired"}, for
+	// instance. Then the token is renewed and the request repeated once, as after a 401.
+	// Rejected is called for every response to a request with a token, except for such a
+	// 401. It must not modify the response, and may read the first 64 KiB of the body,
+	// which are not lost to the caller. It may be called by many goroutines at once.
 	Rejected func(*http.Response) bool
 
-	// MaxReplayBody is the largest request body, in bytes, that is kept in memory so
-	// that the request can be repeated after a 401, if its length is known and it has
-	// no GetBody. One that can seek is sent again whatever its size. Default: 65536. A
+	// MaxReplayBody is the size in bytes of the largest request body that is kept in memory
+	// so that the request can be repeated after a 401, if its length is known and there is
+	// no GetBody. A body that can seek is sent again whatever its size. Default: 65536. A
 	// negative value keeps none.
 	MaxReplayBody int64
 
-	// Settle bounds for how long a program that ends after its last response is kept
-	// from interrupting a refresh in the background. No response is held back for it;
-	// the Close of its body waits until the refresh is saved, and so does the error of
-	// a request that failed, at most until the refresh is as old as this. Default: 5
-	// seconds. Nothing waits in a service that runs KeepFresh, nor with a negative
-	// value; a program that has set one must call Source.Flush or Close before it ends,
+	// Settle bounds how long a program that ends after its last response is kept from
+	// interrupting a background refresh. No response is held back for it: closing the
+	// response's body waits until the refresh is saved, and so does the error of a request
+	// that failed, but no longer than until the refresh is as old as Settle. Default: 5
+	// seconds. Nothing waits in a service that runs KeepFresh, or if Settle is negative. A
+	// program that sets a negative value must call Source.Flush or Close before it ends,
 	// and so must one whose last response is a redirect that its client does not follow:
-	// the body of a redirect waits for nothing.
+	// the body of a redirect does not wait.
 	Settle time.Duration
 }
 
-// A Transport is an http.RoundTripper that attaches the access token of a Source,
-// or of one in a Pool, and repeats a request once if the token was refused. It is safe for concurrent
+// A Transport is an http.RoundTripper that attaches the access token of a Source, or of one in
+// a Pool, and repeats a request once if the API rejects the token. It is safe for concurrent
 // use.
 type Transport struct {
 	logins        chooser
@@ -105,19 +104,19 @@ func New(cfg Config) (*Transport, error) {
 	return t, nil
 }
 
-// Format prints whose tokens are sent, whatever the verb, and nothing secret.
+// Format prints whose tokens are sent, whatever the verb, and no secret.
 func (t *Transport) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "Transport{%v}", t.logins) }
 
 // RoundTrip sends req with a token. If the API rejects the token, with a 401 or an
-// invalid_token (RFC 6750 section 3.1), the token is renewed and the request is sent once
-// more, provided that its body can be had again. Whatever goes wrong with that, or if there
-// is no other token within 5 s or half of the time until req's deadline, the first answer
-// is returned as it came. If the API demands claims of the next token (Microsoft's
-// continuous access evaluation), the refresh asks for them, see Source.Reject. A request that has an Authorization header already, or that goes to an
-// origin that is not listed, or names such a one in Host or URL.Opaque, is passed on
-// untouched.
+// invalid_token (RFC 6750 section 3.1), the token is renewed and the request is sent once more,
+// provided that its body can be sent again. If anything goes wrong with that, or if there is no
+// other token within 5 s or half of the time until req's deadline, the first response is
+// returned as it came. If the API demands claims of the next token (Microsoft's continuous
+// access evaluation), the refresh asks for them, see Source.Reject. A request that already has
+// an Authorization header, that goes to an origin that is not listed, or that names such an
+// origin in Host or URL.Opaque is passed on untouched.
 //
-// Without a token there is no request: the error is an *Error.
+// Without a token no request is sent; the error is an *Error.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil || !t.listed(req) || !t.replace && hasAuthorization(req.Header) {
 		return t.passOn(req)
@@ -157,9 +156,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// passOn sends a request that gets no token. If it is a hop of a redirect, the request
-// before it may have started a refresh, and its response is the one that a program
-// ends with.
+// passOn sends a request that gets no token. If it is a hop of a redirect, the request before
+// it may have started a refresh, and this response may be the last one that the program reads.
 func (t *Transport) passOn(req *http.Request) (*http.Response, error) {
 	resp, err := t.base.RoundTrip(req)
 	if req.Response != nil {
@@ -170,19 +168,19 @@ func (t *Transport) passOn(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// CloseIdleConnections closes those of the base transport, if it can.
+// CloseIdleConnections closes the idle connections of the base transport, if it can do that.
 func (t *Transport) CloseIdleConnections() {
 	if c, ok := t.base.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
 }
 
-// rejectTime is how long a rejected response is held back for another token.
+// rejectTime is how long a response that rejects the token is held back for another token.
 const rejectTime = 5 * time.Second
 
-// retry answers a response that rejects the token. It returns the response to the
-// repeated request, or resp as it came: a RoundTripper that has a response must not turn it into an
-// error, nor keep it until there is no time left to read it.
+// retry answers a response that rejects the token. It returns the response to the repeated
+// request, or resp as it came: a RoundTripper that has a response must not turn it into an
+// error, nor hold it back until there is no time left to read it.
 func (t *Transport) retry(src *Source, req *http.Request, body replayBody, snap *snapshot, claims string, resp *http.Response) *http.Response {
 	ctx, cancel := context.WithTimeout(req.Context(), patience(req.Context()))
 	defer cancel()
@@ -222,8 +220,8 @@ func (t *Transport) fewConnections() bool {
 	return ok && base.MaxConnsPerHost > 0
 }
 
-// patience returns how long a rejected response may be held back: half of the time
-// until the deadline of its request, and not for ever.
+// patience returns how long a response that rejects the token may be held back: half of the
+// time until the deadline of its request, and rejectTime at most.
 func patience(ctx context.Context) time.Duration {
 	if deadline, ok := ctx.Deadline(); ok {
 		return min(rejectTime, time.Until(deadline)/2)
@@ -231,9 +229,9 @@ func patience(ctx context.Context) time.Duration {
 	return rejectTime
 }
 
-// withToken returns a copy of req with the token and the body, since a RoundTripper
-// must not modify its request (net/http.RoundTripper). The copy owns all that a base
-// transport might change, such as the value that one redacts before it logs.
+// withToken returns a copy of req with the token and the body, since a RoundTripper must not
+// modify its request (net/http.RoundTripper). The copy owns everything that a base transport
+// might change, such as the header value, which some redact before they log.
 func (t *Transport) withToken(req *http.Request, snap *snapshot, body io.ReadCloser) *http.Request {
 	r := &struct { // one allocation
 		http.Request

@@ -8,30 +8,29 @@ import (
 	"time"
 )
 
-// maxKept is how much of a rejected response is kept, in bytes. Real ones are a few
+// maxKept is how many bytes of a response that rejects the token are kept. Real ones have a few
 // hundred.
 const maxKept = 64 << 10
 
-// keepTime is how long the repeated request waits for the end of the rejected
-// response, which frees the connection.
+// keepTime is how long the repeated request waits for the end of the first response, which
+// frees the connection.
 const keepTime = time.Second
 
-// A keptBody is the body of a response that was rejected, read into memory while the
-// token is being renewed, so that its connection is free for the repeated request and
-// the response whole if that fails. A body that is larger than any sensible error
-// message, slow or endless, holds nobody up: what is not in memory stays on the wire
-// for the caller to read.
+// A keptBody is the body of a response that rejects the token. It is read into memory while the
+// token is renewed, so that its connection is free for the repeated request, and the response
+// is whole if that fails. A body that is slow, endless or larger than any sensible error
+// message holds nobody up: what is not in memory stays on the wire for the caller to read.
 type keptBody struct {
 	body io.ReadCloser
-	ends time.Time     // of the wait
+	ends time.Time     // when wait gives up
 	done chan struct{} // closed when nothing more is read into memory
 
 	mu      sync.Mutex
-	more    sync.Cond // data has grown, or filling has ended
+	more    sync.Cond // signalled when data has grown or filling has ended
 	data    []byte
-	err     error // that ended the body, or nil
+	err     error // what ended the body, or nil
 	filling bool
-	wanted  bool // by the caller, who reads the rest
+	wanted  bool // the caller has begun to read, and reads the rest
 }
 
 // keep starts to read the body of resp into memory.
@@ -59,7 +58,7 @@ func (k *keptBody) fill() {
 	}
 }
 
-// wait waits, not long, until the body is in memory, and reports whether all of it is.
+// wait waits a short time for the body to be in memory, and reports whether all of it is.
 func (k *keptBody) wait(ctx context.Context) (whole bool) {
 	timer := time.NewTimer(time.Until(k.ends))
 	defer timer.Stop()
@@ -95,12 +94,12 @@ func (k *keptBody) Read(p []byte) (int, error) {
 // Close closes the body, which also ends a read of it that is in progress.
 func (k *keptBody) Close() error { return k.body.Close() }
 
-// rejected is rejects, with what the program knows of the API.
+// rejected is rejects, together with the hook of the program, which knows the API.
 func rejected(hook func(*http.Response) bool, req *http.Request, resp *http.Response) (yes bool, demanded string) {
 	if yes, demanded = rejects(resp); yes {
 		return true, demanded
 	}
-	if hook == nil || resp.StatusCode == http.StatusSwitchingProtocols { // whose body is a connection
+	if hook == nil || resp.StatusCode == http.StatusSwitchingProtocols { // The body of a 101 is a connection.
 		return false, ""
 	}
 	shown := *resp
@@ -114,7 +113,7 @@ func rejected(hook func(*http.Response) bool, req *http.Request, resp *http.Resp
 	return yes, ""
 }
 
-// A peekedBody is the beginning of a body, which takes note of what is read.
+// A peekedBody is the beginning of a body, and remembers what is read.
 type peekedBody struct {
 	body io.Reader // nil: none
 	read bool

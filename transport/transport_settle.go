@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// A program must not end in the middle of a rotation, and the last thing that it does
-// with a response is to close its body. So that is what waits for a refresh in the
-// background, and not the response: whoever reads it has no further use for the time.
+// A program must not end in the middle of a rotation, and the last thing that it does with a
+// response is to close its body. So it is Close that waits for a background refresh, not the
+// response: by then the program has read what it wanted.
 //
-// A request that found a fresh token has nothing to wait for. A flight is started only
-// when the token is not fresh, and the token that makes it fresh again has been saved. If
-// the token ceased to be fresh later, the flight is that of another call.
+// A request that found a fresh token has nothing to wait for. A flight is started only when the
+// token is not fresh, and a token that is fresh again has been saved. If the token ceased to be
+// fresh later, the flight is that of another call.
 
-// settlesAfter makes the end of a request wait for the refresh that is in flight: the
-// Close of its response's body, or the error itself.
+// settlesAfter makes the end of a request, which is the Close of its response's body or its
+// error, wait for the refresh in flight.
 func (t *Transport) settlesAfter(src *Source, resp *http.Response, err error) {
 	switch {
 	case err != nil:
@@ -26,14 +26,13 @@ func (t *Transport) settlesAfter(src *Source, resp *http.Response, err error) {
 	}
 }
 
-// awaitFlight waits until the refresh that is in flight has settled, whoever started it.
-// The wait does not end with the request's context, which http.Client ends when the
-// body is closed, but is bounded by the age of the flight: one that has taken longer
-// than Settle delays nobody any more. One caller waits for a flight, so that a service
-// does not stand still.
+// awaitFlight waits until the refresh in flight, whoever started it, has settled. The wait does
+// not end with the request's context, which http.Client cancels when the body is closed, but is
+// bounded by the age of the flight: one that has taken longer than Settle delays nobody. Only
+// one caller waits for a flight, so that a service does not stand still.
 func (t *Transport) awaitFlight(src *Source) {
 	if t.logins.keptFresh() {
-		return // In a service that keeps the token fresh nothing exits meanwhile.
+		return // A service that keeps the token fresh does not exit meanwhile.
 	}
 	f := src.inFlight()
 	if f == nil {
@@ -58,8 +57,8 @@ func (s *Source) inFlight() *flight {
 	return s.flight
 }
 
-// isRedirect reports whether http.Client follows resp. It closes the body before it
-// does, and must not be delayed by that; the last of its requests waits in its place.
+// isRedirect reports whether http.Client follows resp. It closes the body first, and must not
+// be delayed by that; the last of its requests waits instead.
 func isRedirect(resp *http.Response) bool {
 	switch resp.StatusCode {
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
@@ -68,7 +67,7 @@ func isRedirect(resp *http.Response) bool {
 	return false
 }
 
-// A settlingBody waits at its end for a refresh.
+// A settlingBody waits for a refresh when it is closed.
 type settlingBody struct {
 	io.ReadCloser
 	t   *Transport
@@ -87,7 +86,7 @@ type settlingConn struct {
 	io.Writer
 }
 
-// CloseWrite is what httputil.ReverseProxy asks for.
+// CloseWrite is for httputil.ReverseProxy.
 func (c *settlingConn) CloseWrite() error {
 	if w, ok := c.Writer.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()
