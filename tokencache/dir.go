@@ -32,6 +32,7 @@ type Dir struct {
 	root  *os.Root
 	gates gate.Gates
 	spare spareFiles
+	space reserve
 }
 
 // The directory holds these two. Lock files are apart because they stay for ever.
@@ -118,7 +119,13 @@ func (d *Dir) save(ctx context.Context, name string, data []byte, old Version) (
 		return "", err
 	}
 	defer unlock()
-	if err := replaceFile(d.root, entryFile(name), data); err != nil {
+	err = replaceFile(d.root, entryFile(name), data)
+	if isFull(err) {
+		if ok, again := d.space.replace(d.root, name, data); ok {
+			err = again
+		}
+	}
+	if err != nil {
 		return "", ioError("write", d.full(entryFile(name)), err)
 	}
 	if old == "" {
@@ -178,9 +185,9 @@ func (d *Dir) at(ctx context.Context, name string, old Version) (unlock func() e
 	return nil, err
 }
 
-// Preflight implements Preflighter: it writes size bytes to a temporary file in
-// the directory and removes them again. It also takes the file descriptors that a Save
-// will need.
+// Preflight implements Preflighter: it writes size bytes to temporary files in the
+// directory. While the entry is locked, it keeps them for its saves, with the file
+// descriptors that these will need.
 func (d *Dir) Preflight(ctx context.Context, name string, size int) error {
 	if err := checkName(ctx, name); err != nil {
 		return err
@@ -190,13 +197,7 @@ func (d *Dir) Preflight(ctx context.Context, name string, size int) error {
 	if err := d.spare.hold(); err != nil {
 		return ioError("open", filepath.Join(d.path, entriesDir), err)
 	}
-	// Without a sync: space is reserved when it is written, and what comes before a
-	// refresh token is spent is a Save anyway, of the note that this will happen.
-	temp, err := writeTemp(d.root, entriesDir, data, func(*os.File) error { return nil })
-	if err == nil {
-		err = remove(d.root, temp)
-	}
-	if err != nil {
+	if err := d.space.fill(d.root, name, data); err != nil {
 		return ioError("write to", filepath.Join(d.path, entriesDir), err)
 	}
 	return nil

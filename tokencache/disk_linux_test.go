@@ -1,6 +1,7 @@
 package tokencache_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,8 +17,13 @@ import (
 // smallDisk mounts a file system of 256 KiB.
 func smallDisk(t *testing.T) (path string) {
 	t.Helper()
+	return diskOf(t, "size=256k")
+}
+
+func diskOf(t *testing.T, options string) (path string) {
+	t.Helper()
 	path = t.TempDir()
-	out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs", path).CombinedOutput()
+	out, err := exec.Command("mount", "-t", "tmpfs", "-o", "mode=700,"+options, "tmpfs", path).CombinedOutput()
 	if err != nil {
 		realparts.Require(t, "the right to mount a small file system", fmt.Errorf("%w: %s", err, out))
 	}
@@ -95,5 +101,96 @@ func TestDirOnAReadOnlyDisk(t *testing.T) {
 	wantErr(t, err, tokencache.ErrUnavailable, path, "make the file system writable")
 	if _, got, err := c.Load(t.Context(), testKey); err != nil || got != v {
 		t.Error(err)
+	}
+}
+
+// Who fills the disk while a refresh token is being spent does not cost its successor:
+// what the saves need was there before.
+func TestDirOnADiskThatIsFilledDuringARefresh(t *testing.T) {
+	for _, c := range []struct {
+		name, options string
+		fill          func(path string) error
+	}{
+		{"no space", "size=256k", func(path string) error {
+			f, err := os.Create(filepath.Join(path, "filler"))
+			for err == nil {
+				_, err = f.Write(make([]byte, 4096))
+			}
+			f.Close()
+			return err
+		}},
+		{"no inodes", "size=1m,nr_inodes=64", func(path string) (err error) {
+			for n := 0; err == nil; n++ {
+				var f *os.File
+				f, err = os.Create(filepath.Join(path, fmt.Sprintf("filler%d", n)))
+				f.Close()
+			}
+			return err
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := diskOf(t, c.options)
+			cache := newCache(t, openDir(t, path), tokencache.KeyBytes(bytesKey(1)))
+			v, err := cache.Save(t.Context(), testKey, testRecord(), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			unlock, err := cache.Lock(t.Context(), testKey)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := testRecord()
+			for range 2 { // the second begins with what the first has left
+				if err := cache.Preflight(t.Context(), testKey, r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := c.fill(path); !errors.Is(err, syscall.ENOSPC) {
+				t.Fatal(err)
+			}
+			for range 2 { // the note that it is under way, and what it has brought
+				r.Generation++
+				r.RefreshToken += "longer"
+				if v, err = cache.Save(t.Context(), testKey, r, v); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := unlock(); err != nil {
+				t.Error(err)
+			}
+			if got, at, err := cache.Load(t.Context(), testKey); err != nil || at != v || got.RefreshToken != r.RefreshToken {
+				t.Errorf("%v", err)
+			}
+			if left, _ := filepath.Glob(filepath.Join(path, "entries", ".tmp-*")); len(left) != 0 {
+				t.Errorf("left over: %v", left)
+			}
+		})
+	}
+}
+
+// Space is kept for no longer than the lock.
+func TestReserveEndsWithTheLock(t *testing.T) {
+	path := t.TempDir()
+	cache := newCache(t, openDir(t, path), tokencache.KeyBytes(bytesKey(1)))
+	temps := func() int {
+		left, _ := filepath.Glob(filepath.Join(path, "entries", ".tmp-*"))
+		return len(left)
+	}
+	if err := cache.Preflight(t.Context(), testKey, testRecord()); err != nil || temps() != 0 {
+		t.Errorf("%v; without the lock, %d files are kept", err, temps())
+	}
+	for range 2 {
+		unlock, err := cache.Lock(t.Context(), testKey)
+		if err == nil {
+			err = cache.Preflight(t.Context(), testKey, testRecord())
+		}
+		if err != nil || temps() == 0 {
+			t.Fatalf("%v; with the lock, %d files are kept", err, temps())
+		}
+		for range 2 {
+			if err := unlock(); err != nil || temps() != 0 {
+				t.Errorf("%v; after it, %d files are left", err, temps())
+			}
+		}
 	}
 }

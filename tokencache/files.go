@@ -22,6 +22,11 @@ func replaceFile(root *os.Root, name string, data []byte) error {
 	if err != nil {
 		return err
 	}
+	return put(root, temp, name)
+}
+
+// put moves a written file to its place.
+func put(root *os.Root, temp, name string) error {
 	if err := rename(root, temp, name); err != nil {
 		remove(root, temp)
 		return err

@@ -30,7 +30,8 @@ func (d *Dir) Lock(ctx context.Context, name string) (unlock func() error, err e
 	if err := checkName(ctx, name); err != nil {
 		return nil, err
 	}
-	return d.lock(ctx, name, lockSuffix)
+	unlock, err = d.lock(ctx, name, lockSuffix)
+	return d.space.with(d.root, name, unlock), err
 }
 
 // LockAt implements Watcher: of many processes that wait for one refresh, none has to
@@ -58,7 +59,7 @@ func (d *Dir) LockAt(ctx context.Context, name string, v Version) (unlock func()
 	if release != nil {
 		sign(file)
 	}
-	return heldBy(release, leave), err
+	return d.space.with(d.root, name, heldBy(release, leave)), err
 }
 
 // isAt reports whether the entry is at v.

@@ -106,6 +106,40 @@ func TestSpoiltDiskSpendsNothing(t *testing.T) {
 	}
 }
 
+// Nor does it cost the login who fills the disk while the token is being spent.
+func TestDiskThatIsFilledInMidRefresh(t *testing.T) {
+	for _, c := range spoiltDisks {
+		if c.name == "read-only" {
+			continue // Nothing can be kept for that.
+		}
+		t.Run(c.name, func(t *testing.T) {
+			disk := mounted(t, c.options)
+			tm := newTerminalIn(t, disk)
+			if err := expire(tm.dir); err != nil {
+				t.Fatal(err)
+			}
+			restore := tm.duringTheRefresh("in mid refresh", func() {
+				if err := c.spoil(disk); err != nil {
+					t.Error(err)
+				}
+			})
+			tm.run(0, "token")
+			restore()
+			tm.run(0, "get", tm.srv.APIURL())
+			if err := c.mend(disk); err != nil {
+				t.Fatal(err)
+			}
+			if err := expire(tm.dir); err != nil {
+				t.Fatal(err)
+			}
+			tm.run(0, "token")
+			if c := tm.srv.Counts(); c.Rotations != 2 || c.Reuses != 0 {
+				t.Errorf("%+v", c)
+			}
+		})
+	}
+}
+
 // With 14 file descriptors a good token is served, what reads reads, and a logout works.
 func TestFourteenFileDescriptors(t *testing.T) {
 	needsShell(t)

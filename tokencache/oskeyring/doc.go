@@ -74,8 +74,10 @@ three.
     TestKeePassXCAsksForAllItemsInOneWindow). Allow it with "Remember".
   - macOS: not tried; its limits are kept (TestLimitIsExact).
   - Windows: the Credential Manager of Wine (TestRealCredentialManager).
-  - SSH, cron, a container: without a session bus there is no keyring, and that is said
-    at once; nothing starts a bus (TestNoBus). Name other places in Config.Accept.
+  - SSH: a keyring that is locked on the machine's desktop says so at once
+    (TestRealKeyringLocked); over SSH itself not tried. Without a desktop, see cron.
+  - cron, a container: without a session bus there is no keyring, and that is said at once;
+    nothing starts a bus (TestNoBus). Name other places in Config.Accept.
   - systemd: a credential holds the key (TestAccept); not tried under systemd itself.
     Where the home directory cannot be written, as with DynamicUser and ProtectHome, an
     error says before the login to set Config.Dir: to the StateDirectory, for instance
@@ -85,8 +87,9 @@ three.
     systemd: set Config.Dir to a directory in $SNAP_USER_COMMON.
   - Kubernetes: a volume that is given to a group at every mount (fsGroup) is taken back
     (tokencache.TestDirIsTakenBackFromItsGroup).
-  - A full or read-only disk: logins are read and used until a refresh is due, and
-    nothing is spent (examples/cli, TestDiskThatCannotBeWritten).
+  - A full or read-only disk: logins are read and used until a refresh is due, and nothing
+    is spent (examples/cli, TestDiskThatCannotBeWritten, TestSpoiltDiskSpendsNothing). What
+    is saved after that has its space beforehand (TestDiskThatIsFilledInMidRefresh).
   - A directory that was moved: its key follows (TestDirectoryThatWasMoved).
 
 # What a crash can cost

@@ -1,0 +1,129 @@
+package tokencache
+
+import (
+	"os"
+	"sync"
+)
+
+// A reserve is space on the disk for the saves of a refresh: of the note that it is under
+// way, and of what it has brought. Who fills the disk meanwhile must not cost the new
+// refresh token. It consists of files that a save can turn into the entry, and lasts from
+// Preflight to the end of the lock on the entry.
+type reserve struct {
+	mu     sync.Mutex
+	spaces map[string]space // by name, while the lock is held
+}
+
+// A space is what is kept for one entry.
+type space struct {
+	files []string
+	size  int // of each
+}
+
+// enoughForRefresh is how many saves it provides for.
+const enoughForRefresh = 2
+
+// with lets space be kept until unlock is called.
+func (r *reserve) with(root *os.Root, name string, unlock func() error) func() error {
+	if unlock == nil {
+		return nil
+	}
+	r.mu.Lock()
+	if r.spaces == nil {
+		r.spaces = make(map[string]space)
+	}
+	r.spaces[name] = space{}
+	r.mu.Unlock()
+	release := sync.OnceFunc(func() {
+		r.mu.Lock()
+		kept := r.spaces[name]
+		delete(r.spaces, name)
+		r.mu.Unlock()
+		kept.remove(root)
+	})
+	return func() error {
+		release()
+		return unlock()
+	}
+}
+
+func (s space) remove(root *os.Root) (err error) {
+	for _, file := range s.files {
+		if rerr := remove(root, file); err == nil {
+			err = rerr
+		}
+	}
+	return err
+}
+
+// fill makes sure that there is space for data, or says why there is none. If no lock is
+// held, nothing is kept.
+func (r *reserve) fill(root *os.Root, name string, data []byte) error {
+	r.mu.Lock()
+	kept, locked := r.spaces[name]
+	r.mu.Unlock()
+	if len(kept.files) == enoughForRefresh && kept.size >= len(data) {
+		return nil
+	}
+	fresh, enough := space{size: len(data)}, 1
+	if locked {
+		enough = enoughForRefresh
+	}
+	for len(fresh.files) < enough {
+		// Without a sync: space is reserved when it is written, and what comes before a
+		// refresh token is spent is a Save anyway, of the note that this will happen.
+		file, err := writeTemp(root, entriesDir, data, func(*os.File) error { return nil })
+		if err != nil {
+			fresh.remove(root)
+			return err
+		}
+		fresh.files = append(fresh.files, file)
+	}
+	if locked {
+		r.mu.Lock()
+		if kept, locked = r.spaces[name]; locked {
+			r.spaces[name], fresh = fresh, kept
+		}
+		r.mu.Unlock()
+	}
+	return fresh.remove(root)
+}
+
+// replace puts data in the place of the file of an entry, in space that was kept for it.
+// It reports false if there is none.
+func (r *reserve) replace(root *os.Root, name string, data []byte) (bool, error) {
+	r.mu.Lock()
+	kept := r.spaces[name]
+	last := len(kept.files) - 1
+	if last < 0 {
+		r.mu.Unlock()
+		return false, nil
+	}
+	file := kept.files[last]
+	r.spaces[name] = space{kept.files[:last], kept.size}
+	r.mu.Unlock()
+	if err := overwrite(root, file, data); err != nil {
+		remove(root, file)
+		return true, err
+	}
+	return true, put(root, file, entryFile(name))
+}
+
+// overwrite writes data where a file has had its space all the time.
+func overwrite(root *os.Root, name string, data []byte) error {
+	f, err := root.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Truncate(int64(len(data)))
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
