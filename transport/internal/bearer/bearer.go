@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// Normalize makes typ the type of a bearer token (RFC 6750) whatever the provider calls it:
-// Slack names it after its owner, eBay "User Access Token", Azure DevOps "jwt-bearer". It
-// returns what to do instead about the types that are not bearer tokens. A client must
-// not use what it does not understand (RFC 6749 section 7.1), but what that rule protects
-// are tokens that need a proof, and their names are registered.
+// Normalize sets typ to the type of a bearer token (RFC 6750), whatever the provider calls it:
+// Slack names it after its owner, eBay "User Access Token", Azure DevOps "jwt-bearer". For a
+// type that is not a bearer token it returns what to do about it instead. A client must not use
+// a type that it does not understand (RFC 6749 section 7.1), but that rule is about tokens that
+// need a proof, and the names of those are registered.
 func Normalize(typ *string) (remedy string) {
 	switch strings.ToLower(*typ) {
 	case "dpop", "pop", "mac":

@@ -12,14 +12,13 @@ import (
 	"slices"
 )
 
-// MaxLen is the length in bytes of the largest demand that is kept with a login. They
-// come from an API, and the store may have little room.
+// MaxLen is the length in bytes of the largest demand that is kept with a login. Demands come
+// from an API, and the store may have little room.
 const MaxLen = 2 << 10
 
-// Merge returns one request for all that a and b ask for; "" asks for nothing. Objects
+// Merge returns one request for everything that a and b ask for; "" asks for nothing. Objects
 // are merged member by member, and arrays, which list acceptable values, are united. Two
-// different values in the same place contradict each other, which is an error that names
-// the place and quotes neither.
+// different values in the same place are an error, which names the place and quotes neither.
 func Merge(a, b string) (string, error) {
 	all := map[string]any{}
 	for _, request := range []string{a, b} {

@@ -1,6 +1,6 @@
-// Package delivery passes on what has happened to those who are to be told: in the order in
-// which it happened, while no lock is held, and by whoever comes by. So nobody has to wait
-// for a listener that hangs, and a listener may use what it is told about.
+// Package delivery notifies listeners of events in the order in which they happened, while no
+// lock is held, and on the goroutine of any caller. So no other caller has to wait for a
+// listener that hangs, and a listener may use the object that it is notified about.
 package delivery
 
 import (
@@ -8,12 +8,12 @@ import (
 	"sync"
 )
 
-// A Queue has what is to be told. It has a lock of its own, which is held for a moment at a
-// time and within any other. The zero value is empty.
+// A Queue holds events that are not delivered yet. It has a lock of its own, which is held only
+// for moments, and may be taken while any other lock is held. The zero value is empty.
 type Queue[E any] struct {
 	mu         sync.Mutex
 	delivering bool // somebody is
-	queue      *[]E // nil: empty, as most are
+	queue      *[]E // nil: empty, as most queues are
 }
 
 // Add adds e at the end.
@@ -32,8 +32,8 @@ func (q *Queue[E]) empty() bool {
 	return q.queue == nil
 }
 
-// Deliver passes on what was added, one after the other. If somebody is at it already, it
-// leaves all to them.
+// Deliver passes on what was added, one after the other. If a call of Deliver is under way at
+// it already, it leaves all to them.
 func (q *Queue[E]) Deliver(to func(*E)) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -55,8 +55,8 @@ func (q *Queue[E]) Deliver(to func(*E)) {
 	}
 }
 
-// DeliverWithin is Deliver for somebody who waits no longer than until ctx is done, and whom
-// a panic of a listener is told as long. running counts the goroutine that it needs.
+// DeliverWithin is Deliver for a caller that waits no longer than until ctx is done, and until
+// then gets the panic of a listener. running counts the goroutine that it needs.
 func (q *Queue[E]) DeliverWithin(ctx context.Context, to func(*E), running *Workers) {
 	if q.empty() {
 		return
@@ -77,8 +77,8 @@ func (q *Queue[E]) DeliverWithin(ctx context.Context, to func(*E), running *Work
 	}
 }
 
-// DeliverSafely is Deliver on a goroutine that nobody else can guard: the panic of a listener
-// ends with what it was told, and panicked is called with its value, once.
+// DeliverSafely is Deliver for a goroutine that no caller can guard: the panic of a listener
+// ends with the event that caused it, and panicked is called with its value, once.
 func (q *Queue[E]) DeliverSafely(to func(*E), panicked func(value any)) {
 	for done, reported := false, false; !done; {
 		func() {
@@ -99,21 +99,21 @@ func (q *Queue[E]) DeliverSafely(to func(*E), panicked func(value any)) {
 	}
 }
 
-// Workers counts goroutines that have not ended. The zero value is none.
+// Workers counts goroutines that have not ended. The zero value counts none.
 type Workers struct {
 	mu   sync.Mutex
 	n    int
-	idle chan struct{} // made by Wait, closed when there are no more
+	idle chan struct{} // made by Wait, closed when there are none left
 }
 
-// Begin counts one more.
+// Begin adds one.
 func (w *Workers) Begin() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.n++
 }
 
-// End counts one less.
+// End removes one.
 func (w *Workers) End() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -123,7 +123,7 @@ func (w *Workers) End() {
 	}
 }
 
-// Wait waits until there are none. If ctx is done before, it returns its cause.
+// Wait waits until there are none. If ctx is done first, it returns its cause.
 func (w *Workers) Wait(ctx context.Context) error {
 	w.mu.Lock()
 	if w.n == 0 {

@@ -1,8 +1,7 @@
-// Package entry is the stored login: one entry of a token cache, as one process works on
-// it. It knows of turns and locks, of the keys and the traces of a login, and of a rotation
-// that could not be saved yet. It knows nothing of the provider, of callers, or of the token
-// that is in use: what it has found and done it returns, and a transport.Source draws the
-// consequences.
+// Package entry is the stored login: one entry of a token cache, as one process works on it. It
+// knows about turns and locks, about the keys and traces of a login, and about a rotation that
+// could not be saved yet. It knows nothing about the provider, the callers, or the token in
+// use: it returns what it has found and done, and a transport.Source draws the consequences.
 package entry
 
 import (
@@ -25,8 +24,8 @@ type Config struct {
 	Key   tokencache.Key // whatever its Account
 
 	Unnamed bool   // a login may be under the key that earlier versions used, see former.go
-	Asks    bool   // a refresh tells the provider what its token is to be for
-	What    string // that the records are for; empty if whoever made the key knows
+	Asks    bool   // a refresh names what its token is to be for
+	What    string // what the records are for; empty if the key was made by the program
 }
 
 // An Entry is the stored login of one account. It is safe for concurrent use as far as its
@@ -36,30 +35,30 @@ type Entry struct {
 	account string
 
 	mu   sync.Mutex
-	turn chan struct{} // held (by a send) by whoever works on the entry; made when it is first needed
+	turn chan struct{} // held (by a send) while a goroutine works on the entry; made when first needed
 
-	// atFormer says that the login is kept under the key of earlier versions, see former.
+	// atFormer says that the login is stored under the key of earlier versions, see former.
 	// It changes only when the lock is taken.
 	atFormer atomic.Bool
 
-	pending *pending // belongs to whoever has the turn
+	pending *pending // belongs to the goroutine that has the turn
 }
 
 // New returns the entry of an account. It does no I/O.
 func New(cfg *Config, account string) Entry { return Entry{cfg: cfg, account: account} }
 
-// Known is what a process knows of a login without the cache.
+// Known is what a process knows about a login without the cache.
 type Known struct {
 	Rec  *tokencache.Record // the newest that it has used, or nil
-	Lost *tokencache.Record // what it puts back if the store has lost it, or nil
+	Lost *tokencache.Record // what is put back if the store has lost the login, or nil
 }
 
 // Found is what Load has found.
 type Found struct {
 	Rec      *tokencache.Record // nil: nothing is stored
-	Version  tokencache.Version // that the next save is to replace
+	Version  tokencache.Version // the version that the next save is to replace
 	Restored bool               // the store had lost it, and it was put back
-	NoTrace  bool               // nothing is stored, and perhaps the store has lost it
+	NoTrace  bool               // nothing is stored, and the store may have lost the login
 }
 
 // Load returns the newest state of the login: from the store or, if that has an older one or
@@ -97,8 +96,8 @@ func (e *Entry) Load(ctx context.Context, known Known) (found Found, err error) 
 	if err != nil {
 		return found, err
 	}
-	// A store that was set back, by a failover or a restored backup, offers a refresh
-	// token that has been spent. Memory knows better.
+	// A store that was set back, by a failover or a restored backup, has a refresh token
+	// that was spent. Memory knows better.
 	if cur := known.Rec; cur != nil && cur.LoginID == rec.LoginID && cur.Generation > rec.Generation {
 		putBack := rec.PutBackAt // Others may know better still.
 		rec = cur.Clone()
@@ -110,8 +109,8 @@ func (e *Entry) Load(ctx context.Context, known Known) (found Found, err error) 
 	return found, nil
 }
 
-// Save stores rec in place of version, or of nothing if that is "". It neither looks whether
-// rec is newer nor tries again: that does Replace.
+// Save stores rec in place of version, or of nothing if that is "". It neither checks that rec
+// is newer nor tries again; Replace does.
 func (e *Entry) Save(ctx context.Context, rec *tokencache.Record, version tokencache.Version) (tokencache.Version, error) {
 	return e.cfg.Cache.Save(ctx, e.Key(), rec, version)
 }

@@ -8,23 +8,22 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// Until what a token is for became part of its name, the logins of an Endpoint that
-// asks for an audience were kept under the key without one: all audiences under the
-// same. Such a login stays where it is, because processes of that version may run
-// beside this one, and would be logged out if it moved. A record is never copied or
-// moved from one name to the other, so a refresh token is in one entry, under one
-// lock, whichever version spends it.
+// Before the audience of a token became part of its key, the logins of an Endpoint that asks
+// for one were stored under the key without it, the same for all audiences. Such a login stays
+// where it is, because processes of an earlier version may run beside this one, and would be
+// logged out if it moved. A record is never copied or moved from one key to the other, so that
+// a refresh token is in one entry, under one lock, whichever version spends it.
 //
-// The first Source that takes over such a record writes into it what it is for, and
-// then it is no other's. New logins go to that entry for as long as it exists, so
-// that both versions see them, and to the key with the audience after that.
+// The first Source that takes over such a record writes into it what it is for, which makes it
+// its own. New logins go to that entry for as long as it exists, so that both versions see
+// them, and then to the key with the audience.
 
-// For that to be told from what this version writes under a key without an audience,
-// every such record says what it is for: Record.For, which earlier versions hand on
-// when they refresh.
+// To tell such a record from what this version writes under a key without an audience, every
+// record there says what it is for, in Record.For, which earlier versions retain when they
+// refresh.
 
-// ForNothing is the Record.For of a login whose Endpoint asks for nothing. What others
-// ask for always has a name and a "=" in it.
+// ForNothing is the Record.For of a login whose Endpoint asks for no audience. For the others
+// it has the form name=value.
 const ForNothing = "default"
 
 // Key returns the key of the entry that this Entry works on.
@@ -49,7 +48,7 @@ func (e *Entry) Named() tokencache.Key {
 	return k
 }
 
-// Owns reports whether a record is that of an account of this configuration.
+// Owns reports whether a record belongs to an account of this configuration.
 func (cfg *Config) Owns(rec *tokencache.Record) bool {
 	key := cfg.Key
 	if key.Account = rec.Key.Account; key != rec.Key && cfg.Unnamed {
@@ -58,8 +57,8 @@ func (cfg *Config) Owns(rec *tokencache.Record) bool {
 	return key == rec.Key && (key.Audience != "" || cfg.claimable(rec))
 }
 
-// claimable reports whether a record under a key without an audience can be that of a
-// Source with this configuration.
+// claimable reports whether a record under a key without an audience can belong to a Source
+// with this configuration.
 func (cfg *Config) claimable(rec *tokencache.Record) bool {
 	return cfg.What == "" || rec.For == "" || rec.For == cfg.What
 }
@@ -69,7 +68,7 @@ func (e *Entry) Read(ctx context.Context) (*tokencache.Record, tokencache.Versio
 	return e.loadOwn(ctx, e.Key())
 }
 
-// loadOwn loads the record of key. One that is for something else is not found.
+// loadOwn loads the record of key. One that is for something else counts as not found.
 func (e *Entry) loadOwn(ctx context.Context, key tokencache.Key) (*tokencache.Record, tokencache.Version, error) {
 	rec, v, err := e.cfg.Cache.Load(ctx, key)
 	if err == nil && key.Audience == "" && !e.cfg.claimable(rec) {
@@ -78,8 +77,8 @@ func (e *Entry) loadOwn(ctx context.Context, key tokencache.Key) (*tokencache.Re
 	return rec, v, err
 }
 
-// Locate loads the record from the entry that is this Entry's, and says which that
-// is. Nothing is changed, so it needs no lock.
+// Locate loads the record from whichever of the two entries is this Entry's, and returns its
+// key. It changes nothing, so it needs no lock.
 func (e *Entry) Locate(ctx context.Context) (key tokencache.Key, rec *tokencache.Record, v tokencache.Version, err error) {
 	key = e.Named()
 	rec, v, err = e.loadOwn(ctx, key)
@@ -91,13 +90,12 @@ func (e *Entry) Locate(ctx context.Context) (key tokencache.Key, rec *tokencache
 		return key, rec, v, err
 	}
 	if errors.Is(oldErr, tokencache.ErrNotFound) {
-		return key, rec, v, oldErr // It may have been there, and have been ended there.
+		return key, rec, v, oldErr // It may have been there, and been ended there.
 	}
-	return e.former(), old, oldVersion, oldErr // One that cannot be read may be ours.
+	return e.former(), old, oldVersion, oldErr // A record that cannot be read may be ours.
 }
 
-// lockOwn locks whichever of the two entries is this Entry's. While it waits, that
-// may become the other one.
+// lockOwn locks whichever of the two entries is this Entry's. While it waits, that may change.
 func (e *Entry) lockOwn(ctx context.Context, lock sharedLock) (release func() error, err error) {
 	if !e.cfg.Unnamed {
 		return lock(ctx, e.Named())
@@ -134,7 +132,7 @@ func (e *Entry) whereabouts(ctx context.Context) (tokencache.Key, error) {
 	return key, err
 }
 
-// Mark writes into rec whose it is and, if its key does not say, what it is for.
+// Mark writes into rec whose it is and, if its key does not say so, what it is for.
 func (e *Entry) Mark(rec *tokencache.Record) {
 	rec.Key = e.Key()
 	if e.cfg.What != "" && e.Key().Audience == "" {
@@ -142,16 +140,16 @@ func (e *Entry) Mark(rec *tokencache.Record) {
 	}
 }
 
-// takeOver makes a record under the former key that of this Entry, and stores
-// that. Its access token may be for something else. It is not used if the refresh can
-// tell the provider what the next one is to be for. The lock is held.
+// takeOver makes a record under the former key that of this Entry, and stores it. Its access
+// token may be for something else, so it is not used if a refresh can name what the next one is
+// to be for. The lock is held.
 func (e *Entry) takeOver(ctx context.Context, rec *tokencache.Record, v tokencache.Version) (*tokencache.Record, tokencache.Version, error) {
 	rec = rec.Clone()
 	e.Mark(rec)
 	if e.cfg.Asks && rec.RefreshToken != "" {
 		rec.Expiry = rec.ObtainedAt
 		if rec.Expiry.IsZero() {
-			rec.Expiry = time.Unix(1, 0) // Zero would mean that it is not known.
+			rec.Expiry = time.Unix(1, 0) // Zero would mean unknown.
 		}
 	}
 	v, err := e.Save(ctx, rec, v)

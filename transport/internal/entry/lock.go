@@ -8,18 +8,18 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// A BusyError says that the lock was not to be had before the context was done.
+// A BusyError says that the lock could not be taken before the context was done.
 type BusyError struct {
 	Err  error
-	Here bool // it is this process that works on the login
+	Here bool // another goroutine of this process works on the login
 }
 
 func (e *BusyError) Error() string { return e.Err.Error() }
 func (e *BusyError) Unwrap() error { return e.Err }
 
-// A Lock takes this process's turn and then the lock that all processes share. While a
-// rotation is unsaved the latter is held already; unlock gives it back to whoever saves
-// that, or releases it if that has been done meanwhile.
+// A Lock takes the turn in this process, and then the lock that all processes share. While a
+// rotation is unsaved the latter is held already; unlock then hands it back to the saver, or
+// releases it if the rotation was saved meanwhile.
 type Lock func(context.Context) (unlock func() error, err error)
 
 // Lock waits until it is this caller's turn.
@@ -40,7 +40,7 @@ func (e *Entry) LockAt(at tokencache.Version) Lock {
 // AnnounceAfter is when a wait for a lock is announced.
 const AnnounceAfter = 2 * time.Second
 
-// Announced is lock, with announce called if it takes long. The error that it gets says for
+// Announced calls lock, and announce if that takes long. The error passed to announce says for
 // whom the caller waits, if that is known.
 func Announced(ctx context.Context, lock Lock, announce func(error)) (unlock func() error, err error) {
 	soon, cancel := context.WithTimeout(ctx, AnnounceAfter)
@@ -53,8 +53,9 @@ func Announced(ctx context.Context, lock Lock, announce func(error)) (unlock fun
 	return lock(ctx)
 }
 
-// TakeTurn waits until nobody else in this process works on the entry, even if somebody else
-// does, and returns what ends the turn. If ctx is done already, it takes a turn that is free.
+// TakeTurn waits until no other goroutine of this process works on the entry, whatever other
+// processes do, and returns a function that ends the turn. Even if ctx is done already, it
+// takes a turn that is free.
 func (e *Entry) TakeTurn(ctx context.Context) (end func(), err error) {
 	turn := e.turns()
 	select {
@@ -106,7 +107,7 @@ func (e *Entry) lock(ctx context.Context, share sharedLock) (unlock func() error
 	return func() error {
 		defer end()
 		if p := e.pending; p != nil && p.rec.RefreshToken != "" {
-			p.unlock = release // Whoever saves it will unlock.
+			p.unlock = release // The saver will unlock.
 			return nil
 		}
 		return release()

@@ -10,29 +10,29 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
-// A store can lose what it has confirmed: somebody flushes it, it evicts, an empty replica
-// is promoted. That is no logout, so a process that holds such a login puts it back. But it
-// may hold an old state of it, whose refresh token another process has spent, and which a
-// strict provider would take for stolen. So what was put back is not spent at once: those
-// who run Pool.KeepFresh look for losses all the time, and put what is newer in its place.
-// The lock may be lost too: whoever has the refresh token with the provider says so as long
-// as that takes, and is waited for.
+// A store can lose what it has confirmed: somebody flushes it, it evicts, an empty replica is
+// promoted. That is no logout, so a process that holds such a login puts it back. But that may
+// be an old state, whose refresh token another process has spent, and which a strict provider
+// would take for stolen. So what was put back is not spent at once: processes that run
+// Pool.KeepFresh look for losses all the time, and replace it by what is newer. The lock may be
+// lost too: a process whose request is at the provider says so for as long as that takes, and
+// the others wait.
 
 const (
-	// NewerTime is how long those have time for that.
+	// NewerTime is how long those processes have for that.
 	NewerTime = 5 * time.Second
 
-	// longestAwait is how long a refresh waits for those who say that it takes longer.
+	// longestAwait is how long a refresh waits for a process that says it needs longer.
 	longestAwait = 15 * time.Second
 
 	// doubtTime is how long it matters to a refresh that the login was put back.
 	doubtTime = time.Minute
 
-	// LookPause is the time between two looks for what others put back.
+	// LookPause is the time between two reads for what others put back.
 	LookPause = 250 * time.Millisecond
 
-	// restoreTime is how long to wait for the lock of a login that was lost: whoever has it
-	// may have it for minutes, and other logins must not wait for that.
+	// restoreTime is how long to wait for the lock of a login that was lost: it may be held
+	// for minutes, and other logins must not wait for that.
 	restoreTime = 500 * time.Millisecond
 )
 
@@ -44,9 +44,9 @@ func Newer(a, b *tokencache.Record) bool {
 	return a.Generation > b.Generation
 }
 
-// AwaitNewer waits, if rec was put back, until whoever knows a newer state of the login has
-// put that in its place. It returns when what is there now was put back. What was put back
-// at the known time was waited for before. The lock is held.
+// AwaitNewer waits, if rec was put back, until a process that knows a newer state of the login
+// has had time to replace it. It returns the time at which the record that is there now was put
+// back. One that was put back at the known time has been waited for before. The lock is held.
 func (e *Entry) AwaitNewer(ctx context.Context, rec *tokencache.Record, known time.Time) (putBackAt time.Time, err error) {
 	if rec == nil || rec.RefreshToken == "" {
 		return known, nil
@@ -68,9 +68,9 @@ func (e *Entry) AwaitNewer(ctx context.Context, rec *tokencache.Record, known ti
 	return at, nil
 }
 
-// InDoubt returns when a note that a refresh begins, of a login that was put back at the
-// given time, says that this was. If it was just now, the lock may be lost too, and whoever
-// has it then waits for the answer as for a newer state.
+// InDoubt returns the PutBackAt for the journal of a refresh that begins, given that of the
+// login. If the login was put back just now, the lock may be lost too, and another process that
+// takes it then waits for this refresh as for a newer state.
 func InDoubt(putBackAt time.Time) time.Time {
 	if now := wallNow(); !putBackAt.IsZero() && now.Sub(putBackAt) <= doubtTime {
 		return now
@@ -83,13 +83,13 @@ type Work int
 
 const (
 	Idle     Work = iota
-	Busy          // it refreshes it, or has something to save
+	Busy          // it refreshes the login, or has something to save
 	Spending      // it has sent the refresh token to the provider
 )
 
-// Restore puts the login back if the store has lost it, or has an older state of it that
-// somebody else has put back. It returns what it has put back, if anything, and whether
-// somebody is at work on the login, so that it has to be looked at again.
+// Restore puts the login back if the store has lost it, or has an older state that another
+// process has put back. It returns what it has put back, if anything, and whether the login is
+// being worked on, so that it has to be checked again.
 func (e *Entry) Restore(ctx context.Context, losses *Losses, known func() Known, doing func() Work) (restored *tokencache.Record, again bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -109,7 +109,8 @@ func (e *Entry) Restore(ctx context.Context, losses *Losses, known func() Known,
 		case lately && Newer(holds.Rec, rec) && !Newer(rec, holds.Rec):
 			restored, _, err = e.PutBack(ctx, holds.Rec, version, rec.PutBackAt)
 		case lately && !Newer(rec, holds.Rec) && doing() == Spending:
-			// The lock was lost too, and somebody else waits for a newer state that is on its way.
+			// The lock was lost too, and another process waits for a newer state
+			// that is on its way.
 			rec = rec.Clone()
 			rec.PutBackAt = wallNow()
 			_, err = e.Save(ctx, rec, version)
@@ -128,7 +129,7 @@ func (e *Entry) Restore(ctx context.Context, losses *Losses, known func() Known,
 }
 
 // restoreLocked puts the login back under the lock, so that it does not undo a logout. The
-// error wraps ErrConflict if there is something to look at.
+// error wraps ErrConflict if the entry has changed and has to be read again.
 func (e *Entry) restoreLocked(ctx context.Context, known func() Known) (*tokencache.Record, error) {
 	brief, cancel := context.WithTimeout(ctx, restoreTime)
 	defer cancel()
@@ -146,15 +147,15 @@ func (e *Entry) restoreLocked(ctx context.Context, known func() Known) (*tokenca
 	return found.Rec, err
 }
 
-// Losses is what a process has seen of a store that loses logins. A nil Losses sees nothing.
+// Losses is what a process has seen of a store that loses logins. A nil *Losses sees nothing.
 type Losses struct {
-	Look func(ctx context.Context) // looks whether the store has those that are in memory
-	Seen chan struct{}             // gets a value, if there is room, when one was lost
+	Look func(ctx context.Context) // checks that the store has the logins that are in memory
+	Seen chan struct{}             // gets a value, if there is room, when a login was lost
 
-	at atomic.Int64 // when the last is known to have been lost before, in Unix nanoseconds
+	at atomic.Int64 // a time before which the last one was lost, in Unix nanoseconds
 }
 
-// Saw takes note that the store has lost a login, before the given time.
+// Saw records that the store has lost a login before the given time.
 func (l *Losses) Saw(at time.Time) {
 	if l == nil {
 		return
@@ -174,8 +175,8 @@ func (l *Losses) Saw(at time.Time) {
 	}
 }
 
-// SawPutBack reports whether rec was put back a moment ago, and takes note of it: the store
-// may have lost others too.
+// SawPutBack reports whether rec was put back a moment ago, and records that: the store may
+// have lost others too.
 func (l *Losses) SawPutBack(rec *tokencache.Record) bool {
 	lately := momentAgo(rec.PutBackAt)
 	if lately {

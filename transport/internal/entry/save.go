@@ -10,20 +10,20 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
-// pending is a rotation that the provider has carried out and that could not be
-// saved: the state unsaved. The lock of the login is kept, because whoever reads
-// the cache meanwhile would spend a token that is spent; without a refresh token
-// nothing is, and the lock is free.
+// pending is a rotation that the provider has carried out and that could not be saved: the
+// state unsaved. The lock on the login is held meanwhile, because any process that reads the
+// cache would present a refresh token that is spent. If the login has no refresh token, there
+// is no such danger, and the lock is released.
 type pending struct {
 	rec     *tokencache.Record
-	version tokencache.Version // what it is to replace
-	unlock  func() error       // nil while somebody is at work on the login
+	version tokencache.Version // the version that it is to replace
+	unlock  func() error       // nil while a goroutine has the turn
 	over    chan struct{}      // closed when it need not be saved any more
 }
 
-const saveTries = 3 // before callers get the token unsaved
+const saveTries = 3 // attempts before callers get the token unsaved
 
-// The pause after the first attempt to save, and the longest.
+// The pause after the first attempt to save, and the longest pause.
 const (
 	firstPause = 100 * time.Millisecond
 	maxPause   = time.Second
@@ -34,17 +34,17 @@ type Outcome struct {
 	Rec *tokencache.Record // the login from now on; nil: the user has logged out
 
 	Unsaved error // why Rec is in memory only: the entry is in state unsaved
-	Entered bool  // and was not before
+	Entered bool  // it was not before
 
 	Saved     bool // Rec was unsaved, and is saved
-	Left      bool // the state unsaved is over, in whichever way
+	Left      bool // the state unsaved has ended, one way or another
 	Unlocking error
 }
 
-// Replace stores next in place of version. What it returns is the login from now on: next,
-// or a newer one that it found, or none if the user has logged out. If next cannot be
-// stored, the entry goes into state unsaved, and next is the login all the same: the
-// client works on, and SavePending is to be tried until it succeeds. The lock is held.
+// Replace stores next in place of version. The outcome has the login from now on: next, or a
+// newer one that it found, or none if the user has logged out. If next cannot be stored, the
+// entry enters the state unsaved, and next is the login all the same: the client carries on,
+// and SavePending is to be called until it succeeds. The lock is held.
 func (e *Entry) Replace(ctx context.Context, next *tokencache.Record, version tokencache.Version) Outcome {
 	pause, begun := firstPause, time.Now()
 	for try := 1; ; try++ {
@@ -65,14 +65,14 @@ func (e *Entry) Replace(ctx context.Context, next *tokencache.Record, version to
 	}
 }
 
-// TrySave makes one attempt. What it returns without an error is in the store: next, or
-// what has taken its place. That the store holds next is not enough, a Save has to have
-// confirmed it: one that failed may have written what the next crash takes away.
+// TrySave makes one attempt. What it returns without an error is in the store: next, or what
+// has taken its place. It is not enough that the store holds next, a Save must have confirmed
+// it: one that failed may have written what the next crash takes away.
 func (e *Entry) TrySave(ctx context.Context, next *tokencache.Record, version tokencache.Version) (saved *tokencache.Record, err error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	defer func() {
-		if r := recover(); r != nil { // The Store has failed, in its own way. The tokens are here.
+		if r := recover(); r != nil { // The Store has failed, if in its own way. The tokens are still here.
 			saved, err = nil, fmt.Errorf("the Store panicked with a value of type %T", r)
 		}
 	}()
@@ -84,7 +84,7 @@ func (e *Entry) TrySave(ctx context.Context, next *tokencache.Record, version to
 		if !errors.Is(err, tokencache.ErrConflict) {
 			return nil, err
 		}
-		// Either an earlier attempt has written although it failed, or somebody wrote
+		// Either an earlier attempt has written although it failed, or something wrote
 		// without the lock.
 		stored, v, err := e.Read(ctx)
 		switch {
@@ -109,8 +109,8 @@ func (e *Entry) TrySave(ctx context.Context, next *tokencache.Record, version to
 	return nil, tokencache.ErrConflict
 }
 
-// Pending returns what is unsaved and what is closed when it need not be saved any more, or
-// nil. The turn is held.
+// Pending returns what is unsaved, and a channel that is closed when it need not be saved any
+// more, or nil. The turn is held.
 func (e *Entry) Pending() (rec *tokencache.Record, over <-chan struct{}) {
 	if e.pending == nil {
 		return nil, nil
@@ -153,7 +153,7 @@ func (e *Entry) leave(rec *tokencache.Record, saved bool) Outcome {
 	return out
 }
 
-// KeepSaving calls try until that reports success, or until over is closed.
+// KeepSaving calls try until that reports success or over is closed.
 func KeepSaving(over <-chan struct{}, try func() bool) {
 	pause := sleep.NewBackOff(firstPause, maxPause)
 	for saved := false; !saved; {

@@ -6,10 +6,9 @@ import (
 	"net/http/httptrace"
 )
 
-// Without returns a context without the net/http/httptrace hooks of ctx. They are
-// those of a request of the program: they must not be called after it, nor be shown the
-// client secret. Hooks that do nothing take the place of those that net/http keeps under
-// a key of its own.
+// Without returns a context without the net/http/httptrace hooks of ctx. Those belong to a
+// request of the program: they must not be called after it has ended, nor see the client
+// secret. Hooks that do nothing replace those that net/http keeps under a key of its own.
 func Without(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(hookless{ctx}, &httptrace.ClientTrace{
 		DNSStart: func(httptrace.DNSStartInfo) {}, DNSDone: func(httptrace.DNSDoneInfo) {},

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Is reports whether host, without port and brackets, is this machine: localhost or an
-// address that is written as such (RFC 8252 section 8.3). Other names never are, not
-// even those below localhost (RFC 6761 section 6.3): not every resolver keeps them here.
+// Is reports whether host, without port and brackets, is this machine: localhost or a loopback
+// address (RFC 8252 section 8.3). No other name is, not even one below localhost (RFC 6761
+// section 6.3), because not every resolver keeps those local.
 func Is(host string) bool {
 	if strings.EqualFold(host, "localhost") {
 		return true
@@ -19,8 +19,8 @@ func Is(host string) bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// OrTLS reports whether nobody on the way to u reads what is sent there: its scheme is
-// https, or http and its host is this machine.
+// OrTLS reports whether nobody on the way to u can read what is sent there: its scheme is
+// https, or its scheme is http and its host is this machine.
 func OrTLS(u *url.URL) bool {
 	switch strings.ToLower(u.Scheme) {
 	case "https":
@@ -31,8 +31,8 @@ func OrTLS(u *url.URL) bool {
 	return false
 }
 
-// Problem returns what to do about the URL of an endpoint that secrets must not be sent
-// to, or "". It does not quote the URL, which may hold a password.
+// Problem returns what to do about an endpoint's URL that secrets must not be sent to, or "".
+// It does not quote the URL, which may hold a password.
 func Problem(raw string) (remedy string) {
 	u, err := url.Parse(raw)
 	switch {

@@ -1,4 +1,4 @@
-// Package neterror tells what is wrong with a connection without telling a secret.
+// Package neterror describes what is wrong with a connection without revealing a secret.
 package neterror
 
 import (
@@ -14,9 +14,8 @@ import (
 	"strings"
 )
 
-// Safe returns the part of err that describes a connection. Other
-// errors of net/http and of foreign code may quote what was sent or received, so
-// that only their type is told.
+// Safe returns the part of err that describes a connection. Other errors of net/http and of
+// foreign code may quote what was sent or received, so only their type is reported.
 func Safe(err error) error {
 	if e, ok := errors.AsType[*url.Error](err); ok { // It quotes the URL.
 		return Safe(e.Err)
@@ -35,8 +34,8 @@ func Safe(err error) error {
 			return known
 		}
 	}
-	// To the refusal of a proxy, http.Transport gives no type but the text of the status
-	// line. A standard one is no secret, whoever it comes from.
+	// For the refusal of a proxy, http.Transport has no error type, only the text of the
+	// status line. A standard text is no secret, wherever it comes from.
 	for code := http.StatusMultipleChoices; code < 600; code++ {
 		if text := http.StatusText(code); text != "" && strings.EqualFold(text, err.Error()) {
 			return errors.New("the proxy answered: " + text)
@@ -45,7 +44,7 @@ func Safe(err error) error {
 	return TypeOf(err)
 }
 
-// TypeOf is what can be told of an error whose text cannot be trusted.
+// TypeOf returns what can be said about an error whose text cannot be trusted.
 func TypeOf(err error) error {
 	types := fmt.Sprintf("%T", err)
 	for err = errors.Unwrap(err); err != nil; err = errors.Unwrap(err) {
@@ -54,8 +53,8 @@ func TypeOf(err error) error {
 	return errors.New("an error of type " + types)
 }
 
-// ofStandardLibrary reports whether err is of a type of the standard library. Those that
-// describe connections hold addresses; what others hold is anybody's guess.
+// ofStandardLibrary reports whether the type of err is one of the standard library. Those that
+// describe connections hold addresses; other types may hold anything.
 func ofStandardLibrary(err error) bool {
 	t := reflect.TypeOf(err)
 	if t.Kind() == reflect.Pointer {

@@ -16,9 +16,9 @@ type identity struct {
 	Audience json.RawMessage `json:"aud"` // a string, or an array of them
 }
 
-// sameIdentity reports whether the ID token next may take the place of old. It
-// validates neither: what comes from the token endpoint over TLS is taken as the
-// provider's (section 3.1.3.7), and what old cannot tell, next need not repeat.
+// sameIdentity reports whether the ID token next may take the place of old. It validates
+// neither: what comes from the token endpoint over TLS is taken as the provider's (section
+// 3.1.3.7), and next need not repeat what old does not say.
 func sameIdentity(old, next tokencache.Secret) bool {
 	was, ok := identityOf(old)
 	if !ok {
@@ -28,14 +28,14 @@ func sameIdentity(old, next tokencache.Secret) bool {
 	return ok && is.Issuer == was.Issuer && is.Subject == was.Subject && slices.Equal(is.audiences(), was.audiences())
 }
 
-// SameSubject reports whether the ID token next may be about the person that old is about.
+// SameSubject reports whether the ID token next may be about the same person as old.
 func SameSubject(old, next tokencache.Secret) bool {
 	was, ok1 := identityOf(old)
 	is, ok2 := identityOf(next)
 	return !ok1 || !ok2 || was.Subject == "" || is.Subject == "" || is.Subject == was.Subject
 }
 
-// identityOf reads an ID token. Those that are encrypted are not readable.
+// identityOf reads an ID token. Encrypted ones cannot be read.
 func identityOf(idToken tokencache.Secret) (id identity, ok bool) {
 	ok = idtoken.Claims(idToken, &id)
 	return id, ok

@@ -1,4 +1,4 @@
-// Package renewal knows what the answer to a refresh makes of a login.
+// Package renewal knows how the answer to a refresh changes a login.
 package renewal
 
 import (
@@ -8,7 +8,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// Merge takes over into next, which is what the login was, what the provider has answered.
+// Merge applies the provider's answer to next, which holds the login as it was.
 func Merge(next, answer *tokencache.Record) {
 	if answer.AccessToken != "" {
 		next.AccessToken, next.TokenType = answer.AccessToken, answer.TokenType

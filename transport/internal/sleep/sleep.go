@@ -8,12 +8,12 @@ import (
 	"github.com/cenkalti/backoff/v4"
 )
 
-// Whoever waits for an answer counts only the time in which this process ran. When a
-// program that was stopped (Ctrl-Z, a paused container, a frozen machine, a laptop's
-// sleep) goes on, all its timers fire at once, and what has arrived meanwhile has not
-// been read yet: it is this process that was slow, not the provider.
+// A wait for an answer counts only the time in which this process ran. When a program that was
+// stopped (Ctrl-Z, a paused container, a frozen machine, a laptop's sleep) goes on, all its
+// timers fire at once, and what has arrived meanwhile has not been read yet: it is this process
+// that was slow, not the provider.
 
-// tick is the most that one look at the clock counts for.
+// tick is the most that one reading of the clock counts for.
 const tick = time.Second
 
 // For sleeps for d, and reports whether ctx is still good.
@@ -37,7 +37,7 @@ func Running(ctx context.Context, d time.Duration) bool {
 			return false
 		}
 		if d -= step; time.Since(began) > step+tick {
-			d = max(d, tick) // It was stopped: time to read what has come.
+			d = max(d, tick) // It was stopped: leave time to read what has come.
 		}
 	}
 	return ctx.Err() == nil

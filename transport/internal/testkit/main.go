@@ -22,7 +22,7 @@ func Main(m *testing.M) {
 		return strings.HasPrefix(arg, "-test.fuzz") && !strings.HasPrefix(arg, "-test.fuzzcachedir")
 	}
 	for _, arg := range os.Args[1:] {
-		if fuzzing(arg) { // whose workers are started by a protocol of its own
+		if fuzzing(arg) { // The fuzzer starts its workers by a protocol of its own.
 			os.Exit(m.Run())
 		}
 	}
@@ -107,7 +107,7 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 var secretLog sync.Mutex
 
-// NoteSecrets remembers secrets that nothing may print.
+// NoteSecrets records secrets that nothing may print.
 func NoteSecrets(secrets []string) {
 	path := os.Getenv(secretsFileEnv)
 	if path == "" {

@@ -33,7 +33,7 @@ func Respond(status int, body string) http.RoundTripper {
 	return Replay(fmt.Appendf(nil, "HTTP/1.1 %d Status\nContent-Type: application/json\n\n%s", status, body))
 }
 
-// Gzip returns what a proxy makes of a body.
+// Gzip compresses a body as a proxy does.
 func Gzip(body string) string {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)

@@ -1,4 +1,4 @@
-// Package text makes text of others, such as providers and APIs, fit to be shown.
+// Package text makes foreign text, such as that of providers and APIs, fit to be shown.
 package text
 
 import (
@@ -7,10 +7,10 @@ import (
 	"unicode/utf8"
 )
 
-// maxLength is the length, in bytes, of the longest text that is taken over.
+// maxLength is the length in bytes of the longest text that Clean returns.
 const maxLength = 200
 
-// Clean returns text short and in one line.
+// Clean returns text cut short and in one line.
 func Clean(text string) string {
 	text = strings.Join(strings.Fields(Printable(text)), " ")
 	if len(text) > maxLength {
@@ -23,8 +23,8 @@ func Clean(text string) string {
 	return text
 }
 
-// Printable returns text in one line and without what a terminal takes for a command:
-// escapes, and marks that change the direction of writing.
+// Printable returns text in one line, without what a terminal takes for a command: escape
+// sequences, and marks that change the direction of writing.
 func Printable(text string) string {
 	return strings.Map(func(c rune) rune {
 		switch {
