@@ -101,8 +101,11 @@ func (s *search) ask(ctx context.Context, i int) error {
 	case s.best >= 0:
 		return ctx.Err() // It would only have been of help.
 	}
-	s.failed = append(s.failed, s.failure(i, err))
 	noKey := errors.Is(err, errNoKey)
+	if noKey && s.silent {
+		err = fmt.Errorf("%w: %v", tokencache.ErrUnavailable, err) // A better place may have it.
+	}
+	s.failed = append(s.failed, s.failure(i, err))
 	if noKey || isProblem(err, Locked) {
 		s.empty = append(s.empty, i)
 	}
