@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
@@ -188,32 +187,6 @@ func (c *Challenge) setUnnamed(value string) {
 			return
 		}
 	}
-}
-
-// rejects reports whether resp is a rejection that a new access token can cure, and which
-// claims the refresh has to ask for. A challenge that says invalid_token means it, whatever the
-// status of the error (RFC 6750 section 3.1). A 401 may give any other reason, since servers
-// have many words for "expired", or none; but it must not be one that wants something else from
-// the client.
-func rejects(resp *http.Response) (yes bool, demanded string) {
-	if resp.StatusCode < 400 {
-		return false, ""
-	}
-	invalid := false
-	for _, c := range ParseChallenges(resp.Header) {
-		switch c.Scheme {
-		case "bearer", "dpop", "oauth":
-			d := c.demands()
-			if demanded = cmp.Or(demanded, d); d == "" && c.wantsMore() {
-				return false, ""
-			}
-			invalid = invalid || c.code() == "invalid_token"
-		}
-	}
-	if resp.StatusCode != http.StatusUnauthorized {
-		return invalid, ""
-	}
-	return true, demanded
 }
 
 // demands returns the claims that a refresh has to ask for, so that the API accepts the new

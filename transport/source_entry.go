@@ -73,7 +73,7 @@ func (s *Source) adopt(ctx context.Context, f *flight, cur *snapshot, rec *token
 	return snap
 }
 
-// newer reports whether a is a later state of the login than b, or a later login.
+// newer is entry.Newer.
 func newer(a, b *tokencache.Record) bool { return entry.Newer(a, b) }
 
 // load returns the newest record, or nil if there is none. The lock is held.

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -173,60 +172,6 @@ func (t *Transport) CloseIdleConnections() {
 	if c, ok := t.base.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
-}
-
-// rejectTime is how long a response that rejects the token is held back for another token.
-const rejectTime = 5 * time.Second
-
-// retry answers a response that rejects the token. It returns the response to the repeated
-// request, or resp as it came: a RoundTripper that has a response must not turn it into an
-// error, nor hold it back until there is no time left to read it.
-func (t *Transport) retry(src *Source, req *http.Request, body replayBody, snap *snapshot, claims string, resp *http.Response) *http.Response {
-	ctx, cancel := context.WithTimeout(req.Context(), patience(req.Context()))
-	defer cancel()
-	if body.again == nil {
-		cancel() // The refresh is for the next request; this one has its answer.
-		src.reject(ctx, snap.rec.AccessToken, claims)
-		return resp
-	}
-	var first *keptBody
-	if resp.Body != nil {
-		first = keep(resp)
-	}
-	next, err := src.reject(ctx, snap.rec.AccessToken, claims)
-	if err != nil {
-		return resp
-	}
-	if first != nil && !first.wait(ctx) && t.fewConnections() {
-		return resp // It has the connection that the repeated request would wait for.
-	}
-	b, err := body.again()
-	if err != nil {
-		return resp
-	}
-	second, err := t.base.RoundTrip(t.withToken(req, next, b))
-	if err != nil || second == nil {
-		return resp
-	}
-	if first != nil {
-		first.Close()
-	}
-	return second
-}
-
-// fewConnections reports whether a request may have to wait until a response is closed.
-func (t *Transport) fewConnections() bool {
-	base, ok := t.base.(*http.Transport)
-	return ok && base.MaxConnsPerHost > 0
-}
-
-// patience returns how long a response that rejects the token may be held back: half of the
-// time until the deadline of its request, and rejectTime at most.
-func patience(ctx context.Context) time.Duration {
-	if deadline, ok := ctx.Deadline(); ok {
-		return min(rejectTime, time.Until(deadline)/2)
-	}
-	return rejectTime
 }
 
 // withToken returns a copy of req with the token and the body, since a RoundTripper must not

@@ -10,7 +10,7 @@ import (
 	"github.com/stayauth/stayauth/transport"
 )
 
-// failure says what an answer without tokens means. What the program knows of its
+// failure says what an answer without tokens means; the codes are in codes.go. What the program knows of its
 // provider goes first. Then the provider's error code decides, not the status: providers
 // send the same code with 200, 400, 401 and 403. But a server that is failing (5xx) is
 // not believed anything for good.

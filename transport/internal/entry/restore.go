@@ -36,14 +36,6 @@ const (
 	restoreTime = 500 * time.Millisecond
 )
 
-// Newer reports whether a is a later state of the login than b, or a later login.
-func Newer(a, b *tokencache.Record) bool {
-	if a.LoginID != b.LoginID {
-		return !a.AuthorizedAt.Before(b.AuthorizedAt)
-	}
-	return a.Generation > b.Generation
-}
-
 // AwaitNewer waits, if rec was put back, until a process that knows a newer state of the login
 // has had time to replace it. It returns the time at which the record that is there now was put
 // back. One that was put back at the known time has been waited for before. The lock is held.

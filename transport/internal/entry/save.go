@@ -95,13 +95,7 @@ func (e *Entry) TrySave(ctx context.Context, next *tokencache.Record, version to
 			return nil, nil // A logout wins over a refresh.
 		case err != nil:
 			return nil, err
-		case stored.LoginID != next.LoginID:
-			return stored, nil // A newer login wins.
-		case stored.Generation > next.Generation:
-			return stored, nil
-		case stored.Generation == next.Generation && stored.RefreshToken != next.RefreshToken &&
-			!stored.ObtainedAt.Before(next.ObtainedAt):
-			// Both descend from the same refresh token, and the provider remembers the later one.
+		case wins(stored, next):
 			return stored, nil
 		}
 		version = v

@@ -1,0 +1,220 @@
+package transport
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// When an API rejects a token, three things follow: it is decided whether another token can
+// help (rejects), the token is replaced, if it is old enough for that (Source.Reject), and
+// the request is sent once more (retry). The rejected response is kept meanwhile, because
+// it is the answer if any of that fails.
+
+// rejects reports whether resp is a rejection that a new access token can cure, and which
+// claims the refresh has to ask for. A challenge that says invalid_token means it, whatever the
+// status of the error (RFC 6750 section 3.1). A 401 may give any other reason, since servers
+// have many words for "expired", or none; but it must not be one that wants something else from
+// the client.
+func rejects(resp *http.Response) (yes bool, demanded string) {
+	if resp.StatusCode < 400 {
+		return false, ""
+	}
+	invalid := false
+	for _, c := range ParseChallenges(resp.Header) {
+		switch c.Scheme {
+		case "bearer", "dpop", "oauth":
+			d := c.demands()
+			if demanded = cmp.Or(demanded, d); d == "" && c.wantsMore() {
+				return false, ""
+			}
+			invalid = invalid || c.code() == "invalid_token"
+		}
+	}
+	if resp.StatusCode != http.StatusUnauthorized {
+		return invalid, ""
+	}
+	return true, demanded
+}
+
+// rejected is rejects, together with the hook of the program, which knows the API.
+func rejected(hook func(*http.Response) bool, req *http.Request, resp *http.Response) (yes bool, demanded string) {
+	if yes, demanded = rejects(resp); yes {
+		return true, demanded
+	}
+	if hook == nil || resp.StatusCode == http.StatusSwitchingProtocols { // The body of a 101 is a connection.
+		return false, ""
+	}
+	shown := *resp
+	shown.Request = req
+	peek := &peekedBody{body: resp.Body}
+	shown.Body = peek
+	yes = hook(&shown)
+	if peek.read {
+		resp.Body = &keptBody{body: resp.Body, data: peek.data, err: peek.err}
+	}
+	return yes, ""
+}
+
+// rejectTime is how long a response that rejects the token is held back for another token.
+const rejectTime = 5 * time.Second
+
+// retry answers a response that rejects the token. It returns the response to the repeated
+// request, or resp as it came: a RoundTripper that has a response must not turn it into an
+// error, nor hold it back until there is no time left to read it.
+func (t *Transport) retry(src *Source, req *http.Request, body replayBody, snap *snapshot, claims string, resp *http.Response) *http.Response {
+	ctx, cancel := context.WithTimeout(req.Context(), patience(req.Context()))
+	defer cancel()
+	if body.again == nil {
+		cancel() // The refresh is for the next request; this one has its answer.
+		src.reject(ctx, snap.rec.AccessToken, claims)
+		return resp
+	}
+	var first *keptBody
+	if resp.Body != nil {
+		first = keep(resp)
+	}
+	next, err := src.reject(ctx, snap.rec.AccessToken, claims)
+	if err != nil {
+		return resp
+	}
+	if first != nil && !first.wait(ctx) && t.fewConnections() {
+		return resp // It has the connection that the repeated request would wait for.
+	}
+	b, err := body.again()
+	if err != nil {
+		return resp
+	}
+	second, err := t.base.RoundTrip(t.withToken(req, next, b))
+	if err != nil || second == nil {
+		return resp
+	}
+	if first != nil {
+		first.Close()
+	}
+	return second
+}
+
+// fewConnections reports whether a request may have to wait until a response is closed.
+func (t *Transport) fewConnections() bool {
+	base, ok := t.base.(*http.Transport)
+	return ok && base.MaxConnsPerHost > 0
+}
+
+// patience returns how long a response that rejects the token may be held back: half of the
+// time until the deadline of its request, and rejectTime at most.
+func patience(ctx context.Context) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return min(rejectTime, time.Until(deadline)/2)
+	}
+	return rejectTime
+}
+
+// maxKept is how many bytes of a response that rejects the token are kept. Real ones have a few
+// hundred.
+const maxKept = 64 << 10
+
+// keepTime is how long the repeated request waits for the end of the first response, which
+// frees the connection.
+const keepTime = time.Second
+
+// A keptBody is the body of a response that rejects the token. It is read into memory while the
+// token is renewed, so that its connection is free for the repeated request, and the response
+// is whole if that fails. A body that is slow, endless or larger than any sensible error
+// message holds nobody up: what is not in memory stays on the wire for the caller to read.
+type keptBody struct {
+	body io.ReadCloser
+	ends time.Time     // when wait gives up
+	done chan struct{} // closed when nothing more is read into memory
+
+	mu      sync.Mutex
+	more    sync.Cond // signalled when data has grown or filling has ended
+	data    []byte
+	err     error // what ended the body, or nil
+	filling bool
+	wanted  bool // the caller has begun to read, and reads the rest
+}
+
+// keep starts to read the body of resp into memory.
+func keep(resp *http.Response) *keptBody {
+	k := &keptBody{body: resp.Body, ends: time.Now().Add(keepTime), done: make(chan struct{}), filling: true}
+	k.more.L = &k.mu
+	resp.Body = k
+	go k.fill()
+	return k
+}
+
+func (k *keptBody) fill() {
+	defer close(k.done)
+	buf := make([]byte, 4<<10)
+	for kept, more := 0, true; more; {
+		n, err := k.body.Read(buf)
+		kept += n
+		k.mu.Lock()
+		k.data = append(k.data, buf[:n]...)
+		k.err = err
+		more = err == nil && kept < maxKept && !k.wanted
+		k.filling = more
+		k.more.Broadcast()
+		k.mu.Unlock()
+	}
+}
+
+// wait waits a short time for the body to be in memory, and reports whether all of it is.
+func (k *keptBody) wait(ctx context.Context) (whole bool) {
+	timer := time.NewTimer(time.Until(k.ends))
+	defer timer.Stop()
+	select {
+	case <-k.done:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return !k.filling && k.err != nil
+}
+
+// Read reads what is in memory, and then the rest.
+func (k *keptBody) Read(p []byte) (int, error) {
+	k.mu.Lock()
+	k.wanted = true
+	for len(k.data) == 0 && k.filling {
+		k.more.Wait()
+	}
+	n, err := copy(p, k.data), k.err
+	k.data = k.data[n:]
+	k.mu.Unlock()
+	switch {
+	case n > 0 || len(p) == 0:
+		return n, nil
+	case err != nil:
+		return 0, err
+	}
+	return k.body.Read(p)
+}
+
+// Close closes the body, which also ends a read of it that is in progress.
+func (k *keptBody) Close() error { return k.body.Close() }
+
+// A peekedBody is the beginning of a body, and remembers what is read.
+type peekedBody struct {
+	body io.Reader // nil: none
+	read bool
+	data []byte
+	err  error
+}
+
+func (b *peekedBody) Read(p []byte) (int, error) {
+	if b.body == nil || len(b.data) == maxKept {
+		return 0, io.EOF
+	}
+	b.read = true
+	n, err := b.body.Read(p[:min(len(p), maxKept-len(b.data))])
+	b.data, b.err = append(b.data, p[:n]...), err
+	return n, err
+}
+
+func (b *peekedBody) Close() error { return nil } // The body is the caller's.
