@@ -22,6 +22,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"os"
 	"os/signal"
@@ -40,6 +42,8 @@ import (
 var (
 	_ = errors.Is
 	_ = fmt.Sprint
+	_ = io.Copy
+	_ = log.Print
 	_ http.Client
 	_ = os.Exit
 	_ = signal.Notify
@@ -66,6 +70,7 @@ var (
 
 func fail(error) int                             { return 1 }
 func work(context.Context, *transport.Source) int { return 0 }
+func signedIn(*http.Request) (string, error)       { return "", nil }
 
 `
 	statements = "func main() {\n%s}\n"
