@@ -22,7 +22,14 @@ var brokenShared = map[string]struct {
 }{
 	"writes in place": {"no torn entry when writers are killed", func(dir *tokencache.Dir, path string) tokencache.Store {
 		return &plainFiles{Dir: dir, path: path, write: func(file string, data []byte) error {
-			return os.WriteFile(file, data, 0o600)
+			f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+			if err != nil {
+				return err
+			}
+			_, err = f.Write(data[:len(data)/2])
+			time.Sleep(time.Millisecond) // Else it shows on a busy machine only now and then.
+			_, rest := f.Write(data[len(data)/2:])
+			return errors.Join(err, rest, f.Close())
 		}}
 	}},
 	"compares within the process only": {"processes increment", func(dir *tokencache.Dir, path string) tokencache.Store {
