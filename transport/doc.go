@@ -57,9 +57,10 @@
 //   - If a process or machine dies, or the answer is lost, after the provider has rotated the
 //     refresh token and before its successor is stored, the login survives only if the provider
 //     accepts the spent token once more. Many do, for some seconds or minutes. The next process
-//     tries that first, but no sooner than a second after the lost request was sent, so as not
-//     to overtake it. If the provider refuses the token, the error says that a refresh was
-//     interrupted.
+//     tries that first, but no sooner than a second after the interrupted refresh has left its
+//     note, so as not to overtake its request. If the provider refuses the token, the error
+//     says that a refresh was interrupted, and for five minutes also if it refuses the next one:
+//     it may have dealt with the lost request later still, and taken that for a reuse.
 //   - Processes that use the same refresh token without sharing a cache cannot be coordinated.
 //   - An access token works until its API no longer accepts it. A revoked login is noticed at
 //     the next refresh, or when an API answers 401.
