@@ -44,6 +44,9 @@ func (cfg *Config) checkAuthURL() error {
 	if problem := loopback.Problem(cfg.Provider.AuthURL); problem != "" {
 		return misconfigured("Provider", "AuthURL: "+problem, nil)
 	}
+	if cfg.Provider.NoPKCE { // RFC 9700 section 2.1.1
+		return misconfigured("Provider", "ask the provider for PKCE with S256: without it, a code is good for whoever sees it; if it has that, clear Provider.NoPKCE", nil)
+	}
 	return nil
 }
 

@@ -209,7 +209,7 @@ func (web *Web) user(r *http.Request) (string, error) {
 	user, err := web.cfg.User(r)
 	switch {
 	case err != nil:
-		return "", &transport.Error{Kind: transport.ErrUnavailable, Op: "login", Err: err, Remedy: "the application cannot tell who is signed in; try again"}
+		return "", &transport.Error{Kind: transport.ErrUnavailable, Op: "login", Err: errors.Join(RefusedUnknownUser, err), Remedy: "try again"}
 	case user == "":
 		return "", refused(RefusedNoUser, "sign in to the application first")
 	case len(user) > maxName || strings.Contains(user, "\x00"):

@@ -99,6 +99,27 @@ func TestW23AnotherUserNow(t *testing.T) {
 	}
 }
 
+// W23: an application that cannot tell who is signed in uses nothing, and says whose fault
+// that is.
+func TestW23UserUnknown(t *testing.T) {
+	down := false
+	s := newSite(t, oauthtest.Config{}, 1, func(c *WebConfig) {
+		user := c.User
+		c.User = func(r *http.Request) (string, error) {
+			if down {
+				return "", errors.New("sessions are down")
+			}
+			return user(r)
+		}
+	})
+	b := s.surfer("ann")
+	answer := b.consent(b.start())
+	down = true
+	b.wantPage(b.open(answer.String()), http.StatusServiceUnavailable, "cannot tell who you are")
+	down = false
+	b.wantApp(b.open(answer.String()), "/")
+}
+
 // W21, W22: what does not fit the request is refused, without an exchange, and the genuine
 // answer still counts (W18).
 func TestW21Answers(t *testing.T) {

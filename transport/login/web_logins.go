@@ -34,7 +34,7 @@ func (web *Web) Logins(ctx context.Context, user string) ([]Account, error) {
 		switch {
 		case err != nil:
 			errs = append(errs, &transport.Error{Kind: transport.ErrStorage, Op: "list accounts", Err: err})
-		case isLogin(rec):
+		default:
 			accounts = append(accounts, AccountOf(rec))
 		}
 	}

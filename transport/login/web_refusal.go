@@ -15,14 +15,15 @@ type Refusal string
 
 // The refusals. The first of them end no attempt: the genuine answer may still come.
 const (
-	RefusedCrossSite  Refusal = "cross-site"  // another site has sent the browser here
-	RefusedBackground Refusal = "background"  // a script or a prefetch, and not the user, has sent the request
-	RefusedNoUser     Refusal = "no-user"     // nobody is signed in to the application
-	RefusedOtherUser  Refusal = "other-user"  // another user than the one who began the login is signed in
-	RefusedNotStarted Refusal = "not-started" // the answer belongs to no login that this browser has begun
-	RefusedLate       Refusal = "late"        // the user took longer than Timeout
-	RefusedAnswer     Refusal = "answer"      // the answer is malformed, or comes from another issuer
-	RefusedRepeated   Refusal = "repeated"    // an API demands what the login just made was to bring
+	RefusedCrossSite   Refusal = "cross-site"   // another site has sent the browser here
+	RefusedBackground  Refusal = "background"   // a script or a prefetch, and not the user, has sent the request
+	RefusedNoUser      Refusal = "no-user"      // nobody is signed in to the application
+	RefusedUnknownUser Refusal = "unknown-user" // the application cannot tell who is signed in
+	RefusedOtherUser   Refusal = "other-user"   // another user than the one who began the login is signed in
+	RefusedNotStarted  Refusal = "not-started"  // the answer belongs to no login that this browser has begun
+	RefusedLate        Refusal = "late"         // the user took longer than Timeout
+	RefusedAnswer      Refusal = "answer"       // the answer is malformed, or comes from another issuer
+	RefusedRepeated    Refusal = "repeated"     // an API demands what the login just made was to bring
 
 	RefusedInterrupted  Refusal = "interrupted"   // a server ended while it exchanged the code, which cannot be used again
 	RefusedOtherAccount Refusal = "other-account" // the login is that of another user of the provider than before
@@ -45,6 +46,8 @@ func (r Refusal) page() refusalText {
 		return refusalText{http.StatusUnauthorized, "This page has to be opened", "It cannot be loaded in the background."}
 	case RefusedNoUser:
 		return refusalText{http.StatusUnauthorized, "You are not signed in", "Sign in first, and then start again."}
+	case RefusedUnknownUser:
+		return refusalText{http.StatusServiceUnavailable, "Not now", "This site cannot tell who you are now. Try again in a while."}
 	case RefusedOtherUser:
 		return refusalText{http.StatusForbidden, "Somebody else is signed in now", "Another user had started to connect an account, so it was not connected. If it was you, start again."}
 	case RefusedLate:
@@ -66,7 +69,7 @@ func (r Refusal) page() refusalText {
 // known reports whether r is one of the refusals.
 func (r Refusal) known() bool {
 	switch r {
-	case RefusedCrossSite, RefusedBackground, RefusedNoUser, RefusedOtherUser, RefusedNotStarted, RefusedLate, RefusedAnswer,
+	case RefusedCrossSite, RefusedBackground, RefusedNoUser, RefusedUnknownUser, RefusedOtherUser, RefusedNotStarted, RefusedLate, RefusedAnswer,
 		RefusedRepeated, RefusedInterrupted, RefusedOtherAccount, RefusedByApp:
 		return true
 	}

@@ -256,6 +256,7 @@ func TestWebConfigErrors(t *testing.T) {
 		"state":             {func(c *WebConfig) { c.AuthParams = url.Values{"state": {"x"}} }, "WebConfig.AuthParams", "remove state"},
 		"another provider":  {func(c *WebConfig) { c.Provider.TokenURL = "https://other.example/token" }, "WebConfig.Endpoint", "another provider"},
 		"no page to log in": {func(c *WebConfig) { c.Provider.AuthURL = "" }, "WebConfig.Provider", "AuthURL"},
+		"no PKCE":           {func(c *WebConfig) { c.Provider.NoPKCE = true }, "WebConfig.Provider", "PKCE with S256"},
 		"an unsafe page":    {func(c *WebConfig) { c.Provider.AuthURL = "http://login.example.com/" }, "WebConfig.Provider", "use https"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -26,6 +26,7 @@ type metadata struct {
 	SendsIss      bool     `json:"authorization_response_iss_parameter_supported"`
 	AuthMethods   []string `json:"token_endpoint_auth_methods_supported"`
 	Scopes        []string `json:"scopes_supported"`
+	PKCEMethods   []string `json:"code_challenge_methods_supported"`
 }
 
 // parse returns the provider that doc describes, if doc is by issuer.
@@ -74,6 +75,7 @@ func parse(issuer string, doc []byte) (*Provider, error) {
 		PARURL:        m.PARURL,
 		RequirePAR:    m.RequirePAR,
 		SendsIss:      m.SendsIss,
+		NoPKCE:        len(m.PKCEMethods) > 0 && !slices.Contains(m.PKCEMethods, "S256"), // Many do not list what they have.
 		AuthStyle:     authStyle(m.AuthMethods),
 	}
 	if slices.Contains(m.Scopes, "offline_access") {

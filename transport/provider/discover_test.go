@@ -171,6 +171,14 @@ func TestDiscoverMetadata(t *testing.T) {
 			t.Errorf("%q: style %v, want %v", tt.methods, p.AuthStyle, tt.want)
 		}
 	}
+	for _, tt := range []struct {
+		methods []string
+		none    bool
+	}{{nil, false}, {[]string{"plain", "S256"}, false}, {[]string{"plain"}, true}} {
+		if p := parsed("code_challenge_methods_supported", tt.methods); p.NoPKCE != tt.none {
+			t.Errorf("with the methods %q of PKCE, NoPKCE is %v", tt.methods, p.NoPKCE)
+		}
+	}
 	p = parsed("device_authorization_endpoint", "https://as.test/d", "revocation_endpoint", "https://as.test/r",
 		"pushed_authorization_request_endpoint", "https://as.test/p", "require_pushed_authorization_requests", true,
 		"authorization_response_iss_parameter_supported", true, "scopes_supported", []string{"openid", "offline_access"})

@@ -52,6 +52,7 @@ type Provider struct {
 
 	RequirePAR bool // the server takes pushed authorization requests only
 	SendsIss   bool // authorization responses carry iss (RFC 9207), so that one without is refused
+	NoPKCE     bool // it lists methods of PKCE (RFC 7636), and S256 is not among them: no way to log in uses it with a code
 
 	// AuthStyle is how a confidential client authenticates at the token endpoint.
 	AuthStyle oauth2.AuthStyle
