@@ -27,6 +27,7 @@ import (
 type losing struct {
 	tokencache.Memory
 	slow   time.Duration // how long a call takes at most
+	only   atomic.Bool   // reads
 	mu     sync.Mutex
 	traces map[string]bool
 	locks  *gate.Gates
@@ -40,6 +41,9 @@ func (f *losing) pause() {
 
 func (f *losing) Lock(ctx context.Context, name string) (func() error, error) {
 	f.pause()
+	if f.only.Load() {
+		return nil, tokencache.ErrUnavailable
+	}
 	for {
 		f.mu.Lock()
 		if f.locks == nil {
@@ -72,6 +76,9 @@ func (f *losing) Load(ctx context.Context, name string) ([]byte, tokencache.Vers
 
 func (f *losing) Save(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
 	f.pause()
+	if f.only.Load() {
+		return "", tokencache.ErrUnavailable
+	}
 	v, err := f.Memory.Save(ctx, name, data, old)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -150,7 +157,7 @@ func TestALoginThatTheStoreHasLostIsPutBack(t *testing.T) {
 					s.Flush(t.Context())
 				}
 				w.wantCounts(tt.tokens, 0)
-				if r := w.stored(s); int(r.Generation) != 1+tt.tokens || !w.srv.Valid(string(r.AccessToken)) || !r.PutBackAt.IsZero() {
+				if r := w.stored(s); int(r.Generation) != 1+tt.tokens || !w.srv.Valid(string(r.AccessToken)) || tt.restored > 0 && !r.PutBackAt.IsZero() {
 					t.Errorf("stored is generation %d, put back at %v", r.Generation, r.PutBackAt)
 				}
 				synctest.Wait() // until all is told
@@ -223,7 +230,8 @@ func TestTheNewestStateIsPutBack(t *testing.T) {
 // token is presented twice, as long as KeepFresh runs.
 func TestLossesEndNoLogin(t *testing.T) {
 	for seed := range uint64(10) {
-		slow := seed%2 == 1 // provider and store
+		slow := seed%2 == 1     // provider and store
+		readOnly := seed%3 == 1 // for some seconds before it is empty, as a replica that is promoted
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				random := rand.New(rand.NewPCG(seed, 0))
@@ -260,15 +268,70 @@ func TestLossesEndNoLogin(t *testing.T) {
 					for range 20 {
 						s := pools[random.IntN(4)].Source(users[random.IntN(10)])
 						if token, err := s.Token(t.Context()); err != nil {
-							t.Fatal(err)
+							if !readOnly || errors.Is(err, transport.ErrLoginRequired) {
+								t.Fatal(err)
+							}
 						} else if random.IntN(20) == 0 {
 							s.Reject(t.Context(), token)
 						}
 						time.Sleep(time.Duration(random.Int64N(int64(time.Second))))
 					}
+					if readOnly {
+						store.only.Store(true)
+						time.Sleep(3 * time.Second)
+						store.only.Store(false)
+					}
 					store.flush()
 					t.Log(time.Now().Format("05.000"), "flush")
 				}
+				if n := w.srv.Counts().Reuses; n != 0 || w.seen(transport.EventLoginRequired) > 0 {
+					t.Errorf("%d reuses, %d times login required", n, w.seen(transport.EventLoginRequired))
+				}
+			})
+		})
+	}
+}
+
+// A process that could not save what the provider has answered, and then finds the store
+// empty, has lost the lock that it keeps for that. The others wait for what it has, however
+// long the store was read-only, and for what it spends meanwhile.
+func TestWhatIsUnsavedOutlivesALoss(t *testing.T) {
+	for readOnly := 5 * time.Second; readOnly < 30*time.Second; readOnly += time.Second {
+		t.Run(fmt.Sprint(readOnly), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: 2 * time.Second, AccessTTL: 20 * time.Second})
+				store := &losing{slow: 20 * time.Millisecond}
+				w.store = store
+				ctx, cancel := context.WithCancel(t.Context())
+				defer time.Sleep(time.Minute) // until all has ended
+				defer cancel()
+				var pools []*transport.Pool
+				for i := range 3 {
+					p, _ := w.pool(100, func(cfg *transport.PoolConfig) { cfg.Source.Logger = cfg.Source.Logger.With("pool", i) })
+					go p.KeepFresh(ctx)
+					pools = append(pools, p)
+				}
+				for i := range 4 {
+					user := fmt.Sprint("user", i)
+					w.login(pools[0].Source(user), user)
+					for _, p := range pools {
+						p.Source(user).Token(t.Context())
+						go func() {
+							for ctx.Err() == nil {
+								brief, stop := context.WithTimeout(ctx, 300*time.Millisecond)
+								p.Source(user).Token(brief)
+								stop()
+								time.Sleep(300 * time.Millisecond)
+							}
+						}()
+					}
+					time.Sleep(4 * time.Second)
+				}
+				store.only.Store(true)
+				time.Sleep(readOnly)
+				store.flush()
+				store.only.Store(false)
+				time.Sleep(30 * time.Second)
 				if n := w.srv.Counts().Reuses; n != 0 || w.seen(transport.EventLoginRequired) > 0 {
 					t.Errorf("%d reuses, %d times login required", n, w.seen(transport.EventLoginRequired))
 				}

@@ -48,10 +48,11 @@ func TestOutage(t *testing.T) {
 func (test outageTest) try(t *testing.T, takes time.Duration) {
 	o := size
 	o.users, o.kill, o.latency, o.tokenLife = max(size.users, 20), 0, 2*time.Second, 8*time.Second
-	before, after := 4*time.Second, time.Second
+	before, after, recovery := 4*time.Second, time.Second, recovery
 	out := test.start(t, takes)
 	if out.loses || out.evicts {
 		before = 10 * time.Second // until each login is in the memory of some replica
+		recovery *= 3             // What was put back is not spent for some seconds.
 	}
 	o.store, o.session, o.confirm = out.store, out.session, out.confirm
 	var begun, over time.Time

@@ -15,8 +15,9 @@ import (
 // be an old state, whose refresh token another process has spent, and which a strict provider
 // would take for stolen. So what was put back is not spent at once: processes that run
 // Pool.KeepFresh look for losses all the time, and replace it by what is newer. The lock may be
-// lost too: a process whose request is at the provider says so for as long as that takes, and
-// the others wait.
+// lost too, also one that is kept for what is unsaved: a process whose request is at the
+// provider says so for as long as that takes, and the others wait. What it then saves counts as
+// put back.
 
 const (
 	// NewerTime is how long those processes have for that.
@@ -37,8 +38,8 @@ const (
 )
 
 // AwaitNewer waits, if rec was put back, until a process that knows a newer state of the login
-// has had time to replace it. It returns the time at which the record that is there now was put
-// back. One that was put back at the known time has been waited for before. The lock is held.
+// has had time to replace it. It returns the time at which the record that it waited for was
+// put back. One that was put back at the known time has been waited for before. The lock is held.
 func (e *Entry) AwaitNewer(ctx context.Context, rec *tokencache.Record, known time.Time) (putBackAt time.Time, err error) {
 	if rec == nil || rec.RefreshToken == "" {
 		return known, nil
@@ -53,7 +54,9 @@ func (e *Entry) AwaitNewer(ctx context.Context, rec *tokencache.Record, known ti
 				return known, &BusyError{Err: context.DeadlineExceeded}
 			}
 			if _, stored, _, err := e.Locate(ctx); err == nil {
-				at = stored.PutBackAt
+				if at = stored.PutBackAt; !at.Equal(known) && Newer(stored, rec) {
+					return known, nil // It came from the provider, and may be what is wanted.
+				}
 			}
 		}
 	}
@@ -68,6 +71,13 @@ func InDoubt(putBackAt time.Time) time.Time {
 		return now
 	}
 	return time.Time{}
+}
+
+// inDoubt returns rec as it is saved in the place of what was put back at the given time.
+func inDoubt(rec *tokencache.Record, putBackAt time.Time) *tokencache.Record {
+	c := rec.Clone()
+	c.PutBackAt = InDoubt(putBackAt)
+	return c
 }
 
 // Work is what a process does with a login.

@@ -76,8 +76,9 @@ func (e *Entry) TrySave(ctx context.Context, next *tokencache.Record, version to
 			saved, err = nil, fmt.Errorf("the Store panicked with a value of type %T", r)
 		}
 	}()
+	saving := next
 	for range 3 {
-		_, err := e.Save(ctx, next, version)
+		_, err := e.Save(ctx, saving, version)
 		if err == nil {
 			return next, nil
 		}
@@ -90,6 +91,7 @@ func (e *Entry) TrySave(ctx context.Context, next *tokencache.Record, version to
 		switch {
 		case errors.Is(err, tokencache.ErrNoTrace):
 			version = "" // Nobody has logged out: the store has lost it.
+			saving = inDoubt(next, wallNow())
 			continue
 		case errors.Is(err, tokencache.ErrNotFound):
 			return nil, nil // A logout wins over a refresh.
@@ -99,6 +101,7 @@ func (e *Entry) TrySave(ctx context.Context, next *tokencache.Record, version to
 			return stored, nil
 		}
 		version = v
+		saving = inDoubt(next, stored.PutBackAt)
 	}
 	return nil, tokencache.ErrConflict
 }
