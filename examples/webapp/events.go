@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"slices"
 	"sync"
@@ -20,11 +19,11 @@ type eventLog struct {
 
 // An event is one as the page of them shows it. There is no secret in it.
 type event struct {
-	At          time.Time
-	Type        string
-	Who, Label  string
-	Text, Retry string
-	Bad         bool
+	At         time.Time
+	Type       string
+	Who, Label string
+	Text       string // why
+	Bad        bool
 }
 
 const maxEvents = 200
@@ -38,9 +37,6 @@ func (l *eventLog) add(_ context.Context, e transport.Event) {
 	}
 	if e.Err != nil {
 		shown.Text, shown.Bad = e.Err.Error(), true
-		if own, ok := errors.AsType[*transport.Error](e.Err); ok && !own.RetryAt.IsZero() {
-			shown.Retry = clock(own.RetryAt)
-		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -10,7 +10,8 @@ import (
 
 // A site is the application as it runs: its replicas behind a proxy.
 type site struct {
-	url      string
+	url      string // the public one
+	addr     string // where it listens
 	replicas []*app
 	provider *embedded // nil with -issuer
 
@@ -34,7 +35,7 @@ func start(ctx context.Context, o options) (s *site, err error) {
 	if o.url == "" {
 		o.url = "http://" + listener.Addr().String()
 	}
-	s.url = o.url
+	s.url, s.addr = o.url, listener.Addr().String()
 	if o.issuer == "" {
 		if s.provider, err = startProvider(&o); err != nil {
 			return s, err

@@ -147,6 +147,18 @@ func (r *Realm) Logout(user string) {
 	r.admin(http.MethodPost, "/"+r.Name+"/users/"+found[0].ID+"/logout", nil, nil)
 }
 
+// RequireConsent makes the server ask users what client may have. Mint does not work then.
+func (r *Realm) RequireConsent(client Client) {
+	r.t.Helper()
+	var found []map[string]any
+	r.admin(http.MethodGet, "/"+r.Name+"/clients?clientId="+url.QueryEscape(client.ID), nil, &found)
+	if len(found) != 1 {
+		r.t.Fatalf("%d clients are called %s", len(found), client.ID)
+	}
+	found[0]["consentRequired"] = true
+	r.admin(http.MethodPut, fmt.Sprint("/", r.Name, "/clients/", found[0]["id"]), found[0], nil)
+}
+
 // Mint logs a user in at client without a browser. An empty scope means
 // "openid offline_access".
 func (r *Realm) Mint(client Client, user, scope string) Login {
