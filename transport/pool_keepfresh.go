@@ -122,7 +122,7 @@ func (p *Pool) recoverInterrupted(ctx context.Context, refresh func(*Source) err
 				continue
 			}
 			if !p.cfg.entries.Owns(rec) {
-				continue // It is another program's that shares the store.
+				continue // It belongs to another program that shares the store.
 			}
 			s := p.Source(rec.Key.Account)
 			s.interrupted(rec)

@@ -51,7 +51,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 	f.logins = s.logins // This cannot change while it is our turn.
 	s.mu.Unlock()
 
-	var awaited time.Time // until when a newer state was waited for, see AwaitNewer
+	var awaited time.Time // when the record that was waited for was put back, see AwaitNewer
 	for try, changes := 0, 0; try <= promptRetries && changes < maxChanges; try++ {
 		// In state unsaved the last rotation had better be saved before another refresh
 		// token is spent: otherwise a crash costs two.

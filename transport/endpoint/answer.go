@@ -18,7 +18,7 @@ import (
 
 const (
 	maxAnswer      = 1 << 20          // bytes; answers of a few KiB are usual
-	requestTimeout = 15 * time.Second // of what may be sent twice, and of what is needed to send
+	requestTimeout = 15 * time.Second // for what may be sent twice, and for getting a request sent
 )
 
 const (
@@ -26,30 +26,30 @@ const (
 	jsonType = "application/json"
 )
 
-// An answer is what came back from a token or revocation endpoint.
+// An answer is the answer of a token or revocation endpoint.
 type answer struct {
 	op         string
 	status     int
 	header     http.Header
-	redirect   string  // the host that a redirect points to
+	redirect   string  // the host that a redirect points to, if it is one
 	members    members // nil if the body was not understood
-	incomplete error   // why the end of the body is missing, if it is; a truncation
+	incomplete error   // a truncation, if the end of the body is missing
 	sentAt, at time.Time
 	sent       []string // the secrets of the request
 	codes      codeTable
 }
 
-// parse reads the body. Providers are not strict about types: GitHub sends forms
-// unless asked not to, others JSON as text/plain, and some a byte order mark. What
-// lies between may compress an answer and lose the header that says so, or append to it.
+// parse reads the body. Providers are not strict about types: GitHub sends forms unless asked
+// not to, others send JSON as text/plain, and some a byte order mark. A proxy may compress an
+// answer and lose the header that says so, or append to it.
 func (a *answer) parse(body []byte) {
 	if bytes.HasPrefix(body, []byte("\x1f\x8b")) { // gzip; neither JSON nor a form begins so.
 		body = a.unpack(body)
 	}
 	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")))
 	if bytes.HasPrefix(body, []byte("{")) {
-		// A first value that parses is complete, whatever became of the connection after
-		// it and whatever follows: to ask again could cost the login.
+		// If the first value parses, it is complete, whatever follows and whatever
+		// became of the connection after it: to ask again could cost the login.
 		if json.NewDecoder(bytes.NewReader(body)).Decode(&a.members) != nil {
 			a.members = nil
 		}
@@ -59,7 +59,7 @@ func (a *answer) parse(body []byte) {
 	a.members = a.members.unwrap()
 }
 
-// unpack decompresses a body within the limit of any other.
+// unpack decompresses a body, up to the same limit as for any other.
 func (a *answer) unpack(body []byte) []byte {
 	r, err := gzip.NewReader(bytes.NewReader(body))
 	var plain []byte
@@ -76,7 +76,7 @@ func (a *answer) unpack(body []byte) []byte {
 	return plain
 }
 
-// A truncation is why the end of an answer is missing. Whatever the reason, it wraps
+// A truncation says why the end of an answer is missing. Whatever the reason, it wraps
 // io.ErrUnexpectedEOF, see Refresher.
 type truncation struct{ error }
 
@@ -84,9 +84,8 @@ func (t truncation) Unwrap() []error { return []error{io.ErrUnexpectedEOF, t.err
 
 var errTooLong = truncation{errors.New("the answer is longer than 1 MiB")}
 
-// unwrap returns the members with those of the only object in them that has an access
-// token, if they have none themselves: Slack's "authed_user", Withings's "body", the
-// "data" of others.
+// unwrap returns m; if it has no access token, then with the members of the only object in it
+// that has one: Slack's "authed_user", Withings's "body", the "data" of others.
 func (m members) unwrap() members {
 	if m.token("access_token") != "" {
 		return m
@@ -122,17 +121,17 @@ func parseForm(body []byte) members {
 	return m
 }
 
-// mediaType returns the type that the answer claims to have.
+// mediaType returns the media type that the answer claims to have.
 func (a *answer) mediaType() string {
 	t, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
 	return t
 }
 
-// members are the members of a JSON object whose types cannot be trusted.
+// members are the members of a JSON object. Their types cannot be trusted.
 type members map[string]json.RawMessage
 
-// text returns a string as it is, and a number or boolean as it was written; the
-// empty string stands for anything else.
+// text returns a string as it is, a number or boolean as it was written, and "" for anything
+// else.
 func (m members) text(name string) string {
 	raw := bytes.TrimSpace(m[name])
 	if len(raw) == 0 {
@@ -141,7 +140,7 @@ func (m members) text(name string) string {
 	switch raw[0] {
 	case '"':
 		var s string
-		json.Unmarshal(raw, &s) // It is a part of valid JSON.
+		json.Unmarshal(raw, &s) // It is part of valid JSON.
 		return s
 	case '{', '[', 'n':
 		return ""
@@ -149,8 +148,8 @@ func (m members) text(name string) string {
 	return string(raw)
 }
 
-// token returns a member that is a token. What is no string is none: a provider that
-// has nothing to give may say so by false, and a serializer may write null as a word.
+// token returns a member that is a token. It must be a string: a provider that has no token may
+// say so by false, and a serializer may write null as a word.
 func (m members) token(name string) string {
 	if raw := bytes.TrimSpace(m[name]); len(raw) == 0 || raw[0] != '"' {
 		return ""
@@ -185,8 +184,8 @@ func (m members) list(name string) []string {
 	return texts
 }
 
-// scope returns the granted scopes, separated by spaces (RFC 6749 section 3.3).
-// GitHub and Slack separate them by commas, others send an array.
+// scope returns the granted scopes, separated by spaces (RFC 6749 section 3.3). GitHub and
+// Slack separate them by commas, and others send an array.
 func (m members) scope() string {
 	s := m.text("scope")
 	if s == "" {

@@ -11,12 +11,12 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/claims"
 )
 
-// oauthError returns the error code and description of an answer (RFC 6749 section 5.2),
-// or of what some providers send instead. Of several codes, one that is known goes first.
+// oauthError returns the error code and description of an answer (RFC 6749 section 5.2), or
+// what some providers send instead. If there are several codes, it prefers one that is known.
 func (a *answer) oauthError() (code, description string) {
 	m := a.members
 	description = m.text("error_description")
-	var codes []string // in the places where a code is expected
+	var codes []string // from the places where a code is expected
 	if c := m.text("error"); c != "false" && c != "0" {
 		codes = append(codes, c)
 	}
@@ -31,7 +31,7 @@ func (a *answer) oauthError() (code, description string) {
 		description = cmp.Or(description, o.text("error_description"), o.text("message"))
 	}
 	for _, name := range []string{"code", "error_code", "errorCode", "errorType", "status"} {
-		if c := m.text(name); a.knows(c) { // They may be about anything. HubSpot has it in the last.
+		if c := m.text(name); a.knows(c) { // These may be about anything. HubSpot has the code in the last.
 			codes = append(codes, c)
 		}
 	}
@@ -47,14 +47,14 @@ func (a *answer) oauthError() (code, description string) {
 	return cmp.Or(codes...), description
 }
 
-// knows reports whether it is known what an error code means.
+// knows reports whether the meaning of an error code is known.
 func (a *answer) knows(code string) bool {
 	_, own := a.codes.kind(code, "")
 	_, known := codeMeaning(code)
 	return code != "" && (own || known)
 }
 
-// errorURI returns the address of a page about the error, if it can be shown.
+// errorURI returns the URL of a page about the error, if it can be shown.
 func (a *answer) errorURI() string {
 	raw := a.members.text("error_uri")
 	u, err := url.Parse(raw)

@@ -8,20 +8,20 @@ import (
 )
 
 const (
-	// longestLife is how long a token may claim to live. Nothing lives that long; a
+	// longestLife is the longest life that a token may claim. Nothing lives that long; a
 	// larger number is a mistake, and times far in the future overflow.
 	longestLife = 10 * 365 * 24 * time.Hour
 
-	// unixTime is the number of seconds, 30 years, from which on a number says when and
-	// not how long, and unixMillis is that from which on it counts milliseconds.
+	// A number from unixTime on, which is 30 years in seconds, says when and not how long;
+	// one from unixMillis on counts milliseconds.
 	unixTime   = 30 * 365 * 24 * 3600
 	unixMillis = 1e12
 )
 
-// expiry returns the time that the first usable one of the members tells: the seconds
-// from the request on (RFC 6749 section 5.1; counting from the answer would err on the
-// unsafe side), or a time, which must lie in the future. The zero Time means unknown:
-// nothing that these members hold is a reason to lose the tokens beside them.
+// expiry returns the time that the first usable one of the members gives: a number of seconds
+// from the request on (RFC 6749 section 5.1; counting from the answer would err on the unsafe
+// side), or a time, which must be in the future. The zero Time means unknown: nothing that
+// these members hold is a reason to lose the tokens beside them.
 func (a *answer) expiry(names ...string) time.Time {
 	for _, name := range names {
 		if life := a.life(strings.TrimSpace(a.members.text(name))); life > 0 {
@@ -31,10 +31,10 @@ func (a *answer) expiry(names ...string) time.Time {
 	return time.Time{}
 }
 
-// madeAt returns the time from which the lives of tokens are to be counted: that of the
-// request or, if the answer was waited for for longer than requests usually take, the
-// time that it says it was made at (RFC 9110 section 6.6.1), if that can be true. What
-// waited in the queue of a frozen provider would otherwise be old when it comes.
+// madeAt returns the time from which the lives of tokens are counted: that of the request or,
+// if the answer took longer than requests usually take, the Date of the answer (RFC 9110
+// section 6.6.1), if that is plausible. A token whose request waited in the queue of a frozen
+// provider would otherwise seem old when it comes.
 func (a *answer) madeAt() time.Time {
 	made, err := http.ParseTime(a.header.Get("Date"))
 	if err != nil || a.at.Sub(a.sentAt) < requestTimeout || made.Before(a.sentAt) || made.After(a.at) {
@@ -43,7 +43,7 @@ func (a *answer) madeAt() time.Time {
 	return made
 }
 
-// life reads how long after the request a token lives, or 0.
+// life returns how long after the request a token lives, or 0.
 func (a *answer) life(text string) time.Duration {
 	n, err := strconv.ParseFloat(text, 64)
 	switch {

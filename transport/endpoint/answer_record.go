@@ -14,9 +14,9 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/bearer"
 )
 
-// record returns the tokens in the answer. If it returns a record besides an
-// error, then the record has no access token, because that cannot be used, and
-// the refresh token in it must be kept all the same.
+// record returns the tokens in the answer. If it returns both a record and an error, the record
+// has no access token, because that cannot be used, and its refresh token must be kept all the
+// same.
 func (a *answer) record() (*tokencache.Record, error) {
 	m := a.members
 	access, refresh := m.token("access_token"), m.token("refresh_token")
@@ -57,19 +57,19 @@ func (a *answer) withoutAccess(rec *tokencache.Record, err *transport.Error) (*t
 	return rec, err
 }
 
-// sendable reports whether a header can carry the token.
+// sendable reports whether the token can be sent in a header.
 func sendable(token tokencache.Secret) bool {
 	return !strings.ContainsFunc(string(token), func(c rune) bool { return c < ' ' || c == 0x7f })
 }
 
-// A record has to fit into any Store.
+// A record must fit into any Store.
 const (
-	maxExtra    = 8 << 10  // the length in bytes of the longest member that is kept in Record.Extra
+	maxExtra    = 8 << 10  // the size in bytes of the largest member that is kept in Record.Extra
 	maxAllExtra = 32 << 10 // and of all of them, with their names
 )
 
-// extra returns the members that have no field of their own, the shortest first if they
-// are too many.
+// extra returns the members that have no field of their own; if they are too large together,
+// the shortest of them.
 func (m members) extra() map[string]tokencache.Secret {
 	values := map[string]string{}
 	for name, raw := range m {

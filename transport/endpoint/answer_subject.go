@@ -6,11 +6,11 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/renewal"
 )
 
-// ofSomebodyElse leaves nothing but the refresh token, if there is one, of an answer to a
-// refresh of current whose ID token names another subject, and says so. The access token
-// beside it is that person's: to send it would be to act, and to save files, as somebody
-// else. The refresh token may be the only one that is good (OpenID Connect Core section
-// 12.2).
+// ofSomebodyElse checks rec, the answer to a refresh of current. If its ID token names another
+// subject, it returns an error, together with the refresh token of rec alone, if there is one.
+// The access token beside it is that other person's: to send it would be to act, and to save
+// files, as somebody else. The refresh token may be the only good one (OpenID Connect Core
+// section 12.2).
 func ofSomebodyElse(current, rec *tokencache.Record) (*tokencache.Record, error) {
 	if renewal.SameSubject(current.IDToken, rec.IDToken) {
 		return rec, nil

@@ -10,8 +10,8 @@ import (
 	"github.com/stayauth/stayauth/transport"
 )
 
-// Identity says which entries of the cache are those of e's logins: Issuer, ClientID and
-// what their tokens are for, see Params, are in their names.
+// Identity says which entries of the cache hold e's logins: their keys consist of Issuer,
+// ClientID and what the tokens are for, see Params.
 func (e *Endpoint) Identity() transport.Identity {
 	id := transport.Identity{
 		Key:      tokencache.Key{Issuer: cmp.Or(e.Issuer, e.TokenURL), ClientID: e.ClientID},
@@ -28,10 +28,9 @@ func (e *Endpoint) Identity() transport.Identity {
 	return id
 }
 
-// Identity differs from the Endpoint's, so that the program's own token never
-// takes the place of a user's login. No issuer has a fragment (RFC 8414 section 2).
-// There is no login that the scopes could be left to, so they are part of what such
-// a token is for.
+// Identity differs from that of the Endpoint, so that the program's own token never replaces a
+// user's login. No issuer has a fragment (RFC 8414 section 2). There is no login that decides
+// the scopes, so they are part of what such a token is for.
 func (c clientCredentials) Identity() transport.Identity {
 	id := c.Endpoint.Identity()
 	id.Key.Issuer += "#client_credentials"
@@ -40,13 +39,13 @@ func (c clientCredentials) Identity() transport.Identity {
 		asked["scope"] = scopes
 	}
 	id.Key.Audience = asked.Encode()
-	id.Former = false // What was kept there may be for anything, and a new token costs no login.
+	id.Former = false // What is stored there may be for anything, and a new token costs no login.
 	return id
 }
 
-// targets returns the parameters that say what a token is for: the resource of RFC
-// 8707 section 2, and what providers had before it and RFC 8693 section 2.1 has too.
-// Encode makes one string of them, which is another for all that differ.
+// targets returns the parameters that say what a token is for: the resource of RFC 8707 section
+// 2, and the audience that providers had before it, and RFC 8693 section 2.1 has too. Encode
+// makes one string of them, which is different for different targets.
 func targets(params url.Values) url.Values {
 	found := url.Values{}
 	for _, name := range []string{"audience", "resource"} {
@@ -57,8 +56,8 @@ func targets(params url.Values) url.Values {
 	return found
 }
 
-// normal returns the values in order, each once: neither order nor repetition
-// means anything (RFC 6749 section 3.3, RFC 8707 section 2).
+// normal returns the values sorted, each once: neither order nor repetition means anything (RFC
+// 6749 section 3.3, RFC 8707 section 2).
 func normal(values []string) []string {
 	values = slices.Compact(slices.Sorted(slices.Values(values)))
 	return slices.DeleteFunc(values, func(v string) bool { return v == "" }) // not sent, see form

@@ -18,7 +18,7 @@ func (a *answer) failure() *transport.Error {
 	code, description := a.oauthError()
 	e := &transport.Error{Op: a.op, Status: a.status, Code: code, Description: a.clean(description), URI: a.errorURI(),
 		Claims: a.claims()}
-	if !a.knows(code) { // One that is known is no secret.
+	if !a.knows(code) { // A known code is no secret.
 		e.Code = a.clean(code)
 	}
 	if kind, ok := a.codes.kind(code, description); ok {
@@ -37,7 +37,7 @@ func (a *answer) failure() *transport.Error {
 	return e
 }
 
-// classify sets the kind of e, and what depends on it.
+// classify sets the Kind of e, and what depends on it.
 func (a *answer) classify(e *transport.Error, code, description string) {
 	meant, known := codeMeaning(code)
 	switch {
@@ -51,8 +51,8 @@ func (a *answer) classify(e *transport.Error, code, description string) {
 			e.Remedy = "the endpoint redirects to host " + host + ", and redirects are not followed: use the final address"
 		}
 	case slices.Contains(a.members.list("error_codes"), "50196"):
-		// Entra says invalid_grant to a client that asks in a loop (AADSTS50196), but the
-		// refresh token is good.
+		// Entra throttles a client that asks in a loop with invalid_grant
+		// (AADSTS50196), but the refresh token is good.
 		e.Kind, e.RetryAfter = transport.ErrUnavailable, time.Minute
 	case a.inProgress(description):
 		e.Kind, e.RetryAfter = transport.ErrUnavailable, 2*time.Second
@@ -66,15 +66,15 @@ func (a *answer) classify(e *transport.Error, code, description string) {
 	case a.status == http.StatusNotFound, a.status == http.StatusMethodNotAllowed:
 		e.Kind, e.Field, e.Remedy = transport.ErrMisconfigured, "Endpoint.TokenURL", "there is no such endpoint at this address"
 	default:
-		// A firewall, a captive portal or a load balancer may have answered.
+		// The answer may be that of a firewall, a captive portal or a load balancer.
 		e.Kind = transport.ErrAmbiguous
 		e.Err = a.unusable()
 	}
 }
 
-// refusesClient reports whether a 401 says that the client failed to authenticate, not the
-// user, as it does in RFC 6749 section 5.2. Keycloak calls a wrong secret
-// unauthorized_client, and Atlassian access_denied.
+// refusesClient reports whether a 401 says that the client, not the user, failed to
+// authenticate (RFC 6749 section 5.2). Keycloak calls a wrong secret unauthorized_client, and
+// Atlassian access_denied.
 func (a *answer) refusesClient(code string) bool {
 	switch strings.ToLower(code) {
 	case "":
@@ -86,16 +86,16 @@ func (a *answer) refusesClient(code string) bool {
 	return !known
 }
 
-// inProgress reports whether the provider is still at work on an earlier request with
-// the same token, or code, which is therefore good. Salesforce calls that invalid_grant,
-// and once called it an expired code even if there was none.
+// inProgress reports whether the provider is still working on an earlier request with the same
+// token or code, which is therefore good. Salesforce calls that invalid_grant, and once spoke
+// of an expired code even where there was none.
 func (a *answer) inProgress(description string) bool {
 	description = strings.ToLower(description)
 	return strings.Contains(description, "already being processed") ||
 		a.op == "refresh" && strings.Contains(description, "expired authorization code")
 }
 
-// unusable says why the answer is of no use.
+// unusable says why the answer cannot be used.
 func (a *answer) unusable() error {
 	switch {
 	case a.incomplete != nil:

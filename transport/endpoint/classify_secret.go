@@ -12,19 +12,19 @@ import (
 )
 
 const (
-	// minSecret is the length in bytes of the shortest value of an unknown parameter that
-	// can be a secret. A description may well repeat a shorter one.
+	// minSecret is the length in bytes from which the value of an unknown parameter counts
+	// as a secret. A description may well repeat a shorter one.
 	minSecret = 16
 
-	// minShown is how many letters and digits of a secret in a row must not be shown, and
-	// minSpaced how many if they may have white space between them, which words have too.
+	// minShown is how many consecutive letters and digits of a secret must not be shown,
+	// and minSpaced how many if there may be white space between them, as there is between
+	// words.
 	minShown, minSpaced = 8, 12
 )
 
-// shows reports whether text holds a secret of the request or of the answer, or a part of
-// one, in a form in which servers and proxies repeat what they were sent: cut, in the
-// other case, split, percent-encoded, in base64 (as in an Authorization header) or in
-// hexadecimal.
+// shows reports whether text holds a secret of the request or of the answer, or a part of one,
+// in a form in which servers and proxies repeat what they were sent: truncated, in other case,
+// split, percent-encoded, in base64 (as in an Authorization header) or in hexadecimal.
 func (a *answer) shows(text string) bool {
 	m := a.members
 	secrets := append([]string{m.text("access_token"), m.text("refresh_token"), m.text("id_token")}, a.sent...)
@@ -55,9 +55,9 @@ func (a *answer) shows(text string) bool {
 	return false
 }
 
-// windows are the parts of a text that have a certain length. A token may have thousands
-// of bytes, and many logins may be refused at the same time, so that nearly all of them
-// are told apart by their first three bytes.
+// windows are all parts of a text that have a certain length. A token may have thousands of
+// bytes, and many logins may be refused at the same time, so nearly all comparisons are decided
+// by the first three bytes.
 type windows struct {
 	length int
 	parts  map[string]bool
@@ -73,7 +73,7 @@ func (w *windows) add(text string) {
 	}
 }
 
-// meet reports whether the text has one of the parts.
+// meet reports whether text contains one of the parts.
 func (w *windows) meet(text string) bool {
 	for i := 0; i+w.length <= len(text); i++ {
 		if w.begin[beginning(text[i:])] && w.parts[text[i:i+w.length]] {
@@ -83,7 +83,7 @@ func (w *windows) meet(text string) bool {
 	return false
 }
 
-// beginning maps letters and digits of ASCII to different numbers, mostly.
+// beginning returns a hash of the first three letters or digits.
 func beginning(text string) int {
 	return int(text[0]&31)<<10 | int(text[1]&31)<<5 | int(text[2]&31)
 }
@@ -96,7 +96,7 @@ func formsOf(secret string) []string {
 		encodings = append(encodings, escaped)
 	}
 	for _, s := range encodings {
-		for before := range 3 { // What stands before the secret decides how its bits are split.
+		for before := range 3 { // What precedes the secret decides how its bits are split.
 			encoded := base64.RawStdEncoding.EncodeToString([]byte("\x00\x00"[:before] + s))
 			if encoded = encoded[(before*8+5)/6 : len(encoded)-1]; len(encoded) >= minShown {
 				forms = append(forms, lettersOf(encoded))
@@ -132,7 +132,7 @@ func unescape(text string) string {
 	return b.String()
 }
 
-// cause returns what can be told of an error of the connection without a secret.
+// cause returns what can be said about a connection error without revealing a secret.
 func (a *answer) cause(err error) error {
 	told := neterror.Safe(err)
 	if a.shows(told.Error()) {

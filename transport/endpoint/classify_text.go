@@ -10,8 +10,8 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/text"
 )
 
-// retryAfter reads a Retry-After header: seconds, or a date (RFC 9110 section
-// 10.2.3). It returns 0 for what it cannot read.
+// retryAfter parses a Retry-After header: a number of seconds, or a date (RFC 9110 section
+// 10.2.3). It returns 0 if it cannot.
 func retryAfter(value string, now time.Time) time.Duration {
 	value = strings.TrimSpace(value)
 	if seconds, err := strconv.ParseFloat(value, 64); err == nil {
@@ -26,8 +26,8 @@ func retryAfter(value string, now time.Time) time.Duration {
 	return 0
 }
 
-// clean makes text from an answer fit to be shown: short, in one line, and empty
-// if it repeats a secret of the request or of the answer, or a part of one.
+// clean makes text from an answer fit to be shown: cut short, in one line, and empty if it
+// repeats a secret of the request or the answer, or a part of one.
 func (a *answer) clean(raw string) string {
 	clean := text.Clean(raw)
 	if a.shows(clean) {

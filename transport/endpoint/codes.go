@@ -8,11 +8,11 @@ import (
 	"github.com/stayauth/stayauth/transport"
 )
 
-// A codeTable is what a program knows of its provider's errors: see Endpoint.Codes.
+// A codeTable is what a program knows about its provider's errors, see Endpoint.Codes.
 type codeTable map[string]transport.Kind
 
-// kind returns what the table says of an error: of its code, or else of the longest of
-// the phrases that its description contains.
+// kind looks an error up: by its code, or else by the longest phrase that its description
+// contains.
 func (t codeTable) kind(code, description string) (kind transport.Kind, ok bool) {
 	longest := ""
 	description = strings.ToLower(description)
@@ -30,7 +30,7 @@ func (t codeTable) kind(code, description string) (kind transport.Kind, ok bool)
 	return kind, ok
 }
 
-// remedyOf says what to do about an error of which nothing but the kind is known.
+// remedyOf says what to do about an error of which only the kind is known.
 func remedyOf(kind transport.Kind) string {
 	switch kind {
 	case transport.ErrLoginRequired:
@@ -41,14 +41,14 @@ func remedyOf(kind transport.Kind) string {
 	return ""
 }
 
-// A verdict is what an error code asks of the program.
+// A verdict is what an error code means to the program.
 type verdict struct {
 	kind          transport.Kind
 	field, remedy string
 }
 
-// codeMeaning says what an OAuth error code means. If it is not known, then the provider
-// has refused, in so many words, but not the refresh token.
+// codeMeaning returns the meaning of an OAuth error code. An unknown code says that the
+// provider has refused something, but not the refresh token.
 func codeMeaning(code string) (v verdict, known bool) {
 	switch strings.ToLower(code) {
 	case "invalid_grant", "interaction_required", "login_required", "consent_required",
@@ -68,7 +68,7 @@ func codeMeaning(code string) (v verdict, known bool) {
 		return verdict{kind: transport.ErrUnavailable}, true
 
 	case "server_error",
-		"internal_error", "fatal_error", // Slack, which says that some of it may have been done
+		"internal_error", "fatal_error", // Slack; part of the request may have been carried out
 		"oauthexception 1", "oauthexception 2": // Facebook
 		return verdict{kind: transport.ErrAmbiguous}, true
 
@@ -76,7 +76,7 @@ func codeMeaning(code string) (v verdict, known bool) {
 		return verdict{transport.ErrMisconfigured, "Endpoint.ClientSecret", "check ClientID, ClientSecret and AuthStyle: the provider does not accept them"}, true
 	case "unauthorized_client":
 		return verdict{transport.ErrMisconfigured, "Endpoint.ClientID", "allow this client to use this grant type, at the provider"}, true
-	case "access_denied": // Keycloak, with 403: the realm is disabled
+	case "access_denied": // Keycloak, with a 403: the realm is disabled
 		return verdict{transport.ErrMisconfigured, "", "see at the provider whether the client, its realm or tenant, or the account is disabled there"}, true
 	case "unsupported_grant_type":
 		return verdict{transport.ErrMisconfigured, "Endpoint.TokenURL", "the provider does not have this grant type here"}, true
@@ -90,12 +90,12 @@ func codeMeaning(code string) (v verdict, known bool) {
 	return verdict{kind: transport.ErrMisconfigured, remedy: remedyOf(transport.ErrMisconfigured)}, false
 }
 
-// refusesRefreshToken reports whether an error says in words what invalid_grant says to a
-// refresh, as dex does with the code invalid_request, and Twitch with none.
+// refusesRefreshToken reports whether an error says in words what invalid_grant means in reply
+// to a refresh, as dex does with the code invalid_request, and Twitch with no code.
 func refusesRefreshToken(code, description string) bool {
 	text := strings.ToLower(strings.ReplaceAll(code, "_", " ") + ". " + description)
 	if strings.Contains(text, "missing") {
-		return false // Perhaps it was not understood.
+		return false // Perhaps the request was not understood.
 	}
 	// "Invalid refresh token request" is something else.
 	refused := regexp.MustCompile(`\b(invalid|expired|revoked) refresh token($| ?[^a-z ])|` +

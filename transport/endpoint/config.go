@@ -62,7 +62,7 @@ func (e *Endpoint) check() error {
 	return nil
 }
 
-// checkOrigin keeps tokens from any endpoint but the one that issued them.
+// checkOrigin keeps tokens from every endpoint but the one that issued them.
 func (e *Endpoint) checkOrigin(rec *tokencache.Record) error {
 	if rec.TokenURL != e.TokenURL && (rec.RefreshToken != "" || rec.AccessToken != "") {
 		return endpointError("TokenURL",

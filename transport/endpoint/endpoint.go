@@ -16,9 +16,9 @@ import (
 	"github.com/stayauth/stayauth/transport"
 )
 
-// An Endpoint is a client of one token endpoint (RFC 6749 section 3.2). It presents a
-// refresh token or a code once per call: it follows no redirect and tries no second way
-// to authenticate.
+// An Endpoint is a client of one token endpoint (RFC 6749 section 3.2). It presents a refresh
+// token or a code once per call: it follows no redirects and tries no second way to
+// authenticate.
 //
 // The fields must not be changed after the first use. An Endpoint is safe for
 // concurrent use, and printing one does not show ClientSecret.
@@ -26,23 +26,23 @@ type Endpoint struct {
 	// Issuer names the provider in the key of the cache. Default: TokenURL.
 	Issuer string
 
-	// TokenURL is where tokens come from: https, or http on a loopback address, without
-	// a fragment. A query is sent as it is (RFC 6749 section 3.2). Required.
+	// TokenURL is the token endpoint: https, or http on a loopback address, without a
+	// fragment. A query is sent as it is (RFC 6749 section 3.2). Required.
 	TokenURL string
 
-	// RevocationURL is where Revoke ends a login (RFC 7009). Default: none.
+	// RevocationURL is the endpoint where Revoke ends a login (RFC 7009). Default: none.
 	RevocationURL string
 
-	// LogoutURL is where Revoke ends the session that a refresh token belongs to, and no
-	// other: the token is posted there. Keycloak has it, whose RevocationURL ends all
-	// sessions of that user with this client, on other devices too. Default: none.
+	// LogoutURL is where Revoke posts a refresh token to end its session and no other.
+	// Keycloak has one; its RevocationURL ends all sessions of the user with this client,
+	// on other devices too. Default: none.
 	LogoutURL string
 
 	// ClientID identifies the program at the provider. Required.
 	ClientID string
 
-	// ClientSecret is the program's password, if it has one. Without it the client
-	// is a public one, or authenticated by a certificate in Base (RFC 8705).
+	// ClientSecret is the program's password, if it has one. Without one the client is
+	// public, or authenticated by a certificate in Base (RFC 8705).
 	ClientSecret tokencache.Secret
 
 	// AuthStyle says how ClientSecret is sent: oauth2.AuthStyleInHeader, which is
@@ -51,61 +51,61 @@ type Endpoint struct {
 	// because guessing would cost a refresh token.
 	AuthStyle oauth2.AuthStyle
 
-	// Scopes are asked for by ClientCredentials, and by the ways to log in. A refresh
-	// names no scope, which means: as granted. Default: the provider's choice.
+	// Scopes are requested by ClientCredentials, and by the ways to log in. A refresh names
+	// no scope, which means the scope that was granted. Default: the provider's choice.
 	Scopes []string
 
 	// Params are further parameters of every token request, such as "audience" or
 	// "resource", of which there may be several, each an absolute URI without a fragment
 	// (RFC 8707 section 2). What a token is for is part of its name in the cache: Sources
-	// whose Endpoints ask for different ones share no entry. A parameter "claims" (OpenID
-	// Connect Core section 5.5) is sent together with those that an API demands, see
-	// [transport.Source.Reject]. They are not for secrets: they print. Default: none.
+	// whose Endpoints ask for different ones share no entry. A "claims" parameter (OpenID
+	// Connect Core section 5.5) is merged with the claims that an API demands, see
+	// [transport.Source.Reject]. Params must not hold secrets, because they are printed.
+	// Default: none.
 	Params url.Values
 
-	// AuthParams are those of the authorization request that logins come from, which
-	// Provider.Endpoint has copied. They are not sent to TokenURL, but "audience" and
-	// "resource" are part of the name in the cache as those of Params are. Default: none.
+	// AuthParams are the parameters of the authorization request that logins come from, as
+	// copied by Provider.Endpoint. They are not sent to TokenURL, but "audience" and
+	// "resource" are part of the name in the cache, like those of Params. Default: none.
 	AuthParams url.Values
 
 	// RepeatRedirectURI makes a refresh repeat the redirect_uri of the login, as GitLab
-	// demands. Exchange keeps it in Record.Extra. Default: a refresh has none (RFC 6749
+	// demands. Exchange keeps it in Record.Extra. Default: a refresh sends none (RFC 6749
 	// section 6).
 	RepeatRedirectURI bool
 
-	// ExchangeGrant is for providers without refresh tokens: the grant type with which
-	// an access token is exchanged for its successor while it is still good, such as
-	// Facebook's "fb_exchange_token". The access token is sent in a parameter of that
-	// name, and records have it as their RefreshToken too. Default: refresh tokens.
+	// ExchangeGrant is for providers without refresh tokens: the grant type with which an
+	// access token is exchanged for its successor while it is still good, such as
+	// Facebook's "fb_exchange_token". The access token is sent in a parameter of that name,
+	// and is also the RefreshToken of the record. Default: refresh tokens.
 	ExchangeGrant string
 
-	// Codes says what errors of this provider mean that this package does not know, or
-	// knows as something else: ErrLoginRequired, ErrMisconfigured, ErrUnavailable or
+	// Codes gives the meaning of errors of this provider that this package does not know,
+	// or understands differently: ErrLoginRequired, ErrMisconfigured, ErrUnavailable or
 	// ErrAmbiguous. A key is an error code, or a phrase that occurs in descriptions, in
-	// upper or lower case; of several phrases the longest counts. Default: none. Known are
-	// the codes of RFC 6749, and what some providers send instead to refuse a refresh
-	// token, among them Fitbit, GitHub, OpenAI, Slack and Twitch.
+	// upper or lower case; if there are several phrases, the longest counts. Default: none.
+	// This package knows the codes of RFC 6749, and what some providers send instead to
+	// refuse a refresh token, among them Fitbit, GitHub, OpenAI, Slack and Twitch.
 	Codes map[string]transport.Kind
 
-	// Base sends the requests, and can turn answers that this package does not understand
-	// into those of RFC 6749 section 5. Default: http.DefaultTransport. If it does not
+	// Base sends the requests, and may turn answers that this package does not understand
+	// into answers of RFC 6749 section 5. Default: http.DefaultTransport. If it does not
 	// report to net/http/httptrace, as http.Transport does, then every failure to get an
 	// answer counts as ErrAmbiguous.
 	Base http.RoundTripper
 
-	// Timeout bounds the wait for one answer, from the name lookup to its last byte. An
-	// answer that is late may still come, and a refresh token that is presented again
-	// before that is taken for stolen. Default: 5 minutes for token requests, during which
-	// callers are told after 15 seconds that the answer is overdue, see the package; a provider
-	// that answers nobody meanwhile is waited for longer, and a connection that has died is
-	// noticed within 15 to 20 s, where the system tells. 15 s for all other requests, and to
-	// get a request sent.
+	// Timeout bounds the wait for one answer, from the name lookup to its last byte. A late
+	// answer may still come, and a refresh token that is presented again before that is
+	// taken for stolen. Default: 5 minutes for token requests, of which callers wait 15
+	// seconds, see the package documentation; the wait is longer while the provider answers
+	// nothing at all, and a dead connection is noticed within 15 to 20 s if the operating
+	// system detects it. 15 s for all other requests, and for getting a request sent.
 	Timeout time.Duration
 
 	common atomic.Value // of *shared
 }
 
-// shared is what all who use an Endpoint have in common.
+// shared is what all users of an Endpoint have in common.
 type shared struct {
 	gate     transport.Gate
 	question question
@@ -120,10 +120,9 @@ func (e *Endpoint) shared() *shared {
 	return s
 }
 
-// Check reports, without any I/O, whether current can be refreshed here. Errors
-// are ErrMisconfigured if a field is wrong or if current came from another token
-// endpoint, which must never see its refresh token, and ErrLoginRequired if there
-// is no refresh token.
+// Check reports, without any I/O, whether current can be refreshed here. Errors are
+// ErrMisconfigured if a field is wrong or if current came from another token endpoint, because
+// this one must never see its refresh token, and ErrLoginRequired if there is no refresh token.
 func (e *Endpoint) Check(current *tokencache.Record) error {
 	if err := e.check(); err != nil {
 		return err
@@ -143,10 +142,10 @@ func (e *Endpoint) Check(current *tokencache.Record) error {
 	return nil
 }
 
-// Refresh spends the refresh token of current (RFC 6749 section 6), and asks for the
-// claims that an API has demanded, if current has them. It makes one request, presents the token once, and returns what the provider answered: an
-// empty RefreshToken or Scope means that the old one stays, and a zero time that
-// the answer did not tell. All errors are *Error.
+// Refresh spends the refresh token of current (RFC 6749 section 6), and asks for the claims
+// that an API has demanded, if current has them. It makes one request, presents the token once,
+// and returns what the provider answered: an empty RefreshToken or Scope means that the old one
+// stays, and a zero time that the answer had none. All errors are *Error.
 func (e *Endpoint) Refresh(ctx context.Context, current *tokencache.Record) (*tokencache.Record, error) {
 	if err := e.Check(current); err != nil {
 		return nil, err
@@ -159,11 +158,10 @@ func (e *Endpoint) Refresh(ctx context.Context, current *tokencache.Record) (*to
 	return rec, err
 }
 
-// Exchange turns an authorization code into tokens (RFC 6749 section 4.1.3).
-// verifier is that of RFC 7636, or empty; redirectURI must be the one that the
-// authorization request had. The record that it returns is a new login. With
-// ExchangeGrant, Exchange also exchanges the token at once, because what a code
-// brings may live for an hour only.
+// Exchange turns an authorization code into tokens (RFC 6749 section 4.1.3). verifier is the
+// code verifier of RFC 7636, or empty; redirectURI must be that of the authorization request.
+// The record that it returns is a new login. With ExchangeGrant, Exchange also exchanges the
+// new token at once, because that may live for only an hour.
 func (e *Endpoint) Exchange(ctx context.Context, code, verifier, redirectURI string) (*tokencache.Record, error) {
 	if err := e.check(); err != nil {
 		return nil, err
@@ -185,13 +183,12 @@ func (e *Endpoint) Exchange(ctx context.Context, code, verifier, redirectURI str
 	return e.prolong(ctx, rec), nil
 }
 
-// ClientCredentials returns a Refresher that obtains tokens for the program
-// itself, not for a user (RFC 6749 section 4.4). It needs no login. In the cache
-// it has an entry of its own, apart from those of users of the same client, for each
-// resource, audience and set of scopes that are asked for. The scope offline_access is
-// not: it asks for a refresh token, and for a user who agrees. Some providers want a
-// scope of another form here than in a login: Microsoft Entra the resource with
-// "/.default" at its end.
+// ClientCredentials returns a Refresher that obtains tokens for the program itself, not for a
+// user (RFC 6749 section 4.4). It needs no login. In the cache it has an entry of its own,
+// apart from those of the client's users, for each resource, audience and set of scopes. It
+// does not request the scope offline_access, which asks for a refresh token, and for a user who
+// consents. Some providers want a scope of another form here than in a login: Microsoft Entra
+// wants the resource with "/.default" at its end.
 func (e *Endpoint) ClientCredentials() transport.Refresher { return clientCredentials{e} }
 
 // clientCredentials is an Endpoint that uses another grant.
@@ -213,28 +210,29 @@ func (c clientCredentials) Refresh(ctx context.Context, current *tokencache.Reco
 	set(form, "scope", c.scope())
 	rec, err := c.obtain(ctx, "client credentials", form)
 	if err, ok := err.(*transport.Error); ok && err.Kind == transport.ErrLoginRequired {
-		// There is no user who could log in: the provider refuses the client.
+		// There is no user who could log in: it is the client that the provider
+		// refuses.
 		err.Kind, err.Remedy = transport.ErrMisconfigured, "check what the provider grants to this client"
 	}
 	if err != nil {
 		return nil, err
 	}
-	rec.RefreshToken = "" // RFC 6749 section 4.4.3: there should be none, and none is needed.
+	rec.RefreshToken = "" // RFC 6749 section 4.4.3: There should be none, and none is needed.
 	if rec.Scope == "" {
 		rec.Scope = c.scope()
 	}
 	return rec, nil
 }
 
-// scope is what is asked for. A provider that is asked for offline_access by somebody who
-// is no user refuses the whole request, or ignores that scope.
+// scope returns the scopes to request. If a client without a user asks for offline_access, the
+// provider refuses the whole request, or ignores that scope.
 func (c clientCredentials) scope() string {
 	return strings.Join(slices.DeleteFunc(slices.Clone(c.Scopes), func(s string) bool { return s == "offline_access" }), " ")
 }
 
-// Format writes which endpoint and client this is, whatever the verb, and no query.
-// Without it, a wrong verb for a struct that points to an Endpoint would print
-// ClientSecret: fmt asks no Secret how to print itself when it reports an error.
+// Format prints which endpoint and client this is, whatever the verb, and no query. Without it,
+// a wrong verb for a struct that points to an Endpoint would print ClientSecret, because fmt
+// does not call the methods of a Secret when it reports a bad verb.
 func (e Endpoint) Format(f fmt.State, _ rune) {
 	address, _, _ := strings.Cut(e.TokenURL, "?")
 	fmt.Fprintf(f, "Endpoint{TokenURL: %q, ClientID: %q}", address, e.ClientID)

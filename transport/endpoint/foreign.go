@@ -17,8 +17,8 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/neterror"
 )
 
-// FromOAuth2 returns tok as a record, for a program that has logged in by other
-// means and hands the login over. From then on only one of the two may refresh.
+// FromOAuth2 returns tok as a record, for a program that has logged in by other means and hands
+// the login over. From then on only one of the two may refresh the login.
 func FromOAuth2(tok *oauth2.Token) *tokencache.Record {
 	idToken, _ := tok.Extra("id_token").(string)
 	scope, _ := tok.Extra("scope").(string)
@@ -36,30 +36,28 @@ func FromOAuth2(tok *oauth2.Token) *tokencache.Record {
 	return rec
 }
 
-// FromTokenSource returns a Refresher that asks ts for tokens, so that tokens
-// which some other library obtains are shared and cached like all others. Refresh
-// tokens stay with ts.
+// FromTokenSource returns a Refresher that asks ts for tokens, so that tokens that another
+// library obtains are shared and cached like any others. Refresh tokens stay with ts.
 //
-// Pass a source that gets a new token at each call. One that caches, as
-// oauth2.ReuseTokenSource does and what oauth2.Config.TokenSource returns, hands out the
-// same token until shortly before its expiry, so that nothing can replace a token that an
-// API has refused.
+// Pass a source that gets a new token at each call. One that caches, such as that of
+// oauth2.ReuseTokenSource or oauth2.Config.TokenSource, hands out the same token until shortly
+// before its expiry, so that nothing can replace a token that an API has rejected.
 //
-// A Source stores what ts returns. To use a token that was given to the program for one
-// run, in an environment variable for instance, without storing it, give the Source a
-// cache that ends with the process: tokencache.New(new(tokencache.Memory), nil).
+// A Source stores what ts returns. To use a token that was given to the program for one run, in
+// an environment variable for instance, without storing it, give the Source a cache in memory:
+// tokencache.New(new(tokencache.Memory), nil).
 //
-// ts.Token has no context. While a call of it hangs, no second one is made, and
-// Refresh waits 15 s at most; what the call returns after that is used by the next
-// Refresh. Errors of ts are reported by kind, and never wrapped: an
-// *oauth2.RetrieveError holds the request with its secrets.
+// ts.Token has no context. While a call hangs, no second one is made, and Refresh waits for 15
+// s at most; what the call returns later is used by the next Refresh. Errors of ts are reported
+// by kind and never wrapped, because an *oauth2.RetrieveError holds the request with its
+// secrets.
 func FromTokenSource(ts oauth2.TokenSource) transport.Refresher { return &foreign{ts: ts} }
 
 type foreign struct {
 	ts oauth2.TokenSource
 
 	mu   sync.Mutex
-	call *foreignCall // under way, or finished after nobody waited any more
+	call *foreignCall // under way, or finished when nobody waited any more
 }
 
 type foreignCall struct {
@@ -68,7 +66,7 @@ type foreignCall struct {
 	err  error
 }
 
-// Identity says nothing: whose tokens these are, only the program knows.
+// Identity says nothing: only the program knows whose tokens these are.
 func (f *foreign) Identity() transport.Identity { return transport.Identity{} }
 
 func (f *foreign) Check(*tokencache.Record) error {
@@ -101,8 +99,8 @@ func (f *foreign) Refresh(ctx context.Context, current *tokencache.Record) (*tok
 	return foreignRecord(call.tok, current)
 }
 
-// join returns the call to wait for, and starts one if there is none. A call that
-// everybody had given up on still counts if it has brought a token.
+// join returns the call to wait for, and starts one if there is none. A finished call that
+// nobody waited for any more still counts if it has brought a token.
 func (f *foreign) join() *foreignCall {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -121,7 +119,7 @@ func (f *foreign) join() *foreignCall {
 	go func() {
 		defer close(call.done)
 		defer func() {
-			if p := recover(); p != nil { // On this goroutine nobody else could.
+			if p := recover(); p != nil { // Nobody else can recover on this goroutine.
 				call.err = &transport.Error{Kind: transport.ErrUnavailable, Op: "refresh", Err: fmt.Errorf("the token source has panicked with a %T", p)}
 			}
 		}()
@@ -130,7 +128,7 @@ func (f *foreign) join() *foreignCall {
 	return call
 }
 
-// foreignRecord returns what a source has answered.
+// foreignRecord returns the token of a source as a record.
 func foreignRecord(tok *oauth2.Token, current *tokencache.Record) (*tokencache.Record, error) {
 	switch {
 	case tok == nil || tok.AccessToken == "":
@@ -147,8 +145,8 @@ func foreignRecord(tok *oauth2.Token, current *tokencache.Record) (*tokencache.R
 	}
 	rec.RefreshToken = "" // Two owners of one refresh token would spend it twice.
 	if current != nil && current.AccessToken == rec.AccessToken {
-		// The source keeps its token for longer than the caller would. Asking at once
-		// again brings nothing; closer to the end it does.
+		// The source keeps its token longer than the caller would. Asking again at once
+		// brings nothing; closer to the expiry it does.
 		rec.ObtainedAt = current.ObtainedAt
 		if !rec.Expiry.IsZero() {
 			now := wallNow()
@@ -177,7 +175,8 @@ func foreignError(err error) error {
 		a.members = members{"error": text}
 	}
 	e := a.failure()
-	e.Field, e.Description, e.URI = "", "", "" // The fields are not ours, nor are the secrets that a text may repeat known.
+	// The field is not ours, and we do not know the secrets that a text may repeat.
+	e.Field, e.Description, e.URI = "", "", ""
 	if !a.knows(e.Code) {
 		e.Code = ""
 	}

@@ -12,11 +12,11 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/loopback"
 )
 
-// Grant obtains tokens by a grant that this package does not know by name (RFC 6749
-// section 4.5): grantType is its grant_type, and params are its parameters, which go
-// before Params. The record that it returns is a new login.
+// Grant obtains tokens by a grant for which this package has no method (RFC 6749 section 4.5):
+// grantType is its grant_type, and params are its parameters, which override Params. The record
+// that it returns is a new login.
 //
-// The client authenticates as ever, and params cannot change that. The password grant is
+// The client authenticates as usual, and params cannot change that. The password grant is
 // refused (RFC 9700 section 2.4).
 func (e *Endpoint) Grant(ctx context.Context, grantType string, params url.Values) (*tokencache.Record, error) {
 	if err := e.check(); err != nil {
@@ -44,11 +44,10 @@ func (e *Endpoint) Grant(ctx context.Context, grantType string, params url.Value
 	return e.prolong(ctx, rec), nil
 }
 
-// Post sends params to another endpoint of the provider, where the client
-// authenticates as it does at the token endpoint: that for device authorizations
-// (RFC 8628 section 3.1), or for pushed authorization requests (RFC 9126 section 2).
-// It returns the members of the answer: strings as they are, anything else as JSON.
-// Errors are *Error; op names in them what was being done.
+// Post sends params to another endpoint of the provider, where the client authenticates as it
+// does at the token endpoint: the one for device authorization (RFC 8628 section 3.1), or for
+// pushed authorization requests (RFC 9126 section 2). It returns the members of the answer:
+// strings as they are, and anything else as JSON. Errors are *Error, with op as their Op.
 func (e *Endpoint) Post(ctx context.Context, op, target string, params url.Values) (map[string]tokencache.Secret, error) {
 	if err := e.check(); err != nil {
 		return nil, err
@@ -59,7 +58,7 @@ func (e *Endpoint) Post(ctx context.Context, op, target string, params url.Value
 	if err := e.checkParams(op, params); err != nil {
 		return nil, err
 	}
-	form := url.Values{} // A clone of no parameters would be nil.
+	form := url.Values{} // A clone of a nil map would be nil.
 	maps.Copy(form, params)
 	a, err := e.post(ctx, op, target, form)
 	if err != nil {
@@ -81,13 +80,13 @@ func (e *Endpoint) Post(ctx context.Context, op, target string, params url.Value
 	return nil, failed
 }
 
-// checkParams refuses parameters that would replace the client or authenticate it a
-// second time (RFC 6749 section 2.3), and what must not be sent twice (section 3.2).
+// checkParams refuses parameters that would replace the client or authenticate it a second time
+// (RFC 6749 section 2.3), and repeated ones that must not be sent twice (section 3.2).
 func (e *Endpoint) checkParams(op string, params url.Values) error {
 	for name, values := range params {
 		remedy := ""
 		switch name {
-		case "client_id": // A pushed authorization request has it (RFC 9126 section 2.1).
+		case "client_id": // A pushed authorization request has one (RFC 9126 section 2.1).
 			if len(values) != 1 || values[0] != e.ClientID {
 				remedy = ownedParam(name)
 			}

@@ -8,8 +8,8 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/claims"
 )
 
-// ownedParam returns what to do instead of setting a parameter that Endpoint sets, or
-// that would be a second way to authenticate the client (RFC 6749 section 2.3).
+// ownedParam returns what to do instead of setting a parameter that Endpoint sets itself, or
+// that would authenticate the client a second time (RFC 6749 section 2.3).
 func ownedParam(name string) (remedy string) {
 	switch name {
 	case "client_id":
@@ -43,8 +43,9 @@ func set(form url.Values, name, value string) {
 	}
 }
 
-// demand adds to a token request the claims that an API demands of the token, together
-// with those that Params always ask for. checkClaims has seen that they go together.
+// demand adds to a token request the claims that an API demands of the token, together with
+// those that Params always ask for. checkClaims has made sure that they do not contradict each
+// other.
 func demand(form url.Values, current *tokencache.Record) {
 	if current != nil && current.Claims != "" {
 		all, _ := claims.Merge(form.Get("claims"), current.Claims)
@@ -52,7 +53,7 @@ func demand(form url.Values, current *tokencache.Record) {
 	}
 }
 
-// checkClaims says so if what an API demands contradicts what Params always ask for.
+// checkClaims returns an error if what an API demands contradicts what Params always ask for.
 func checkClaims(params url.Values, current *tokencache.Record) error {
 	demanded := ""
 	if current != nil {

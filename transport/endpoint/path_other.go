@@ -4,6 +4,6 @@ package endpoint
 
 import "time"
 
-// setUserTimeout does nothing: this system retransmits for as long as it likes, and an
-// answer that does not come is given up by the endpoint.
+// setUserTimeout does nothing: this system retransmits for as long as it likes, and the
+// Endpoint gives up waiting for an answer that does not come.
 func setUserTimeout(uintptr, time.Duration) {}

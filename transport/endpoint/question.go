@@ -8,11 +8,12 @@ import (
 	"github.com/stayauth/stayauth/transport"
 )
 
-// A question is one that many may want to have answered at the same time: the first asks,
-// and all get the answer, which stays good for a moment. The zero value is ready to use.
+// A question may be asked by many callers at the same time: the first one asks, in a single
+// flight, and all get the answer, which stays good for a moment. The zero value is ready to
+// use.
 type question struct {
 	mu     sync.Mutex
-	asking chan struct{} // closed when the answer is there; nil: nobody asks
+	asking chan struct{} // closed when the answer is there; nil: nobody is asking
 	answer *transport.Error
 	at     time.Time
 }
@@ -41,10 +42,10 @@ func (q *question) ask(ctx context.Context, now func(context.Context) *transport
 	q.asking = asking
 	q.mu.Unlock()
 	var answer *transport.Error
-	defer func() { // also if somebody's code panics
+	defer func() { // also if foreign code panics
 		q.mu.Lock()
 		defer q.mu.Unlock()
-		if q.asking = nil; ctx.Err() == nil { // Else it says nothing about the provider.
+		if q.asking = nil; ctx.Err() == nil { // Otherwise it says nothing about the provider.
 			q.answer, q.at = answer, time.Now()
 		}
 		close(asking)

@@ -17,7 +17,7 @@ const loginRedirectURI = "redirect_uri"
 func (e *Endpoint) refreshForm(current *tokencache.Record) url.Values {
 	grant := cmp.Or(e.ExchangeGrant, "refresh_token")
 	form := e.form(grant)
-	form.Set(grant, string(e.spends(current))) // The parameter is named like its grant.
+	form.Set(grant, string(e.spends(current))) // The parameter has the name of its grant.
 	demand(form, current)
 	if e.RepeatRedirectURI {
 		set(form, "redirect_uri", string(current.Extra[loginRedirectURI]))
@@ -25,8 +25,8 @@ func (e *Endpoint) refreshForm(current *tokencache.Record) url.Values {
 	return form
 }
 
-// spends returns the token that renews rec. With ExchangeGrant, a record that was
-// not made here may have no copy of its access token.
+// spends returns the token that renews rec. With ExchangeGrant, a record that was not made here
+// may lack the copy of its access token.
 func (e *Endpoint) spends(rec *tokencache.Record) tokencache.Secret {
 	if e.ExchangeGrant != "" {
 		return cmp.Or(rec.RefreshToken, rec.AccessToken)
@@ -34,15 +34,15 @@ func (e *Endpoint) spends(rec *tokencache.Record) tokencache.Secret {
 	return rec.RefreshToken
 }
 
-// replaceRefreshToken gives a record of a provider without refresh tokens what
-// plays their part, so that Source guards and journals it as it does any other.
+// replaceRefreshToken copies the access token of a provider without refresh tokens into
+// RefreshToken, so that a Source guards and journals it like any refresh token.
 func (e *Endpoint) replaceRefreshToken(rec *tokencache.Record) {
 	if e.ExchangeGrant != "" && rec != nil && rec.RefreshToken == "" {
 		rec.RefreshToken, rec.RefreshExpiry = rec.AccessToken, rec.Expiry
 	}
 }
 
-// keepRedirectURI notes what refreshForm will need.
+// keepRedirectURI stores what refreshForm will need.
 func (e *Endpoint) keepRedirectURI(rec *tokencache.Record, uri string) {
 	if !e.RepeatRedirectURI || uri == "" {
 		return
@@ -53,9 +53,8 @@ func (e *Endpoint) keepRedirectURI(rec *tokencache.Record, uri string) {
 	rec.Extra[loginRedirectURI] = tokencache.Secret(uri)
 }
 
-// prolong exchanges the token of a new login for a longer-lived one, if that is how
-// the provider renews. If it does not succeed, Source will try as soon as the token
-// is used.
+// prolong exchanges the token of a new login for a longer-lived one, if that is how the
+// provider renews. If that fails, a Source will try again as soon as the token is used.
 func (e *Endpoint) prolong(ctx context.Context, rec *tokencache.Record) *tokencache.Record {
 	if e.ExchangeGrant == "" {
 		return rec

@@ -18,7 +18,7 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/neterror"
 )
 
-// obtain makes one token request and reads the answer as a record.
+// obtain makes one token request and returns the answer as a record.
 func (e *Endpoint) obtain(ctx context.Context, op string, form url.Values) (*tokencache.Record, error) {
 	a, err := e.post(ctx, op, e.TokenURL, form)
 	if err != nil {
@@ -44,9 +44,9 @@ func (e *Endpoint) form(grantType string) url.Values {
 	return form
 }
 
-// post sends form to target, once, and reads the answer, whatever its status. An
-// error means that there is none. If what is sent can be spent only once, the answer is
-// waited for with patience, see wait.
+// post sends form to target, once, and reads the answer, whatever its status. An error means
+// that there is none. If form holds something that can be spent only once, post waits for the
+// answer with patience, see wait.
 func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values) (*answer, error) {
 	timeout := e.Timeout
 	if timeout == 0 {
@@ -76,7 +76,7 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 	if err != nil {
 		kind := transport.ErrAmbiguous
 		if t, ok := e.base().(*http.Transport); progress.notSent() || ok && t.Proxy != nil && !progress.started.Load() {
-			kind = transport.ErrUnavailable // Proxy, which has failed, is asked before a connection is.
+			kind = transport.ErrUnavailable // The Proxy function failed, before there was a connection.
 		}
 		return nil, &transport.Error{Kind: kind, Op: op, Err: a.whyNot(caller, ctx, err)}
 	}
@@ -98,8 +98,8 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 	return a, nil
 }
 
-// whyNot returns why there is no answer: the end of the caller's context, or the reason to
-// give up, which ended ctx, or else what the connection says.
+// whyNot returns why there is no answer: the end of the caller's context, or the reason to give
+// up, which ended ctx, or else the error of the connection.
 func (a *answer) whyNot(caller, ctx context.Context, err error) error {
 	return cmp.Or(caller.Err(), context.Cause(ctx), a.cause(err))
 }
@@ -111,15 +111,16 @@ func (e *Endpoint) base() http.RoundTripper {
 	return e.Base
 }
 
-// abandonedTime is when a connection is closed that was made after its request had given
-// up. DisableKeepAlives closes an HTTP/2 connection only when a request ends on it.
+// abandonedTime is after how long a connection is closed that was established after its request
+// had been given up. DisableKeepAlives closes an HTTP/2 connection only when a request on it
+// ends.
 const abandonedTime = time.Second
 
-// send sends a request to the provider over a connection of its own, if Base is one of
-// net/http's (and asks any other for that). A connection that was left from the last
-// request may have fallen silent since, as after a change of networks: the request would
-// vanish in it, and over HTTP/2 so would every later one (golang/go#59690). Token
-// requests are so rare that a handshake for each costs nothing.
+// send sends a request to the provider over a connection of its own if Base is an
+// http.Transport, and asks any other Base to do the same. A connection left from the last
+// request may have fallen silent since, after a change of networks for instance: the request
+// would vanish in it, and over HTTP/2 so would every later one (golang/go#59690). Token
+// requests are so rare that a handshake for each costs next to nothing.
 func (e *Endpoint) send(req *http.Request) (*http.Response, error) {
 	base := e.base()
 	req.Close = true
@@ -152,8 +153,8 @@ func (e *Endpoint) request(ctx context.Context, target string, form url.Values) 
 	return req, nil
 }
 
-// secrets returns what is sent and must not be shown: every parameter but those that are
-// known to hold none, because grants that this package does not know have secrets too.
+// secrets returns what is sent and must not be shown: every parameter but those that are known
+// not to be secret, because grants that this package does not know have secrets too.
 func (e *Endpoint) secrets(form url.Values) []string {
 	secrets := []string{string(e.ClientSecret)}
 	for name, values := range form {
@@ -175,10 +176,10 @@ func (e *Endpoint) secrets(form url.Values) []string {
 	return secrets
 }
 
-// Probe asks the provider a harmless question, to learn whether it would deal with a
-// request now: any answer that is not a server's failure (5xx) is good news. No secret is
-// sent. If the error, which is an *Error, has a Status, the provider has answered. All who
-// want to know at the same time share one question.
+// Probe asks the provider a harmless question, to learn whether it would handle a request now:
+// any answer but a server error (5xx) means that it would. No secret is sent. Errors are
+// *Error, with a Status if the provider has answered. Calls at the same time share one
+// question.
 func (e *Endpoint) Probe(ctx context.Context) error {
 	if err := e.probe(ctx); err != nil {
 		return err

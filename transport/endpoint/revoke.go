@@ -10,17 +10,16 @@ import (
 	"github.com/stayauth/stayauth/transport"
 )
 
-// Revoke asks the provider to end the login of rec (RFC 7009): first the refresh
-// token, then the access token. Success means that the provider has confirmed
-// both, or did not know them any more, or that it has confirmed the refresh token
-// and does not revoke access tokens. With a LogoutURL the session of the refresh token
-// is ended instead.
+// Revoke asks the provider to end the login of rec (RFC 7009): first the refresh token, then
+// the access token. It succeeds if the provider has confirmed both or no longer knew them, or
+// if it has confirmed the refresh token and does not revoke access tokens. With a LogoutURL it
+// ends the session of the refresh token instead.
 //
-// Errors are *Error, and mean that tokens may still be alive. After ErrUnavailable
-// and ErrAmbiguous call Revoke again, as soon as RetryAfter has passed: revoking a
-// token again is harmless. An error that wraps errors.ErrUnsupported says that the
-// provider cannot be told, because there is neither URL or it does not revoke such
-// tokens: they live until they expire.
+// Errors are *Error, and mean that tokens may still be alive. After ErrUnavailable or
+// ErrAmbiguous, call Revoke again once RetryAfter has passed: revoking a token twice is
+// harmless. An error that wraps errors.ErrUnsupported says that the tokens cannot be revoked,
+// because both URLs are empty or the provider does not revoke such tokens: they live until they
+// expire.
 func (e *Endpoint) Revoke(ctx context.Context, rec *tokencache.Record) error {
 	if err := e.check(); err != nil {
 		return err
@@ -44,7 +43,7 @@ func (e *Endpoint) Revoke(ctx context.Context, rec *tokencache.Record) error {
 	}
 	err := e.revoke(ctx, "access_token", rec.AccessToken)
 	if errors.Is(err, errors.ErrUnsupported) && rec.RefreshToken != "" {
-		err = nil // Providers need not have it (RFC 7009 section 2).
+		err = nil // Providers need not revoke these (RFC 7009 section 2).
 	}
 	if err != nil {
 		return err
@@ -67,9 +66,9 @@ func (e *Endpoint) revoke(ctx context.Context, hint string, token tokencache.Sec
 	}
 	switch done := a.status/100 == 2; {
 	case done && refused.Code == "", (done || a.status == http.StatusBadRequest) && refused.Code == "invalid_token":
-		// Some providers call a token invalid that died with the refresh token; RFC 7009
-		// section 2.2 calls that a success. With another status it is about something else:
-		// a failing server, or the client's authentication.
+		// Some providers call an access token invalid that died with the refresh token;
+		// RFC 7009 section 2.2 calls that a success. With another status the error is
+		// about something else: a failing server, or the client's authentication.
 		return nil
 	case a.status/100 == 5: // Section 2.2.1
 		refused.Kind = transport.ErrUnavailable
@@ -77,14 +76,14 @@ func (e *Endpoint) revoke(ctx context.Context, hint string, token tokencache.Sec
 	case refused.Code == "unsupported_token_type":
 		refused.Err = errors.ErrUnsupported
 		refused.Remedy = "the provider does not revoke such tokens: this one lives until it expires"
-	case refused.Kind == transport.ErrLoginRequired: // What has failed is a logout.
+	case refused.Kind == transport.ErrLoginRequired: // It is a logout that has failed.
 		refused.Kind, refused.Remedy = transport.ErrMisconfigured, remedyOf(transport.ErrMisconfigured)
 	}
 	return refused
 }
 
-// endSession ends the session of a refresh token at LogoutURL, and with it the tokens
-// of that session. A session that is over already is a success.
+// endSession ends the session of a refresh token at LogoutURL, and with it the tokens of that
+// session. If the session has ended already, that is a success.
 func (e *Endpoint) endSession(ctx context.Context, token tokencache.Secret) error {
 	a, err := e.post(ctx, "log out", e.LogoutURL, url.Values{"refresh_token": {string(token)}})
 	if err != nil {
@@ -99,7 +98,7 @@ func (e *Endpoint) endSession(ctx context.Context, token tokencache.Secret) erro
 		return nil
 	case a.status/100 == 5:
 		refused.Kind, refused.Remedy = transport.ErrUnavailable, "the session is still alive; log out again later"
-	case refused.Kind == transport.ErrLoginRequired: // What has failed is a logout.
+	case refused.Kind == transport.ErrLoginRequired: // It is a logout that has failed.
 		refused.Kind, refused.Remedy = transport.ErrMisconfigured, remedyOf(transport.ErrMisconfigured)
 	}
 	return refused

@@ -12,38 +12,38 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
-// A provider that is frozen or slow for a minute works through all that it was sent when
-// it goes on: the first presentation of a refresh token rotates it, and a second one is
-// taken for theft. So a token is not presented again while the first request may still be
-// answered. Time is divided by what it bounds:
+// A provider that is frozen or slow for a minute works through all the requests that it was
+// sent once it goes on: the first presentation of a refresh token rotates it, and a second one
+// is taken for theft. So a token is not presented again while the first request may still be
+// answered. There are three time limits:
 //
-//   - what is needed to send a request takes seconds: nothing was sent if it fails;
-//   - a path that has died shows it by itself, within pathTimeout, because the kernel of
-//     a peer acknowledges even what its process is too busy or frozen to read;
-//   - the answer, on a path that lives, may take minutes. Meanwhile harmless questions
-//     tell a provider that is slow from one that is not there at all. One that was away,
-//     is back, and still does not answer the request has lost it.
+//   - getting a request sent takes seconds; if that fails, nothing was sent;
+//   - a dead path is noticed within pathTimeout, because the kernel of a live peer acknowledges
+//     even what its process is too busy or frozen to read;
+//   - the answer, on a live path, may take minutes. Meanwhile harmless questions tell a
+//     provider that is slow from one that is not there at all. One that was away, is back, and
+//     still does not answer the request has lost it.
 const (
 	answerTimeout = 5 * time.Minute
 	pathTimeout   = 15 * time.Second
 
 	questionPause   = time.Second
 	questionTimeout = 2 * time.Second
-	awayTime        = 10 * time.Second // A provider that is merely overloaded answers some questions.
-	backTime        = 5 * time.Second  // for the answer, once the provider is back
+	awayTime        = 10 * time.Second // a provider that is merely overloaded answers some questions
+	backTime        = 5 * time.Second  // to wait for the answer once the provider is back
 )
 
-// Reasons to wait no longer for an answer.
+// The reasons to give up waiting for an answer.
 var (
 	errNotConnected = errors.New("no connection within 15 s")
 	errTimeout      = context.DeadlineExceeded
 	errForgotten    = errors.New("the provider was away, and has lost the request")
 )
 
-// wait waits with the request, and gives up if there is reason to. probe asks the provider a
-// harmless question; nil means that it is none of those who may be asked.
+// wait runs beside the request, and gives up if there is a reason to. probe asks the provider a
+// harmless question; nil means that there are no questions.
 func (p *progress) wait(ctx context.Context, giveUp context.CancelCauseFunc, timeout time.Duration, probe func(context.Context) *transport.Error) {
-	ask := probe != nil && timeout > requestTimeout // Else there is nothing to be decided.
+	ask := probe != nil && timeout > requestTimeout // Otherwise there is nothing to decide.
 	left := timeout
 	wait := func(d time.Duration) bool {
 		d = min(d, left)
@@ -57,7 +57,7 @@ func (p *progress) wait(ctx context.Context, giveUp context.CancelCauseFunc, tim
 		giveUp(errNotConnected)
 		return
 	}
-	var silent, back time.Duration // how long no question was answered, and then every one
+	var silent, back time.Duration // for how long no question was answered, and then every one
 	for ask && left > 0 && back < backTime {
 		began := time.Now()
 		asking, cancel := context.WithTimeout(ctx, questionTimeout)
@@ -66,10 +66,11 @@ func (p *progress) wait(ctx context.Context, giveUp context.CancelCauseFunc, tim
 		if !sleep.For(ctx, questionPause) {
 			return
 		}
-		took := min(time.Since(began), questionTimeout+2*questionPause) // not while it was stopped
+		// Time in which this process was stopped does not count.
+		took := min(time.Since(began), questionTimeout+2*questionPause)
 		switch {
 		case err == nil && silent >= awayTime:
-			if back == 0 { // The question has waited for the provider too.
+			if back == 0 { // The question waited for the provider too.
 				took = questionPause
 			}
 			back += took
@@ -79,7 +80,9 @@ func (p *progress) wait(ctx context.Context, giveUp context.CancelCauseFunc, tim
 		default:
 			silent, back = silent+took, 0
 			if err.Status == 0 && err.Timeout() {
-				continue // A provider that answers nobody is waited for. One that turns questions away is there.
+				// A provider that answers nothing is waited for. One that turns
+				// questions away is there.
+				continue
 			}
 		}
 		left -= took
@@ -91,14 +94,15 @@ func (p *progress) wait(ctx context.Context, giveUp context.CancelCauseFunc, tim
 	giveUp(errTimeout)
 }
 
-// progress watches how far a request got. Whether any of it was written decides
-// whether a refresh token may have been spent.
+// progress watches how far a request gets. Whether any of it was written decides whether a
+// refresh token may have been spent.
 type progress struct{ started, wrote atomic.Bool }
 
 func (p *progress) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		// http.Transport asks for a second connection only if the server cannot have
-		// seen anything of the request on the first: an idle one that had been closed.
+		// seen anything of the request on the first, which was idle and had been
+		// closed.
 		GetConn:          func(string) { p.started.Store(true); p.wrote.Store(false) },
 		GotConn:          func(info httptrace.GotConnInfo) { watchPath(info.Conn) },
 		WroteHeaderField: func(string, []string) { p.wrote.Store(true) },
@@ -108,9 +112,9 @@ func (p *progress) trace() *httptrace.ClientTrace {
 // notSent reports whether it is certain that nothing was written.
 func (p *progress) notSent() bool { return p.started.Load() && !p.wrote.Load() }
 
-// watchPath lets the system find out when the other end of a connection is not there any
-// more. A peer whose process is frozen or busy still has a kernel that acknowledges;
-// behind a proxy it is the proxy's.
+// watchPath lets the operating system find out when the other end of a connection is gone. A
+// peer whose process is frozen or busy still has a kernel that acknowledges; behind a proxy it
+// is the proxy's kernel.
 func watchPath(c net.Conn) {
 	for {
 		inner, ok := c.(interface{ NetConn() net.Conn }) // TLS
@@ -123,10 +127,10 @@ func watchPath(c net.Conn) {
 	if !ok {
 		return
 	}
-	// Asked while nothing is under way: after 5 s, and then twice more. The errors do not
-	// matter: without these signs the answer is waited for all the same.
+	// While nothing is under way, keep-alive probes are sent after 5 s, and then twice
+	// more. The errors do not matter: without probes the wait just takes longer.
 	tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: pathTimeout / 3, Interval: pathTimeout / 3, Count: 2})
 	if raw, err := tcp.SyscallConn(); err == nil {
-		raw.Control(func(fd uintptr) { setUserTimeout(fd, pathTimeout) }) // for what is not acknowledged
+		raw.Control(func(fd uintptr) { setUserTimeout(fd, pathTimeout) }) // for data that is not acknowledged
 	}
 }

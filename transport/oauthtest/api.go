@@ -11,8 +11,8 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/claims"
 )
 
-// Echo is what the API answers, as JSON: what it received and from whom. The
-// length and hash of the body show whether it came whole.
+// Echo is the answer of the API, as JSON: what it received and from whom. The length and hash
+// of the body show whether it arrived whole.
 type Echo struct {
 	Method  string `json:"method"`
 	Path    string `json:"path"`
@@ -21,8 +21,8 @@ type Echo struct {
 	SHA256  string `json:"sha256"` // of the body, in hex
 }
 
-// serveAPI is a resource server of RFC 6750. It refuses before it reads the body,
-// as real ones do.
+// serveAPI is a resource server of RFC 6750. It rejects a token before it reads the body, as
+// real ones do.
 func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	header := r.Header.Values("Authorization")
 	if r.URL.RawQuery != "" && r.URL.Query().Has("access_token") || len(header) > 1 {
@@ -59,7 +59,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// admit says whose token it is, if it is good, and which claims it lacks.
+// admit says whose token it is, whether it is good, and which claims it lacks.
 func (s *Server) admit(token string) (account, lacks string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,9 +73,9 @@ func (s *Server) admit(token string) (account, lacks string, ok bool) {
 	return a.login.account, "", true
 }
 
-// DemandClaims lets the API refuse tokens that were issued without all of these claims (a
-// JSON object as in OpenID Connect Core section 5.5) having been asked for, with the
-// challenge of Microsoft's continuous access evaluation. Empty: it demands none.
+// DemandClaims makes the API reject tokens for which not all of these claims were asked for (a
+// JSON object as in OpenID Connect Core section 5.5), with the challenge of Microsoft's
+// continuous access evaluation. Empty: it demands none.
 func (s *Server) DemandClaims(object string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -64,8 +64,8 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, back.String(), http.StatusFound)
 }
 
-// redeem exchanges a code (RFC 6749 section 4.1.3, RFC 7636 section 4.6). A code
-// that comes a second time ends what the first one got. s.mu is held.
+// redeem exchanges a code (RFC 6749 section 4.1.3, RFC 7636 section 4.6). A code that is
+// presented a second time ends the login that it began. s.mu is held.
 func (s *Server) redeem(f url.Values, issuer string) (Tokens, *oauthError) {
 	verifier := f.Get("code_verifier")
 	if verifier != "" {
@@ -96,8 +96,8 @@ func (s *Server) redeem(f url.Values, issuer string) (Tokens, *oauthError) {
 	return t, nil
 }
 
-// serveRevoke is RFC 7009. A refresh token ends the login, an access token only
-// itself, and a token that is not known is as good as revoked.
+// serveRevoke is RFC 7009. Revoking a refresh token ends the login, revoking an access token
+// ends only that token, and an unknown token counts as revoked.
 func (s *Server) serveRevoke(w http.ResponseWriter, r *http.Request) {
 	f, e := s.authenticate(r)
 	if e == nil && f.Get("token") == "" {

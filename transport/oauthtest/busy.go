@@ -7,8 +7,8 @@ import (
 	"net/url"
 )
 
-// oneAtATime lets the endpoint serve a request, unless its refresh token is being
-// worked on and [Config].OneAtATime refuses that.
+// oneAtATime lets the endpoint serve a request, unless [Config].OneAtATime refuses it because
+// another request with its refresh token is in progress.
 func (s *Server) oneAtATime(w http.ResponseWriter, r *http.Request, endpoint func() http.Handler) {
 	if !s.cfg.OneAtATime || r.URL.Path != "/token" || r.Method != http.MethodPost {
 		endpoint().ServeHTTP(w, r)
@@ -20,7 +20,7 @@ func (s *Server) oneAtATime(w http.ResponseWriter, r *http.Request, endpoint fun
 	}
 	r = r.WithContext(r.Context())
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	form, _ := url.ParseQuery(string(body)) // The endpoint says what is wrong with it.
+	form, _ := url.ParseQuery(string(body)) // The endpoint will say what is wrong with it.
 	if token := form.Get("refresh_token"); token != "" {
 		if e := s.startWork(token); e != nil {
 			e.write(w)

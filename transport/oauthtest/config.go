@@ -2,8 +2,8 @@ package oauthtest
 
 import "time"
 
-// A Policy is what an authorization server does with a refresh token that is
-// spent, and with one that is presented again.
+// A Policy says what an authorization server does when a refresh token is spent, and when it is
+// presented again.
 type Policy int
 
 // The policies of real providers.
@@ -16,9 +16,9 @@ const (
 	// Microsoft Entra.
 	KeepOld
 
-	// Strict: a refresh token can be spent once. Spending it also ends the access
-	// tokens issued before. Presenting it again is refused, and nothing else
-	// happens. GitHub, GitLab.
+	// Strict: a refresh token can be spent once. Spending it also ends the access tokens
+	// issued before. If it is presented again, it is refused, and nothing else happens.
+	// GitHub, GitLab.
 	Strict
 
 	// StrictFamily: a refresh token can be spent once. Presenting it again revokes
@@ -31,16 +31,15 @@ const (
 	// Okta, Xero, Atlassian.
 	Grace
 
-	// SecondToLastKills: the server remembers two refresh tokens of a login, the
-	// current one and the one before. The one before is accepted again, and what it
-	// is answered replaces the current one: as after a crash that lost the answer.
-	// Any older or replaced one revokes the login. Config.GracePeriod limits this in
-	// time, as Auth0 does; zero means that there is no limit.
+	// SecondToLastKills: the server remembers two refresh tokens of a login, the current
+	// one and the one before. The one before is accepted again, as after a crash that lost
+	// the answer, and the new answer replaces the current one. Any older or replaced one
+	// revokes the login. Config.GracePeriod limits this in time, as Auth0 does; zero means
+	// no limit.
 	SecondToLastKills
 )
 
-// An AuthStyle is the one way in which the client must identify itself
-// (RFC 6749 section 2.3).
+// An AuthStyle is the one way in which the client must authenticate (RFC 6749 section 2.3).
 type AuthStyle int
 
 // The ways of client authentication.
@@ -55,11 +54,11 @@ const (
 type Config struct {
 	Policy      Policy        // Default: NoRotation.
 	GracePeriod time.Duration // See Grace (default 30 s, as Okta) and SecondToLastKills.
-	GraceSame   bool          // A token accepted again gets the answer it got before, not a new one. Xero.
+	GraceSame   bool          // A token that is accepted again gets the same answer as before. Xero.
 	AccessDies  bool          // Spending a refresh token ends the access tokens issued before. Strict always does it.
 
 	AccessTTL   time.Duration // Life of an access token. Default: one hour. Answers give it in whole seconds, at least one.
-	RefreshTTL  time.Duration // Life of a login, which refreshing does not extend. Default: no end.
+	RefreshTTL  time.Duration // Life of a login, which a refresh does not extend. Default: no end.
 	RefreshIdle time.Duration // Life of a login that is not used, which each refresh begins anew. Keycloak. Default: no end.
 	NoExpiresIn bool          // Answers do not say how long the access token lives. Salesforce.
 	Scope       string        // What a login is granted. With "openid" in it, there are ID tokens. Default: "api".
@@ -68,22 +67,21 @@ type Config struct {
 	ClientSecret string    // Default: a random one, see Server.ClientSecret.
 	AuthStyle    AuthStyle // Default: AuthBasic.
 
-	// OneAtATime refuses a refresh token while an earlier request with it is at
-	// work, with an invalid_grant that does not mean it, and without spending or
-	// revoking anything. Salesforce.
+	// OneAtATime refuses a refresh token while an earlier request with it is in progress,
+	// with an invalid_grant that is not meant, and without spending or revoking anything.
+	// Salesforce.
 	OneAtATime bool
 
-	// Latency of the token endpoint. Half of it passes before a grant is spent and
+	// Latency is that of the token endpoint. Half of it passes before a grant is spent and
 	// half after, so a client that gives up early may or may not have spent it.
 	Latency time.Duration
 
-	// Skew is how far the clock of the API is ahead of the clock that expires_in is
-	// counted by: access tokens are refused that much too early or, if it is
-	// negative, too late.
+	// Skew is how far the clock of the API is ahead of the clock that expires_in is counted
+	// by: access tokens are rejected that much too early or, if it is negative, too late.
 	Skew time.Duration
 }
 
-// Tokens is what a login or a refresh issued.
+// Tokens are what a login or a refresh issued.
 type Tokens struct {
 	AccessToken  string
 	RefreshToken string
@@ -92,13 +90,13 @@ type Tokens struct {
 	Expiry       time.Time // of the access token
 }
 
-// Counts is what a Server has seen so far. Requests are counted when they
-// arrive, also those that then meet a Fault.
+// Counts is what a Server has seen so far. Requests are counted when they arrive, including
+// those that then meet a Fault.
 type Counts struct {
 	TokenRequests   int // requests to the token endpoint, without Questions
 	Questions       int // HEAD requests to anything but the API: is anybody there? They change nothing
 	Rotations       int // refresh grants that were answered with tokens, under any policy
-	Replays         int // refresh tokens that were spent already and accepted once more, by a grace
+	Replays         int // spent refresh tokens that were accepted once more, within a grace
 	Reuses          int // spent refresh tokens or codes that were presented again and refused
 	FamiliesRevoked int // logins that were revoked because of a reuse
 	InvalidGrants   int // answers invalid_grant, for any reason

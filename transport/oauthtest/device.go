@@ -10,7 +10,7 @@ import (
 type device struct {
 	userCode string
 	scope    string
-	account  string // who approved; empty if nobody did yet
+	account  string // the account that approved, or "" if none has yet
 	denied   bool
 	expiry   time.Time
 	interval time.Duration
@@ -67,13 +67,13 @@ func (s *Server) poll(token, issuer string) (Tokens, *oauthError) {
 	return s.login(d.account, d.scope, "", issuer), nil
 }
 
-// ApproveDevice is the user who enters the code of a device and consents, as the
-// account. It is false if there is no such code.
+// ApproveDevice plays the user who enters the code of a device and consents, as the account. It
+// returns false if there is no such code.
 func (s *Server) ApproveDevice(userCode, account string) bool {
 	return s.answerDevice(userCode, func(d *device) { d.account = account })
 }
 
-// DenyDevice is the user who enters the code of a device and says no.
+// DenyDevice plays the user who enters the code of a device and refuses.
 func (s *Server) DenyDevice(userCode string) bool {
 	return s.answerDevice(userCode, func(d *device) { d.denied = true })
 }

@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// A Fault is something that goes wrong with one request. It stands in front of
-// the endpoint and may answer in its place, so that nothing is committed, or let
-// it do its work and spoil the answer. Any middleware will do; those below are
-// what real providers, proxies and networks have been seen to do.
+// A Fault is something that goes wrong with one request. It stands in front of the endpoint,
+// and either answers in its place, so that nothing is committed, or lets it do its work and
+// spoils the answer. Any middleware will do; those below do what real providers, proxies and
+// networks have been seen to do.
 type Fault func(endpoint http.Handler) http.Handler
 
 // A queued fault waits for requests.
@@ -24,13 +24,12 @@ type queued struct {
 	fault Fault
 }
 
-// Fault lets the next requests whose path begins with path ("/token", "/api")
-// run into f: as many as times says, or if it is zero all until Heal. Faults for
-// the same path take effect one after the other. With the path "" every request
-// does, to the API too.
+// Fault makes the next requests whose path begins with path ("/token", "/api") run into f: as
+// many as times says or, if times is zero, all until Heal. Faults for the same path take effect
+// one after the other. The path "" means every request, those to the API included.
 //
-// HEAD requests to anything but the API run into the same fault as the next
-// request, and do not use it up: see [Counts].Questions.
+// HEAD requests to anything but the API run into the same fault as the next request, but do not
+// use it up, see [Counts].Questions.
 func (s *Server) Fault(path string, times int, f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -44,7 +43,7 @@ func (s *Server) Heal() {
 	s.faults = nil
 }
 
-// takeFault returns the fault that a request meets now, or nil.
+// takeFault returns the fault that a request runs into now, or nil.
 func (s *Server) takeFault(r *http.Request) Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,7 +63,7 @@ func (s *Server) takeFault(r *http.Request) Fault {
 	return q.fault
 }
 
-// hasFault tells whether a request to path would meet a fault.
+// hasFault reports whether a request to path would run into a fault.
 func (s *Server) hasFault(path string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,10 +74,10 @@ func (s *Server) nextFault(path string) int {
 	return slices.IndexFunc(s.faults, func(q *queued) bool { return strings.HasPrefix(path, q.path) })
 }
 
-// AfterCommit lets the endpoint do its work, throws the answer away, and then
-// runs into f: a refresh token is spent and its successor lost. AfterCommit(Drop)
-// is a network that fails at the wrong moment. Faults that let the endpoint do
-// its work themselves, such as Truncate, do not need it.
+// AfterCommit lets the endpoint do its work, throws the answer away, and then runs into f: a
+// refresh token is spent, and its successor is lost. AfterCommit(Drop) is a network that fails
+// at the wrong moment. Faults that let the endpoint do its work themselves, such as Truncate,
+// do not need it.
 func AfterCommit(f Fault) Fault {
 	return func(endpoint http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -105,8 +104,8 @@ func Answer(status int, contentType, body string) Fault {
 	}
 }
 
-// Status answers with a status, such as 503 or 429, and a text that is not
-// OAuth's. If retryAfter is positive, there is a Retry-After in seconds.
+// Status answers with a status, such as 503 or 429, and a plain text, not an OAuth error. If
+// retryAfter is positive, there is a Retry-After in seconds.
 func Status(status int, retryAfter time.Duration) Fault {
 	return func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -124,8 +123,8 @@ func HTML(endpoint http.Handler) http.Handler {
 	return Answer(http.StatusOK, "text/html; charset=utf-8", page)(endpoint)
 }
 
-// Challenge answers with status 401 or 403 and these WWW-Authenticate headers,
-// one each. Without any there is no such header.
+// Challenge answers with status 401 or 403 and a WWW-Authenticate header for each of the
+// challenges.
 func Challenge(status int, challenges ...string) Fault {
 	return func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -203,8 +202,8 @@ func FormEncoded(endpoint http.Handler) http.Handler {
 	})
 }
 
-// ErrorStatus lets the endpoint do its work, and if its answer is an error gives
-// it another status: 200 as GitHub and Slack do, 403 as Auth0 and Atlassian do.
+// ErrorStatus lets the endpoint do its work, and if its answer is an error, gives it another
+// status: 200 as GitHub and Slack do, or 403 as Auth0 and Atlassian do.
 func ErrorStatus(status int) Fault {
 	return func(endpoint http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -217,8 +216,8 @@ func ErrorStatus(status int) Fault {
 	}
 }
 
-// ErrorObject lets the endpoint do its work, and if its answer is an error makes
-// "error" an object, as Facebook does: code 190 for invalid_grant, else 1.
+// ErrorObject lets the endpoint do its work, and if its answer is an error, makes "error" an
+// object, as Facebook does: code 190 for invalid_grant, else 1.
 func ErrorObject(endpoint http.Handler) http.Handler {
 	return Edit(func(answer map[string]any) {
 		if code, failed := answer["error"]; failed {

@@ -10,16 +10,16 @@ import (
 // Hang never answers. It ends when the client goes away or the server closes.
 func Hang(http.Handler) http.Handler {
 	return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		// The end of the connection is only noticed once the body was read.
+		// The end of the connection is noticed only once the body has been read.
 		io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
 		panic(http.ErrAbortHandler)
 	})
 }
 
-// Slow lets the endpoint do its work that much later, though the client may have
-// gone by then: a server that works through a queue. AfterCommit(Slow(d)) does
-// the work at once, and is late with the answer only.
+// Slow lets the endpoint do its work later, by d, even if the client has gone by then, like a
+// server that works through a queue. AfterCommit(Slow(d)) does the work at once, and only the
+// answer is late.
 func Slow(d time.Duration) Fault {
 	return func(endpoint http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -32,8 +32,8 @@ func Slow(d time.Duration) Fault {
 	}
 }
 
-// Stall sends the header and half of the body that f answers, and then nothing
-// more, as long as the client waits: Stall(Challenge(401)).
+// Stall sends the header and half of the body of f's answer, and then nothing more, as long as
+// the client waits: Stall(Challenge(401)).
 func Stall(f Fault) Fault {
 	return func(endpoint http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -7,13 +7,12 @@ import (
 	"net/http"
 )
 
-// Freeze lets the server accept connections and requests, and answer nothing
-// until Thaw: a stopped process, an overload, a failover. Then it works through
-// what has come, in that order and one after the other, and also for clients
-// that have gone meanwhile. The first request of a client that asked repeatedly
-// rotates its refresh token, and the second is a reuse.
+// Freeze makes the server accept connections and requests, but answer nothing until Thaw: a
+// stopped process, an overload, a failover. Then it works through what has arrived, in order
+// and one after the other, even for clients that have gone meanwhile. The first request of a
+// client that asked repeatedly rotates its refresh token, and the second is a reuse.
 //
-// The API is another server, and goes on. Close drops what waits.
+// The API is another server, and goes on. Close drops what is waiting.
 func (s *Server) Freeze() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -32,15 +31,15 @@ func (s *Server) Thaw() {
 	}
 }
 
-// isFrozen tells whether a request to path would have to queue.
+// isFrozen reports whether a request to path would have to queue.
 func (s *Server) isFrozen(path string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !isAPI(path) && (s.frozen != nil || s.last != nil)
 }
 
-// queue waits until the server is not frozen and those who came before are done.
-// The request that it returns outlives its client. A caller that gets one calls done.
+// queue waits until the server is not frozen and the requests before this one are done. The
+// request that it returns outlives its client. A caller that gets one must call done.
 func (s *Server) queue(r *http.Request) (_ *http.Request, done func(), err error) {
 	if !s.isFrozen(r.URL.Path) {
 		return r, func() {}, nil
@@ -85,8 +84,8 @@ func (s *Server) queue(r *http.Request) (_ *http.Request, done func(), err error
 	return nil, nil, closing.Err()
 }
 
-// whole reads the body, and returns the request as one that does not depend on
-// the client any more, only on the server.
+// whole reads the body, and returns the request as one that no longer depends on the client,
+// only on the server.
 func whole(r *http.Request) (*http.Request, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -99,8 +98,8 @@ func whole(r *http.Request) (*http.Request, error) {
 
 type closingKey struct{}
 
-// closing is done when the server is closed. Behind a listener of the test's own
-// nobody knows.
+// closing returns a context that is done when the server is closed; behind a listener of the
+// test's own it never is.
 func closing(ctx context.Context) context.Context {
 	if c, ok := ctx.Value(closingKey{}).(context.Context); ok {
 		return c
@@ -108,7 +107,7 @@ func closing(ctx context.Context) context.Context {
 	return context.Background()
 }
 
-// outliving has the values of one context and the end of the other.
+// outliving has the values of one context and the cancellation of another.
 type outliving struct {
 	values context.Context
 	context.Context

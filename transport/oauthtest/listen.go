@@ -16,10 +16,10 @@ import (
 	"time"
 )
 
-// A running is an http.Server at work.
+// A running is an http.Server that is serving.
 type running struct {
 	srv     *http.Server
-	closing context.CancelFunc // what outlives its client ends
+	closing context.CancelFunc // ends what outlives its client
 	done    chan struct{}
 	conns   sync.WaitGroup
 }
@@ -58,13 +58,12 @@ func (s *Server) run(l net.Listener, h http.Handler) {
 	s.running = append(s.running, run)
 	go func() {
 		defer close(run.done)
-		run.srv.Serve(l) // It returns when Close closes l.
+		run.srv.Serve(l) // Serve returns when Close closes l.
 	}()
 }
 
-// Start listens on 127.0.0.1, on a port that is free, or after Close on the
-// same port as before, and serves plain http. URL and its like are that address
-// from now on.
+// Start listens on 127.0.0.1, on a free port or, after Close, on the same port as before, and
+// serves plain http. URL and its like return that address from now on.
 func (s *Server) Start() error { return s.listen(false) }
 
 // StartTLS is Start with https. Clients have to trust CertPool.
@@ -105,10 +104,9 @@ func (s *Server) listen(secure bool) error {
 	return nil
 }
 
-// Close ends all listeners and connections, over TCP and in memory, and returns
-// when no goroutine of the server is left. Tokens, counts and faults stay, and
-// Start, RoundTripper and Direct may be called again. Transports got before stay
-// refused.
+// Close ends all listeners and connections, over TCP and in memory, and returns when no
+// goroutine of the server is left. Tokens, counts and faults stay, and Start, RoundTripper and
+// Direct may be called again. Transports from before stay refused.
 func (s *Server) Close() {
 	s.mu.Lock()
 	stopping := s.running
@@ -123,8 +121,8 @@ func (s *Server) Close() {
 	}
 }
 
-// Down is an outage: open connections are cut and new ones are refused, or over
-// TCP reset, until Up. The address stays taken, so that nobody else can get it.
+// Down begins an outage: until Up, open connections are cut, and new ones are refused or, over
+// TCP, reset. The address stays taken, so that nobody else can get it.
 func (s *Server) Down() {
 	s.mu.Lock()
 	s.down = true
@@ -172,7 +170,7 @@ func reset(c net.Conn) {
 	under.Close()
 }
 
-// CertPool trusts the certificate of StartTLS, which must have been called.
+// CertPool returns a pool that trusts the certificate of StartTLS, which must have been called.
 func (s *Server) CertPool() *x509.CertPool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

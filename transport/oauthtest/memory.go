@@ -12,10 +12,10 @@ import (
 	"syscall"
 )
 
-// RoundTripper returns a transport that reaches the server in memory. It is a
-// real one with its own pool of connections, talking to a real http.Server over
-// pipes, so that what a client sees of keep-alive, cut connections and truncated
-// bodies is real. Only TLS is left out, also for https.
+// RoundTripper returns a transport that reaches the server in memory. It is a real
+// http.Transport with a pool of connections of its own, and talks to a real http.Server over
+// pipes, so that what a client sees of keep-alive, cut connections and truncated bodies is
+// real. Only TLS is left out, even for https.
 //
 // Every host name leads to the server. Requests to an origin other than its own
 // (URL, APIOrigin) are answered 200 and kept for Strays.
@@ -41,7 +41,7 @@ func (s *Server) RoundTripper() *http.Transport {
 	}
 }
 
-// A pipeConn knows what scheme the client believes to use.
+// A pipeConn knows the scheme that the client believes it is using.
 type pipeConn struct {
 	net.Conn
 	scheme string
@@ -62,7 +62,8 @@ func (s *Server) dial(ctx context.Context, l *pipeListener, scheme, addr string)
 	}
 }
 
-// refuses counts a connection that is refused because the server is down.
+// refuses reports whether the server is down, and counts the connection that is refused for
+// that.
 func (s *Server) refuses() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,7 +73,7 @@ func (s *Server) refuses() bool {
 	return s.down
 }
 
-// refused is what the operating system says when nobody listens.
+// refused is the operating system's error when nobody listens.
 func refused(addr string) error {
 	return &net.OpError{Op: "dial", Net: "tcp", Addr: pipeAddr(addr), Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 }
@@ -105,8 +106,7 @@ func (l *pipeListener) Close() error {
 
 func (l *pipeListener) Addr() net.Addr { return pipeAddr("memory") }
 
-// A Stray is a request that was sent in memory to an origin that is not the
-// server's.
+// A Stray is a request that was sent in memory to an origin other than the server's.
 type Stray struct {
 	Method string
 	URL    string
@@ -114,8 +114,8 @@ type Stray struct {
 	Body   []byte
 }
 
-// Strays returns the requests that came, in memory, to any other origin, for
-// tests that a token is not sent there. Another scheme is another origin.
+// Strays returns the requests that were sent, in memory, to any other origin, for tests that no
+// token is sent there. Another scheme is another origin.
 func (s *Server) Strays() []Stray {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,7 +124,7 @@ func (s *Server) Strays() []Stray {
 
 type schemeKey struct{}
 
-// serveMemory serves what comes through a pipe.
+// serveMemory serves the requests that come through a pipe.
 func (s *Server) serveMemory(w http.ResponseWriter, r *http.Request) {
 	r.URL.Scheme = r.Context().Value(schemeKey{}).(string)
 	if s.knows(origin(r)) {
@@ -154,10 +154,10 @@ func (s *Server) serveStray(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{})
 }
 
-// Direct returns a transport that calls the server as a function. It costs a few
-// microseconds a request, for simulations of days of traffic. A request that is
-// to meet a Fault or Freeze goes through RoundTripper, where it can go wrong like
-// a real one; one that is under way is not cut by Down or Close.
+// Direct returns a transport that calls the server as a function. It takes microseconds per
+// request, for simulations of days of traffic. A request that is to run into a Fault or Freeze
+// goes through RoundTripper, where it can go wrong like a real one; one that is under way is
+// not cut by Down or Close.
 func (s *Server) Direct() http.RoundTripper { return &direct{s, s.RoundTripper()} }
 
 type direct struct {

@@ -12,7 +12,7 @@ type login struct {
 	scope   string
 	nonce   string
 	since   time.Time
-	used    time.Time // for the last time
+	used    time.Time // when it was last used
 	revoked bool
 	access  []*access
 
@@ -24,7 +24,7 @@ type login struct {
 type refresh struct {
 	login  *login
 	spent  time.Time // when it was first spent; zero if it was not
-	answer Tokens    // what it was last answered
+	answer Tokens    // the last answer to it
 }
 
 // An access is an access token.
@@ -32,7 +32,7 @@ type access struct {
 	login   *login
 	scope   string
 	expiry  time.Time
-	claims  string // that were asked for with it
+	claims  string // the claims that were asked for with it
 	revoked bool
 }
 
@@ -54,7 +54,7 @@ func (s *Server) login(account, scope, nonce, issuer string) Tokens {
 	return t
 }
 
-// spend is what happens to a refresh token that is presented. s.mu is held.
+// spend handles a refresh token that is presented. s.mu is held.
 func (s *Server) spend(token, scope, issuer string) (Tokens, *oauthError) {
 	r := s.refresh[token]
 	if r == nil {
@@ -99,7 +99,7 @@ func (s *Server) spend(token, scope, issuer string) (Tokens, *oauthError) {
 	if s.cfg.Policy == NoRotation {
 		t.RefreshToken = token
 		s.current[l.account] = t
-		t.RefreshToken = "" // It stays good, and the answer does not repeat it.
+		t.RefreshToken = "" // The old one stays good, and the answer does not repeat it.
 		return t, nil
 	}
 	if r == l.current {
@@ -148,7 +148,7 @@ func (s *Server) issueAccess(l *login, scope, issuer string) Tokens {
 	return t
 }
 
-// covers tells whether every scope that is wanted was granted.
+// covers reports whether every scope that is wanted was granted.
 func covers(granted, wanted string) bool {
 	have := strings.Fields(granted)
 	for _, w := range strings.Fields(wanted) {
@@ -159,7 +159,7 @@ func covers(granted, wanted string) bool {
 	return true
 }
 
-// ends is when the login expires, far away if it does not.
+// ends returns when the login expires: far in the future if it does not.
 func (l *login) ends(cfg Config) time.Time {
 	ends := l.since.AddDate(1000, 0, 0)
 	if cfg.RefreshTTL > 0 {
@@ -191,8 +191,8 @@ func (s *Server) Current(account string) Tokens {
 	return s.current[account]
 }
 
-// Valid tells whether the API would accept an access token now, or the token
-// endpoint a refresh token.
+// Valid reports whether the API would accept an access token now, or the token endpoint a
+// refresh token.
 func (s *Server) Valid(token string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -204,13 +204,13 @@ func (s *Server) Valid(token string) bool {
 	return r != nil && !r.login.revoked && s.accepts(r, now) && now.Before(r.login.ends(s.cfg))
 }
 
-// good tells whether the API, by its clock, accepts an access token. s.mu is held.
+// good reports whether the API, by its clock, accepts an access token. s.mu is held.
 func (s *Server) good(a *access) bool {
 	return !a.revoked && time.Now().Add(s.cfg.Skew).Before(a.expiry)
 }
 
-// RevokeAccess ends one access token, as an administrator or an incident would.
-// The login stays.
+// RevokeAccess ends one access token, as an administrator would after an incident. The login
+// stays.
 func (s *Server) RevokeAccess(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

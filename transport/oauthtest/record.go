@@ -6,7 +6,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// Record returns the tokens as a login flow does: transport.Source.Login takes it.
+// Record returns the tokens as a login flow does, for transport.Source.Login.
 func (t Tokens) Record() *tokencache.Record {
 	return &tokencache.Record{
 		AccessToken:  tokencache.Secret(t.AccessToken),

@@ -8,7 +8,7 @@ import (
 	"strconv"
 )
 
-// A recorder is an answer that is not sent yet.
+// A recorder is an answer that has not been sent yet.
 type recorder struct {
 	status int
 	header http.Header
@@ -50,7 +50,7 @@ func (a *recorder) send(w http.ResponseWriter) {
 	w.Write(a.body.Bytes())
 }
 
-// fields is the JSON object of the answer, empty if it is none.
+// fields returns the JSON object of the answer, or an empty map if it is none.
 func (a *recorder) fields() map[string]any {
 	m := map[string]any{}
 	if json.Unmarshal(a.body.Bytes(), &m) != nil {

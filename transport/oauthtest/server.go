@@ -35,10 +35,10 @@ type Server struct {
 
 	atWork map[string]bool // refresh tokens, for Config.OneAtATime
 	frozen chan struct{}   // closed by Thaw; nil if the server is not frozen
-	last   chan struct{}   // closed when the last one that queued is done; nil if nobody queues
+	last   chan struct{}   // closed when the last request in the queue is done; nil: the queue is empty
 
 	down      bool
-	base      string // of the TCP listener, once there was one
+	base      string // of the TCP listener, once there has been one
 	conns     map[net.Conn]struct{}
 	memory    *pipeListener
 	running   []*running
@@ -46,9 +46,8 @@ type Server struct {
 	cert      *tls.Certificate
 }
 
-// New returns a Server that can be logged in to at once, by Login. It opens
-// nothing and starts nothing: see RoundTripper, Direct, Start and Handler for
-// the ways to reach it.
+// New returns a Server, which can be logged in to at once, by Login. It opens nothing and
+// starts nothing; see RoundTripper, Direct, Start and Handler for the ways to reach it.
 func New(cfg Config) *Server {
 	if cfg.AccessTTL == 0 {
 		cfg.AccessTTL = time.Hour
@@ -126,10 +125,10 @@ func (s *Server) APIOrigin() string {
 // it, see Echo.
 func (s *Server) APIURL() string { return s.APIOrigin() + "/api" }
 
-// ClientID is the only client the server knows.
+// ClientID returns the identifier of the only client that the server knows.
 func (s *Server) ClientID() string { return s.cfg.ClientID }
 
-// ClientSecret is the secret of the client, empty for AuthNone.
+// ClientSecret returns the secret of the client, or "" for AuthNone.
 func (s *Server) ClientSecret() string { return s.cfg.ClientSecret }
 
 // Counts returns what has been counted so far.
@@ -139,9 +138,9 @@ func (s *Server) Counts() Counts {
 	return s.counts
 }
 
-// Secrets returns every secret the server ever issued or was told: access,
-// refresh and ID tokens, codes, PKCE verifiers, the client secret. A test of
-// leaks looks for each of them in everything that was printed.
+// Secrets returns every secret that the server ever issued or received: access, refresh and ID
+// tokens, codes, PKCE verifiers, and the client secret. A test for leaks searches everything
+// that was printed for each of them.
 func (s *Server) Secrets() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,14 +154,13 @@ func (s *Server) secret(prefix string) string {
 	return t
 }
 
-// Handler serves all endpoints, for a listener or a router of your own: /token,
-// /revoke, /authorize, /device_authorization, the metadata of RFC 8414, and the
-// API at /api.
+// Handler returns a handler of all endpoints, for a listener or a router of your own: /token,
+// /revoke, /authorize, /device_authorization, the metadata of RFC 8414, and the API at /api.
 func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if s.refuses() {
-		panic(http.ErrAbortHandler) // A connection slipped in while Down cut the others.
+		panic(http.ErrAbortHandler) // A connection has slipped in while Down was cutting the others.
 	}
 	s.arrived(r)
 	sw, path := &statusWriter{ResponseWriter: w}, r.URL.Path
@@ -180,7 +178,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// A statusWriter remembers the status. http.ResponseController looks through it.
+// A statusWriter remembers the status. Unwrap is for http.ResponseController.
 type statusWriter struct {
 	http.ResponseWriter
 	status int
@@ -193,8 +191,8 @@ func (w *statusWriter) WriteHeader(status int) {
 
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// origin is where a request came to: the scheme, host and port that the client
-// used, in their usual form.
+// origin returns the scheme, host and port that the client used for a request, in their usual
+// form.
 func origin(r *http.Request) string {
 	host := strings.ToLower(r.Host)
 	if r.URL.Scheme == "https" || r.TLS != nil { // The URL only has a scheme in memory.
@@ -219,7 +217,7 @@ func (s *Server) arrived(r *http.Request) {
 	}
 }
 
-// answered counts what the API refused.
+// answered counts what the API rejected.
 func (s *Server) answered(path string, status int) {
 	if isAPI(path) && (status == http.StatusUnauthorized || status == http.StatusForbidden) {
 		s.mu.Lock()
@@ -228,7 +226,7 @@ func (s *Server) answered(path string, status int) {
 	}
 }
 
-// isQuestion tells whether a request asks for nothing but a sign of life.
+// isQuestion reports whether a request asks only for a sign of life.
 func isQuestion(r *http.Request) bool { return r.Method == http.MethodHead && !isAPI(r.URL.Path) }
 
 func isAPI(path string) bool { return path == "/api" || strings.HasPrefix(path, "/api/") }

@@ -62,7 +62,7 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, answer)
 }
 
-// sleep waits like a busy server does. It is false if the client has gone.
+// sleep waits as a busy server does. It returns false if the client has gone.
 func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return true
@@ -77,8 +77,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// form reads the parameters of a request, as strictly as RFC 6749 section 3.2
-// lets a server be: POST, form-encoded, nothing in the URI, nothing repeated.
+// form parses the parameters of a request, as strictly as RFC 6749 section 3.2 allows: POST,
+// form-encoded, nothing in the URI, nothing repeated.
 func form(r *http.Request) (url.Values, *oauthError) {
 	if r.Method != http.MethodPost {
 		return nil, &oauthError{http.StatusMethodNotAllowed, "invalid_request", "POST is required"}
@@ -93,15 +93,15 @@ func form(r *http.Request) (url.Values, *oauthError) {
 		return nil, &oauthError{400, "invalid_request", "malformed form"}
 	}
 	for k, v := range r.PostForm {
-		if len(v) > 1 && k != "resource" { // RFC 8707 lets it repeat.
+		if len(v) > 1 && k != "resource" { // RFC 8707 allows several.
 			return nil, &oauthError{400, "invalid_request", "repeated parameter"}
 		}
 	}
 	return r.PostForm, nil
 }
 
-// authenticate reads the parameters and checks that the client identified itself
-// in the one way it is registered for (RFC 6749 section 2.3).
+// authenticate parses the parameters and checks that the client authenticated in the one way
+// that it is registered for (RFC 6749 section 2.3).
 func (s *Server) authenticate(r *http.Request) (url.Values, *oauthError) {
 	f, e := form(r)
 	if e != nil {
@@ -136,8 +136,7 @@ func (s *Server) authenticate(r *http.Request) (url.Values, *oauthError) {
 	return f, nil
 }
 
-// grant commits: what was presented is spent when it returns, and all of it
-// happens at once.
+// grant commits: when it returns, what was presented is spent. All of that is atomic.
 func (s *Server) grant(f url.Values, issuer string) (map[string]any, *oauthError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -181,7 +180,7 @@ func (s *Server) clientCredentials(scope, issuer string) (Tokens, *oauthError) {
 	return t, nil
 }
 
-// answer is the body of RFC 6749 section 5.1. s.mu is held.
+// answer returns the body of RFC 6749 section 5.1. s.mu is held.
 func (s *Server) answer(t Tokens) map[string]any {
 	now := time.Now()
 	m := map[string]any{"access_token": t.AccessToken, "token_type": "Bearer", "scope": t.Scope}
@@ -204,8 +203,8 @@ func (s *Server) answer(t Tokens) map[string]any {
 	return m
 }
 
-// seconds rounds, because a moment has passed since the expiry was computed, and
-// never down to zero, which clients take to mean all sorts of things.
+// seconds rounds, because a moment has passed since the expiry was computed, but never down to
+// zero, which clients take to mean all sorts of things.
 func seconds(d time.Duration) int64 { return max(1, int64(d.Round(time.Second)/time.Second)) }
 
 // idToken is signed with the client secret, HS256 (OpenID Connect Core section

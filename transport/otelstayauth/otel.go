@@ -21,17 +21,17 @@ const scope = "github.com/stayauth/stayauth/transport/otelstayauth"
 
 // A Config says where metrics and traces go.
 type Config struct {
-	// MeterProvider makes the instruments. Default: otel.GetMeterProvider(), which may
+	// MeterProvider creates the instruments. Default: otel.GetMeterProvider(), which may
 	// also be set later.
 	MeterProvider metric.MeterProvider
 
-	// TracerProvider makes the spans. Default: otel.GetTracerProvider(), likewise.
+	// TracerProvider creates the spans. Default: otel.GetTracerProvider(), likewise.
 	TracerProvider trace.TracerProvider
 }
 
-// OnEvent returns a function for transport.SourceConfig.OnEvent that records every
-// event. It is safe for concurrent use. What OpenTelemetry does not accept is reported
-// to its error handler, see otel.Handle.
+// OnEvent returns a function for transport.SourceConfig.OnEvent that records every event. It is
+// safe for concurrent use. Errors of OpenTelemetry are reported to its error handler, see
+// otel.Handle.
 func OnEvent(cfg Config) func(context.Context, transport.Event) {
 	if cfg.MeterProvider == nil {
 		cfg.MeterProvider = otel.GetMeterProvider()
@@ -85,8 +85,8 @@ func (r *recorder) record(ctx context.Context, e transport.Event) {
 	}
 }
 
-// attempt records an attempt that has ended. It returns ctx with the span of it, so
-// that what is measured of it leads there.
+// attempt records an attempt that has ended. It returns ctx with the span of the attempt, so
+// that measurements lead to it.
 func (r *recorder) attempt(ctx context.Context, e transport.Event, err *transport.Error, login []attribute.KeyValue) context.Context {
 	attrs := append(login[:len(login):len(login)], attribute.String("stayauth.outcome", name(string(e.Type))))
 	if err != nil {

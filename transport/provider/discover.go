@@ -17,10 +17,9 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/neterror"
 )
 
-// Discover returns the provider at issuer, from the metadata that it publishes
-// (RFC 8414, or else OpenID Connect Discovery). issuer is an https URL, exactly as
-// the provider writes it: a slash at the end makes a difference. Plain http is for
-// loopback addresses only.
+// Discover returns the provider at issuer, from the metadata that it publishes (RFC 8414, or
+// else OpenID Connect Discovery). issuer is an https URL, exactly as the provider writes it: a
+// trailing slash makes a difference. Plain http is for loopback addresses only.
 //
 // Errors are *transport.Error: ErrUnavailable if the provider could not be
 // reached, and ErrMisconfigured if there is no metadata that can be trusted.
@@ -28,23 +27,24 @@ func Discover(ctx context.Context, issuer string) (*Provider, error) {
 	return Discovery{}.Provider(ctx, issuer)
 }
 
-// A Discovery is a way to Discover providers. The zero value asks each time, which
-// is right for a program that starts once and runs. A program that starts often
-// keeps the answers in a directory, so that it is quick and works while the
-// provider is down.
+// A Discovery configures how providers are discovered. The zero value asks each time, which is
+// right for a program that starts once and keeps running. A program that starts often should
+// keep the answers in a directory, so that it starts quickly and works while the provider is
+// down.
 type Discovery struct {
 	// Base sends the requests. Default: http.DefaultTransport.
 	Base http.RoundTripper
 
-	// Dir is a directory that only this user can write to, where answers are kept. It
-	// is created when it is needed. One that is another user's, or that others may write
-	// to, is not used: what they put there would decide where codes and secrets are sent.
-	// What is in it is public, and checked like an answer. Default: nothing is kept.
+	// Dir is a directory in which answers are kept, and which only this user can write to.
+	// It is created when needed. A directory that belongs to another user, or that others
+	// may write to, is not used: what they put there would decide where codes and secrets
+	// are sent. Its files are public, and are checked like an answer. Default: nothing is
+	// kept.
 	Dir string
 
-	// MaxAge is how long a kept answer is used without asking again. An older one is
-	// used only while the provider cannot be reached. Default: 24 hours, in which
-	// providers do not move their endpoints.
+	// MaxAge is how long a kept answer is used without asking again. An older one is used
+	// only while the provider cannot be reached. Default: 24 hours, because providers do
+	// not move their endpoints from one day to the next.
 	MaxAge time.Duration
 }
 
@@ -76,8 +76,8 @@ func (d Discovery) Provider(ctx context.Context, issuer string) (*Provider, erro
 	return p, err
 }
 
-// wellKnown returns the places where the metadata of an issuer can be: that of RFC
-// 8414 section 3.1 goes between host and path, that of OpenID after the path.
+// wellKnown returns the URLs at which the metadata of an issuer can be: the suffix of RFC 8414
+// section 3.1 goes between host and path, and that of OpenID after the path.
 func wellKnown(issuer string) [2]string {
 	issuer = strings.TrimSuffix(issuer, "/")
 	scheme, rest, _ := strings.Cut(issuer, "://")
@@ -91,7 +91,7 @@ func wellKnown(issuer string) [2]string {
 	}
 }
 
-// fetch asks for the metadata, and returns the document too.
+// fetch gets the metadata, and also returns the document.
 func (d Discovery) fetch(ctx context.Context, issuer string) (*Provider, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
 	defer cancel()
@@ -104,8 +104,8 @@ func (d Discovery) fetch(ctx context.Context, issuer string) (*Provider, []byte,
 				return p, doc, nil
 			}
 		}
-		// The error that tells most: a server that is down, a document that was refused,
-		// and only then one that is missing.
+		// The most telling error: a server that is down, then a document that was
+		// refused, and only then one that is missing.
 		if worst == nil || errors.Is(err, transport.ErrUnavailable) || errors.Is(worst, errMissing) && !errors.Is(err, errMissing) {
 			worst = err
 		}
@@ -147,7 +147,7 @@ func (d Discovery) get(ctx context.Context, place string) ([]byte, error) {
 	return doc, nil
 }
 
-// load returns the provider that was kept for issuer, and how old that is.
+// load returns the provider that was kept for issuer, and the age of the document.
 func (d Discovery) load(issuer string) (*Provider, time.Duration) {
 	if !d.trusted(d.Dir) {
 		return nil, 0
@@ -167,7 +167,7 @@ func (d Discovery) load(issuer string) (*Provider, time.Duration) {
 	return p, time.Since(info.ModTime())
 }
 
-// save keeps a document. If that fails, it will be asked for again.
+// save keeps a document. If that fails, it will be fetched again.
 func (d Discovery) save(issuer string, doc []byte) {
 	if d.Dir == "" || os.MkdirAll(d.Dir, 0o700) != nil || !d.trusted(d.Dir) {
 		return
@@ -178,7 +178,7 @@ func (d Discovery) save(issuer string, doc []byte) {
 	}
 	_, err = f.Write(doc)
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), d.file(issuer)) // Other processes see all of it or nothing.
+		err = os.Rename(f.Name(), d.file(issuer)) // Other processes see all of it or none.
 	}
 	if err != nil {
 		os.Remove(f.Name())

@@ -13,8 +13,8 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/loopback"
 )
 
-// metadata is what is of use here in the metadata of an authorization server (RFC
-// 8414 section 2 and the RFCs that add to it).
+// metadata is the part of an authorization server's metadata that is used here (RFC 8414
+// section 2 and the RFCs that add to it).
 type metadata struct {
 	Issuer        string   `json:"issuer"`
 	AuthURL       string   `json:"authorization_endpoint"`
@@ -29,14 +29,14 @@ type metadata struct {
 	PKCEMethods   []string `json:"code_challenge_methods_supported"`
 }
 
-// parse returns the provider that doc describes, if doc is by issuer.
+// parse returns the provider that doc describes, if doc is that of issuer.
 func parse(issuer string, doc []byte) (*Provider, error) {
 	var m metadata
 	if err := json.Unmarshal(doc, &m); err != nil {
 		return nil, refused("check the issuer, or set the endpoints by hand", errors.New("the answer is not metadata"))
 	}
-	// RFC 8414 sections 3.3 and 6.2: whoever may publish under some path of a host
-	// must not speak for another issuer of that host.
+	// RFC 8414 sections 3.3 and 6.2: somebody who may publish under some path of a host
+	// must not speak for another issuer on that host.
 	if m.Issuer != issuer {
 		return nil, refused("if that is the one you mean, use exactly its identifier",
 			fmt.Errorf("the metadata is that of the issuer %.200q", m.Issuer))
@@ -79,17 +79,17 @@ func parse(issuer string, doc []byte) (*Provider, error) {
 		AuthStyle:     authStyle(m.AuthMethods),
 	}
 	if slices.Contains(m.Scopes, "offline_access") {
-		// OpenID Connect Core section 11: without the prompt the scope may be ignored. A
-		// preset, which knows its provider, does without where it can.
+		// OpenID Connect Core section 11: without the prompt the scope may be ignored.
+		// A preset, which knows its provider, omits the prompt where it can.
 		p.Scopes = []string{"offline_access"}
 		p.AuthParams = url.Values{"prompt": {"consent"}}
 	}
 	return p, nil
 }
 
-// authStyle returns the way in which a client sends its secret. None are listed
-// means client_secret_basic (RFC 8414 section 2). If it can be sent in neither way,
-// there is no style, and an Endpoint with a secret says so.
+// authStyle returns how a client sends its secret. An empty list means client_secret_basic (RFC
+// 8414 section 2). If the server takes the secret in neither way, there is no style, and an
+// Endpoint with a secret says so.
 func authStyle(methods []string) oauth2.AuthStyle {
 	switch {
 	case methods == nil, slices.Contains(methods, "client_secret_basic"):

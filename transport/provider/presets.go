@@ -10,13 +10,12 @@ import (
 
 // Google is for Google accounts and Workspace.
 //
-// It asks for offline access and for consent: without consent Google gives a
-// refresh token only the first time a user allows the program. Refresh tokens are
-// not rotated. They end after six months without use, when the user changes the
-// password and the scopes include Gmail, when the same user logs in to the same
-// client for the 101st time, and after seven days as long as the project's consent
-// screen is external and in testing. A desktop client has a secret too, which is
-// none: pass it all the same.
+// It asks for offline access and for consent: without consent Google issues a refresh token
+// only the first time a user allows the program. Refresh tokens are not rotated. They end after
+// six months without use, when the user changes the password and the scopes include Gmail, when
+// the same user logs in to the same client for the 101st time, and after seven days as long as
+// the project's consent screen is external and in testing. A desktop client has a secret too,
+// which is not really secret: pass it all the same.
 //
 // The device flow allows few scopes, and no API of Google beyond them.
 //
@@ -36,20 +35,18 @@ func Google() *Provider {
 	}
 }
 
-// Microsoft is for Microsoft Entra ID, formerly Azure AD, and Microsoft accounts.
-// tenant is a domain or an identifier of the tenant, or "organizations",
-// "consumers" or "common"; empty means "common". For a sovereign cloud change the
-// host of every address, and Origins.
+// Microsoft is for Microsoft Entra ID, formerly Azure AD, and Microsoft accounts. tenant is the
+// domain or identifier of a tenant, or "organizations", "consumers" or "common"; empty means
+// "common". For a sovereign cloud change the host of every address, and Origins.
 //
-// It asks for the scope offline_access, which is not enough alone: name at least
-// one scope of an API, such as "User.Read". Every refresh returns another refresh
-// token, good for 90 days, and the old one stays good too; of a single-page
-// application they end after 24 hours. Tokens are for one API each. ClientCredentials
-// want the scope "https://graph.microsoft.com/.default", or that of another API.
+// It asks for the scope offline_access, which is not enough on its own: name at least one scope
+// of an API, such as "User.Read". Every refresh returns another refresh token, good for 90
+// days, and the old one stays good too; those of a single-page application end after 24 hours.
+// Each token is for one API. ClientCredentials needs the scope
+// "https://graph.microsoft.com/.default", or the like of another API.
 //
-// Microsoft has no endpoint to revoke a token: Logout forgets the login here, and
-// tokens live until they expire or the user ends the session in the account's
-// settings.
+// Microsoft has no endpoint to revoke a token: Logout forgets the login here, and the tokens
+// live until they expire or the user ends the session in the account's settings.
 //
 // Not confirmed in Microsoft's documentation: that there is no such endpoint; none
 // is mentioned.
@@ -71,8 +68,8 @@ func Microsoft(tenant string) *Provider {
 	}
 }
 
-// Auth0 is for a tenant of Auth0. domain is the tenant's, such as
-// "example.eu.auth0.com", or a custom domain of it.
+// Auth0 is for a tenant of Auth0. domain is that of the tenant, such as "example.eu.auth0.com",
+// or a custom domain.
 //
 // It asks for the scope offline_access; the API must allow offline access as well.
 // To get a token for an API of your own, name it and list its origin:
@@ -80,11 +77,11 @@ func Microsoft(tenant string) *Provider {
 //	p.AuthParams.Set("audience", "https://api.example.com")
 //	p.Origins = append(p.Origins, "https://api.example.com")
 //
-// With rotation, which is a setting of the application, a refresh token can be used
-// once; give it an overlap period of some seconds there, so that a lost answer is
-// not a lost login. Rotation does not extend the login beyond the absolute lifetime
-// of its refresh token, 30 days unless set otherwise. Revoking may end all logins
-// of the user with this application, if the tenant says so.
+// With rotation, which is a setting of the application, a refresh token can be used once; set
+// an overlap period of some seconds there, so that a lost answer is not a lost login. Rotation
+// does not extend the login beyond the absolute lifetime of its refresh token, 30 days unless
+// set otherwise. Depending on the tenant's settings, revoking ends all logins of the user with
+// this application.
 //
 // Not confirmed in Auth0's documentation: that the application authenticates with
 // the secret in the body, which is a setting of the application.
@@ -109,23 +106,22 @@ func Auth0(domain string) *Provider {
 // and "staff". Servers before Keycloak 17, and some since, have "/auth" at the end
 // of the base address.
 //
-// It asks for the scope offline_access, for a login that outlives the browser's
-// session; the client and the user must be allowed to have it. Clear Scopes for one
-// that ends with the session. Where "Revoke Refresh Token" is on, a refresh token
-// is good for one use, and using it twice ends the login. A logout ends the session of
-// this login; without LogoutURL, which Discover cannot find, it would end all that the
-// user has with this client.
+// It asks for the scope offline_access, for a login that outlives the browser's session; the
+// client and the user must be allowed to have it. Clear Scopes for a login that ends with the
+// session. Where "Revoke Refresh Token" is on, a refresh token is good for one use, and using
+// it twice ends the login. A logout ends the session of this login; without LogoutURL, which
+// Discover cannot find, it would end all sessions of the user with this client.
 //
-// Answers without iss are refused, because Keycloak sends it since version 23. Clear
-// SendsIss for an older server, and for a client that has "Exclude Issuer From
-// Authentication Response" on. Consent is not asked for, as Discover does where there
-// is offline_access: Keycloak grants that without, and asks by itself for a client that
-// is to have the user's consent.
+// Answers without iss are refused, because Keycloak has sent it since version 23. Clear
+// SendsIss for an older server, and for a client that has "Exclude Issuer From Authentication
+// Response" on. Unlike Discover, the preset does not ask for consent together with
+// offline_access: Keycloak grants that without consent, and asks by itself if a client needs
+// the user's consent.
 //
 // Tokens are usually for APIs of your own: list their origins.
 //
-// Not confirmed in Keycloak's documentation: HTTP Basic as the way for clients to
-// authenticate, of which the server accepts several.
+// Not confirmed in Keycloak's documentation: that clients authenticate with HTTP Basic, which
+// is one of several ways that the server accepts.
 func Keycloak(baseURL, realm string) *Provider {
 	base := server(baseURL)
 	issuer := base + "/realms/" + url.PathEscape(realm)
@@ -147,21 +143,20 @@ func Keycloak(baseURL, realm string) *Provider {
 	}
 }
 
-// Okta is for an Okta organization. domain is the organization's, such as
-// "example.okta.com". authServer is the identifier of a custom authorization
-// server, often "default"; empty means the organization's own, whose tokens are for
-// Okta's API only.
+// Okta is for an Okta organization. domain is that of the organization, such as
+// "example.okta.com". authServer is the identifier of a custom authorization server, often
+// "default"; empty means the organization's own, whose tokens are for Okta's API only.
 //
-// It asks for the scope offline_access; the application must have the grant type
-// "Refresh Token". Rotation is a setting of the application: a spent refresh token
-// is accepted for a grace period, 30 seconds unless set otherwise, and after that
-// its use ends the login and every access token of it. Refresh tokens end after
-// seven days without use, unless the authorization server's policy says otherwise.
+// It asks for the scope offline_access; the application must have the grant type "Refresh
+// Token". Rotation is a setting of the application: a spent refresh token is accepted for a
+// grace period, 30 seconds unless set otherwise, and after that its use ends the login and all
+// its access tokens. Refresh tokens end after seven days without use, unless the authorization
+// server's policy says otherwise.
 //
-// Not confirmed in Okta's documentation: the addresses for the device flow and for
-// pushed authorization requests, which are in the metadata of its servers; that an
-// answer of status 429 says in X-Rate-Limit-Reset when to come back. That header is
-// not read: a Source waits as its back-off says.
+// Not confirmed in Okta's documentation: the addresses for the device flow and for pushed
+// authorization requests, which are in the metadata of its servers; that an answer of status
+// 429 says in X-Rate-Limit-Reset when to come back. That header is not read: a Source backs off
+// as usual.
 func Okta(domain, authServer string) *Provider {
 	base := server(domain)
 	issuer, endpoints := base, base+"/oauth2/v1"
@@ -189,14 +184,14 @@ func Okta(domain, authServer string) *Provider {
 // and for OAuth apps, there is no refresh token, and access tokens do not expire.
 // What a GitHub App may do is set in the app: it needs no scopes.
 //
-// A refresh kills the old access token at once, together with the old refresh
-// token, and there is no grace. A client that logged in by the device flow needs no
-// secret to refresh. For GitHub Enterprise Server change the host of every address.
+// A refresh kills the old access token at once, together with the old refresh token, and there
+// is no grace. A client that logged in with the device flow needs no secret to refresh. For
+// GitHub Enterprise Server change the host of every address.
 //
-// GitHub cannot be told of a logout by RFC 7009: Logout forgets the login here, and
-// the user can revoke the app in GitHub's settings. GitHub's own call for it,
-// DELETE /applications/{client_id}/token, is documented for the access token, not
-// for the refresh token, and takes a client secret.
+// GitHub does not support revocation by RFC 7009: Logout forgets the login here, and the user
+// can revoke the app in GitHub's settings. GitHub's own call for that, DELETE
+// /applications/{client_id}/token, is documented for the access token, not for the refresh
+// token, and takes a client secret.
 //
 // Not confirmed in GitHub's documentation: how long after its use a refresh token
 // is accepted again, if at all.
@@ -216,10 +211,10 @@ func GitHub() *Provider {
 // GitLab is for gitlab.com, or for a GitLab server of your own at baseURL. Empty
 // means gitlab.com.
 //
-// Every login by authorization code brings a refresh token. A refresh kills the old
-// access token and the old refresh token at once, and must repeat the redirect_uri
-// of the login, which therefore is stored with it. Name the scopes that the program
-// needs, such as "read_api", or GitLab decides.
+// Every login by authorization code brings a refresh token. A refresh kills the old access
+// token and the old refresh token at once, and must repeat the redirect_uri of the login, which
+// is therefore stored with it. Name the scopes that the program needs, such as "read_api";
+// otherwise GitLab chooses them.
 //
 // Not confirmed in GitLab's documentation: the lifetime of refresh tokens, and that
 // the device flow (GitLab 17.2 or later) brings one: the documented answer has none.
@@ -242,18 +237,18 @@ func GitLab(baseURL string) *Provider {
 	}
 }
 
-// Facebook is for Facebook Login and the Graph API. It needs the app secret, so it
-// is for programs on servers.
+// Facebook is for Facebook Login and the Graph API. It needs the app secret, so it is for
+// programs on servers only.
 //
-// Facebook has no refresh tokens. A login brings an access token for an hour or
-// two, which Endpoint.Exchange exchanges at once for one that lives about 60 days.
-// A Source with the Lead of this Provider asks for the next one 20 days before the
-// end, when the token is used or in KeepFresh, and again at half of what is left.
-// An expired token cannot be exchanged, so the login then is over.
+// Facebook has no refresh tokens. A login brings an access token for an hour or two, which
+// Endpoint.Exchange exchanges at once for one that lives about 60 days. A Source with the Lead
+// of this Provider asks for the next one 20 days before the expiry, when the token is used or
+// by KeepFresh, and again after half of what is left. An expired token cannot be exchanged, so
+// the login is over then.
 //
-// There are reports that Facebook answers such a request with the same token and
-// leaves its end where it was. If it does, users have to log in every 60 days, and
-// Status.RefreshExpiry tells when.
+// There are reports that Facebook answers such a request with the same token and does not
+// extend it. In that case users have to log in every 60 days, and Status.RefreshExpiry says
+// when.
 //
 // The addresses name no version of the Graph API, which means the oldest one that
 // the app may use. If you put one in, keep it: a login is bound to its TokenURL.
@@ -277,8 +272,8 @@ func Facebook() *Provider {
 	}
 }
 
-// server returns the base address of a server that is given by its address or,
-// for https, by its host alone.
+// server returns the base address of a server that is given by its address or, with https, by
+// its host alone.
 func server(s string) string {
 	if !strings.Contains(s, "://") {
 		s = "https://" + s
@@ -286,11 +281,11 @@ func server(s string) string {
 	return strings.TrimRight(s, "/")
 }
 
-// origin returns the origin of a base address, as transport.Config wants it.
+// origin returns the origin of a base address, for transport.Config.
 func origin(base string) string {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" {
-		return base // transport.New says what is wrong with it.
+		return base // transport.New will say what is wrong with it.
 	}
 	return u.Scheme + "://" + u.Host
 }

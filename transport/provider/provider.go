@@ -1,23 +1,22 @@
-// Package provider knows what is particular about authorization servers: where
-// their endpoints are, how a program authenticates to them, and what it takes to be
-// given a refresh token.
+// Package provider knows the particulars of authorization servers: where their endpoints are,
+// how a program authenticates to them, and what it takes to get a refresh token.
 //
-// A [Provider] comes from a preset, such as [Google] or [Keycloak], or from the
-// server's own metadata. It is plain data, made anew for each call, so that every
-// address and every habit can be changed before it is used:
+// A [Provider] comes from a preset, such as [Google] or [Keycloak], or from the server's own
+// metadata. It is plain data, made anew for each call, so every address and setting can be
+// changed before it is used:
 //
 //	p := provider.Microsoft("contoso.onmicrosoft.com")
 //	p.Origins = []string{"https://api.contoso.com"}
 //	endpoint := p.Endpoint(clientID, "", "api://contoso/read")
 //
-// Names in the cache are made from Issuer, the client's identifier, and what
-// AuthParams say under "audience" and "resource". A login is bound to the TokenURL that it came from. Changing Issuer hides a stored login,
-// and changing TokenURL makes its refresh an error of kind
-// [transport.ErrMisconfigured]: both call for a new login.
+// The name of a login in the cache is made from Issuer, the client's identifier, and the
+// "audience" and "resource" of AuthParams. A login is bound to the TokenURL that it came from.
+// Changing Issuer hides a stored login, and changing TokenURL makes its refresh an error of
+// kind [transport.ErrMisconfigured]: both require a new login.
 //
-// The comment of each preset names what its author did not find in the provider's
-// own documentation. The address of such a thing may be wrong for you; everything
-// else about the login still works.
+// The comment of each preset names what its author did not find in the provider's own
+// documentation. Such an address may be wrong for you; everything else about the login still
+// works.
 package provider
 
 import (
@@ -45,26 +44,26 @@ type Provider struct {
 	LogoutURL     string // where a refresh token ends its own session only, see endpoint.Endpoint; "" if there is none
 	PARURL        string // pushed authorization request endpoint (RFC 9126); "" if there is none
 
-	// Discovered says that nobody but the server itself vouches for these addresses, as is
-	// so with the result of Discover. If it does not send iss either, package login keeps
-	// its answers apart from those of other issuers by the path that they come to.
+	// Discovered says that only the server itself vouches for these addresses, as in the
+	// result of Discover. If it does not send iss either, package login keeps its answers
+	// apart from those of other issuers by the path that they arrive at.
 	Discovered bool
 
-	RequirePAR bool // the server takes pushed authorization requests only
+	RequirePAR bool // the server accepts only pushed authorization requests
 	SendsIss   bool // authorization responses carry iss (RFC 9207), so that one without is refused
 	NoPKCE     bool // it lists methods of PKCE (RFC 7636), and S256 is not among them: no way to log in uses it with a code
 
 	// AuthStyle is how a confidential client authenticates at the token endpoint.
 	AuthStyle oauth2.AuthStyle
 
-	// Scopes and AuthParams are what it takes to be given a refresh token: scopes, and
-	// parameters of the authorization request. An "audience" or "resource" is to be set
-	// before Endpoint is called, so that logins for different ones are kept apart.
+	// Scopes and AuthParams, the parameters of the authorization request, are what it takes
+	// to get a refresh token. An "audience" or "resource" must be set before Endpoint is
+	// called, so that logins for different ones are kept apart.
 	Scopes     []string
 	AuthParams url.Values
 
-	// RepeatRedirectURI and ExchangeGrant are those of endpoint.Endpoint, for
-	// providers that do not refresh quite as RFC 6749 section 6 has it.
+	// RepeatRedirectURI and ExchangeGrant are those of endpoint.Endpoint, for providers
+	// that do not refresh quite as RFC 6749 section 6 says.
 	RepeatRedirectURI bool
 	ExchangeGrant     string
 
@@ -72,8 +71,8 @@ type Provider struct {
 	Lead    time.Duration // for transport.SourceConfig; 0 for the default
 }
 
-// Endpoint returns the token endpoint of p for a client. secret is empty for a
-// public client. scopes are asked for besides those that p needs.
+// Endpoint returns the token endpoint of p for a client. secret is empty for a public client.
+// scopes are requested in addition to those that p needs.
 func (p *Provider) Endpoint(clientID string, secret tokencache.Secret, scopes ...string) *endpoint.Endpoint {
 	e := &endpoint.Endpoint{
 		Issuer:        p.Issuer,

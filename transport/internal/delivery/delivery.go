@@ -12,7 +12,7 @@ import (
 // for moments, and may be taken while any other lock is held. The zero value is empty.
 type Queue[E any] struct {
 	mu         sync.Mutex
-	delivering bool // somebody is
+	delivering bool // a call of Deliver is under way
 	queue      *[]E // nil: empty, as most queues are
 }
 
@@ -32,8 +32,8 @@ func (q *Queue[E]) empty() bool {
 	return q.queue == nil
 }
 
-// Deliver passes on what was added, one after the other. If a call of Deliver is under way at
-// it already, it leaves all to them.
+// Deliver calls to for each event, one after the other. If another call is under way, it leaves
+// everything to that.
 func (q *Queue[E]) Deliver(to func(*E)) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

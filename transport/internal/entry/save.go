@@ -72,7 +72,8 @@ func (e *Entry) TrySave(ctx context.Context, next *tokencache.Record, version to
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	defer func() {
-		if r := recover(); r != nil { // The Store has failed, if in its own way. The tokens are still here.
+		// The Store has failed, if in its own way. The tokens are still here.
+		if r := recover(); r != nil {
 			saved, err = nil, fmt.Errorf("the Store panicked with a value of type %T", r)
 		}
 	}()
