@@ -64,7 +64,8 @@ type statements struct {
 	entries, locks, gone, create, createTraces string
 	load, version, insert, update, delete      string
 	traced, insertTraced, deleteTraced         string
-	list, purge, preflight, secured, check     string
+	list, purge, purgeTraced                   string
+	preflight, secured, check                  string
 	probes                                     []string
 	lock, unlock, orphans                      string
 }
@@ -122,6 +123,10 @@ func newStatements(table string) statements {
 		list: replace(`SELECT name FROM {entries} WHERE name > $1 AND {hex} ORDER BY name LIMIT $2`),
 		purge: replace(`WITH page AS (SELECT name FROM {entries} WHERE name > $1 AND {hex} ORDER BY name LIMIT $2),
 			gone AS (DELETE FROM {entries} USING page WHERE {entries}.name = page.name AND saved < $3 RETURNING 1)
+			SELECT (SELECT name FROM page ORDER BY name DESC LIMIT 1), (SELECT count(*) FROM gone)`),
+		purgeTraced: replace(`WITH page AS (SELECT name FROM {entries} WHERE name > $1 AND {hex} ORDER BY name LIMIT $2),
+			gone AS (DELETE FROM {entries} USING page WHERE {entries}.name = page.name AND saved < $3 RETURNING page.name),
+			traces AS (INSERT INTO {gone} (name, at) SELECT name, now() FROM gone ON CONFLICT (name) DO UPDATE SET at = excluded.at)
 			SELECT (SELECT name FROM page ORDER BY name DESC LIMIT 1), (SELECT count(*) FROM gone)`),
 		preflight: `SELECT current_setting('transaction_read_only')::bool,
 			has_table_privilege($1, 'INSERT') AND has_table_privilege($1, 'UPDATE') AND has_table_privilege($2, 'INSERT'), ` + secured,
@@ -238,13 +243,17 @@ func (s *Store) ListPrefix(ctx context.Context, prefix string) iter.Seq2[string,
 // Purge deletes the entries that were last saved before the given time, by the clock
 // of the server, and returns how many there were. A login that is in use is saved
 // whenever its token is refreshed, so what is older than the provider's refresh
-// tokens live is of no use to anybody.
+// tokens live is of no use to anybody. Like Delete it leaves traces, so that nobody puts
+// such a login back.
 func (s *Store) Purge(ctx context.Context, before time.Time) (purged int, err error) {
 	for after := []byte{}; after != nil; {
 		err := s.do(ctx, writes, "purge", "", func(conn *pgxpool.Conn) error {
 			var n int
 			var last []byte
-			err := conn.QueryRow(ctx, s.sql.purge, unprepared, after, page, before).Scan(&last, &n)
+			err := conn.QueryRow(ctx, s.sql.purgeTraced, unprepared, after, page, before).Scan(&last, &n)
+			if untraced(err) {
+				err = conn.QueryRow(ctx, s.sql.purge, unprepared, after, page, before).Scan(&last, &n)
+			}
 			if err == nil {
 				after, purged = last, purged+n
 			}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/testdata/realparts/storecheck"
@@ -27,6 +28,12 @@ func tracesBesideOlderVersions(t *testing.T, server *realparts.PostgreSQL) {
 	storecheck.Save(t, s, "a", "x", "")
 	sql(`TRUNCATE {t}`)
 	wantLost(t, s, "what was truncated", true)
+	remove(t, s)
+	storecheck.Save(t, s, "a", "x", "")
+	if n, err := s.Purge(t.Context(), time.Now().Add(time.Hour)); n != 1 || err != nil {
+		t.Errorf("Purge: %d, %v", n, err)
+	}
+	wantLost(t, s, "what was purged", false)
 	remove(t, s)
 	sql(`UPDATE {t}_gone SET at = now() - interval '30 days'`)
 	sql(`INSERT INTO {t}_gone SELECT 'old' || i::text::bytea, now() - interval '32 days' FROM generate_series(1, 10) i`)
@@ -64,6 +71,10 @@ func noTraces(t *testing.T, server *realparts.PostgreSQL) {
 		wantLost(t, s, when+", what never was there", false)
 		remove(t, s)
 		wantLost(t, s, when+", what was deleted", false)
+		storecheck.Save(t, s, "a", "x", "")
+		if n, err := s.Purge(t.Context(), time.Now().Add(time.Hour)); n != 1 || err != nil {
+			t.Errorf("%s, Purge: %d, %v", when, n, err)
+		}
 		if err := mustOpen(t, arg).Migrate(t.Context()); err != nil { // which the owner does
 			t.Fatal(err)
 		}
