@@ -10,10 +10,10 @@ import (
 	"github.com/stayauth/stayauth/transport"
 )
 
-// failure says what an answer without tokens means; the codes are in codes.go. What the program knows of its
-// provider goes first. Then the provider's error code decides, not the status: providers
-// send the same code with 200, 400, 401 and 403. But a server that is failing (5xx) is
-// not believed anything for good.
+// failure says what an answer without tokens means; the codes are in codes.go. What the program
+// knows about its provider takes precedence. Then the provider's error code decides, not the
+// status: providers send the same code with 200, 400, 401 and 403. But nothing that a failing
+// server (5xx) says is taken as final.
 func (a *answer) failure() *transport.Error {
 	code, description := a.oauthError()
 	e := &transport.Error{Op: a.op, Status: a.status, Code: code, Description: a.clean(description), URI: a.errorURI(),

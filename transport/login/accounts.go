@@ -15,22 +15,23 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/text"
 )
 
-// An Account is one of the logins that a program keeps, for a person to choose from.
+// An Account is one of the logins that a program keeps, from which a person may choose.
 type Account struct {
-	// Key is where the login is kept, and SourceConfig.Key to use it.
+	// Key is the key of the login in the cache, and the SourceConfig.Key with which to use
+	// it.
 	Key tokencache.Key
 
-	// Subject identifies the user at the provider, and never changes: the "sub" of the
-	// ID token. It is empty without an ID token, which providers send for the scope
+	// Subject identifies the user at the provider, and never changes: the "sub" of the ID
+	// token. It is empty if there is no ID token, which providers send for the scope
 	// openid. It makes a good Key.Account for a new login:
 	//
 	//	key := tokencache.Key{Account: login.AccountOf(tokens).Subject}
 	Subject string
 
-	// Name is what the user is called: the "preferred_username", "email", "name" or
-	// "sub" of the ID token, or else the label of the Key or its account. It is to be shown, and nothing may
-	// depend on it: the ID token is not validated, users can change their names, and
-	// two accounts may have the same.
+	// Name is the user's name: the "preferred_username", "email", "name" or "sub" of the ID
+	// token, or else the label of the Key or its account. It is for display only: the ID
+	// token is not validated, users can change their names, and two accounts may have the
+	// same one.
 	Name string
 
 	AuthorizedAt  time.Time // when the user logged in
@@ -50,12 +51,12 @@ func AccountOf(rec *tokencache.Record) Account {
 	}
 }
 
-// Accounts returns the accounts in the cache, by name. The fields of like that are
-// set are those that the Key of each must agree with: Issuer and ClientID, usually.
+// Accounts returns the accounts in the cache, sorted by name. Their keys must agree with the
+// fields of like that are set, usually Issuer and ClientID.
 //
-// A login that cannot be read, because it is damaged or the keyring is locked, is
-// reported in the error, and the others are returned all the same. The error wraps a
-// *transport.Error of kind ErrStorage for each.
+// A login that cannot be read, because it is damaged or the keyring is locked, is reported in
+// the error, and the others are returned all the same. The error wraps a *transport.Error of
+// kind ErrStorage for each such login.
 func Accounts(ctx context.Context, cache *tokencache.Cache, like tokencache.Key) ([]Account, error) {
 	var accounts []Account
 	var errs []error
@@ -78,9 +79,8 @@ func agrees(k, like tokencache.Key) bool {
 		(like.Account == "" || k.Account == like.Account) && (like.Audience == "" || k.Audience == like.Audience)
 }
 
-// Choose returns the account that a person calls name: the one whose Key.Account
-// that is, or else the only one with that Name. An empty name means the only account
-// that there is.
+// Choose returns the account that a person calls name: the one with that Key.Account, or else
+// the only one with that Name. An empty name means the only account there is.
 //
 // Errors are *transport.Error: ErrLoginRequired if there is no such account, and
 // ErrMisconfigured if there are several.
@@ -107,7 +107,7 @@ func Choose(accounts []Account, name string) (Account, error) {
 		Remedy: "choose one of " + names(found)}
 }
 
-// names lists accounts so that Choose tells each from the others.
+// names lists the accounts by names that Choose can tell apart.
 func names(accounts []Account) string {
 	seen := map[string]int{}
 	for _, a := range accounts {
@@ -124,8 +124,8 @@ func names(accounts []Account) string {
 	return strings.Join(list, ", ")
 }
 
-// claims are those claims of an ID token that say who the user is (OpenID Connect
-// Core section 5.1).
+// claims are the claims of an ID token that say who the user is (OpenID Connect Core section
+// 5.1).
 type claims struct {
 	Subject  string `json:"sub"`
 	Username string `json:"preferred_username"`
@@ -133,7 +133,7 @@ type claims struct {
 	Name     string `json:"name"`
 }
 
-// claimsOf reads the claims without validating them. What cannot be read is empty.
+// claimsOf returns the claims without validating them. Those that cannot be read are empty.
 func claimsOf(idToken tokencache.Secret) claims {
 	var c claims
 	if !idtoken.Claims(idToken, &c) {

@@ -10,16 +10,14 @@ import (
 	"github.com/stayauth/stayauth/transport"
 )
 
-// LogoutEverywhere logs out of every account in the cache, whatever provider and
-// client it belongs to: it does to each what [transport.Source.Logout] does.
-// refresher returns the Refresher of a login; that it is a transport.Revoker is what
-// makes the tokens end at the provider, and not only here.
-// A Source in use that has the token in memory notices when an API refuses it, or at the
-// next refresh.
+// LogoutEverywhere logs out of every account in the cache, whatever provider and client it
+// belongs to, as [transport.Source.Logout] does. refresher returns the Refresher of a login; if
+// it is a transport.Revoker, the tokens end at the provider too, and not only here. A Source
+// that has the token in memory notices when an API rejects it, or at the next refresh.
 //
-// It goes on when one fails. The error then says which accounts are still logged in,
-// and wraps the *transport.Error of each; LogoutEverywhere can be called again. A
-// login that cannot be read is among them, and is kept: Source.Forget removes it.
+// If one logout fails, it goes on with the others. The error says which accounts are still
+// logged in, and wraps the *transport.Error of each; LogoutEverywhere can be called again.
+// Logins that cannot be read are among them, and are kept; Source.Forget removes them.
 func LogoutEverywhere(ctx context.Context, cache *tokencache.Cache, refresher func(tokencache.Key) (transport.Refresher, error)) error {
 	accounts, err := Accounts(ctx, cache, tokencache.Key{})
 	errs := []error{err}
@@ -36,8 +34,8 @@ func logout(ctx context.Context, cache *tokencache.Cache, key tokencache.Key, re
 	if err != nil {
 		return err
 	}
-	// The key is the one that was found: the Refresher is not asked for what its logins
-	// are for, which would lead to another entry.
+	// The key is the one that was found. The Refresher must not say what its logins are
+	// for, because that would lead to another entry.
 	var keyed transport.Refresher = nameless{r}
 	if revoker, ok := r.(transport.Revoker); ok {
 		keyed = struct {

@@ -10,9 +10,9 @@ import (
 	"github.com/stayauth/stayauth/transport/login/internal/browser"
 )
 
-// Auto logs in by the way that fits where the program runs, and says which that is:
-// Loopback if there is a desktop, else Device if the provider has it, else Paste.
-// Errors are those of the way that it takes.
+// Auto logs in in the way that suits the place where the program runs, and says which way that
+// is: Loopback if there is a desktop, else Device if the provider supports it, else Paste.
+// Errors are those of the way that it chooses.
 func Auto(ctx context.Context, cfg Config) (*tokencache.Record, error) {
 	out := cfg.Out
 	if out == nil {
@@ -38,8 +38,8 @@ func Auto(ctx context.Context, cfg Config) (*tokencache.Record, error) {
 	return Paste(ctx, cfg)
 }
 
-// noBrowser says why the user cannot see a browser that opens on this machine, or ""
-// if there is no reason why not.
+// noBrowser says why the user cannot see a browser that opens on this machine; it returns "" if
+// there is no such reason.
 func noBrowser(env func(string) string, goos string) string {
 	if env("SSH_CONNECTION") != "" || env("SSH_CLIENT") != "" || env("SSH_TTY") != "" {
 		return "This is a session over SSH"

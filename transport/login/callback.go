@@ -15,39 +15,39 @@ import (
 	"time"
 )
 
-// A callback serves the redirect URI. It takes one answer; any other that comes
-// while that one is being dealt with gets a page that says so.
+// A callback serves the redirect URI. It accepts one answer; any other that arrives while that
+// one is handled gets a page that says so.
 //
-// An answer without the right state may come from any page in the browser that
-// guesses the port. It is refused and does not end the attempt: otherwise every
-// such page could keep the user from logging in, and nobody guesses the state.
+// An answer without the right state may come from any page in the browser that guesses the
+// port. It is refused and does not end the attempt: otherwise any such page could keep the user
+// from logging in. Nobody guesses the state.
 //
-// No page is served at the redirect URI itself, because its URL has the code in it.
-// The browser is sent on to a page with an address of its own, so that the code is
-// neither in the address bar nor in the history.
+// No page is served at the redirect URI itself, because its URL has the code in it. The browser
+// is redirected to a page with an address of its own, so that the code is neither in the
+// address bar nor in the history.
 type callback struct {
 	*request
 	host, path string
-	answer     chan answer   // gets the first answer
-	settled    chan struct{} // closed when outcome is known
+	answer     chan answer   // receives the first answer
+	finished   chan struct{} // closed when outcome is known
 
 	mu       sync.Mutex
 	answered bool
 	warned   bool
 	outcome  page
 	pages    map[string]page // by path; each is served once
-	owed     int             // answers whose page the browser has not got yet
+	owed     int             // answers whose page the browser has not fetched yet
 	idle     chan struct{}   // closed when owed is 0 again; nil until the outcome is known
 }
 
-// An answer is what the provider sent through the browser.
+// An answer is what the provider has sent through the browser.
 type answer struct {
 	code string
 	err  error
 }
 
-// lastPage bounds how long the listener stays open for the browser to fetch the page
-// that it was sent on to. On one machine that takes milliseconds.
+// lastPage bounds how long the listener stays open for the browser to fetch the page that it
+// was redirected to. On one machine that takes milliseconds.
 const lastPage = 3 * time.Second
 
 func newCallback(r *request) *callback {
@@ -57,19 +57,18 @@ func newCallback(r *request) *callback {
 	}
 	return &callback{
 		request: r, host: u.Host, path: cmp.Or(u.EscapedPath(), "/"),
-		answer: make(chan answer, 1), settled: make(chan struct{}),
+		answer: make(chan answer, 1), finished: make(chan struct{}),
 		pages: map[string]page{},
 	}
 }
 
-// serve serves at the listeners until stop is called, which returns when nothing is
-// left of it.
+// serve serves the listeners until stop is called, which returns when everything has ended.
 func (cb *callback) serve(listeners []net.Listener) (stop func()) {
 	srv := &http.Server{
 		Handler:           cb,
 		ReadHeaderTimeout: 10 * time.Second,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          log.New(io.Discard, "", 0), // It quotes what clients send.
+		ErrorLog:          log.New(io.Discard, "", 0), // It would quote what clients send.
 	}
 	srv.SetKeepAlivesEnabled(false)
 	var running sync.WaitGroup
@@ -86,7 +85,7 @@ func (cb *callback) serve(listeners []net.Listener) (stop func()) {
 func (cb *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	secure(w.Header())
 	switch {
-	case !strings.EqualFold(r.Host, cb.host): // A name that was made to lead here (DNS rebinding).
+	case !strings.EqualFold(r.Host, cb.host): // The name was made to lead here (DNS rebinding).
 		http.Error(w, "unknown host", http.StatusMisdirectedRequest)
 	case r.Method != http.MethodGet:
 		w.Header().Set("Allow", http.MethodGet)
@@ -98,8 +97,8 @@ func (cb *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// receive takes an answer. For the first one that belongs to the request, it waits
-// for the outcome.
+// receive handles an answer. If that is the first one that belongs to the request, it waits for
+// the outcome.
 func (cb *callback) receive(w http.ResponseWriter, r *http.Request) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	var a answer
@@ -120,7 +119,7 @@ func (cb *callback) receive(w http.ResponseWriter, r *http.Request) {
 	if first {
 		cb.answer <- a
 		select {
-		case <-cb.settled:
+		case <-cb.finished:
 			p = cb.outcome
 		case <-r.Context().Done(): // The user has closed the page.
 			cb.paid()
@@ -135,7 +134,7 @@ func (cb *callback) receive(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// show serves a page that the browser was sent on to.
+// show serves a page that the browser was redirected to.
 func (cb *callback) show(w http.ResponseWriter, r *http.Request) {
 	cb.mu.Lock()
 	p, ok := cb.pages[r.URL.Path]
@@ -146,12 +145,12 @@ func (cb *callback) show(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.write(w)
-	http.NewResponseController(w).Flush() // It must be on its way before the listener closes.
+	http.NewResponseController(w).Flush() // The page must be on its way before the listener closes.
 	cb.paid()
 }
 
-// warn tells the user, once, that something on this machine or some page in the
-// browser is not what it should be.
+// warn warns the user, once, that something on this machine or some page in the browser is not
+// what it should be.
 func (cb *callback) warn() {
 	cb.mu.Lock()
 	first := !cb.warned
@@ -162,7 +161,7 @@ func (cb *callback) warn() {
 	}
 }
 
-// finish makes the outcome known to the browser, and waits until it has its pages.
+// finish reports the outcome to the browser, and waits until it has fetched its pages.
 func (cb *callback) finish(ctx context.Context, err error) {
 	idle := make(chan struct{})
 	cb.mu.Lock()
@@ -175,7 +174,7 @@ func (cb *callback) finish(ctx context.Context, err error) {
 		close(idle)
 	}
 	cb.mu.Unlock()
-	close(cb.settled)
+	close(cb.finished)
 	select {
 	case <-idle:
 	case <-time.After(lastPage):
@@ -183,7 +182,7 @@ func (cb *callback) finish(ctx context.Context, err error) {
 	}
 }
 
-// paid notes that the browser has got a page.
+// paid records that the browser has fetched a page.
 func (cb *callback) paid() {
 	cb.mu.Lock()
 	defer cb.mu.Unlock()

@@ -17,17 +17,16 @@ const (
 	deviceGrant = "urn:ietf:params:oauth:grant-type:device_code"
 
 	defaultInterval = 5 * time.Second // RFC 8628 section 3.2
-	minInterval     = time.Second     // which is in seconds there
+	minInterval     = time.Second     // the RFC counts in seconds
 	slowDown        = 5 * time.Second // RFC 8628 section 3.5
 	longestPause    = time.Minute     // between polls while the provider is down
 )
 
-// Device logs in with a browser on any other device (RFC 8628): it shows an address
-// and a short code, on a terminal also as a QR code, and asks the provider again and
-// again until the user has entered the code there. An outage of the provider
-// meanwhile does no harm.
+// Device logs in with a browser on any other device (RFC 8628): it shows an address and a short
+// code, on a terminal also as a QR code, and polls the provider until the user has entered the
+// code. An outage of the provider meanwhile does no harm.
 //
-// The login that it returns is for Source.Login. Errors are those of Loopback;
+// The login that it returns is for Source.Login. Errors are those of Loopback, and
 // ErrMisconfigured if the provider has no device authorization endpoint.
 func Device(ctx context.Context, cfg Config) (*tokencache.Record, error) {
 	f, err := newFlow(ctx, cfg)
@@ -61,7 +60,7 @@ type device struct {
 	interval time.Duration
 }
 
-// authorizeDevice asks for a device authorization.
+// authorizeDevice requests a device authorization.
 func (f *flow) authorizeDevice(ctx context.Context) (*device, error) {
 	if f.Provider.DeviceAuthURL == "" {
 		return nil, misconfigured("Provider", "it has no device authorization endpoint; use Loopback or Paste, or set DeviceAuthURL", nil)
@@ -100,7 +99,7 @@ func isWeb(raw string) bool {
 	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http")
 }
 
-// poll asks for the tokens until the user has decided (RFC 8628 sections 3.4 and 3.5).
+// poll requests the tokens until the user has decided (RFC 8628 sections 3.4 and 3.5).
 func (f *flow) poll(ctx context.Context, d *device) (*tokencache.Record, error) {
 	ctx, cancel := context.WithDeadlineCause(ctx, d.Expiry, outOfTime{})
 	defer cancel()
@@ -108,7 +107,7 @@ func (f *flow) poll(ctx context.Context, d *device) (*tokencache.Record, error) 
 	pause, failures := d.interval, 0
 	for {
 		var next <-chan time.Time
-		if time.Now().Add(pause).Before(end) { // A later poll would be for nothing.
+		if time.Now().Add(pause).Before(end) { // A later poll would be in vain.
 			next = time.After(pause)
 		}
 		select {
@@ -145,7 +144,7 @@ func (f *flow) poll(ctx context.Context, d *device) (*tokencache.Record, error) 
 		if e.Kind != transport.ErrUnavailable && e.Kind != transport.ErrAmbiguous {
 			return nil, e
 		}
-		// RFC 8628 section 3.5: less often, the longer there is no answer.
+		// RFC 8628 section 3.5: the longer there is no answer, the less often.
 		if failures++; failures == 1 {
 			f.say("%s does not answer at the moment. Still trying.\n", f.name)
 		}

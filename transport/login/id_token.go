@@ -16,23 +16,23 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/idtoken"
 )
 
-// clockError is by how much the clocks of this machine and of the provider may differ.
+// clockError is how much the clocks of this machine and the provider may differ.
 const clockError = 5 * time.Minute
 
-// openID reports whether an ID token is asked for.
+// openID reports whether an ID token was requested.
 func (f *flow) openID() bool { return slices.Contains(f.Endpoint.Scopes, "openid") }
 
-// nonce ties an ID token to this attempt (OpenID Connect Core section 15.5.2). It is made
-// of the verifier, which it does not tell, so that there is one secret to keep.
+// nonce ties an ID token to this attempt (OpenID Connect Core section 15.5.2). It is derived
+// from the verifier, which it does not reveal, so there is only one secret to keep.
 func (r *request) nonce() string {
 	sum := sha256.Sum256([]byte("stayauth nonce\n" + r.verifier))
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
-// checkIDToken makes sure that an ID token that was asked for is about this attempt
-// (OpenID Connect Core section 3.1.3.7). It came from the token endpoint over TLS, so its
-// signature says nothing new (point 6). One that is encrypted for somebody else to read, or
-// was left out, tells nothing that could be wrong.
+// checkIDToken makes sure that an ID token that was requested is about this attempt (OpenID
+// Connect Core section 3.1.3.7). It came from the token endpoint over TLS, so its signature
+// says nothing new (point 6). If it is missing, or encrypted for somebody else, there is
+// nothing to check.
 func (r *request) checkIDToken(token tokencache.Secret) error {
 	if !r.openID() || token == "" || strings.Count(string(token), ".") == 4 {
 		return nil
@@ -70,12 +70,12 @@ func (r *request) checkIDToken(token tokencache.Secret) error {
 	return nil
 }
 
-// unix returns the time that a NumericDate means (RFC 7519 section 2).
+// unix returns the time of a NumericDate (RFC 7519 section 2).
 func unix(seconds float64) time.Time { return time.Unix(int64(min(seconds, 1<<40)), 0) }
 
 // sameIssuer reports whether iss names the issuer. Google leaves out the scheme, as it has
-// always done, and Microsoft Entra writes the tenant that the user belongs to, which it
-// also names in tid, in the place of the one that was asked, such as "common".
+// always done, and Microsoft Entra replaces the tenant that was asked, such as "common", by the
+// one that the user belongs to, which it also names in tid.
 func sameIssuer(iss, issuer, tenant string) bool {
 	if issuer == "" || iss == issuer || "https://"+iss == issuer {
 		return true

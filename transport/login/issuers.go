@@ -9,21 +9,21 @@ import (
 	"strings"
 )
 
-// usualPath is that of the redirect URI, unless it has to be told apart.
+// usualPath is the path of the redirect URI, unless it has to be told apart.
 const usualPath = "/callback"
 
-// callbackPath returns the path of the redirect URI, if the program has not chosen one.
+// callbackPath returns the path of the redirect URI if the program has not chosen one.
 //
-// Of several issuers that a program logs in at, one may be malicious, and lead the
-// browser to another one: then that one's code would be taken to the malicious one's
-// token endpoint, with the verifier (RFC 9700 section 4.4). An iss in the answer shows
-// that. Without it, the answer has to come to a path that is this issuer's only (section
-// 4.4.2.2), and a provider that compares redirect URIs, as it must (section 4.1.3), does
-// not send its own codes there.
+// If a program logs in at several issuers, one of them may be malicious, and redirect the
+// browser to another one, whose code would then be sent to the malicious token endpoint, with
+// the verifier (RFC 9700 section 4.4). An iss in the answer reveals that. Without it, the
+// answer has to arrive at a path that belongs to this issuer alone (section 4.4.2.2), and
+// another provider that compares redirect URIs, as it must (section 4.1.3), does not send its
+// codes there.
 //
-// Most providers want the path to be registered. So it is changed only where it has to
-// be: not for addresses that the program itself vouches for, and not while the cache
-// knows of one issuer only.
+// Most providers want the path to be registered. So it is changed only where it has to be: not
+// for addresses that the program itself vouches for, and not while the cache knows only one
+// issuer.
 func (f *flow) callbackPath(ctx context.Context) string {
 	if p := f.Provider; p.SendsIss || !p.Discovered || !f.severalIssuers(ctx) {
 		return usualPath
@@ -32,8 +32,8 @@ func (f *flow) callbackPath(ctx context.Context) string {
 	return usualPath + "/" + hex.EncodeToString(sum[:8])
 }
 
-// severalIssuers reports whether the cache has logins of another issuer. One that
-// cannot be listed, or read, is not known to.
+// severalIssuers reports whether the cache is known to have logins of another issuer. If it
+// cannot be listed or read, that is not known.
 func (f *flow) severalIssuers(ctx context.Context) bool {
 	if f.Cache == nil {
 		return false
@@ -50,8 +50,8 @@ func (f *flow) severalIssuers(ctx context.Context) bool {
 	return false
 }
 
-// sameAddress reports whether what a user has pasted is the redirect URI with
-// parameters. Browsers write some addresses differently, but not their path.
+// sameAddress reports whether a user has pasted the redirect URI with parameters. Browsers
+// write some addresses differently, but not their path.
 func sameAddress(pasted, redirectURI string) bool {
 	got, err := url.Parse(strings.Trim(pasted, "\"'<> \t"))
 	want, wantErr := url.Parse(redirectURI)

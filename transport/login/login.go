@@ -19,54 +19,53 @@ import (
 	"github.com/stayauth/stayauth/transport/provider"
 )
 
-// A Config says who logs in where.
+// A Config says which client logs in at which provider, and how.
 type Config struct {
-	// Provider has the endpoints that a login goes through. Required.
+	// Provider has the endpoints for the login. Required.
 	Provider *provider.Provider
 
-	// Endpoint is the client's token endpoint, from Provider.Endpoint for instance.
-	// Its Scopes are what the user is asked for, and if its Params have a "resource"
-	// (RFC 8707) or an "audience", the user is asked for those too. Required.
+	// Endpoint is the client's token endpoint, from Provider.Endpoint for instance. The
+	// authorization request asks for its Scopes, and for the "resource" (RFC 8707) and
+	// "audience" of its Params, if there are any. Required.
 	Endpoint *endpoint.Endpoint
 
 	// Cache, if set, is probed before anything else happens: a login that cannot be
 	// stored is not worth the user's time.
 	Cache *tokencache.Cache
 
-	// AuthParams are further parameters of the authorization request, such as
-	// "login_hint", "prompt" or "acr_values". They replace those of Provider. What a
-	// token is to be for, "audience" or "resource", does not belong here but in those of
-	// Provider or in Endpoint.Params: logins for different ones are kept apart by that.
+	// AuthParams are further parameters of the authorization request, such as "login_hint",
+	// "prompt" or "acr_values". They replace those of Provider. An "audience" or "resource"
+	// does not belong here, but in the AuthParams of Provider or in Endpoint.Params, so
+	// that logins for different ones are kept apart.
 	AuthParams url.Values
 
-	// RedirectURL is where the provider sends the user's browser back to, if the
-	// provider wants it to be one of those that are registered there: with a fixed
-	// port, or with the host localhost, which Microsoft Entra prefers. Without a port,
-	// Loopback chooses a free one. Default: http://127.0.0.1/callback, or a path below that
-	// which is the issuer's own, see "What protects a login".
+	// RedirectURL is where the provider sends the user's browser back to, for providers at
+	// which it must be registered in a certain form: with a fixed port, or with the host
+	// localhost, which Microsoft Entra prefers. If it has no port, Loopback chooses a free
+	// one. Default: http://127.0.0.1/callback, or a path of the issuer's own below that,
+	// see "What protects a login".
 	RedirectURL string
 
-	// PAR sends the parameters of the authorization request to the provider directly,
-	// and not through the browser (RFC 9126). Default: if Provider.RequirePAR.
+	// PAR sends the parameters of the authorization request to the provider directly
+	// instead of through the browser (RFC 9126). Default: Provider.RequirePAR.
 	PAR bool
 
-	// Timeout is how long the user has. Default: 10 minutes, or in Device as long as
-	// the provider accepts the code.
+	// Timeout is how long the user has to log in. Default: 10 minutes or, in Device, as
+	// long as the provider accepts the code.
 	Timeout time.Duration
 
-	// Open shows a URL to the user in a browser. It must not wait for the browser to
-	// end, and must return when ctx ends, which is when the user has logged in. Default:
-	// the browser of the desktop, in an environment without the variables of this
-	// program that it does not need.
+	// Open opens a URL in the user's browser. It must not wait for the browser to end, and
+	// must return when ctx is done, which is when the user has logged in. Default: the
+	// browser of the desktop, with only those environment variables that it needs.
 	Open func(ctx context.Context, url string) error
 
 	// In is where Paste reads what the user pastes. Default: os.Stdin.
 	In io.Reader
 
-	// Out is where the user is told what to do. Default: os.Stderr.
+	// Out is where instructions to the user are written. Default: os.Stderr.
 	Out io.Writer
 
-	// OnPrompt, if set, is told what the user has to do, for programs that have a
+	// OnPrompt, if set, is called with what the user has to do, for programs that have a
 	// window and set Out to io.Discard.
 	OnPrompt func(Prompt)
 }
@@ -77,9 +76,9 @@ type Prompt struct {
 	URL      string
 	UserCode string
 
-	// CompleteURL is like URL and has the UserCode in it; empty if the provider does
-	// not offer that. The user still has to be shown the UserCode, and to compare it
-	// (RFC 8628 section 3.3.1).
+	// CompleteURL is URL with the UserCode in it, or empty if the provider does not offer
+	// that. The program must still show the UserCode, for the user to compare (RFC 8628
+	// section 3.3.1).
 	CompleteURL string
 
 	Expiry time.Time // zero: unknown
@@ -95,7 +94,7 @@ type flow struct {
 
 const loginTimeout = 10 * time.Minute
 
-// outOfTime is why a flow ends that the user did not finish.
+// outOfTime is the cause of the end of a flow that the user did not finish in time.
 type outOfTime struct{}
 
 func (outOfTime) Error() string { return "the login was not completed in time" }
@@ -159,7 +158,7 @@ func (f *flow) limit(ctx context.Context) (context.Context, context.CancelFunc) 
 	return context.WithTimeoutCause(ctx, cmp.Or(f.Timeout, loginTimeout), outOfTime{})
 }
 
-// say tells the user something.
+// say writes a line to the user.
 func (f *flow) say(format string, args ...any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

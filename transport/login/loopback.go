@@ -14,15 +14,15 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/loopback"
 )
 
-// Loopback logs in with the browser on this machine (RFC 8252): it opens the
-// provider's page in the browser, and the provider leads the browser back to a
-// listener on a loopback address that lives as long as this call and takes one
-// answer. If no browser can be opened, the user opens the page by hand.
+// Loopback logs in with the browser on this machine (RFC 8252): it opens the provider's page in
+// the browser, and the provider redirects the browser to a listener on a loopback address,
+// which lives as long as this call and accepts one answer. If no browser can be opened, the
+// user can open the page by hand.
 //
-// The login that it returns is for Source.Login. When ctx ends, so does the
-// attempt, and nothing is left of it. Errors are *transport.Error: ErrLoginRequired
-// if the user refused or did not answer in time, ErrMisconfigured, ErrUnavailable,
-// or ErrStorage if the Cache would not take the login.
+// The login that it returns is for Source.Login. When ctx is done the attempt ends, and nothing
+// is left of it. Errors are *transport.Error: ErrLoginRequired if the user refused or did not
+// answer in time, ErrMisconfigured, ErrUnavailable, or ErrStorage if the Cache could not store
+// the login.
 func Loopback(ctx context.Context, cfg Config) (*tokencache.Record, error) {
 	f, err := newFlow(ctx, cfg)
 	if err != nil {
@@ -72,8 +72,8 @@ func Loopback(ctx context.Context, cfg Config) (*tokencache.Record, error) {
 	}
 }
 
-// open calls Open while the answer is waited for: a browser that was open before may
-// bring it before the opener is done. stop ends that.
+// open calls Open in the background, because a browser that was already running may bring the
+// answer before Open returns. stop ends that.
 func (f *flow) open(ctx context.Context, url string) (result <-chan error, stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	ch := make(chan error, 1)
@@ -85,7 +85,7 @@ func (f *flow) open(ctx context.Context, url string) (result <-chan error, stop 
 	}
 }
 
-// listen returns listeners for the answer, and the redirect URI that leads there.
+// listen returns listeners for the answer, and the redirect URI that leads to them.
 func (f *flow) listen(ctx context.Context) ([]net.Listener, string, error) {
 	if f.RedirectURL == "" {
 		path := f.callbackPath(ctx)
@@ -103,7 +103,8 @@ func (f *flow) listen(ctx context.Context) ([]net.Listener, string, error) {
 		return nil, "", misconfigured("RedirectURL", "use http, a loopback address such as 127.0.0.1, [::1] or localhost as host, and no query", nil)
 	}
 	if ip, err := netip.ParseAddr(u.Hostname()); err == nil && ip.String() != u.Hostname() {
-		// Browsers ask for an address in its usual spelling (RFC 5952), and no other Host is let in.
+		// Browsers send an address in its usual spelling (RFC 5952), and no other Host
+		// is accepted.
 		return nil, "", misconfigured("RedirectURL", "write the address as "+ip.String(), nil)
 	}
 	ls, uri, err := listenAt(ctx, u)
@@ -113,8 +114,8 @@ func (f *flow) listen(ctx context.Context) ([]net.Listener, string, error) {
 	return ls, uri, nil
 }
 
-// eitherFamily listens at 127.0.0.1, or else at [::1]: a machine may have only one of
-// the two (RFC 8252 section 7.3).
+// eitherFamily listens on 127.0.0.1, or else on [::1]: a machine may have only one of the two
+// (RFC 8252 section 7.3).
 func eitherFamily(path string, listen func(*url.URL) ([]net.Listener, string, error)) ([]net.Listener, string, error) {
 	ls, uri, err := listen(&url.URL{Scheme: "http", Host: "127.0.0.1", Path: path})
 	if err != nil {
@@ -123,9 +124,9 @@ func eitherFamily(path string, listen func(*url.URL) ([]net.Listener, string, er
 	return ls, uri, err
 }
 
-// listenAt listens at the host and port of u, at a free port if it has none. If the
-// host is localhost, a browser may mean either family, so nobody else may get the
-// same port of the other one.
+// listenAt listens on the host and port of u, or on a free port if it has none. If the host is
+// localhost, a browser may use either address family, so nobody else may get the same port of
+// the other one.
 func listenAt(ctx context.Context, u *url.URL) (ls []net.Listener, redirectURI string, err error) {
 	ips := []string{u.Hostname()}
 	if strings.EqualFold(ips[0], "localhost") {
@@ -163,7 +164,7 @@ func listenAt(ctx context.Context, u *url.URL) (ls []net.Listener, redirectURI s
 	return nil, "", err
 }
 
-// available reports whether the machine has the address at all.
+// available reports whether this machine has the address at all.
 func available(ctx context.Context, ip string) bool {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(ip, "0"))

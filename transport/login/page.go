@@ -12,8 +12,7 @@ import (
 	"github.com/stayauth/stayauth/transport"
 )
 
-// A page is what the browser ends on. It needs nothing but itself: no script, and no
-// other resource.
+// A page is what the browser ends on. It is self-contained: no script, and no other resource.
 type page struct {
 	Status  int
 	Mark    string // a sign beside the title, for the eye only
@@ -21,7 +20,7 @@ type page struct {
 	Text    string
 	Details string // what the provider said
 
-	Back, Link string // a local path that leads on, and what the link to it says; empty: none
+	Back, Link string // a local path, and the text of the link to it; empty: no link
 }
 
 func successPage(provider string) page {
@@ -54,8 +53,8 @@ func foreignPage() page {
 			"If you are logging in, go on in the page that the program has opened.", "", "", ""}
 }
 
-// write sends the page. No more than one response is sent on a connection, and its
-// length is known, so that the browser need not wait for the connection to end.
+// write sends the page. Only one response is sent on a connection, and its length is known, so
+// the browser need not wait for the connection to end.
 func (p page) write(w http.ResponseWriter) {
 	var b strings.Builder
 	if err := pageTemplate.Execute(&b, p); err != nil {
@@ -68,8 +67,8 @@ func (p page) write(w http.ResponseWriter) {
 	w.Write([]byte(b.String()))
 }
 
-// secure sets what every response has in common. Nothing is loaded, run, framed or
-// kept, and no other site is told where the browser came from.
+// secure sets the headers of every response: nothing is loaded, run, framed or kept, and no
+// other site learns where the browser came from.
 func secure(h http.Header) {
 	h.Set("Content-Security-Policy", pagePolicy)
 	h.Set("Cache-Control", "no-store")

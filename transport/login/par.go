@@ -12,8 +12,8 @@ import (
 	"github.com/stayauth/stayauth/transport"
 )
 
-// push gives the parameters of the request to the provider (RFC 9126), and returns
-// those that are left for the browser.
+// push sends the parameters of the request to the provider (RFC 9126), and returns those that
+// are left for the browser.
 func (r *request) push(ctx context.Context, params url.Values) (url.Values, error) {
 	if r.Provider.PARURL == "" {
 		return nil, misconfigured("PAR", "the provider has no endpoint for pushed authorization requests; set Provider.PARURL", nil)
@@ -34,7 +34,7 @@ func (r *request) push(ctx context.Context, params url.Values) (url.Values, erro
 	return url.Values{"client_id": {r.Endpoint.ClientID}, "request_uri": {uri}}, nil
 }
 
-// seconds reads a number of seconds, however it is written. What it cannot read is 0.
+// seconds parses a number of seconds, however it is written, and returns 0 if it cannot.
 func seconds(text tokencache.Secret) time.Duration {
 	n, err := strconv.ParseFloat(strings.Trim(string(text), `" `), 64)
 	if err != nil || !(n > 0) {

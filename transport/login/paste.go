@@ -12,10 +12,10 @@ import (
 	"github.com/stayauth/stayauth/transport"
 )
 
-// Paste logs in with a browser on another machine, as when this program runs over
-// SSH: it shows an address, which the user opens there, and the user pastes the
-// address that the browser ends at. That page cannot be reached, and need not be. A
-// RedirectURL, if it is set, may be any that is registered at the provider.
+// Paste logs in with a browser on another machine, when this program runs over SSH for
+// instance: it shows an address, which the user opens there, and the user pastes the address at
+// which the browser ends. That page cannot be reached, and need not be. A RedirectURL, if it is
+// set, may be any that is registered with the provider.
 //
 // The login that it returns is for Source.Login. Errors are those of Loopback. When
 // ctx ends, Paste returns, but a Read from Config.In that waits for the user goes on
@@ -78,16 +78,16 @@ func Paste(ctx context.Context, cfg Config) (*tokencache.Record, error) {
 	}
 }
 
-// nowhere is where the redirect URI of Paste leads. Browsers refuse to open this port, so the
-// code is not sent to whatever may listen on the machine of the browser.
+// nowhere is the redirect URI of Paste. Browsers refuse to open this port, so the code is not
+// sent to a program that listens on the browser's machine.
 const nowhere = "http://127.0.0.1:9"
 
-// maxLine is the length in bytes of the longest line that is read. Codes of some
-// providers have more than 1000 characters.
+// maxLine is the length in bytes of the longest line that is read. The codes of some providers
+// have more than 1000 characters.
 const maxLine = 64 << 10
 
-// nextLine reads one line. It does not begin another, which is for whoever reads the
-// input after this package. The channel is closed when there are no more.
+// nextLine reads one line, and no more: the next one may be for another reader of the input.
+// The channel is closed at the end of the input.
 func nextLine(in *bufio.Scanner) <-chan string {
 	line := make(chan string, 1)
 	go func() {
@@ -99,8 +99,8 @@ func nextLine(in *bufio.Scanner) <-chan string {
 	return line
 }
 
-// pasted returns the parameters in what the user has pasted: an address, or the part
-// of it with the parameters.
+// pasted returns the parameters in what the user has pasted: an address, or only the part with
+// the parameters.
 func pasted(line string) url.Values {
 	line = strings.Trim(line, "\"'<> \t")
 	if _, query, ok := strings.Cut(line, "?"); ok {

@@ -25,8 +25,8 @@ var protocolParams = [...]string{
 	"code_challenge", "code_challenge_method", "request", "request_uri",
 }
 
-// A request is an authorization request (RFC 6749 section 4.1.1) that waits for its
-// answer. Whatever makes the answer belong to it is new for each.
+// A request is an authorization request (RFC 6749 section 4.1.1) that waits for its answer.
+// Everything that ties the answer to it is new for each request.
 type request struct {
 	*flow
 	redirectURI string
@@ -36,7 +36,7 @@ type request struct {
 	expiry      time.Time
 }
 
-// checkAuthURL says so if the provider has no address that a browser could be sent to.
+// checkAuthURL returns an error if the provider has no address that a browser could be sent to.
 func (cfg *Config) checkAuthURL() error {
 	if cfg.Provider.AuthURL == "" {
 		return misconfigured("Provider", "set AuthURL, or use a flow that does not need it", nil)
@@ -50,7 +50,7 @@ func (cfg *Config) checkAuthURL() error {
 	return nil
 }
 
-// newRequest returns a request whose answer comes to redirectURI.
+// newRequest returns a request whose answer arrives at redirectURI.
 func (f *flow) newRequest(ctx context.Context, redirectURI string) (*request, error) {
 	if err := f.checkAuthURL(); err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func (f *flow) newRequest(ctx context.Context, redirectURI string) (*request, er
 	return r, nil
 }
 
-// requested returns the parameters that say what the user is asked for.
+// requested returns the parameters that say what is requested of the user.
 func (f *flow) requested() url.Values {
 	params := url.Values{}
 	for _, name := range []string{"resource", "audience"} {
@@ -109,12 +109,12 @@ func (r *request) params() url.Values {
 	return params
 }
 
-// errForeign says that an answer does not belong to the request: it was forged, or
-// is that of another attempt. It says nothing about this one.
+// errForeign says that an answer does not belong to the request: it was forged, or belongs to
+// another attempt. It says nothing about this one.
 var errForeign = errors.New("the answer does not belong to this login")
 
-// code returns the code in an answer (RFC 6749 section 4.1.2). An answer without
-// the right state gives errForeign. Any other error ends the attempt.
+// code returns the code in an answer (RFC 6749 section 4.1.2). If the answer does not have the
+// right state, the error is errForeign. Any other error ends the attempt.
 func (r *request) code(answer url.Values) (string, error) {
 	if subtle.ConstantTimeCompare([]byte(answer.Get("state")), []byte(r.state)) != 1 {
 		return "", errForeign
@@ -143,7 +143,7 @@ func (r *request) code(answer url.Values) (string, error) {
 	return code, nil
 }
 
-// failure is the error of an answer that ends the attempt.
+// failure returns the error of an answer that ends the attempt.
 func (r *request) failure(code, description string, cause error) *transport.Error {
 	e := &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Code: text.Clean(code), Description: text.Clean(description), Err: cause}
 	switch code { // RFC 6749 section 4.1.2.1, OpenID Connect Core section 3.1.2.6
@@ -165,8 +165,8 @@ func (r *request) failure(code, description string, cause error) *transport.Erro
 	return e
 }
 
-// exchange turns the code into a login. If that turns out not to be the one that was asked
-// for, its tokens are revoked, as far as the provider can be told.
+// exchange turns the code into a login. If that is not the login that was requested, it revokes
+// the tokens, as far as the provider supports that.
 func (r *request) exchange(ctx context.Context, code string) (*tokencache.Record, error) {
 	rec, err := r.Endpoint.Exchange(ctx, code, r.verifier, r.redirectURI)
 	if err != nil {
@@ -179,11 +179,11 @@ func (r *request) exchange(ctx context.Context, code string) (*tokencache.Record
 	return rec, nil
 }
 
-// discardTime bounds the attempt to revoke tokens that nobody is going to use.
+// discardTime bounds the attempt to revoke tokens that nobody will use.
 const discardTime = 15 * time.Second
 
-// discard revokes tokens that must not be used, or cannot be stored. The error of why
-// they are discarded is what the user has to know.
+// discard revokes tokens that must not be used, or cannot be stored. It returns no error,
+// because the user needs the error for which they are discarded.
 func (f *flow) discard(ctx context.Context, rec *tokencache.Record) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTime)
 	defer cancel()

@@ -9,13 +9,13 @@ import (
 	"rsc.io/qr"
 )
 
-// widestQR is the width, in modules, of the widest code that is shown, which holds 134
-// bytes: with its margin it takes 49 columns and 25 lines of a terminal.
+// widestQR is the width in modules of the widest code that is shown. It holds 134 bytes; with
+// its margin it takes 49 columns and 25 lines of a terminal.
 const widestQR = 41
 
-// qrText returns the QR code of text for a terminal, if it is not too long. The lowest
-// level of error correction is enough, because a screen has no scratches. The colours
-// are set, because a code that is light on dark is unreadable for some cameras.
+// qrText returns the QR code of text for a terminal, if text is not too long. The lowest level
+// of error correction is enough, because a screen has no scratches. It sets the colours,
+// because some cameras cannot read a code that is light on dark.
 func qrText(text string) (drawn string, ok bool) {
 	code, err := qr.Encode(text, qr.L)
 	if err != nil || code.Size > widestQR {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Open opens url in the browser of the desktop. It returns when the browser
-// was asked to, which is not yet when it has a window.
+// Open opens url in the browser of the desktop. It returns when the browser has been asked to,
+// which may be before there is a window.
 func Open(ctx context.Context, url string) error {
 	name, args := opener()
 	if name == "" {
@@ -25,7 +25,7 @@ func Open(ctx context.Context, url string) error {
 	if err := cmd.Start(); err != nil {
 		return errors.New("the program that opens one could not be started")
 	}
-	// Openers end at once, or live as long as the browser that they have started.
+	// An opener ends at once, or lives as long as the browser that it has started.
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
 	select {
@@ -53,9 +53,9 @@ func opener() (name string, args []string) {
 	return "", nil
 }
 
-// environment returns the variables that openers, desktops and browsers need. What
-// else this program was given, such as keys and passwords, is none of their business,
-// and would be inherited by everything that the browser starts.
+// environment returns the variables that openers, desktops and browsers need. The other
+// variables of this program, such as keys and passwords, are none of their business, and would
+// be inherited by everything that the browser starts.
 func environment(env []string) []string {
 	var out []string
 	for _, kv := range env {
@@ -82,7 +82,7 @@ var variables = [...]string{
 	"HOMEDRIVE", "HOMEPATH", "APPDATA", "LOCALAPPDATA", "PROGRAMDATA", "PROGRAMFILES*", "COMMONPROGRAMFILES*", "ALLUSERSPROFILE",
 }
 
-// Installed reports whether there is a program that Open can use.
+// Installed reports whether there is a program for Open to use.
 func Installed() bool {
 	name, _ := opener()
 	return name != ""

@@ -7,6 +7,6 @@ import (
 	"syscall"
 )
 
-// detach keeps Ctrl-C in the terminal from ending the browser that the login has
-// opened, and with it the user's other pages.
+// detach keeps Ctrl-C in the terminal from ending the browser, and with it the user's other
+// pages.
 func detach(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }
