@@ -195,8 +195,9 @@ func TestWhoCanWriteDoesNotHinderTheBetterKey(t *testing.T) {
 			inTheWay(a, filepath.Join(a.dirs.path, sealedKeyName))
 		}},
 		{"a sealed key that is a link", passphrase, func(a *attacker) {
-			if err := os.Symlink("/dev/null", filepath.Join(a.dirs.path, sealedKeyName)); err != nil {
-				a.t.Skip(err)
+			path := filepath.Join(a.dirs.path, sealedKeyName)
+			if os.Symlink(os.DevNull, path) != nil { // Windows may not let us.
+				inTheWay(a, path)
 			}
 		}},
 		{"a sealed key that is damaged", passphrase, func(a *attacker) {
