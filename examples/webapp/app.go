@@ -39,11 +39,11 @@ func newApp(ctx context.Context, o options, sessions scs.Store, events *eventLog
 	return a, nil
 }
 
-// close is called when no requests come any more. What is under way is finished and saved.
+// close is called when no requests come any more.
 func (a *app) close(ctx context.Context) error {
 	a.stop()
 	a.keeping.Wait()
-	return a.pool.Close(ctx)
+	return a.logins.close(ctx)
 }
 
 // handler has all routes of the application.

@@ -26,8 +26,11 @@ type realProvider struct {
 	// of the provider's: says who it is and agrees, or refuses.
 	act func(tab *realparts.Tab, body, account string, agree bool)
 
-	revoke    func(account, token string) // ends the login at the provider
-	down, up  func()
+	revoke   func(account, token string) // ends the login at the provider
+	down, up func()
+	// oneAccount says that a browser has one account at the provider, whoever is to log in.
+	oneAccount bool
+
 	exchanges func() int // how many codes were exchanged
 	reuses    func() int // how often a spent refresh token was presented
 }
@@ -78,11 +81,12 @@ func TestKeycloak(t *testing.T) {
 				tab.Click(map[bool]string{true: "#kc-login", false: "#kc-cancel"}[agree])
 			}
 		},
-		revoke:    func(account, _ string) { realm.Logout(account) },
-		down:      k.Crash,
-		up:        k.Start,
-		exchanges: func() int { return realm.Counts().OK["authorization_code"] },
-		reuses:    func() int { return realm.Counts().Reuses },
+		revoke:     func(account, _ string) { realm.Logout(account) },
+		oneAccount: true,
+		down:       k.Crash,
+		up:         k.Start,
+		exchanges:  func() int { return realm.Counts().OK["authorization_code"] },
+		reuses:     func() int { return realm.Counts().Reuses },
 	})
 }
 
@@ -107,6 +111,9 @@ func testBrowser(t *testing.T, p *realProvider) {
 		{"several accounts", severalAccounts},
 		{"disconnect while the provider is down", disconnectWhileDown},
 	} {
+		if p.oneAccount && tt.name == "several accounts" {
+			continue
+		}
 		if t.Failed() {
 			break // Each that fails waits for a minute.
 		}
@@ -278,7 +285,7 @@ func (u *person) shows(path, text string) {
 
 func (u *person) body() (body string) {
 	u.t.Helper()
-	if err := u.tab.Eval(`document.body.innerText`, &body); err != nil {
+	if err := u.tab.Eval(`document.body ? document.body.innerText : ""`, &body); err != nil {
 		u.t.Fatal(err)
 	}
 	return body
@@ -491,18 +498,19 @@ func severalAccounts(u *person) {
 	u.connect()
 	u.tab.Click("summary")
 	u.tab.Fill("#label", "work")
+	u.account = "bob"
 	u.tab.Click("#connect-another")
-	u.answerUntil(u.tab, true, "work")
-	u.shows("/call?label=work", `"sub"`)
-	u.shows("/accounts", "work")
+	u.answerUntil(u.tab, true, "bob")
+	u.shows("/call?label=work", `"sub": "bob"`)
+	u.shows("/accounts", "bob")
 	u.tab.Click(`section:nth-of-type(2) [name="disconnect"]`)
 	u.tab.WaitFor(lastRenewed)
-	for deadline := time.Now().Add(time.Minute); strings.Contains(u.body(), "work"); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); strings.Contains(u.body(), "bob") || !strings.Contains(u.body(), "alice"); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			u.t.Fatalf("still there:\n%s", u.body())
 		}
 	}
-	u.shows("/call", `"sub"`)
+	u.shows("/call", `"sub": "alice"`)
 }
 
 // W41: what the provider cannot be told of stays, and can be ended later.

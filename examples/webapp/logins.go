@@ -24,6 +24,7 @@ type logins struct {
 	pool   *transport.Pool // keeps them connected
 	client *http.Client    // calls the API in their names
 	pages  string          // the origin of the provider's pages
+	store  tokencache.Store
 }
 
 // openLogins returns the logins. Each replica has its own, and what they share is in the
@@ -70,7 +71,17 @@ func openLogins(ctx context.Context, o options, user func(*http.Request) (string
 	if err != nil {
 		return nil, err
 	}
-	return &logins{web: web, pool: pool, client: &http.Client{Transport: rt}, pages: originOf(p.AuthURL)}, nil
+	return &logins{web: web, pool: pool, client: &http.Client{Transport: rt}, pages: originOf(p.AuthURL), store: store}, nil
+}
+
+// close ends the logins when no requests come any more: what is under way is finished and
+// saved before the store is closed.
+func (l *logins) close(ctx context.Context) error {
+	err := l.pool.Close(ctx)
+	if s, ok := l.store.(*pgstore.Store); ok {
+		s.Close()
+	}
+	return err
 }
 
 func openStore(ctx context.Context, o options) (tokencache.Store, error) {

@@ -218,7 +218,7 @@ func (r *Realm) admin(method, path string, body, answer any) {
 	if err == nil {
 		req.Header.Set("Content-Type", "application/json")
 		req.Header.Set("Authorization", "Bearer "+token.AccessToken)
-		err = answered((&http.Client{Timeout: time.Minute}).Do(req))(answer)
+		err = answered((&http.Client{Timeout: 3 * time.Minute}).Do(req))(answer)
 	}
 	if err != nil {
 		r.t.Fatalf("Keycloak, %s %s: %v", method, path, err)
