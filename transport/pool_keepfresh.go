@@ -185,7 +185,9 @@ func (p *Pool) watchForLosses(ctx context.Context) {
 		if begun := wallNow(); p.cfg.losses.Since(looked) {
 			looked, again = begun, p.latestFirst()
 		}
-		again = p.restore(ctx, again)
+		if again = p.restore(ctx, again); !sleep.For(ctx, entry.LookPause) {
+			return // However much there is to see, it is not looked at more often.
+		}
 	}
 }
 
@@ -199,7 +201,7 @@ func (p *Pool) look(ctx context.Context) {
 			return
 		}
 		if _, rec, _, err := s.entry.Locate(ctx); errors.Is(err, tokencache.ErrNoTrace) && s.puttable() != nil {
-			p.cfg.losses.Saw(wallNow())
+			p.cfg.losses.Missed()
 			return
 		} else if err == nil && p.cfg.losses.SawPutBack(rec) {
 			return

@@ -83,7 +83,7 @@ func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Versi
 		return nil, "", storageError("load", err)
 	}
 	if found.Restored {
-		s.cfg.losses.Saw(wallNow())
+		s.cfg.losses.Missed()
 		s.restored(ctx, found.Rec)
 	}
 	if found.NoTrace && s.mayReturn(ctx) {

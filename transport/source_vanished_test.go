@@ -28,6 +28,7 @@ type losing struct {
 	tokencache.Memory
 	slow   time.Duration // how long a call takes at most
 	only   atomic.Bool   // reads
+	saves  atomic.Int32
 	mu     sync.Mutex
 	traces map[string]bool
 	locks  *gate.Gates
@@ -79,6 +80,7 @@ func (f *losing) Save(ctx context.Context, name string, data []byte, old tokenca
 	if f.only.Load() {
 		return "", tokencache.ErrUnavailable
 	}
+	f.saves.Add(1)
 	v, err := f.Memory.Save(ctx, name, data, old)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -340,11 +342,54 @@ func TestWhatIsUnsavedOutlivesALoss(t *testing.T) {
 	}
 }
 
+// While the provider takes its time with a refresh token whose login and lock were lost, the
+// process that has sent it says so once a second, and others neither spend it nor look without
+// a pause.
+func TestALossCausesNoStorm(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: 9 * time.Second})
+		store := new(losing)
+		w.store = store
+		ctx, cancel := context.WithCancel(t.Context())
+		defer time.Sleep(time.Minute) // until all has ended
+		defer cancel()
+		var pools []*transport.Pool
+		for range 3 {
+			p, _ := w.pool(100)
+			go p.KeepFresh(ctx)
+			pools = append(pools, p)
+		}
+		for _, user := range []string{"bob", "ann"} {
+			w.login(pools[0].Source(user), user)
+			for _, p := range pools {
+				if _, err := p.Source(user).Token(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(20 * time.Minute)
+		}
+		old, _ := pools[0].Source("ann").Token(t.Context())
+		go pools[0].Source("ann").Reject(t.Context(), old)
+		time.Sleep(time.Second)
+		store.flush()
+		saves := store.saves.Load()
+		go pools[1].Source("ann").Reject(t.Context(), old)
+		time.Sleep(8 * time.Second)
+		if n := store.saves.Load() - saves; n > 12 {
+			t.Errorf("%d saves in 8 s", n)
+		}
+		time.Sleep(time.Minute)
+		w.wantCounts(1, 0)
+	})
+}
+
 // A replica that has never held a login tells nobody to log in while the store is losing
 // logins and another replica may put this one back; but somebody who has none learns that at
 // once when nothing is lost, and soon when something is.
 func TestALoginUnknownHereMayReturn(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		var log strings.Builder
+		logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 		store := new(losing)
 		w.store = store
@@ -353,7 +398,7 @@ func TestALoginUnknownHereMayReturn(t *testing.T) {
 		defer cancel()
 		var pools []*transport.Pool
 		for range 2 {
-			p, _ := w.pool(100)
+			p, _ := w.pool(100, func(cfg *transport.PoolConfig) { cfg.Source.Logger = logger })
 			go p.KeepFresh(ctx)
 			pools = append(pools, p)
 		}
@@ -391,6 +436,11 @@ func TestALoginUnknownHereMayReturn(t *testing.T) {
 		wg.Wait()
 		if n := w.srv.Counts().Reuses; n != 0 {
 			t.Errorf("%d reuses", n)
+		}
+		cancel()
+		time.Sleep(time.Minute)
+		if !strings.Contains(log.String(), "stayauth: restored") {
+			t.Errorf("the log tells no person of the loss: %s", log.String())
 		}
 	})
 }

@@ -27,7 +27,10 @@ const (
 	longestAwait = 15 * time.Second
 
 	// doubtTime is how long it matters to a refresh that the login was put back.
-	doubtTime = time.Minute
+	doubtTime = 3 * NewerTime
+
+	// sayPause is the time between two notes that a request is at the provider.
+	sayPause = time.Second
 
 	// LookPause is the time between two reads for what others put back.
 	LookPause = 250 * time.Millisecond
@@ -104,12 +107,14 @@ func (e *Entry) Restore(ctx context.Context, losses *Losses, known func() Known,
 		lately := err == nil && key == e.Key() && losses.SawPutBack(rec)
 		switch {
 		case holds.Lost != nil && errors.Is(err, tokencache.ErrNoTrace):
-			if losses.Saw(wallNow()); doing() != Idle {
+			if losses.Missed(); doing() != Idle {
 				return nil, true, nil // The flight will find out.
 			}
 			restored, err = e.restoreLocked(ctx, known)
 		case lately && Newer(holds.Rec, rec) && !Newer(rec, holds.Rec):
 			restored, _, err = e.PutBack(ctx, holds.Rec, version, rec.PutBackAt)
+		case lately && !Newer(rec, holds.Rec) && doing() == Spending && wallNow().Sub(rec.PutBackAt) < sayPause:
+			return nil, true, nil
 		case lately && !Newer(rec, holds.Rec) && doing() == Spending:
 			// The lock was lost too, and another process waits for a newer state
 			// that is on its way.
@@ -154,7 +159,16 @@ type Losses struct {
 	Look func(ctx context.Context) // checks that the store has the logins that are in memory
 	Seen chan struct{}             // gets a value, if there is room, when a login was lost
 
-	at atomic.Int64 // a time before which the last one was lost, in Unix nanoseconds
+	at     atomic.Int64 // a time before which the last one was lost, in Unix nanoseconds
+	missed atomic.Int64 // when this process has last missed one
+}
+
+// Missed records that the store does not have a login that this process has.
+func (l *Losses) Missed() {
+	if l != nil {
+		l.missed.Store(wallNow().UnixNano())
+		l.Saw(wallNow())
+	}
 }
 
 // Saw records that the store has lost a login before the given time.
@@ -187,8 +201,11 @@ func (l *Losses) SawPutBack(rec *tokencache.Record) bool {
 	return lately
 }
 
-// Since reports whether the store may have lost a login since the given time.
-func (l *Losses) Since(t time.Time) bool { return l.at.Load() > t.UnixNano() }
+// Since reports whether to check again what was checked at the given time. What others put back
+// then is most likely the same loss, so there is time for that.
+func (l *Losses) Since(t time.Time) bool {
+	return l.missed.Load() > t.UnixNano() || l.at.Load() > t.UnixNano() && wallNow().Sub(t) > NewerTime/2
+}
 
 // Lately reports whether the store has lost logins a moment ago.
 func (l *Losses) Lately(ctx context.Context) bool {

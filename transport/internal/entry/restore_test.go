@@ -83,7 +83,8 @@ func TestAwaitNewer(t *testing.T) {
 				go func() {
 					time.Sleep(time.Second)
 					tt.meanwhile(func(rec *tokencache.Record) {
-						if v, err = e.Save(t.Context(), rec, v); err != nil {
+						now, err := e.Save(t.Context(), rec, v)
+						if v = now; err != nil {
 							t.Error(err)
 						}
 					}, rec.PutBackAt)
