@@ -88,6 +88,9 @@ statements for another server_login_retry, which is 15 seconds by default.
     only warns, and tells the pool's own OnNotice.
   - A failover to a replica that is not synchronous can bring a spent refresh token
     back. A process that knows better uses what it knows; one that starts then cannot.
+  - If the tables are emptied, processes that run Pool.KeepFresh put back what they hold,
+    within some seconds, and requests at other replicas wait for that. A login that none
+    holds is lost, and a replica that holds none at all says that the user has to log in.
 
 # Replacing the key
 

@@ -23,9 +23,12 @@ anything at all when its memory is full. Keep logins on a server with
 
 Delete leaves an empty key of its own for 31 days, so that an entry which was flushed or
 evicted, or which an empty replica does not have, is not taken for a logout
-([tokencache.ErrNoTrace]): a process that has the login in memory puts it back. A server
-that evicts may lose the trace of a logout too. Versions before this one leave none, so
-while they run beside it, a login that they forget can come back.
+([tokencache.ErrNoTrace]): a process that has the login in memory puts it back, within some
+seconds if it runs Pool.KeepFresh. Requests at other replicas wait for that. A replica that
+holds no login, or does not hold the one that was evicted among many that were not, says that
+the user has to log in. A server that evicts may lose the trace of a logout too. What
+Config.Expiry removes leaves none, nor do versions before this one: while they run beside it,
+a login that they forget can come back.
 
 Replication does not wait either: after a failover, the new primary may not know the
 newest refresh token, and offers one that has been spent. Set [Config.Replicas], and
