@@ -8,9 +8,8 @@ import (
 	"strings"
 )
 
-// A Cache keeps Records in a Store, sealed. Its methods are safe for concurrent
-// use. Errors wrap ErrNotFound, ErrConflict, ErrCorrupt, ErrUnavailable or
-// ctx.Err(), and hold no secret.
+// A Cache persists Records in a Store, sealed. Its methods are safe for concurrent use. Errors
+// wrap ErrNotFound, ErrConflict, ErrCorrupt, ErrUnavailable or ctx.Err(), and hold no secret.
 type Cache struct {
 	store Store
 	keys  *keySet // nil if entries are not sealed
@@ -31,9 +30,9 @@ func New(store Store, keys KeySource) (*Cache, error) {
 	return &Cache{store: store}, nil
 }
 
-// KeyPlace says where the sealing key is, as far as its KeySource tells: "OS keyring",
-// or "key file /home/ann/key". It is empty if the source does not say, or if the
-// store is Confidential and entries are not sealed.
+// KeyPlace says where the sealing key is kept, according to its KeySource: "OS keyring", or
+// "key file /home/ann/key". It is empty if the source does not say, or if the store is
+// Confidential and entries are not sealed.
 func (c *Cache) KeyPlace() string {
 	if c.keys == nil {
 		return ""
@@ -44,9 +43,9 @@ func (c *Cache) KeyPlace() string {
 	return ""
 }
 
-// Load returns the record of key. If there is none, the error wraps ErrNotFound. A
-// record that is there and cannot be read gives ErrCorrupt, and its Version all
-// the same, so that it can be deleted by somebody who knows what they do.
+// Load returns the record of key. If there is none, the error wraps ErrNotFound. If there is
+// one that cannot be read, the error wraps ErrCorrupt, and its Version is returned all the
+// same, so that somebody who knows what they are doing can delete it.
 func (c *Cache) Load(ctx context.Context, key Key) (*Record, Version, error) {
 	name := key.Name()
 	plain, v, _, err := c.load(ctx, name)
@@ -60,13 +59,13 @@ func (c *Cache) Load(ctx context.Context, key Key) (*Record, Version, error) {
 	if r.Key != key {
 		return nil, v, fmt.Errorf("entry %q: %w: it holds the record of another key", name, ErrCorrupt)
 	}
-	r.Key = key // equal, but its strings are in memory already
+	r.Key = key // It is equal, and its strings are in memory already.
 	return r, v, nil
 }
 
-// Save stores r as the record of key if the stored one is still at old, else the
-// error wraps ErrConflict. The Version "" means that there is no record yet. Save
-// does not modify r, and uses key instead of r.Key.
+// Save stores r as the record of key if the stored one is still at old; otherwise the error
+// wraps ErrConflict. The Version "" means that there is no record yet. Save does not modify r,
+// and uses key instead of r.Key.
 func (c *Cache) Save(ctx context.Context, key Key, r *Record, old Version) (Version, error) {
 	plain, err := encode(key, r)
 	if err != nil {
@@ -92,8 +91,8 @@ func (c *Cache) Save(ctx context.Context, key Key, r *Record, old Version) (Vers
 	return save(keys)
 }
 
-// Delete removes the record of key if it is at old, else the error wraps
-// ErrConflict. A missing record is not an error.
+// Delete removes the record of key if it is at old; otherwise the error wraps ErrConflict. A
+// missing record is not an error.
 func (c *Cache) Delete(ctx context.Context, key Key, old Version) error {
 	return c.store.Delete(ctx, key.Name(), old)
 }
@@ -104,8 +103,8 @@ func (c *Cache) Lock(ctx context.Context, key Key) (unlock func() error, err err
 	return c.store.Lock(ctx, key.Name())
 }
 
-// LockAt is Lock, but if the store is a Watcher the wait ends with an error that
-// wraps ErrConflict when the record is not at v any more.
+// LockAt is Lock, but if the store is a Watcher, the wait ends with an error that wraps
+// ErrConflict when the record is no longer at v.
 func (c *Cache) LockAt(ctx context.Context, key Key, v Version) (unlock func() error, err error) {
 	if w, ok := c.store.(Watcher); ok {
 		return w.LockAt(ctx, key.Name(), v)
@@ -113,16 +112,16 @@ func (c *Cache) LockAt(ctx context.Context, key Key, v Version) (unlock func() e
 	return c.Lock(ctx, key)
 }
 
-// Preflight reports whether r, or a record up to a quarter longer, could be saved
-// now as the record of key, as far as the store can tell: nil from a store that is
-// no Preflighter says only that the sealing key is at hand.
+// Preflight reports whether r, or a record up to a quarter longer, could be saved now as the
+// record of key, as far as the store can tell: if the store is not a Preflighter, nil says only
+// that the sealing key is available.
 func (c *Cache) Preflight(ctx context.Context, key Key, r *Record) error {
 	plain, err := encode(key, r)
 	if err != nil {
 		return err
 	}
-	// A provider's next answer may be longer than its last, but not by a constant:
-	// some keyrings take no more than 2 560 bytes in all.
+	// A provider's next answer may be longer than its last, in proportion: a constant would
+	// not do, because some keyrings take no more than 2 560 bytes in all.
 	size := len(plain) + len(plain)/4
 	if c.keys != nil {
 		if _, err := c.keys.get(ctx, nil); err != nil {
@@ -144,8 +143,8 @@ func (c *Cache) Check(ctx context.Context) error {
 	return nil
 }
 
-// List returns the records in any order. One that cannot be read is an error in
-// its place, and the others follow. The store must be a Lister.
+// List returns the records in any order. A record that cannot be read yields an error instead,
+// and the others follow. The store must be a Lister.
 func (c *Cache) List(ctx context.Context) iter.Seq2[*Record, error] {
 	return func(yield func(*Record, error) bool) {
 		lister, ok := c.store.(Lister)
@@ -158,7 +157,7 @@ func (c *Cache) List(ctx context.Context) iter.Seq2[*Record, error] {
 }
 
 // Labeled returns the records of key's account that have a label, see Key.WithLabel, in any
-// order. No others are opened. One that cannot be read is an error in its place, and the
+// order. It opens no others. A record that cannot be read yields an error instead, and the
 // others follow. The store must be a PrefixLister or at least a Lister.
 func (c *Cache) Labeled(ctx context.Context, key Key) iter.Seq2[*Record, error] {
 	prefix := key.Name() + labelSeparator
@@ -241,8 +240,8 @@ func (c *Cache) load(ctx context.Context, name string) (plain []byte, v Version,
 		if !errors.Is(err, errUnknownKey) {
 			return plain, v, keys, err
 		}
-		// Another process may have changed the keys since they were asked for, or
-		// may have done so and sealed the entry anew since it was read.
+		// Another process may have changed the keys since this one got them, and may
+		// have sealed the entry anew since it was read.
 		if keys, err = c.keys.get(ctx, keys); err != nil {
 			return nil, v, nil, err
 		}

@@ -10,9 +10,9 @@ import (
 	"unicode/utf8"
 )
 
-// recordVersion is the version of the record format. It is raised only when an
-// older reader would misunderstand a record; a new member alone does not need it,
-// because readers keep the members they do not know.
+// recordVersion is the version of the record format. It is raised only when an older reader
+// would misunderstand a record; a new member does not require that, because readers keep the
+// members that they do not know.
 const recordVersion = 1
 
 // A member pairs a name in the stored form with the field that holds its value.
@@ -21,8 +21,8 @@ type member struct {
 	value any // a pointer to a type that marshals itself raw, unlike Secret
 }
 
-// members lists the stored form of a record: the one table that encoding and
-// decoding share. The names are for ever.
+// members lists the stored form of a record: the one table that encoding and decoding share.
+// The names never change.
 func (r *Record) members() []member {
 	return []member{
 		{"issuer", (*text)(&r.Key.Issuer)},
@@ -113,9 +113,9 @@ func decodeRecord(data []byte) (*Record, error) {
 	return r, nil
 }
 
-// text is a string as it is stored. Tokens are printable ASCII as RFC 6749
-// appendix A has it, but what a provider sends must come back unchanged whatever
-// it is, and JSON strings cannot hold bytes that are not UTF-8.
+// text is a string as it is stored. Tokens are printable ASCII (RFC 6749 appendix A), but
+// whatever a provider sends must come back unchanged, and JSON strings cannot hold bytes that
+// are not UTF-8.
 type text string
 
 type binaryText struct {

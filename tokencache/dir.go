@@ -18,15 +18,14 @@ import (
 	"github.com/stayauth/stayauth/tokencache/gate"
 )
 
-// Dir is a Store in a directory, shared by every process of the user that opens
-// the same path. Each entry is a file that is replaced atomically and synced to
-// the disk; locks are kernel locks on files of their own, which the kernel
-// releases when a process dies. The directory must be on a file system with
-// working locks: a local disk, rather than a network share. Nothing may remove its lock
-// files while a program runs, as what cleans up temporary directories does: that lets in
-// two processes at a time. Unlock then says so.
+// Dir is a Store in a directory, shared by every process of the user that opens the same path.
+// Each entry is a file that is replaced atomically and synced to the disk; locks are kernel
+// locks on files of their own, which the kernel releases when a process dies. The directory
+// must be on a file system with working locks: a local disk rather than a network share.
+// Nothing may remove its lock files while a program runs, as cleaners of temporary directories
+// do: that lets in two processes at a time. Unlock then returns an error.
 //
-// A Dir does not keep secrets by itself, so a Cache needs keys for it.
+// A Dir does not protect secrets by itself, so a Cache needs keys for it.
 type Dir struct {
 	path  string // absolute
 	root  *os.Root
@@ -35,16 +34,15 @@ type Dir struct {
 	space reserve
 }
 
-// The directory holds these two. Lock files are apart because they stay for ever.
+// The directory holds these two. Lock files are kept apart because they stay for ever.
 const (
 	entriesDir = "entries"
 	locksDir   = "locks"
 )
 
-// OpenDir opens the store in the directory at path, and creates it with mode 0700
-// if it is not there. It refuses a directory that belongs to another user or that
-// everybody may write to, and takes one from its group. Errors wrap ErrUnavailable and
-// name the path.
+// OpenDir opens the store in the directory at path, and creates that with mode 0700 if it does
+// not exist. It refuses a directory that belongs to another user or that everybody may write
+// to, and withdraws the permissions of its group. Errors wrap ErrUnavailable and name the path.
 func OpenDir(path string) (*Dir, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil || path == "" {
@@ -84,8 +82,8 @@ func (d *Dir) prepare() error {
 		if err := checkOwned(full, info, 0o022, chmod); err != nil {
 			return err
 		}
-		if dir != "." { // which may hold other things
-			checkOwned(full, info, 0o070, chmod) // To read the entries is not to open them.
+		if dir != "." { // The directory itself may hold other things.
+			checkOwned(full, info, 0o070, chmod) // Whoever can read the entries still cannot open them.
 		}
 	}
 	if err := removeLeftovers(d.root, entriesDir); err != nil {
@@ -129,7 +127,7 @@ func (d *Dir) save(ctx context.Context, name string, data []byte, old Version) (
 		return "", ioError("write", d.full(entryFile(name)), err)
 	}
 	if old == "" {
-		remove(d.root, traceFile(name)) // If that fails, a loss is taken for a logout later.
+		remove(d.root, traceFile(name)) // If that fails, a later loss is taken for a logout.
 	}
 	return contentVersion(data), nil
 }
@@ -144,7 +142,7 @@ func (d *Dir) Delete(ctx context.Context, name string, old Version) error {
 		return err
 	}
 	defer unlock()
-	leaveTrace(d.root, name) // No space for that is no reason to keep a login.
+	leaveTrace(d.root, name) // If there is no space for a trace, the login is removed all the same.
 	file := entryFile(name)
 	err = remove(d.root, file)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
@@ -156,12 +154,12 @@ func (d *Dir) Delete(ctx context.Context, name string, old Version) error {
 	return nil
 }
 
-// errAbsent is the conflict of an entry that is not there.
+// errAbsent is the ErrConflict of an entry that is not there.
 var errAbsent = fmt.Errorf("%w: it is absent", ErrConflict)
 
-// at takes the lock that makes compare-and-swap atomic across processes, and
-// compares. The lock is held for a write at most, and has nothing to do with Lock,
-// which is held while a refresh token is spent.
+// at takes the lock that makes compare-and-swap atomic across processes, and compares. That
+// lock is held for one write at most, and has nothing to do with Lock, which is held while a
+// refresh token is spent.
 func (d *Dir) at(ctx context.Context, name string, old Version) (unlock func() error, err error) {
 	if err := checkName(ctx, name); err != nil {
 		return nil, err
@@ -185,15 +183,15 @@ func (d *Dir) at(ctx context.Context, name string, old Version) (unlock func() e
 	return nil, err
 }
 
-// Preflight implements Preflighter: it writes size bytes to temporary files in the
-// directory. While the entry is locked, it keeps them for its saves, with the file
-// descriptors that these will need.
+// Preflight implements Preflighter: it writes size bytes to temporary files in the directory.
+// While the entry is locked, it reserves them for its saves, together with the file descriptors
+// that those will need.
 func (d *Dir) Preflight(ctx context.Context, name string, size int) error {
 	if err := checkName(ctx, name); err != nil {
 		return err
 	}
 	data := make([]byte, size)
-	rand.Read(data) // some file systems need no space for zeros
+	rand.Read(data) // Some file systems need no space for zeros.
 	if err := d.spare.hold(); err != nil {
 		return ioError("open", filepath.Join(d.path, entriesDir), err)
 	}
@@ -227,7 +225,8 @@ func (d *Dir) read(name string) ([]byte, error) {
 	file := entryFile(name)
 	f, err := openFile(d.root, file)
 	if errors.Is(err, fs.ErrNotExist) {
-		// A directory that went away, with a removed disk for instance, is no logout.
+		// If the directory has gone, with a removed disk for instance, that is not a
+		// logout.
 		if _, err := d.root.Lstat(entriesDir); err != nil {
 			return nil, ioError("open", filepath.Join(d.path, entriesDir), err)
 		}
@@ -249,8 +248,8 @@ func (d *Dir) read(name string) ([]byte, error) {
 
 func (d *Dir) full(file string) string { return filepath.Join(d.path, filepath.FromSlash(file)) }
 
-// contentVersion makes the version out of the content: sealed entries never
-// repeat, and there is nothing beside the file that could be lost or out of step.
+// contentVersion derives the version from the content: sealed entries never repeat, and there
+// is nothing beside the file that could be lost or out of step.
 func contentVersion(data []byte) Version {
 	sum := sha256.Sum256(data)
 	return Version(hex.EncodeToString(sum[:16]))
@@ -259,9 +258,9 @@ func contentVersion(data []byte) Version {
 // entryFile returns the file of an entry, relative to the directory.
 func entryFile(name string) string { return entriesDir + "/" + encodeName(name) }
 
-// File systems disagree about case, length and which characters are special.
-// What all of them keep apart is a letter followed by base32: no longer than 206
-// bytes for 128, and never a reserved name such as COM1.
+// File systems disagree about case, length and which characters are special. All of them can
+// tell apart names that are a letter followed by base32: 206 bytes at most for 128, and never a
+// reserved name such as COM1.
 var fileNames = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
 func encodeName(name string) string { return "e" + fileNames.EncodeToString([]byte(name)) }
@@ -270,6 +269,6 @@ func decodeName(file string) (name string, ok bool) {
 	rest, ok := strings.CutPrefix(file, "e")
 	raw, err := fileNames.DecodeString(rest)
 	name = string(raw)
-	// Encoded again, because base32 reads some strings that it never writes.
+	// Encoded again, because base32 decodes some strings that it never encodes.
 	return name, ok && err == nil && encodeName(name) == file && checkName(context.Background(), name) == nil
 }

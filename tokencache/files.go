@@ -15,8 +15,8 @@ import (
 // uses never begins with it.
 const tempPrefix = ".tmp-"
 
-// replaceFile puts data in the place of the file called name under root, so that
-// readers and crashes see the old or the new file, whole.
+// replaceFile replaces the file called name under root by one with data, so that readers and
+// crashes see the old or the new file, whole.
 func replaceFile(root *os.Root, name string, data []byte) error {
 	temp, err := writeTemp(root, path.Dir(name), data, (*os.File).Sync)
 	if err != nil {
@@ -25,7 +25,7 @@ func replaceFile(root *os.Root, name string, data []byte) error {
 	return put(root, temp, name)
 }
 
-// put moves a written file to its place.
+// put moves a written file into place.
 func put(root *os.Root, temp, name string) error {
 	if err := rename(root, temp, name); err != nil {
 		remove(root, temp)
@@ -49,7 +49,7 @@ func openFile(root *os.Root, name string) (f *os.File, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// Whoever reads a FIFO, which is no entry, waits for somebody to write.
+	// A FIFO is not an entry, and to read it would be to wait for a writer.
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		f.Close()
 		return nil, errors.Join(err, errNotPlain)
@@ -78,9 +78,9 @@ func writeTemp(root *os.Root, dir string, data []byte, then func(*os.File) error
 	return name, nil
 }
 
-// removeLeftovers removes what killed writers left in dir. An hour is far longer
-// than any write takes, and a writer that is slower still gets an error, because
-// it cannot rename its file.
+// removeLeftovers removes files that killed writers have left in dir. An hour is far longer
+// than any write takes, and a writer that is even slower gets an error, because it cannot
+// rename its file.
 func removeLeftovers(root *os.Root, dir string) error {
 	entries, err := fs.ReadDir(root.FS(), dir)
 	if err != nil {
@@ -97,10 +97,10 @@ func removeLeftovers(root *os.Root, dir string) error {
 	return nil
 }
 
-// ioError says what could not be done with which file, and what may help. No
-// failure of the file system means that an entry is absent or damaged.
+// ioError says what could not be done with which file, and what may help. A failure of the file
+// system never means that an entry is absent or damaged.
 func ioError(doing, file string, err error) error {
-	// The file is named in full here; the error of the os package may hold a part.
+	// The file is named in full here; the error of package os may hold only a part.
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		err = e.Err
 	} else if e, ok := errors.AsType[*os.LinkError](err); ok {

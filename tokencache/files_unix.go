@@ -12,18 +12,17 @@ import (
 
 const (
 	openNoFollow = syscall.O_NOFOLLOW
-	openNoWait   = syscall.O_NONBLOCK // for a writer, if it is a FIFO
+	openNoWait   = syscall.O_NONBLOCK // do not wait for a writer, if it is a FIFO
 )
 
 func openRoot(path string) (*os.Root, error) { return os.OpenRoot(path) }
 
-// whileShared does it once: whoever has a file open keeps nobody from using,
-// replacing or removing it.
+// whileShared calls do once: an open file can be used, replaced and removed by others.
 func whileShared(do func() error) error { return do() }
 
-// A caller that waits for a lock looks at the entry after every pause, and at the lock,
-// which costs more, after some: it is only given back without a change of the entry if
-// something went wrong.
+// A caller that waits for a lock checks the entry after every pause, and the lock, which costs
+// more, only after some: it is released without a change of the entry only if something went
+// wrong.
 const (
 	pausesOfLook = 1
 	pausesOfLock = 4
@@ -48,9 +47,9 @@ func syncDir(root *os.Root, dir string) error {
 	return d.Sync()
 }
 
-// checkOwned returns an error if file is not ours, or if others have one of the
-// permissions in denied. What its group has is taken back by chmod: Kubernetes gives that
-// to the group of a volume whenever it mounts it (fsGroup).
+// checkOwned returns an error if file is not ours, or if others have one of the permissions in
+// denied. It withdraws those of the group with chmod: Kubernetes gives them to the group of a
+// volume whenever it mounts that (fsGroup).
 func checkOwned(file string, info fs.FileInfo, denied fs.FileMode, chmod func(fs.FileMode) error) error {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
 		return fmt.Errorf("%w: %s belongs to user %d and this program runs as user %d: use a path of your own, or chown it",

@@ -14,8 +14,9 @@ const (
 	openNoWait   = 0
 )
 
-// openRoot opens a directory so that it can be renamed and removed meanwhile, as on
-// other systems: what is opened from a Root allows that, and os.OpenRoot does not.
+// openRoot opens a directory so that it can be renamed and removed while it is open, as on
+// other systems: a directory that is opened from a Root allows that, and one that os.OpenRoot
+// opens does not.
 func openRoot(path string) (*os.Root, error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
@@ -47,8 +48,8 @@ func whileShared(do func() error) error {
 	}
 }
 
-// A caller that waits for a lock looks at it after every pause, and at the entry rarely,
-// because a process that reads a file is in the way of one that replaces it.
+// A caller that waits for a lock checks it after every pause, and the entry rarely, because a
+// process that reads a file is in the way of one that replaces it.
 const (
 	pausesOfLook = 20
 	pausesOfLock = 1

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// Interrupted returns the records whose refresh was interrupted by the death of its
-// process, so that somebody may make up for it while the provider still accepts a
-// refresh token again. A record that cannot be read is an error in its place. The
-// store must be a Recoverer, else the error wraps errors.ErrUnsupported. What the dead
-// have locked and not begun to refresh, or long ago, is unlocked.
+// Interrupted returns the records whose refresh was interrupted by the death of its process, so
+// that another one can make up for it while the provider still accepts the refresh token again.
+// A record that cannot be read yields an error instead. The store must be a Recoverer;
+// otherwise the error wraps errors.ErrUnsupported. Entries that a dead process had locked, but
+// not begun to refresh, or begun long ago, are unlocked.
 func (c *Cache) Interrupted(ctx context.Context) iter.Seq2[*Record, error] {
 	return func(yield func(*Record, error) bool) {
 		recoverer, ok := c.store.(Recoverer)
@@ -21,7 +21,7 @@ func (c *Cache) Interrupted(ctx context.Context) iter.Seq2[*Record, error] {
 			yield(nil, fmt.Errorf("%T does not know which locks the dead have left: %w", c.store, errors.ErrUnsupported))
 			return
 		}
-		var forgetting sync.WaitGroup // which must not keep the others waiting
+		var forgetting sync.WaitGroup // It must not keep the others waiting.
 		defer forgetting.Wait()
 		for name, err := range recoverer.Interrupted(ctx) {
 			var r *Record
@@ -39,12 +39,12 @@ func (c *Cache) Interrupted(ctx context.Context) iter.Seq2[*Record, error] {
 	}
 }
 
-// longInterrupted is longer than any provider that counts accepts a spent refresh token
-// again, and than any service that has more to do is down.
+// longInterrupted is longer than the grace of any provider that accepts a spent refresh token
+// for a limited time, and than any service with work to do is down.
 const longInterrupted = time.Hour
 
-// forgetLock releases a lock that a dead process has left, unless somebody else has it
-// by now. If that fails, the store will name it again.
+// forgetLock releases a lock that a dead process has left, unless another one has it by now. If
+// that fails, the store will name it again.
 func (c *Cache) forgetLock(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// A Key says whose tokens an entry holds. A refresh token may only ever go back
-// to the issuer and client it came from (RFC 6749 section 10.4), so both are part
-// of the key: another issuer or client never finds the entry.
+// A Key says whose tokens an entry holds. A refresh token must only ever go back to its issuer,
+// and from the client that it was issued to (RFC 6749 section 10.4), so both are part of the
+// key: another issuer or client never finds the entry.
 //
-// Audience may be any text. transport makes one of what an Endpoint asks for: its
-// "audience", "resource" and, for client credentials, "scope" parameters in form
-// encoding, the names and the values of each in order, no value twice. So two that
-// differ never have one Audience, and a change of order changes nothing:
+// Audience may be any text. Package transport derives it from what an Endpoint asks for: its
+// "audience", "resource" and, for client credentials, "scope" parameters in form encoding, with
+// sorted names, sorted values, and no value twice. So different requests never have the same
+// Audience, and their order does not matter:
 //
 //	audience=https%3A%2F%2Fa.example&resource=https%3A%2F%2Fb.example&resource=https%3A%2F%2Fc.example
 type Key struct {
@@ -24,12 +24,12 @@ type Key struct {
 	Audience string // What the tokens are for (RFC 8707); "" for the default.
 }
 
-// labelMark stands in Account between the account and the label.
+// labelMark separates the account from the label in Account.
 const labelMark = "\x00"
 
-// WithLabel returns the key of one more login of the same Account, beside the one that has
-// no label. The label must not be empty, and neither it nor Account may have a zero byte in
-// it. The names of all these entries begin with that of k, so they can be listed.
+// WithLabel returns the key of one more login of the same Account, beside the one that has no
+// label. The label must not be empty, and neither it nor Account may contain a zero byte. The
+// names of all these entries begin with that of k, so they can be listed.
 func (k Key) WithLabel(label string) Key {
 	k.Account += labelMark + label
 	return k
@@ -41,9 +41,9 @@ func (k Key) Label() (account, label string) {
 	return account, label
 }
 
-// Name returns the name under which a Store keeps the entry: a hash, the same on
-// every machine and in every version of this module, safe as a file name, which
-// tells nothing about the account.
+// Name returns the name under which a Store keeps the entry: a hash that is the same on every
+// machine and in every version of this module, is safe as a file name, and reveals nothing
+// about the account.
 func (k Key) Name() string {
 	account, label := k.Label()
 	if label == "" {
@@ -54,7 +54,7 @@ func (k Key) Name() string {
 	return plain.hash() + labelSeparator + k.hash()
 }
 
-// labelSeparator stands in the names of entries with a label after that of the one without.
+// labelSeparator follows the name of the entry without a label in the names of those with one.
 const labelSeparator = "-"
 
 func (k Key) hash() string {

@@ -12,13 +12,12 @@ import (
 	"path/filepath"
 )
 
-// KeyFile returns a source that keeps its keys in the file at path, in the clear:
-// whoever can read the file can open the entries, so it protects backups and
-// copies of the entries, not against other programs of the same user. The file is
-// created with a new key and mode 0600 when a key is first needed; processes that
-// do so at the same time agree on one key. A symbolic link and a file that everybody
-// can read are refused; from its group the file is taken back. The source is a
-// KeyRotator.
+// KeyFile returns a source that keeps its keys in the file at path, in the clear: whoever can
+// read the file can open the entries, so it protects backups and copies of the entries, but not
+// against other programs of the same user. The file is created with a new key and mode 0600
+// when a key is first needed; processes that do so at the same time agree on one key. A
+// symbolic link and a file that everybody can read are refused; the permissions of its group
+// are withdrawn. The source is a KeyRotator.
 func KeyFile(path string) KeySource {
 	return newKeyFile(path, plainKeys{})
 }
@@ -33,8 +32,8 @@ type keyFile struct {
 func (k *keyFile) String() string { return "key file " + k.path }
 
 func newKeyFile(path string, codec keyCodec) *keyFile {
-	// The file stays the same when the program changes its working directory. If
-	// there is no such thing as a working directory, using the path tells.
+	// The file stays the same when the program changes its working directory. If there is
+	// no working directory, using the path will fail.
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
 	}
@@ -47,8 +46,8 @@ type keyCodec interface {
 	decode(ctx context.Context, content *keyFileContent) ([][]byte, error)
 }
 
-// keyFileContent is the stored form of a key file. Keys are in it either plainly
-// or sealed, never both.
+// keyFileContent is the stored form of a key file. It holds the keys either in the clear or
+// sealed, never both.
 type keyFileContent struct {
 	V    int      `json:"v"`
 	Keys [][]byte `json:"keys,omitempty"`
@@ -71,7 +70,7 @@ func (k *keyFile) Keys(ctx context.Context) ([][]byte, error) {
 		return keys, err
 	}
 	err = k.update(ctx, func(present [][]byte) [][]byte {
-		if keys = present; keys == nil { // still: another process may have been faster
+		if keys = present; keys == nil { // still nil: another process may have been faster
 			keys = [][]byte{newKey()}
 		}
 		return keys
@@ -102,7 +101,7 @@ func newKey() []byte {
 	return key
 }
 
-// update replaces the keys by what change makes of them: nil if there is no file
+// update replaces the keys by what change returns for them; it passes nil if there is no file
 // yet. Processes take turns, and a crash leaves the old file or the new one.
 func (k *keyFile) update(ctx context.Context, change func(present [][]byte) [][]byte) error {
 	dir, name := filepath.Split(k.path)
@@ -171,7 +170,7 @@ func (k *keyFile) read(ctx context.Context) ([][]byte, error) {
 
 func (k *keyFile) wrap(err error) error { return fmt.Errorf("key file %s: %w", k.path, err) }
 
-// readPrivateFile reads a file that nobody else can read.
+// readPrivateFile reads a file, provided that nobody else can read it.
 func readPrivateFile(path string) ([]byte, error) {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {

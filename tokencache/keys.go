@@ -10,23 +10,22 @@ import (
 	"github.com/stayauth/stayauth/tokencache/gate"
 )
 
-// A KeySource supplies the keys that entries are sealed with: 32 random bytes
-// each. The first key seals, and every one opens. A Cache asks once, and again
-// only when it meets an entry sealed with a key it does not know. Errors should
-// wrap ErrUnavailable (a locked keyring) or ErrCorrupt (a wrong passphrase).
+// A KeySource supplies the keys that entries are sealed with: 32 random bytes each. The first
+// key seals, and every one opens. A Cache asks once, and again only when it finds an entry that
+// is sealed with a key it does not know. Errors should wrap ErrUnavailable (a locked keyring)
+// or ErrCorrupt (a wrong passphrase).
 //
-// A source must not show a key when it is printed. If it is a fmt.Stringer, its
-// String says where the keys are, for people: see Cache.KeyPlace.
+// A source must not show a key when it is printed. If it is a fmt.Stringer, its String says, to
+// people, where the keys are kept, see Cache.KeyPlace.
 type KeySource interface {
 	Keys(ctx context.Context) ([][]byte, error)
 }
 
-// A KeyRotator is a KeySource that can change its keys, for Cache.Rekey. Both
-// methods are atomic: after a crash the old keys or the new keys are there. A
-// source that rotates belongs to one store, because DropOldKeys makes what other
-// stores hold unreadable.
+// A KeyRotator is a KeySource that can change its keys, for Cache.Rekey. Both methods are
+// atomic: after a crash the old keys or the new keys are there. A KeyRotator belongs to one
+// store, because DropOldKeys makes the entries of any other store unreadable.
 type KeyRotator interface {
-	// AddKey puts a new key in front of the present ones.
+	// AddKey puts a new key before the present ones.
 	AddKey(ctx context.Context) error
 	// DropOldKeys forgets every key but the first.
 	DropOldKeys(ctx context.Context) error
@@ -37,10 +36,9 @@ type keyFunc func(ctx context.Context) ([][]byte, error)
 
 func (f keyFunc) Keys(ctx context.Context) ([][]byte, error) { return f(ctx) }
 
-// KeyBytes returns a source of the given keys, of exactly 32 bytes each: from a
-// systemd credential or a key management service, for instance. The first seals,
-// and every one opens, so a new key is put in front of the old ones. Not a
-// passphrase: see PassphraseFile.
+// KeyBytes returns a source of the given keys, of exactly 32 bytes each: from a systemd
+// credential or a key management service, for instance. The first seals, and every one opens,
+// so put a new key before the old ones. A passphrase is not a key, see PassphraseFile.
 func KeyBytes(keys ...[]byte) KeySource {
 	own, err := cloneKeys(keys)
 	return keyFunc(func(context.Context) ([][]byte, error) {
@@ -62,15 +60,15 @@ func cloneKeys(keys [][]byte) ([][]byte, error) {
 	return out, nil
 }
 
-// A keySet is what a Cache knows of the keys of its source.
+// A keySet is what a Cache knows about the keys of its source.
 type keySet struct {
 	source KeySource
 	gate   gate.Gates
 	known  atomic.Pointer[[]dataKey]
 }
 
-// get returns the keys, the sealing one first. It asks the source if nothing is
-// known yet, or if what is known is still stale, which was not good enough.
+// get returns the keys, the sealing one first. It asks the source if nothing is known yet, or
+// if the known keys are still stale, which the caller has found insufficient.
 func (s *keySet) get(ctx context.Context, stale *[]dataKey) (*[]dataKey, error) {
 	if known := s.known.Load(); known != stale {
 		return known, nil
@@ -78,13 +76,13 @@ func (s *keySet) get(ctx context.Context, stale *[]dataKey) (*[]dataKey, error) 
 	return s.ask(ctx, func(known *[]dataKey) bool { return known != stale })
 }
 
-// fresh returns the keys as they are now. What was asked for before is not enough.
+// fresh returns the keys as they are now: an earlier answer of the source is not enough.
 func (s *keySet) fresh(ctx context.Context) (*[]dataKey, error) {
 	return s.ask(ctx, func(*[]dataKey) bool { return false })
 }
 
-// ask asks the source, one question at a time because it may be one to the user,
-// unless what has become known meanwhile is enough.
+// ask asks the source, in a single flight, because it may ask the user; unless what has become
+// known meanwhile is enough.
 func (s *keySet) ask(ctx context.Context, enough func(known *[]dataKey) bool) (*[]dataKey, error) {
 	leave, err := s.gate.Enter(ctx, "")
 	if err != nil {
@@ -111,7 +109,7 @@ func (s *keySet) ask(ctx context.Context, enough func(known *[]dataKey) bool) (*
 	return &keys, nil
 }
 
-// keyError makes sure that a missing key is never read as a missing login.
+// keyError makes sure that a missing key is never taken for a missing login.
 func keyError(err error) error {
 	switch {
 	case errors.Is(err, ErrNotFound):

@@ -18,10 +18,10 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// The names of lock files are those of what they lock, and a suffix. Processes of every
-// version share them.
+// The name of a lock file is that of what it locks, and a suffix. Processes of all versions
+// share them.
 const (
-	lockSuffix  = ".lock"  // held while somebody works on a login, or changes a key file
+	lockSuffix  = ".lock"  // held while a process works on a login, or changes a key file
 	writeSuffix = ".write" // held for one write
 )
 
@@ -34,8 +34,8 @@ func (d *Dir) Lock(ctx context.Context, name string) (unlock func() error, err e
 	return d.space.with(d.root, name, unlock), err
 }
 
-// LockAt implements Watcher: of many processes that wait for one refresh, none has to
-// take its turn to read the result.
+// LockAt implements Watcher: when many processes wait for one refresh, none has to take the
+// lock to read the result.
 func (d *Dir) LockAt(ctx context.Context, name string, v Version) (unlock func() error, err error) {
 	if err := checkName(ctx, name); err != nil {
 		return nil, err
@@ -71,15 +71,15 @@ func (d *Dir) isAt(name string, v Version) bool {
 	return v == contentVersion(data)
 }
 
-// A watched file is read once, and then it is enough to see whether it was replaced.
+// A watched file is read once; after that it is enough to check whether it was replaced.
 type watched struct {
 	path string
 	read bool
-	seen fs.FileInfo // nil if it is absent
+	seen fs.FileInfo // nil if the file is absent
 }
 
-// changed reports whether the file was replaced since it was read, or was not as it
-// should be then.
+// changed reports whether the file was replaced since it was read, or was not as it should be
+// at that time.
 func (w *watched) changed(asItShould func() bool) bool {
 	now, err := os.Lstat(w.path)
 	if err != nil {
@@ -92,7 +92,7 @@ func (w *watched) changed(asItShould func() bool) bool {
 	if now == nil || w.seen == nil {
 		return now != w.seen
 	}
-	// The number of a removed file is used again at once, but the time goes on.
+	// The inode number of a removed file may be used again at once, but the time differs.
 	return !os.SameFile(now, w.seen) || !now.ModTime().Equal(w.seen.ModTime())
 }
 
@@ -113,13 +113,13 @@ func (d *Dir) lock(ctx context.Context, name, suffix string) (unlock func() erro
 		return nil, waitingFor(file, err)
 	}
 	release, err := lockFile(ctx, file, nil)
-	if release != nil && suffix == lockSuffix { // The other is held for a moment only.
+	if release != nil && suffix == lockSuffix { // The other lock is held only for a moment.
 		sign(file)
 	}
 	return heldBy(release, leave), err
 }
 
-// heldBy returns the unlock of a lock file, and leaves the gate if it is not held.
+// heldBy returns the unlock function of a lock file. If that is not held, it leaves the gate.
 func heldBy(release func() error, leave func()) (unlock func() error) {
 	if release == nil {
 		leave()
@@ -152,8 +152,8 @@ func lockFile(ctx context.Context, path string, look func(context.Context) error
 	}
 }
 
-// inPlace returns an error if the path leads to another directory than it did: entries
-// are used by descriptor and locks by path, so they would not belong together.
+// inPlace returns an error if the path no longer leads to the same directory: entries are used
+// by descriptor and locks by path, so they would not belong together.
 func (d *Dir) inPlace() error {
 	here, err := d.root.Stat(".")
 	if err != nil {
@@ -169,8 +169,8 @@ func (d *Dir) inPlace() error {
 	return nil
 }
 
-// sign writes this process into a lock file that it has locked, for those who wait. Where
-// that cannot be done, as on a full disk or on Windows, they are told less.
+// sign writes the name of this process into a lock file that it has locked, for processes that
+// wait. Where that is impossible, as on a full disk or on Windows, their errors say less.
 func sign(path string) {
 	if f, err := os.OpenFile(path, os.O_WRONLY|openNoFollow, 0); err == nil {
 		fmt.Fprintf(f, "%-20d\n", os.Getpid())
@@ -178,8 +178,8 @@ func sign(path string) {
 	}
 }
 
-// waitingFor is the error of a wait for a lock that has ended with err. It says who has
-// the lock, as far as that is known: a process that was stopped has to be found.
+// waitingFor returns the error of a wait for a lock that has ended with err. It says who has
+// the lock, if that is known: a process that was stopped has to be found.
 func waitingFor(path string, err error) error {
 	holder := ""
 	if f, openErr := os.OpenFile(path, os.O_RDONLY|openNoFollow|openNoWait, 0); openErr == nil {
@@ -194,12 +194,12 @@ func waitingFor(path string, err error) error {
 	return fmt.Errorf("waiting for the lock %s%s: %w", path, holder, err)
 }
 
-// tryLockFile takes the kernel lock on the file at path, which is created if need be
-// and never removed: a process that waits for a removed file would not exclude one
-// that creates it anew. The kernel releases the lock when the process dies, however it
-// dies. unlock is nil if somebody else has the lock.
+// tryLockFile takes the kernel lock on the file at path, which is created if need be and never
+// removed: a process that waits for a removed file would not exclude one that creates it anew.
+// The kernel releases the lock when the process dies, however it dies. unlock is nil if another
+// process has the lock.
 func tryLockFile(path string) (unlock func() error, err error) {
-	// A new instance each time: one instance takes the same lock twice.
+	// A new instance each time, because one instance takes the same lock twice.
 	file := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR|openNoFollow), flock.SetPermissions(0o600))
 	var locked bool
 	err = whileShared(func() error { locked, err = file.TryLock(); return err })
@@ -215,8 +215,8 @@ func tryLockFile(path string) (unlock func() error, err error) {
 	return nil, ioError("lock", path, err)
 }
 
-// unlockFile releases the lock on a file. If the file is not at its path any more, others
-// may have been let in, and the error says so: nothing can prevent that.
+// unlockFile releases the lock on a file. If the file is no longer at its path, others may have
+// been let in, and the error says so: nothing can prevent that.
 func unlockFile(file *flock.Flock) error {
 	held, err := file.Stat()
 	there, thereErr := os.Lstat(file.Path())
@@ -229,8 +229,7 @@ func unlockFile(file *flock.Flock) error {
 	return nil
 }
 
-// pause waits until a waiting process should look whether it has to wait on: out of
-// step with the others.
+// pause waits until a waiting process should check again, out of step with the others.
 func pause(ctx context.Context) error {
 	timer := time.NewTimer(5*time.Millisecond + rand.N(5*time.Millisecond))
 	defer timer.Stop()

@@ -11,10 +11,9 @@ import (
 	"github.com/stayauth/stayauth/tokencache/gate"
 )
 
-// Memory is a Store that lasts as long as the process: for tests, and for
-// programs that log in anew each time. The zero value is an empty store, ready to
-// use. It is Confidential, so a Cache needs no keys for it. A Memory must not be
-// copied.
+// Memory is a Store that lasts as long as the process: for tests, and for programs that log in
+// each time they start. The zero value is an empty store, ready to use. It is Confidential, so
+// a Cache needs no keys for it. A Memory must not be copied.
 type Memory struct {
 	mu      sync.Mutex
 	entries map[string]memoryEntry
@@ -54,7 +53,7 @@ func (m *Memory) Save(ctx context.Context, name string, data []byte, old Version
 	if m.entries == nil {
 		m.entries = make(map[string]memoryEntry)
 	}
-	m.saves++ // never used twice, so a version of a deleted entry does not come back
+	m.saves++ // never used twice, so the version of a deleted entry does not come back
 	v := Version(strconv.FormatUint(m.saves, 10))
 	m.entries[name] = memoryEntry{data: hide(bytes.Clone(data)), version: v}
 	return v, nil

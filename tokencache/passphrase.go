@@ -13,25 +13,24 @@ import (
 	"github.com/stayauth/stayauth/tokencache/gate"
 )
 
-// PassphraseFile returns a source that keeps its keys in the file at path, sealed
-// with a key derived from a passphrase (PBKDF2 with SHA-256, 600 000 iterations).
-// The file is created when a key is first needed, with the passphrase given then.
-// The function is called when the passphrase is needed, at most once unless it
-// failed or the passphrase was wrong; a wrong one gives ErrCorrupt and changes
-// nothing. The source is a KeyRotator.
+// PassphraseFile returns a source that keeps its keys in the file at path, sealed with a key
+// derived from a passphrase (PBKDF2 with SHA-256, 600 000 iterations). The file is created when
+// a key is first needed, with the passphrase given then. The function is called when the
+// passphrase is needed, and again only if it failed or the passphrase was wrong; a wrong one is
+// an ErrCorrupt and changes nothing. The source is a KeyRotator.
 func PassphraseFile(path string, passphrase func(ctx context.Context) (Secret, error)) KeySource {
 	return newKeyFile(path, &passphraseKeys{ask: passphrase, iterations: pbkdf2Iterations})
 }
 
 const (
 	pbkdf2Name       = "pbkdf2-sha-256"
-	pbkdf2Iterations = 600_000    // the advice of OWASP since 2023, about 0.2 s
+	pbkdf2Iterations = 600_000    // recommended by OWASP since 2023, about 0.2 s
 	maxIterations    = 10_000_000 // some seconds; a file that asks for more is not ours
 	saltSize         = 16
 )
 
-// passphraseKeys seals keys with a passphrase. It remembers the derived key, so
-// that the user is asked once, and not the passphrase.
+// passphraseKeys seals keys with a passphrase. It remembers the derived key, not the
+// passphrase, so that the user is asked only once.
 type passphraseKeys struct {
 	ask        func(ctx context.Context) (Secret, error)
 	iterations int // for new files
@@ -40,7 +39,7 @@ type passphraseKeys struct {
 	derived *derivedKey
 }
 
-// A derivedKey is what a passphrase came to with a salt.
+// A derivedKey is the key that a passphrase and a salt give.
 type derivedKey struct {
 	iterations int
 	salt       []byte

@@ -20,8 +20,8 @@ type Record struct {
 	TokenURL string
 
 	AccessToken  Secret
-	TokenType    string // As the provider wrote it, "Bearer" for instance.
-	RefreshToken Secret // Empty if the grant has none, as client credentials.
+	TokenType    string // As the provider sent it, such as "Bearer".
+	RefreshToken Secret // Empty if the grant has none, as with client credentials.
 	IDToken      Secret
 	Scope        string // Granted scopes, separated by spaces.
 
@@ -31,36 +31,37 @@ type Record struct {
 	RefreshAt     time.Time // When the provider asks to refresh (refresh_in).
 	RefreshExpiry time.Time // When the refresh token expires.
 
-	// LoginID is random and new for every login. Two records with the same LoginID
-	// descend from one login, and the higher Generation is the newer.
+	// LoginID is random and new for every login. Two records with the same LoginID descend
+	// from one login, and the one with the higher Generation is newer.
 	LoginID    string
 	Generation uint64 // +1 for every refresh.
 
-	// For says what the tokens are for where Key.Audience is empty. Earlier versions kept
+	// For says what the tokens are for if Key.Audience is empty. Earlier versions stored
 	// the logins for all audiences under such a key, and wrote no For.
 	For string
 
-	// Attempt is the journal: set before the refresh token is sent, and gone when
-	// the answer is saved. A record that is found with it belongs to a refresh whose
-	// outcome is not known.
+	// Attempt is the journal: it is set before the refresh token is sent, and cleared when
+	// the answer is saved. A stored record that has one belongs to a refresh whose outcome
+	// is not known.
 	Attempt *Attempt
 
-	// InterruptedAt is when a refresh began whose outcome never became known, if its refresh
-	// token was presented once more, which brought this one. For some minutes the provider
-	// may still deal with the first request, and take it for a reuse.
+	// InterruptedAt is when a refresh began whose outcome never became known, and whose
+	// refresh token was presented once more, which brought this one. For some minutes the
+	// provider may still handle the first request, and take it for a reuse.
 	InterruptedAt time.Time
 
-	// PutBackAt is when a process put this state of the login back into a store that had lost
-	// it. Others may know a later one, so its refresh token is not presented at once.
+	// PutBackAt is when a process put this state of the login back into a store that had
+	// lost it. Others may know a later state, so its refresh token is not presented at
+	// once.
 	PutBackAt time.Time
 
-	// ForcedAt is when the access token was last replaced because an API refused
-	// it, so that an API that refuses everything cannot cause a storm of refreshes.
+	// ForcedAt is when the access token was last replaced because an API rejected it, so
+	// that an API that rejects everything cannot cause a storm of refreshes.
 	ForcedAt time.Time
 
-	// Claims is what an API has demanded of the next access token when it refused this one,
-	// which is therefore out of use: the value of the parameter "claims" of OpenID Connect
-	// Core section 5.5. Empty once there is another access token.
+	// Claims is what an API demanded of the next access token when it rejected this one,
+	// which is therefore not used any more: the value of the "claims" parameter of OpenID
+	// Connect Core section 5.5. Empty once there is another access token.
 	Claims string
 
 	// Tombstone, if not nil, says that the provider has refused the refresh token.
@@ -76,7 +77,7 @@ type Record struct {
 	unknown hidden[map[string]json.RawMessage]
 }
 
-// An Attempt says who was about to spend the record's refresh token, and when.
+// An Attempt says which process was about to spend the record's refresh token, and when.
 type Attempt struct {
 	At  time.Time `json:"at"`
 	PID int       `json:"pid"`
@@ -86,22 +87,21 @@ type Attempt struct {
 type Tombstone struct {
 	At          time.Time `json:"at"`
 	Code        string    `json:"code"`                  // The provider's error code, such as "invalid_grant".
-	Description string    `json:"description,omitempty"` // The provider's words, shortened.
-	URI         string    `json:"uri,omitempty"`         // A page about it, if the provider named one.
+	Description string    `json:"description,omitempty"` // The provider's words, cut short.
+	URI         string    `json:"uri,omitempty"`         // A page about the error, if the provider named one.
 	Claims      string    `json:"claims,omitempty"`      // What the next login has to ask for, see Record.Claims.
 
-	// Interrupted says that an earlier refresh with this token had no known outcome:
-	// the token may be dead because that refresh succeeded and its answer was lost. If
-	// Record.InterruptedAt is set, it was one with the token before this.
+	// Interrupted says that the outcome of an earlier refresh with this token was never
+	// known: the token may be dead because that refresh succeeded and its answer was lost.
+	// If Record.InterruptedAt is set, that refresh was one with the token before this one.
 	Interrupted bool `json:"interrupted,omitempty"`
 }
 
-// Format prints the record without its secrets, whatever the verb. The methods of
-// Secret are not enough: fmt does not call them under a verb that does not fit a
-// struct behind a pointer.
+// Format prints the record without its secrets, whatever the verb. The methods of Secret are
+// not enough: fmt does not call them when a verb does not fit a struct behind a pointer.
 func (r Record) Format(f fmt.State, _ rune) {
 	type bare Record
-	r.unknown = nil // It may hold the secrets of a newer version.
+	r.unknown = nil // It may hold secrets that a newer version wrote.
 	fmt.Fprintf(f, "%+v", bare(r))
 }
 

@@ -6,19 +6,18 @@ import (
 	"fmt"
 )
 
-// Names under which processes take turns at changing keys. They are never names
+// The names of the locks with which processes take turns at changing keys. They are never names
 // of entries, which are hashes.
 const (
 	rekeyLock = "stayauth rekey"
 	keysLock  = "stayauth keys"
 )
 
-// Rekey replaces the sealing key: it adds a new one, seals every record anew, and
-// then forgets the old ones. Records stay readable at every moment, in this and in
-// other processes, also if it is interrupted; calling it again completes the work.
-// It waits for the lock on each record. If a record cannot be opened, the error
-// says which, and the old keys are kept. The key source must be a KeyRotator and
-// the store a Lister.
+// Rekey replaces the sealing key: it adds a new one, seals every record anew, and then drops
+// the old ones. Records stay readable all the time, in this and in other processes, even if
+// Rekey is interrupted; calling it again completes the work. It waits for the lock on each
+// record. If a record cannot be opened, the error says which, and the old keys are kept. The
+// key source must be a KeyRotator and the store a Lister.
 func (c *Cache) Rekey(ctx context.Context) error {
 	lister, ok := c.store.(Lister)
 	if !ok || !c.rotates() {
@@ -35,8 +34,8 @@ func (c *Cache) Rekey(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// A listing made while files are being replaced may lack one, so the old keys go
-	// only when a whole pass has found nothing left to do.
+	// A listing made while files are being replaced may miss one, so the old keys are
+	// dropped only when a whole pass has found nothing left to do.
 	for done := false; !done; {
 		var failed []error
 		done = true
@@ -70,7 +69,7 @@ func (c *Cache) rotates() bool {
 	return ok
 }
 
-// addKey puts a new key in front. When it returns, nobody saves a new entry with
+// addKey puts a new key before the others. When it returns, no process saves a new entry with
 // an older one any more.
 func (c *Cache) addKey(ctx context.Context, rotator KeyRotator) (*[]dataKey, error) {
 	unlock, err := c.store.Lock(ctx, keysLock)
@@ -84,10 +83,10 @@ func (c *Cache) addKey(ctx context.Context, rotator KeyRotator) (*[]dataKey, err
 	return c.keys.fresh(ctx)
 }
 
-// saveNew saves an entry that is not there yet. A process that does not know of a
-// new key may go on replacing entries with an old one, because that fails with
-// ErrConflict once Rekey has sealed them anew. Only a new entry could slip past
-// Rekey, so it is sealed with keys that are certain to be the present ones.
+// saveNew saves an entry that is not there yet. A process that does not know about a new key
+// may go on replacing entries with an old one, because that fails with ErrConflict once Rekey
+// has sealed them anew. Only a new entry could slip past Rekey, so it is sealed with keys that
+// are certain to be current.
 func (c *Cache) saveNew(ctx context.Context, save func(*[]dataKey) (Version, error)) (Version, error) {
 	unlock, err := c.store.Lock(ctx, keysLock)
 	if err != nil {
@@ -101,7 +100,7 @@ func (c *Cache) saveNew(ctx context.Context, save func(*[]dataKey) (Version, err
 	return save(keys)
 }
 
-// reseal seals an entry with the first of keys, unless it already is.
+// reseal seals an entry with the first of keys, unless it is already sealed with that.
 func (c *Cache) reseal(ctx context.Context, name string, keys *[]dataKey) (changed bool, err error) {
 	unlock, err := c.store.Lock(ctx, name)
 	if err != nil {

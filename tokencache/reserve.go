@@ -5,25 +5,25 @@ import (
 	"sync"
 )
 
-// A reserve is space on the disk for the saves of a refresh: of the note that it is under
-// way, and of what it has brought. Who fills the disk meanwhile must not cost the new
-// refresh token. It consists of files that a save can turn into the entry, and lasts from
-// Preflight to the end of the lock on the entry.
+// A reserve is disk space for the two saves of a refresh: of the journal, and of the new
+// tokens. If the disk fills up meanwhile, the new refresh token must not be lost. It consists
+// of files that a save can turn into the entry, and lasts from Preflight to the end of the lock
+// on the entry.
 type reserve struct {
 	mu     sync.Mutex
 	spaces map[string]space // by name, while the lock is held
 }
 
-// A space is what is kept for one entry.
+// A space is what is reserved for one entry.
 type space struct {
 	files []string
 	size  int // of each
 }
 
-// enoughForRefresh is how many saves it provides for.
+// enoughForRefresh is how many saves a reserve provides for.
 const enoughForRefresh = 2
 
-// with lets space be kept until unlock is called.
+// with allows space to be reserved until unlock is called.
 func (r *reserve) with(root *os.Root, name string, unlock func() error) func() error {
 	if unlock == nil {
 		return nil
@@ -56,8 +56,8 @@ func (s space) remove(root *os.Root) (err error) {
 	return err
 }
 
-// fill makes sure that there is space for data, or says why there is none. If no lock is
-// held, nothing is kept.
+// fill makes sure that there is space for data, or says why there is none. If no lock is held,
+// it reserves nothing.
 func (r *reserve) fill(root *os.Root, name string, data []byte) error {
 	r.mu.Lock()
 	kept, locked := r.spaces[name]
@@ -70,8 +70,8 @@ func (r *reserve) fill(root *os.Root, name string, data []byte) error {
 		enough = enoughForRefresh
 	}
 	for len(fresh.files) < enough {
-		// Without a sync: space is reserved when it is written, and what comes before a
-		// refresh token is spent is a Save anyway, of the note that this will happen.
+		// Without a sync: writing reserves the space, and before a refresh token is
+		// spent there is a Save anyway, of the journal.
 		file, err := writeTemp(root, entriesDir, data, func(*os.File) error { return nil })
 		if err != nil {
 			fresh.remove(root)
@@ -89,8 +89,8 @@ func (r *reserve) fill(root *os.Root, name string, data []byte) error {
 	return fresh.remove(root)
 }
 
-// replace puts data in the place of the file of an entry, in space that was kept for it.
-// It reports false if there is none.
+// replace replaces the file of an entry, using space that was reserved for it. It returns false
+// if there is none.
 func (r *reserve) replace(root *os.Root, name string, data []byte) (bool, error) {
 	r.mu.Lock()
 	kept := r.spaces[name]
@@ -109,7 +109,7 @@ func (r *reserve) replace(root *os.Root, name string, data []byte) (bool, error)
 	return true, put(root, file, entryFile(name))
 }
 
-// overwrite writes data where a file has had its space all the time.
+// overwrite writes data into the space that a file already has.
 func overwrite(root *os.Root, name string, data []byte) error {
 	f, err := root.OpenFile(name, os.O_WRONLY, 0)
 	if err != nil {

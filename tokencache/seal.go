@@ -14,9 +14,9 @@ import (
 //
 //	tag (19 bytes) | key id (8) | nonce (12) | ciphertext | AES-GCM tag (16)
 //
-// Each entry has an AES-256 key of its own, derived from the data key and the
-// entry's name. The tag, the key id and the name are authenticated too, so an
-// entry cannot be passed off as another one.
+// Each entry has an AES-256 key of its own, derived from the data key and the name of the
+// entry. The tag, the key id and the name are authenticated too, so no entry can be passed off
+// as another.
 const (
 	sealTag      = "stayauth sealed v1\n"
 	sealIDSize   = 8
@@ -24,10 +24,10 @@ const (
 	keySize      = 32
 )
 
-// errUnknownKey is the ErrCorrupt of an entry that names a key that is not at hand.
+// errUnknownKey is the ErrCorrupt of an entry that names a key which is not available.
 var errUnknownKey = fmt.Errorf("%w", ErrCorrupt)
 
-// A dataKey is a key that seals entries, with the id that entries name it by.
+// A dataKey is a key that seals entries, with the id by which they name it.
 type dataKey struct {
 	id     string
 	secret hidden[[]byte]
@@ -37,8 +37,8 @@ func newDataKey(secret []byte) (dataKey, error) {
 	if len(secret) != keySize {
 		return dataKey{}, fmt.Errorf("a sealing key has %d bytes, want %d", len(secret), keySize)
 	}
-	// The id tells nothing about the key: it is derived as the entry keys are, and
-	// apart from them.
+	// The id reveals nothing about the key: it is derived like the entry keys, but
+	// separately.
 	id, err := hkdf.Key(sha256.New, secret, nil, "stayauth key id v1", sealIDSize)
 	if err != nil {
 		return dataKey{}, err

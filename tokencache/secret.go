@@ -7,15 +7,13 @@ import (
 	"strconv"
 )
 
-// A Secret is a string that does not print: fmt, encoding/json and log/slog show
-// "[redacted]" in its place, or nothing if it is empty. Convert it to a string
-// to use it. Comparing it with == is meant for tokens the process already holds,
-// not for authenticating anybody.
+// A Secret is a string that does not print: fmt, encoding/json and log/slog show "[redacted]"
+// instead, or nothing if it is empty. Convert it to a string to use it. Comparing it with == is
+// meant for tokens that the process already holds, not for authenticating anybody.
 type Secret string
 
-// hidden is a value that does not print at all, not even in an unexported field
-// of another type, where fmt does not ask for methods: it is a function, and fmt
-// shows the address.
+// hidden is a value that does not print at all, not even in an unexported field of another
+// type, where fmt does not call methods: it is a function, of which fmt shows the address.
 type hidden[T any] func() T
 
 func hide[T any](v T) hidden[T] { return func() T { return v } }

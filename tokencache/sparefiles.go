@@ -5,18 +5,18 @@ import (
 	"sync"
 )
 
-// spareFiles are open files that a save can have when there are no file descriptors left:
-// what the refresh has taken meanwhile, for its connections, must not be missing when the
-// new refresh token has to be stored.
+// spareFiles are open files that a save can use when there are no file descriptors left: the
+// connections of the refresh must not take the ones that are needed to store the new refresh
+// token.
 type spareFiles struct {
 	mu    sync.Mutex
 	files []*os.File
 }
 
-// enoughForSave is how many files a save has open at a time, and one more.
+// enoughForSave is one more than the number of files that a save has open at a time.
 const enoughForSave = 4
 
-// hold takes what is missing, or says why it cannot.
+// hold opens the files that are missing, or says why it cannot.
 func (s *spareFiles) hold() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -34,7 +34,7 @@ func (s *spareFiles) fill() error {
 	return nil
 }
 
-// lend calls do, and again with the spare files closed if there were none left.
+// lend calls do, and once more with the spare files closed if no file descriptors were left.
 func (s *spareFiles) lend(do func() error) error {
 	err := do()
 	if !isOutOfFiles(err) {
@@ -47,6 +47,6 @@ func (s *spareFiles) lend(do func() error) error {
 	}
 	s.files = nil
 	err = do()
-	s.fill() // as far as possible; the next Preflight tells
+	s.fill() // as far as possible; the next Preflight will report the rest
 	return err
 }

@@ -7,26 +7,26 @@ import (
 	"iter"
 )
 
-// What a Store can report. Test with errors.Is: stores wrap these with the
-// name of the entry or file and the remedy.
+// The errors of a Store, for use with errors.Is: stores wrap them with the name of the entry or
+// file and the remedy.
 var (
 	// ErrNotFound means that nothing is stored under the name. It is the only
 	// error that may be read as "logged out".
 	ErrNotFound = errors.New("not found")
 
-	// ErrNoTrace is an ErrNotFound of a store that remembers for 30 days or longer what
-	// Delete was called for: it was not called for this name, so nobody has logged out. What
-	// was there is lost: evicted, flushed, or left behind by a failover. An entry that never
-	// was there looks the same.
+	// ErrNoTrace is the ErrNotFound of a store that remembers every Delete for at least 30
+	// days: there was none for this name, so nobody has logged out. If there was an entry,
+	// it is lost: evicted, flushed, or left behind by a failover. An entry that never
+	// existed looks the same.
 	ErrNoTrace = fmt.Errorf("%w, nor any trace that it was deleted", ErrNotFound)
 
-	// ErrConflict means that the entry is no longer at the version the caller
-	// named, and that nothing was changed.
+	// ErrConflict means that the entry is no longer at the version that the caller named,
+	// and that nothing was changed.
 	ErrConflict = errors.New("changed by someone else")
 
-	// ErrCorrupt means that the entry is there and cannot be read: it is damaged,
-	// or sealed with a key that is not at hand. It is never deleted automatically
-	// and never mistaken for "logged out".
+	// ErrCorrupt means that the entry exists but cannot be read: it is damaged, or sealed
+	// with a key that is not available. It is never deleted automatically and never
+	// mistaken for "logged out".
 	ErrCorrupt = errors.New("damaged, or sealed with another key")
 
 	// ErrUnavailable means that the store cannot be used now: a locked keyring, a
@@ -38,49 +38,49 @@ var (
 // "absent". Versions are opaque: compare them only for equality.
 type Version string
 
-// A Store keeps small sealed entries by name, and lets processes that share it
-// take turns. Refresh tokens may be spent once, so what a Store promises decides
-// whether a login survives; package storetest checks every sentence below.
+// A Store persists small sealed entries by name, and lets the processes that share it take
+// turns. A refresh token may be spent only once, so what a Store promises decides whether a
+// login survives; package storetest checks every sentence below.
 //
 // A name is 1 to 128 bytes of any value, and case matters. Entries hold any
 // bytes, including none: an empty entry is not an absent one. All methods are
 // safe for concurrent use, and return promptly, with an error that wraps
 // ctx.Err(), once ctx is done.
 type Store interface {
-	// Load returns what was last saved under name. If there is nothing, the error
-	// wraps ErrNotFound; a store in which things can vanish should tell a loss from a
-	// Delete, by ErrNoTrace. The caller may modify data.
+	// Load returns what was last saved under name. If there is nothing, the error wraps
+	// ErrNotFound; a store that may lose entries should tell a loss from a Delete, by
+	// ErrNoTrace. The caller may modify data.
 	Load(ctx context.Context, name string) (data []byte, v Version, err error)
 
-	// Save replaces the entry only if it is still at old, else the error wraps
-	// ErrConflict and nothing has changed. A nil error means that the data survives
-	// a crash of the process and of the machine. On any other error the entry holds
-	// either the old or the new data, whole. Save does not keep data.
+	// Save replaces the entry only if it is still at old; otherwise the error wraps
+	// ErrConflict and nothing has changed. A nil error means that the data survives a crash
+	// of the process and of the machine. On any other error the entry holds either the old
+	// or the new data, whole. Save does not retain data.
 	Save(ctx context.Context, name string, data []byte, old Version) (Version, error)
 
-	// Delete removes the entry if it is at old, else the error wraps ErrConflict
-	// and nothing has changed. A missing entry is not an error, and its Delete is
-	// remembered too, if any is. What is remembered holds nothing of the entry, and is
-	// forgotten when there is a new one.
+	// Delete removes the entry if it is at old; otherwise the error wraps ErrConflict and
+	// nothing has changed. A missing entry is not an error, and a store that remembers
+	// deletions remembers that one too. It remembers nothing of the entry's data, and
+	// forgets the deletion when there is a new entry.
 	Delete(ctx context.Context, name string, old Version) error
 
-	// Lock waits for the exclusive lock on name, across all processes that share
-	// the store, until ctx is done. The lock ends with unlock or with the death of
-	// the process, never with the passing of time while its holder lives. It need
-	// not exist as an entry, and does not stop Load, Save or Delete. Calling unlock
-	// again does nothing and returns nil.
+	// Lock waits for the exclusive lock on name, across all processes that share the store,
+	// until ctx is done. The lock ends with unlock or with the death of the process, never
+	// with the passing of time while its holder lives. The entry need not exist, and the
+	// lock does not stop Load, Save or Delete. Calling unlock again does nothing and
+	// returns nil.
 	Lock(ctx context.Context, name string) (unlock func() error, err error)
 }
 
-// A Preflighter is a Store that can tell, without changing the entry, whether
-// it could be saved now with size bytes. It is asked before a refresh token is
-// spent: a full disk or a locked keyring must be noticed while that is harmless.
+// A Preflighter is a Store that can tell, without changing the entry, whether size bytes could
+// be saved in it now. It is called before a refresh token is spent: a full disk or a locked
+// keyring must be noticed while that is harmless.
 type Preflighter interface {
 	Preflight(ctx context.Context, name string, size int) error
 }
 
-// A Checker is a Store that can tell what is wrong with the settings of its server and with
-// the way to it, although it works: logins may vanish, or be read on the way.
+// A Checker is a Store that can tell what is wrong with the settings of its server and the
+// connection to it, even though it works: logins may vanish, or be read on the way.
 type Checker interface {
 	Check(ctx context.Context) error
 }
@@ -90,33 +90,32 @@ type Lister interface {
 	List(ctx context.Context) iter.Seq2[string, error]
 }
 
-// A PrefixLister is a Store that lists, in any order, the names that begin with prefix and
+// A PrefixLister is a Store that can list, in any order, the names that begin with prefix and
 // are longer, without going through all the others.
 type PrefixLister interface {
 	ListPrefix(ctx context.Context, prefix string) iter.Seq2[string, error]
 }
 
-// A Watcher is a Store that sees changes while it waits for a lock. LockAt is Lock,
-// but it gives up, with an error that wraps ErrConflict, while somebody else has the
-// lock and the entry is not at v, or no longer: a caller that wants the lock for a piece
-// of work need not wait on when somebody else has done it. It may give up as well if
-// nobody has the lock and the entry is not at v.
+// A Watcher is a Store that notices changes while it waits for a lock. LockAt is Lock, but it
+// gives up, with an error that wraps ErrConflict, if somebody else has the lock and the entry
+// is not, or no longer, at v: a caller that wants the lock for a piece of work need not wait
+// any longer when somebody else has done it. It may also give up if nobody has the lock and the
+// entry is not at v.
 type Watcher interface {
 	LockAt(ctx context.Context, name string, v Version) (unlock func() error, err error)
 }
 
-// A Recoverer is a Store that remembers which locks have ended with the death of
-// their process. Interrupted returns their names, in any order and perhaps one of them
-// twice, until somebody else has taken the lock and released it. What a process that
-// lives has locked is never among them. The store may need some seconds to be sure that
-// a process is dead, and takes them. With any other store, a refresh that was interrupted
-// is made up for when its login is next used.
+// A Recoverer is a Store that remembers which locks have ended with the death of their process.
+// Interrupted returns their names, in any order and perhaps some of them twice, until somebody
+// else has taken and released the lock. Entries that a live process has locked are never among
+// them. Interrupted may take some seconds, to be sure that a process is dead. With any other
+// store, an interrupted refresh is made up for when its login is next used.
 type Recoverer interface {
 	Interrupted(ctx context.Context) iter.Seq2[string, error]
 }
 
-// A Confidential store keeps what it holds secret by itself, as process memory
-// or an OS keyring does. Only such a store may be used by a Cache without keys.
+// A Confidential store keeps its entries secret by itself, as process memory or an OS keyring
+// does. Only such a store may be used by a Cache without keys.
 type Confidential interface {
 	Confidential() bool
 }

@@ -7,11 +7,10 @@ import (
 	"time"
 )
 
-// The trace of a deleted entry in a Dir is an empty file beside those of the entries,
-// under a name that none of them has. Earlier versions leave none, and take no notice of
-// them.
+// The trace of a deleted entry in a Dir is an empty file beside those of the entries, with a
+// name that no entry has. Earlier versions leave no traces, and ignore them.
 
-// traceTime is how long a trace stays at least. ErrNoTrace promises 30 days.
+// traceTime is how long a trace is kept at least. ErrNoTrace promises 30 days.
 const traceTime = 31 * 24 * time.Hour
 
 func traceFile(name string) string {
@@ -29,7 +28,7 @@ func leaveTrace(root *os.Root, name string) error {
 	return root.Chtimes(trace, time.Time{}, time.Now()) // of one that was there
 }
 
-// removeTraces removes those that have lasted long enough.
+// removeTraces removes the traces that have been kept long enough.
 func removeTraces(root *os.Root) {
 	files, _ := fs.ReadDir(root.FS(), entriesDir)
 	for _, f := range files {

@@ -1,9 +1,9 @@
-// Package gate makes the goroutines of a process take turns before one of them waits, for
-// all, for a lock that processes share.
+// Package gate makes the goroutines of a process take turns, so that only one of them at a time
+// waits for a lock that processes share.
 //
-// It is for authors of a tokencache.Store. Where a lock can only be asked for again and
-// again, as one in a database or on a file, a thousand goroutines that want the same one
-// would ask a thousand times. Behind a gate, one does:
+// It is for authors of a tokencache.Store. Some locks, such as those in a database or on a
+// file, have to be polled. If a thousand goroutines wanted the same one, all of them would
+// poll; behind a gate, one does:
 //
 //	leave, err := s.gates.Enter(ctx, name)
 //	if err != nil {
@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// Gates are locks by name whose waiters can give up. The zero value is ready to use.
-// Names that nobody uses take no memory.
+// Gates are locks by name, whose waiters can give up. The zero value is ready to use. Names
+// that nobody uses take no memory.
 type Gates struct {
 	mu sync.Mutex
 	m  map[string]*gate
@@ -27,11 +27,11 @@ type Gates struct {
 
 type gate struct {
 	turn  chan struct{}
-	users int // how many are in or wait
+	users int // how many are inside or wait
 }
 
-// Enter waits for the gate called name until ctx is done. Its error is ctx.Err(). To
-// call leave again does nothing.
+// Enter waits for the gate called name until ctx is done. Its error is ctx.Err(). Calling leave
+// again does nothing.
 func (g *Gates) Enter(ctx context.Context, name string) (leave func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -49,14 +49,14 @@ func (g *Gates) Enter(ctx context.Context, name string) (leave func(), err error
 	}
 }
 
-// The times between two looks of EnterUnless. They grow with the time already waited.
+// The times between two calls of look by EnterUnless. They grow with the time already waited.
 const (
 	lookMin = 5 * time.Millisecond
 	lookMax = 250 * time.Millisecond
 )
 
-// EnterUnless is Enter, but looks now and then whether it is still worth waiting, and
-// returns what look returns if that is an error.
+// EnterUnless is Enter, but calls look now and then to find out whether waiting is still
+// worthwhile. If look returns an error, EnterUnless returns that.
 func (g *Gates) EnterUnless(ctx context.Context, name string, look func(context.Context) error) (leave func(), err error) {
 	for pause := lookMin; ; pause = min(pause*3/2, lookMax) {
 		brief, cancel := context.WithTimeout(ctx, pause)

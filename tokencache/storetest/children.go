@@ -28,8 +28,8 @@ type job struct {
 // childEnv holds the job as JSON.
 const childEnv = "STAYAUTH_STORETEST_CHILD"
 
-// Child does the work of a process that RunShared has started, and exits. In any
-// other process it returns at once. TestMain calls it before anything else.
+// Child does the work of a process that RunShared has started, and exits. In any other process
+// it returns at once. TestMain must call it before anything else.
 func Child(open func(arg string) (tokencache.Store, error)) {
 	order, ok := os.LookupEnv(childEnv)
 	if !ok {
@@ -102,8 +102,8 @@ func (j job) run(s tokencache.Store) error {
 	return fmt.Errorf("storetest: no job called %q", j.Do)
 }
 
-// turn adds one to the counter under the lock. A conflict means that somebody
-// else was in there too.
+// turn adds one to the counter under the lock. A conflict means that another process had the
+// lock too.
 func turn(ctx context.Context, s tokencache.Store) error {
 	unlock, err := s.Lock(ctx, "turns")
 	if err != nil {
@@ -124,7 +124,7 @@ func turn(ctx context.Context, s tokencache.Store) error {
 	return unlock()
 }
 
-// A child is another process that works on the store.
+// A child is a child process that works on the store.
 type child struct {
 	t     *testing.T
 	cmd   *exec.Cmd
@@ -140,7 +140,7 @@ func startChildren(t *testing.T, n int, j job) []*child {
 	}
 	children := make([]*child, n)
 	for i := range children {
-		// Should TestMain not call Child, no test runs and the output tells.
+		// If TestMain does not call Child, no test runs, and the output shows that.
 		cmd := exec.Command(os.Args[0], "-test.run=^$")
 		cmd.Env = append(os.Environ(), childEnv+"="+string(order))
 		cmd.Stderr = os.Stderr
@@ -164,8 +164,8 @@ func startChildren(t *testing.T, n int, j job) []*child {
 // wantLine waits for the child to say line.
 func (c *child) wantLine(line string) {
 	c.t.Helper()
-	// A child that hangs is killed, which ends its output. What several do in turn may
-	// take long, in a store that is slow and on a machine that is busy.
+	// A child that hangs is killed, which ends its output. If several take turns, that may
+	// take long with a slow store on a busy machine.
 	watch := time.AfterFunc(4*patience, func() { c.cmd.Process.Kill() })
 	defer watch.Stop()
 	for c.lines.Scan() {

@@ -53,7 +53,7 @@ func saveWantsVersion(t *testing.T, s tokencache.Store) {
 			t.Fatalf("a refused Save changed the entry to %q at %q", data, v)
 		}
 	}
-	// A version of a deleted entry is of no use for the next one of that name.
+	// The version of a deleted entry is of no use for the next one of that name.
 	if err := s.Delete(t.Context(), "a", v2); err != nil {
 		t.Fatal(err)
 	}
@@ -78,8 +78,8 @@ func deleteWantsVersion(t *testing.T, s tokencache.Store) {
 	}
 }
 
-// deleteLeavesTrace checks a store that tells what was lost from what was deleted: who
-// takes a logout for a loss brings the login back.
+// deleteLeavesTrace checks a store that tells a lost entry from a deleted one: if a logout were
+// taken for a loss, the login would be put back.
 func deleteLeavesTrace(t *testing.T, s tokencache.Store) {
 	lost := func(name string) bool {
 		t.Helper()
@@ -99,7 +99,7 @@ func deleteLeavesTrace(t *testing.T, s tokencache.Store) {
 			t.Fatal("a deleted entry looks as if it had been lost")
 		}
 	}
-	for range 2 { // as a logout does of a login that the store has lost
+	for range 2 { // twice, like a logout from a login that the store has lost
 		if err := s.Delete(t.Context(), "b", "no such version"); err != nil {
 			t.Fatal(err)
 		}

@@ -10,8 +10,8 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// interrupted checks that each lock of a process that was killed is named until
-// somebody else has taken and released it, and no other lock ever.
+// interrupted checks that each lock of a process that was killed, and no other, is named until
+// somebody else has taken and released it.
 func interrupted(t *testing.T, arg string, s tokencache.Store) {
 	r, ok := s.(tokencache.Recoverer)
 	if !ok {

@@ -60,7 +60,7 @@ func lockHonoursContext(t *testing.T, s tokencache.Store) {
 		t.Fatal("Lock does not return when its context is cancelled")
 	}
 	mustUnlock(t, unlock)
-	// Those who gave up have left nothing behind.
+	// The callers that gave up have left nothing behind.
 	mustUnlock(t, mustLock(t, s, "a"))
 }
 
@@ -70,7 +70,7 @@ func lockOutlastsTime(t *testing.T, s tokencache.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cancel() // the context bounds the wait, and not the lock
+	cancel() // The context bounds the wait, not the lock.
 	wantLocked(t, s, "a", time.Second)
 	mustUnlock(t, unlock)
 }
@@ -109,8 +109,8 @@ func unlockTwice(t *testing.T, s tokencache.Store) {
 	mustUnlock(t, second)
 }
 
-// lockAtVersion checks what waiter sees while the holder has the lock and works on the
-// entry. They are one store, or two handles as two processes would have.
+// lockAtVersion checks what waiter sees while s holds the lock and changes the entry. They are
+// one store, or two handles as two processes would have.
 func lockAtVersion(t *testing.T, waiter, s tokencache.Store) {
 	w, ok := waiter.(tokencache.Watcher)
 	if !ok {
@@ -158,7 +158,7 @@ func lockAtVersion(t *testing.T, waiter, s tokencache.Store) {
 	_, err = w.LockAt(short, "a", v)
 	wantErr(t, "LockAt whose context has ended", err, context.DeadlineExceeded)
 
-	// The holder may give the lock back without a change.
+	// The holder may release the lock without a change.
 	held := make(chan func() error, 1)
 	go func() {
 		unlock, err := w.LockAt(ctx, "a", v)

@@ -14,10 +14,10 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// RunShared is Run for a store that several processes share. It also starts
-// processes that open the same store and are killed at bad moments. For every
-// subtest, prepare makes a new, empty store and returns how to open it; open opens
-// it, in this process and in the others. TestMain must call Child with open.
+// RunShared is Run for a store that several processes share. It also starts processes that open
+// the same store and are killed at bad moments. For every subtest, prepare makes a new, empty
+// store and returns the argument with which open opens it, in this process and in the others.
+// TestMain must call Child with open.
 func RunShared(t *testing.T, prepare func(t *testing.T) (arg string), open func(arg string) (tokencache.Store, error), opts ...Option) {
 	mustOpen := func(t *testing.T, arg string) tokencache.Store {
 		t.Helper()
@@ -111,8 +111,8 @@ func noTornEntry(t *testing.T, arg string, s tokencache.Store) {
 			w.kill()
 		}
 		checkWhole(t, s, "after writers were killed")
-		// What the killed have left behind does not stop the next. What they had sent to a
-		// server may still be done there, once for each of them.
+		// What killed processes have left behind does not stop the next one. A server
+		// may still carry out what they had sent, once for each of them.
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		err := tokencache.ErrConflict
 		for tries := 0; errors.Is(err, tokencache.ErrConflict) && tries <= len(writers); tries++ {
@@ -141,12 +141,12 @@ func checkWhole(t *testing.T, s tokencache.Store, when string) {
 	}
 }
 
-// checksummed returns up to 64 KiB of data that show if a byte is missing.
+// checksummed returns up to 64 KiB of data with a checksum that shows if a byte is missing.
 func checksummed(seed int) []byte {
 	body := bytes.Repeat([]byte(fmt.Sprintf("%d %d ", seed, rand.Uint64())), 1+rand.IntN(2000))
 	sum := sha256.Sum256(body)
 	return append(sum[:], body...)
 }
 
-// heldNames are what the job "hold" locks the first of.
+// heldNames are the names for the job "hold", which locks the first of them.
 var heldNames = []string{"a", "also a", "also b"}

@@ -1,10 +1,9 @@
 // Package storetest checks that a tokencache.Store keeps its contract.
 //
-// Run checks a store within one process. RunShared also checks one that several
-// processes share: that they exclude each other, that the death of a process
-// releases its lock, and that nobody sees a torn entry when a writer is killed. It
-// starts the test binary again for that, so the package's TestMain has to call
-// Child first:
+// Run checks a store within one process. RunShared also checks a store that several processes
+// share: that they exclude each other, that the death of a process releases its lock, and that
+// nobody sees a torn entry when a writer is killed. For that it starts the test binary again,
+// so the package's TestMain has to call Child first:
 //
 //	func TestMain(m *testing.M) {
 //		storetest.Child(open)
@@ -17,9 +16,9 @@
 //
 //	func open(dir string) (tokencache.Store, error) { return mystore.Open(dir) }
 //
-// What no test can check is left to the store's author: that a saved entry
-// survives a power failure, and that a lock does not end after minutes or hours
-// while its holder lives; the suite holds one for a second.
+// Two promises that no test can check are left to the author of the store: that a saved entry
+// survives a power failure, and that a lock does not end after minutes or hours while its
+// holder lives; the suite holds one for a second.
 package storetest
 
 import (
@@ -50,10 +49,10 @@ func newConfig(opts []Option) config {
 	return c
 }
 
-// patience bounds what should take no time. Only a broken store waits for it.
+// patience bounds what should take no time. Only with a broken store does it run out.
 const patience = 30 * time.Second
 
-// Run checks the stores that open returns: new and empty ones, each used by one
+// Run checks the stores that open returns. They must be new and empty; each is used by one
 // subtest.
 func Run(t *testing.T, open func(t *testing.T) tokencache.Store, opts ...Option) {
 	c := newConfig(opts)
