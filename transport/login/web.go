@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -13,7 +15,6 @@ import (
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/internal/loopback"
-	"github.com/stayauth/stayauth/transport/internal/text"
 	"github.com/stayauth/stayauth/transport/provider"
 )
 
@@ -48,7 +49,9 @@ type WebConfig struct {
 
 	// Accept, if set, decides whether a login that the provider has granted is stored, and
 	// may change Result.Return, to a page that explains what is missing for instance. If it
-	// returns an error, the tokens are revoked, and the user is shown a page. Default:
+	// returns an error, the tokens are revoked, and the user is shown a page: the error of
+	// that Failure wraps a Refusal, RefusedByApp if it is no other, and has the Code and
+	// Description of a *transport.Error. Default:
 	// everything but another user of the provider than before (RefusedOtherAccount).
 	Accept func(*http.Request, *Result) error
 
@@ -67,20 +70,15 @@ type WebConfig struct {
 	// Timeout is how long the user has at the provider, an hour at most. Default: 10 minutes.
 	Timeout time.Duration
 
+	// Logger receives what OnEvent receives: at level Warn what whoever runs the application
+	// has to see to, and at Debug what users and attackers do. Default: slog.Default().
+	Logger *slog.Logger
+
 	// OnEvent, if set, is told what happens: the types are those of this package, the Key
 	// says whose login it is, and Err why, for EventRefused. It may be the function that
 	// SourceConfig.OnEvent is.
 	OnEvent func(context.Context, transport.Event)
 }
-
-// The types of the events of a Web.
-const (
-	EventStarted      transport.EventType = "login started"
-	EventConnected    transport.EventType = "connected"
-	EventReconnected  transport.EventType = "reconnected"  // in place of another login
-	EventDisconnected transport.EventType = "disconnected" // if Err is set, the tokens live on at the provider
-	EventRefused      transport.EventType = "refused"      // Err wraps a Refusal, or says what the provider did
-)
 
 // A Result is a login that the provider has granted.
 type Result struct {
@@ -168,6 +166,7 @@ func (web *Web) check() error {
 	}
 	cfg.Timeout = cmp.Or(cfg.Timeout, loginTimeout)
 	cfg.Home = cmp.Or(cfg.Home, "/")
+	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	if !isLocal(cfg.Home) {
 		return misconfigured("Home", "use a path of this site, such as /accounts", nil)
 	}
@@ -209,7 +208,7 @@ func (web *Web) user(r *http.Request) (string, error) {
 	user, err := web.cfg.User(r)
 	switch {
 	case err != nil:
-		return "", &transport.Error{Kind: transport.ErrUnavailable, Op: "login", Err: errors.Join(RefusedUnknownUser, err), Remedy: "try again"}
+		return "", &transport.Error{Kind: transport.ErrUnavailable, Op: "login", Err: fmt.Errorf("%w: %w", RefusedUnknownUser, err), Remedy: "try again"}
 	case user == "":
 		return "", refused(RefusedNoUser, "sign in to the application first")
 	case len(user) > maxName || strings.Contains(user, "\x00"):
@@ -220,19 +219,3 @@ func (web *Web) user(r *http.Request) (string, error) {
 
 // name is that of the provider, as the user knows it.
 func (web *Web) name() string { return cmp.Or(web.cfg.Provider.Name, "the provider") }
-
-// loginKey is that of a login, for events.
-func (web *Web) loginKey(user, label string) tokencache.Key {
-	k := web.key
-	k.Account = text.Printable(user)
-	if label != "" {
-		k = k.WithLabel(text.Printable(label))
-	}
-	return k
-}
-
-func (web *Web) emit(ctx context.Context, t transport.EventType, user, label string, err error) {
-	if web.cfg.OnEvent != nil {
-		web.cfg.OnEvent(context.WithoutCancel(ctx), transport.Event{Type: t, At: time.Now(), Key: web.loginKey(user, label), Err: err})
-	}
-}

@@ -360,6 +360,9 @@ func TestW44Events(t *testing.T) {
 			}
 		}
 	}
+	if log := s.log.String(); strings.Count(log, "level=DEBUG") != 8 || strings.Count(log, "level=WARN") != 1 || containsAny(log, []string{cookie, answer.Query().Get("state"), answer.Query().Get("code")}) {
+		t.Errorf("the log is\n%s", log)
+	}
 	if user, label := s.events[3].Key.Label(); user != "ann" || label != "work" {
 		t.Errorf("connected is %q, %q", user, label)
 	}

@@ -2,19 +2,15 @@ package login
 
 import (
 	"cmp"
-	"context"
 	"crypto/subtle"
 	"errors"
-	"maps"
+	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
-	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
 // Callback takes the provider's answer, at RedirectURL. The browser is sent on at once, to
@@ -85,11 +81,12 @@ func (web *Web) answer(w http.ResponseWriter, r *http.Request, query url.Values)
 	rq := web.request(a, former)
 	code, err := rq.code(query)
 	if e, ok := errors.AsType[*transport.Error](err); ok && e.Code != "" { // The provider's word, which is final.
-		web.end(w, r, id, a, user, outcomeOf(err))
+		web.emit(r.Context(), EventRefused, user, a.Label, err)
+		web.end(w, id, a, outcomeOf(err))
 		return
 	}
 	if err != nil {
-		web.refuse(w, r, user, a.Label, &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Err: errors.Join(RefusedAnswer, err)})
+		web.refuse(w, r, user, a.Label, &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Err: fmt.Errorf("%w: %w", RefusedAnswer, err)})
 		return
 	}
 	out, err := web.complete(r, rq, id, a, user, code, others(query))
@@ -97,7 +94,7 @@ func (web *Web) answer(w http.ResponseWriter, r *http.Request, query url.Values)
 		web.refuse(w, r, user, a.Label, err)
 		return
 	}
-	web.end(w, r, id, a, user, out)
+	web.end(w, id, a, out)
 }
 
 // request returns the request that the attempt has sent.
@@ -118,10 +115,7 @@ func (web *Web) refuse(w http.ResponseWriter, r *http.Request, user, label strin
 
 // end keeps in the cookie of the attempt how it has ended, and sends the browser on. The
 // cookies of other attempts stay.
-func (web *Web) end(w http.ResponseWriter, r *http.Request, id string, a *attempt, user string, out *outcome) {
-	if !out.connected() {
-		web.emit(r.Context(), EventRefused, user, a.Label, out.err())
-	}
+func (web *Web) end(w http.ResponseWriter, id string, a *attempt, out *outcome) {
 	done := &attempt{Label: a.Label, Return: cmp.Or(out.Return, a.Return), Cause: a.Cause, Outcome: out, End: time.Now().Add(web.cfg.Timeout).Unix()}
 	for web.cookies.set(w, id, done) != nil { // It has more to say than fits.
 		if done.Outcome.Description == "" {
@@ -161,166 +155,5 @@ func (web *Web) tell(w http.ResponseWriter, r *http.Request, query url.Values) {
 		web.show(w, r, failureOf(&transport.Error{Kind: kind, Op: "login"}, web.cfg.Home))
 	default:
 		web.show(w, r, failureOf(refused(RefusedNotStarted, "start the login in this browser"), web.cfg.Home))
-	}
-}
-
-// What is done for an answer is bounded, and does not end when the browser goes away.
-const (
-	exchangeTime = 2 * time.Minute
-	storeTime    = 2*time.Minute + 10*time.Second // Source.Login waits for two minutes for a refresh that is at work
-	storeTries   = 3                              // a second apart
-)
-
-// bounded returns a context that lives as long as the work takes.
-func bounded(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), d)
-}
-
-// complete exchanges the code, once however often it comes, and stores the login. An error
-// means that nothing was done with the code.
-func (web *Web) complete(r *http.Request, rq *request, id string, a *attempt, user, code string, params url.Values) (*outcome, error) {
-	j, err := web.openJournal(r.Context(), user)
-	if err != nil {
-		return nil, err
-	}
-	defer j.close()
-	ctx := context.WithoutCancel(r.Context())
-	if out, err := web.earlier(ctx, j, id, user, a.Label); out != nil || err != nil {
-		return out, err
-	}
-	if err := j.write(ctx, id, nil); err != nil {
-		return nil, err
-	}
-	out := web.obtain(r, rq, id, a, user, code, params)
-	// If this fails, what comes again finds the login itself, or is told to start again.
-	j.write(ctx, id, out)
-	return out, nil
-}
-
-// earlier returns how the attempt has ended, if it has.
-func (web *Web) earlier(ctx context.Context, j *journal, id, user, label string) (*outcome, error) {
-	out, known := j.attempts[id]
-	if !known {
-		return nil, nil
-	}
-	if out.Outcome != nil {
-		return out.Outcome, nil
-	}
-	// Whoever has exchanged the code has died since: nobody else has the lock.
-	rec, err := web.stored(ctx, user, label)
-	if err != nil {
-		return nil, err
-	}
-	if rec != nil && rec.LoginID == id {
-		return new(outcome), nil
-	}
-	return outcomeOf(refused(RefusedInterrupted, "start again")), nil
-}
-
-// obtain exchanges the code and stores the login.
-func (web *Web) obtain(r *http.Request, rq *request, id string, a *attempt, user, code string, params url.Values) *outcome {
-	ctx, cancel := bounded(r.Context(), exchangeTime)
-	defer cancel()
-	rec, err := rq.exchange(ctx, code)
-	if err != nil {
-		return outcomeOf(err)
-	}
-	rec.Key, rec.LoginID = tokencache.Key{Issuer: web.key.Issuer, ClientID: web.key.ClientID}, id
-	keep(rec, params)
-	res := &Result{User: user, Label: a.Label, Record: rec, Return: a.Return, Temporary: rec.RefreshToken == "",
-		MissingScopes: more(strings.Fields(rec.Scope), rq.Endpoint.Scopes)}
-	res.MissingScopes = slices.DeleteFunc(res.MissingScopes, func(s string) bool {
-		return s == "offline_access" && rec.RefreshToken != "" // Some providers grant it without listing it.
-	})
-	ctx, cancel = bounded(ctx, storeTime)
-	defer cancel()
-	stored := false
-	defer func() { // also if Accept panics
-		if !stored {
-			rq.discard(ctx, rec)
-		}
-	}()
-	if res.Former, err = web.stored(ctx, user, a.Label); err == nil {
-		err = web.accept(r, res)
-	}
-	if err == nil {
-		err = web.store(ctx, user, a.Label, rec)
-	}
-	if err != nil {
-		return outcomeOf(err)
-	}
-	stored = true
-	t := EventConnected
-	if res.Former != nil {
-		t = EventReconnected
-	}
-	web.emit(r.Context(), t, user, a.Label, nil)
-	out := new(outcome)
-	if res.Return != a.Return {
-		out.Return = web.localOr(res.Return)
-	}
-	return out
-}
-
-// accept asks the application.
-func (web *Web) accept(r *http.Request, res *Result) error {
-	if web.cfg.Accept != nil {
-		err := web.cfg.Accept(r, res)
-		if _, is := errors.AsType[Refusal](err); err == nil || is {
-			return err
-		}
-		return &transport.Error{Kind: transport.ErrLoginRequired, Op: "login", Err: errors.Join(RefusedByApp, err)}
-	}
-	if res.Former == nil {
-		return nil
-	}
-	was, is := AccountOf(res.Former).Subject, AccountOf(res.Record).Subject
-	if was != "" && is != "" && was != is {
-		return refused(RefusedOtherAccount, "disconnect the other account first")
-	}
-	return nil
-}
-
-// store stores the login, and does not give up at once: it cannot be had again.
-func (web *Web) store(ctx context.Context, user, label string, rec *tokencache.Record) error {
-	source := web.cfg.Pool.Source(PoolAccount(user, label))
-	for try := 1; ; try++ {
-		err := source.Login(ctx, rec)
-		if err == nil || !errors.Is(err, transport.ErrStorage) || try == storeTries || !sleep.For(ctx, time.Second) {
-			return err
-		}
-	}
-}
-
-// What of a callback is kept with the login, at most. It has come through the browser.
-const (
-	maxParams = 16
-	maxParam  = 1 << 10
-)
-
-// others returns the parameters of an answer that mean nothing here: which company, shop or
-// team the user has chosen, for instance.
-func others(query url.Values) url.Values {
-	rest := url.Values{}
-	for _, name := range slices.Sorted(maps.Keys(query)) {
-		switch name {
-		case "code", "state", "iss", "error", "error_description", "error_uri", "session_state":
-			continue
-		}
-		if value := query.Get(name); len(rest) < maxParams && len(name)+len(value) <= maxParam {
-			rest.Set(name, value)
-		}
-	}
-	return rest
-}
-
-// keep puts the parameters of the callback into the record, apart from what the token
-// endpoint has said, which no user can make up.
-func keep(rec *tokencache.Record, params url.Values) {
-	if len(params) > 0 && rec.Extra == nil {
-		rec.Extra = make(map[string]tokencache.Secret)
-	}
-	for name := range params {
-		rec.Extra["callback."+name] = tokencache.Secret(params.Get(name))
 	}
 }

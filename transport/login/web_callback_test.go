@@ -371,8 +371,8 @@ func TestW26IDToken(t *testing.T) {
 			tokens := s.srv.Current("user")
 			if tt.fits {
 				b.wantApp(v, "/")
-			} else if b.wantPage(v, http.StatusInternalServerError, "do not understand each other"); s.record("ann", "") != nil || !strings.Contains(s.lastError(), "login") {
-				t.Error("the login was stored")
+			} else if b.wantPage(v, http.StatusInternalServerError, "do not understand each other"); s.record("ann", "") != nil || !strings.Contains(s.lastError(), tt.says) || !strings.Contains(s.log.String(), "level=WARN msg=\"stayauth: refused\"") {
+				t.Errorf("it was stored, or whoever runs this is not told why: %s", s.lastError())
 			}
 			if s.srv.Valid(tokens.RefreshToken) != tt.fits {
 				t.Errorf("the tokens are alive: %v", !tt.fits)
@@ -464,6 +464,11 @@ func TestW27Result(t *testing.T) {
 
 	refuse = errors.New("this company is not a customer")
 	before := s.record("ann", "").AccessToken
+	b.wantPage(b.connect(), http.StatusForbidden, "does not accept it")
+	if err := s.events[len(s.events)-1].Err; !errors.Is(err, RefusedByApp) || !errors.Is(err, refuse) {
+		t.Errorf("the event says %v", err)
+	}
+	refuse = Refusal("no-customer")
 	b.wantPage(b.connect(), http.StatusForbidden, "does not accept it")
 	if tokens := s.srv.Current("user"); s.srv.Valid(tokens.RefreshToken) || s.record("ann", "").AccessToken != before {
 		t.Error("the login was stored, or lives on")
@@ -593,8 +598,10 @@ func TestW33Descriptions(t *testing.T) {
 // The application may show failures in its own way, at an address without the code.
 func TestFailedOfTheApplication(t *testing.T) {
 	var got Failure
+	var accept error
 	s := newSite(t, oauthtest.Config{}, 1, func(c *WebConfig) {
 		c.Failed = func(w http.ResponseWriter, _ *http.Request, f Failure) { got = f; w.WriteHeader(f.Status) }
+		c.Accept = func(*http.Request, *Result) error { return accept }
 	})
 	b := s.surfer("ann")
 	v := b.open(with(b.consent(b.start("return", "/accounts")), "code", "", "error", "access_denied", "error_description", "no"))
@@ -603,6 +610,9 @@ func TestFailedOfTheApplication(t *testing.T) {
 	if got.Return != "/accounts" {
 		t.Errorf("start again at %s", got.Return)
 	}
+	accept = &transport.Error{Code: "no_customer", Description: "Ask your company to sign up."}
+	b.wantPage(b.connect(), http.StatusForbidden)
+	wantError(t, got.Err, transport.ErrLoginRequired, "no_customer", "sign up", "by-app")
 	b.wantPage(b.open("/callback?refused=other-user"), http.StatusForbidden)
 	if !errors.Is(got.Err, RefusedOtherUser) {
 		t.Errorf("the failure is %v", got.Err)

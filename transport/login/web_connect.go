@@ -72,11 +72,11 @@ func (web *Web) fromHere(r *http.Request) error {
 	return refused(RefusedCrossSite, "begin with a POST from a page of this site")
 }
 
-// inBackground reports whether no page would be shown: the request is that of a script, or
-// one that the browser makes before the user has asked for it.
+// inBackground reports whether no page of its own would be shown: the request is that of a
+// script or a frame, or one that the browser makes before the user has asked for it.
 func inBackground(r *http.Request) bool {
-	mode := r.Header.Get("Sec-Fetch-Mode")
-	return mode != "" && mode != "navigate" || speculative(r)
+	mode, dest := r.Header.Get("Sec-Fetch-Mode"), r.Header.Get("Sec-Fetch-Dest")
+	return mode != "" && mode != "navigate" || dest != "" && dest != "document" || speculative(r)
 }
 
 // speculative reports whether the browser makes the request before the user has asked for

@@ -3,6 +3,7 @@ package login
 import (
 	"bytes"
 	"encoding/base64"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -128,7 +129,7 @@ func TestW14AttemptsEnd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		web := &Web{cfg: WebConfig{Timeout: 10 * time.Minute, User: func(*http.Request) (string, error) { return "ann", nil }}, cookies: c, callback: "/callback"}
+		web := &Web{cfg: WebConfig{Logger: slog.New(slog.DiscardHandler), Timeout: 10 * time.Minute, User: func(*http.Request) (string, error) { return "ann", nil }}, cookies: c, callback: "/callback"}
 		a := &attempt{State: "s", User: userHash("s", "ann"), End: time.Now().Add(10 * time.Minute).Unix()}
 		value, err := c.seal(attemptID("s"), a, time.Now())
 		if err != nil {
@@ -273,7 +274,7 @@ func FuzzCallback(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	web := &Web{cfg: WebConfig{Home: "/", User: func(*http.Request) (string, error) { return "ann", nil }}, cookies: c, callback: "/callback"}
+	web := &Web{cfg: WebConfig{Logger: slog.New(slog.DiscardHandler), Home: "/", User: func(*http.Request) (string, error) { return "ann", nil }}, cookies: c, callback: "/callback"}
 	web.cfg.Provider = &provider.Provider{Name: "Example"}
 	f.Add("code=c&state=s")
 	f.Add("error=access_denied&error_description=%3Cscript%3E&state=s")

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -37,6 +38,7 @@ type site struct {
 	mu     sync.Mutex
 	events []transport.Event
 	seen   bytes.Buffer // everything that was ever sent to a browser
+	log    output       // of all replicas
 }
 
 type replica struct {
@@ -118,6 +120,7 @@ func (s *site) config(srv *oauthtest.Server) WebConfig {
 			}
 			return "", nil
 		},
+		Logger: slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		OnEvent: func(_ context.Context, e transport.Event) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -153,8 +156,8 @@ func (s *site) wantNoSecrets() {
 	for _, e := range s.events {
 		fmt.Fprintf(&s.seen, "%+v %v\n", e, e.Err)
 	}
-	if containsAny(s.seen.String(), s.srv.Secrets()) {
-		s.t.Error("a browser or an event was told a secret")
+	if containsAny(s.seen.String()+s.log.String(), s.srv.Secrets()) {
+		s.t.Error("a browser, an event or the log was told a secret")
 	}
 }
 

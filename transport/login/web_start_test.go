@@ -56,6 +56,8 @@ func TestW01OnlyTheUserStartsALogin(t *testing.T) {
 		{"nobody is signed in", "POST", "", nil, 401, RefusedNoUser},
 		{"a script", "POST", "ann", headers(mode, "cors"), 401, RefusedBackground},
 		{"an image", "GET", "ann", headers(site, "same-origin", mode, "no-cors"), 401, RefusedBackground},
+		{"a frame", "POST", "ann", headers("Sec-Fetch-Dest", "iframe"), 401, RefusedBackground},
+		{"a page", "POST", "ann", headers("Sec-Fetch-Dest", "document"), 303, ""},
 		{"a prefetch", "GET", "ann", headers(site, "same-origin", mode, "navigate", "Sec-Purpose", "prefetch"), 401, RefusedBackground},
 		{"a prerender", "GET", "ann", headers(site, "same-origin", mode, "navigate", "Sec-Purpose", "prefetch;prerender"), 401, RefusedBackground},
 		{"a preview", "GET", "ann", headers(site, "none", "X-Purpose", "preview"), 401, RefusedBackground},
