@@ -1,0 +1,90 @@
+package login
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+// W26: an ID token that does not fit makes the login unusable, and its tokens are revoked.
+func TestW26IDToken(t *testing.T) {
+	now := time.Now().Unix()
+	for name, tt := range map[string]struct {
+		change func(claims map[string]any)
+		fits   bool
+		says   string
+	}{
+		"as it is":               {func(map[string]any) {}, true, ""},
+		"another nonce":          {func(c map[string]any) { c["nonce"] = "x" }, false, "nonce"},
+		"no nonce":               {func(c map[string]any) { delete(c, "nonce") }, false, "nonce"},
+		"another audience":       {func(c map[string]any) { c["aud"] = "other" }, false, "another client"},
+		"no audience":            {func(c map[string]any) { delete(c, "aud") }, false, "another client"},
+		"one of several":         {func(c map[string]any) { c["aud"] = []string{"other", "client"} }, false, "another client"},
+		"for us, by us":          {func(c map[string]any) { c["aud"] = []string{"other", "client"}; c["azp"] = "client" }, true, ""},
+		"made for another party": {func(c map[string]any) { c["azp"] = "other" }, false, "another client"},
+		"another issuer":         {func(c map[string]any) { c["iss"] = "https://evil.example" }, false, "another issuer"},
+		"expired":                {func(c map[string]any) { c["exp"] = now - 301 - 60 }, false, "clock"},
+		"a clock a little off":   {func(c map[string]any) { c["exp"] = now - 240; c["iat"] = now + 240 }, true, ""},
+		"issued in the future":   {func(c map[string]any) { c["iat"] = now + 301 + 60 }, false, "clock"},
+		"no end":                 {func(c map[string]any) { delete(c, "exp") }, false, "clock"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, oauthtest.Config{}, 1, nil)
+			s.srv.Fault("/token", 1, oauthtest.Edit(func(a map[string]any) { a["id_token"] = editToken(a["id_token"].(string), tt.change) }))
+			b := s.surfer("ann")
+			v := b.connect()
+			tokens := s.srv.Current("user")
+			if tt.fits {
+				b.wantApp(v, "/")
+			} else if b.wantPage(v, http.StatusInternalServerError, "do not understand each other"); s.record("ann", "") != nil || !strings.Contains(s.lastError(), tt.says) || !strings.Contains(s.log.String(), "level=WARN msg=\"stayauth: refused\"") {
+				t.Errorf("it was stored, or whoever runs this is not told why: %s", s.lastError())
+			}
+			if s.srv.Valid(tokens.RefreshToken) != tt.fits {
+				t.Errorf("the tokens are alive: %v", !tt.fits)
+			}
+		})
+	}
+}
+
+// W26, shared with the other ways to log in.
+func TestIDTokenErrors(t *testing.T) {
+	w := newWorld(t, oauthtest.Config{Scope: "api openid"})
+	w.cfg.Endpoint.Scopes = []string{"api", "openid"}
+	w.srv.Fault("/token", 1, oauthtest.Edit(func(a map[string]any) {
+		a["id_token"] = editToken(a["id_token"].(string), func(c map[string]any) { c["nonce"] = "x" })
+	}))
+	w.cfg.Open = func(_ context.Context, u string) error { go browse(u); return nil }
+	_, err := Loopback(t.Context(), w.cfg)
+	w.wantError(err, transport.ErrMisconfigured, "another login", "nonce")
+	if w.srv.Valid(w.srv.Current("user").RefreshToken) {
+		t.Error("the tokens are alive")
+	}
+}
+
+// Issuers that write their names in two ways are known.
+func TestW26SameIssuer(t *testing.T) {
+	const entra = "https://login.microsoftonline.com/"
+	for _, tt := range []struct {
+		iss, issuer, tenant string
+		same                bool
+	}{
+		{"https://a.example", "https://a.example", "", true},
+		{"https://a.example/", "https://a.example", "", false},
+		{"accounts.google.com", "https://accounts.google.com", "", true},
+		{entra + "9122/v2.0", entra + "common/v2.0", "9122", true},
+		{entra + "9122/v2.0", entra + "contoso.onmicrosoft.com/v2.0", "9122", true},
+		{entra + "9122/v2.0", entra + "common/v2.0", "9123", false},
+		{entra + "9122/v2.0", entra + "common/v2.0", "", false},
+		{"https://evil.example/9122/v2.0", entra + "common/v2.0", "9122", false},
+		{"https://a.example/9122/x", "https://a.example/common/x", "9122", false},
+	} {
+		if same := sameIssuer(tt.iss, tt.issuer, tt.tenant); same != tt.same {
+			t.Errorf("%+v: %v", tt, same)
+		}
+	}
+}

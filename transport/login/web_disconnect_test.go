@@ -1,0 +1,121 @@
+package login
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+// W41: to disconnect is to revoke and then to remove, by a form of this site.
+func TestW41Disconnect(t *testing.T) {
+	s := newSite(t, oauthtest.Config{}, 2, nil)
+	b := s.surfer("ann")
+	b.connect()
+	rec := s.record("ann", "")
+	for name, forged := range map[string]func(*http.Request){
+		"another site":     func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
+		"an older browser": func(r *http.Request) { r.Header.Del("Sec-Fetch-Site"); r.Header.Set("Origin", "https://evil.example") },
+		"a link":           func(r *http.Request) { r.Method = http.MethodGet },
+	} {
+		req := form("/disconnect")
+		forged(req)
+		if v := b.do(req, always); v.status != http.StatusForbidden && v.status != http.StatusMethodNotAllowed {
+			t.Errorf("%s: HTTP %d", name, v.status)
+		}
+	}
+	if v := s.surfer("").do(form("/disconnect"), always); v.status != http.StatusUnauthorized {
+		t.Errorf("nobody: HTTP %d", v.status)
+	}
+	s.srv.Down()
+	b.wantPage(b.do(form("/disconnect", "return", "/accounts"), never), http.StatusServiceUnavailable, "still connected", `href="/accounts"`)
+	if s.record("ann", "") == nil {
+		t.Fatal("the login has gone though the provider was not told")
+	}
+	s.srv.Up()
+	for range 2 { // twice is fine
+		b.wantApp(b.do(form("/disconnect", "return", "/accounts"), never), "/accounts")
+		if s.record("ann", "") != nil || s.srv.Valid(string(rec.RefreshToken)) {
+			t.Error("the login is still there")
+		}
+	}
+	if v := b.do(form("/disconnect", "return", "//evil.example"), always); v.header.Get("Location") != "/" {
+		t.Errorf("led to %s", v.header.Get("Location"))
+	}
+}
+
+// W41: a provider that cannot be told: the user is told where to do it.
+func TestW41NoRevocationEndpoint(t *testing.T) {
+	s := newSite(t, oauthtest.Config{}, 1, func(c *WebConfig) { c.Endpoint.RevocationURL = "" })
+	b := s.surfer("ann")
+	b.connect()
+	b.wantPage(b.do(form("/disconnect"), never), http.StatusOK, "disconnected here", "settings of your account", "Example")
+	if s.record("ann", "") != nil {
+		t.Error("the login is still there")
+	}
+	if e := s.events[len(s.events)-1]; e.Type != EventDisconnected || !errors.Is(e.Err, errors.ErrUnsupported) {
+		t.Errorf("the event is %+v", e)
+	}
+}
+
+// W42, W47: several providers on one site know nothing of one another, and a user is erased
+// at all of them. What could not be is reported.
+func TestW42EraseAtAllProviders(t *testing.T) {
+	s := newSite(t, oauthtest.Config{}, 1, nil)
+	second := newProvider(t, oauthtest.Config{ClientID: "client-2"})
+	other := s.replica(second, func(c *WebConfig) { c.RedirectURL = appURL + "/2/callback"; c.Provider.Name = "Second" })
+	mux := s.replicas[0].mux
+	mux.HandleFunc("/2/connect", other.web.Connect)
+	mux.HandleFunc("/2/callback", other.web.Callback)
+	mux.HandleFunc("/2/disconnect", other.web.Disconnect)
+	webs := []*Web{s.replicas[0].web, other.web}
+	stored := func(web *Web) int {
+		accounts, err := web.Logins(t.Context(), "ann")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(accounts)
+	}
+	b := s.surfer("ann")
+	b.connect()
+	b.connect("label", "work")
+	// The answers crossed (W47): neither uses that of the other.
+	one, two := b.consent(b.start()), b.consent(b.do(form("/2/connect"), always).url)
+	before := s.srv.Counts().TokenRequests + second.Counts().TokenRequests
+	b.wantPage(b.open(appURL+"/2/callback?"+one.RawQuery), http.StatusBadRequest, "not started here")
+	b.wantPage(b.open(appURL+"/callback?"+two.RawQuery), http.StatusBadRequest, "not started here")
+	if after := s.srv.Counts().TokenRequests + second.Counts().TokenRequests; after != before {
+		t.Errorf("%d exchanges of crossed answers", after-before)
+	}
+	b.wantApp(b.open(two.String()), "/")
+	b.wantApp(b.do(form("/disconnect"), never), "/") // of the first provider
+	if stored(webs[0]) != 1 || stored(webs[1]) != 1 {
+		t.Errorf("%d and %d logins are left", stored(webs[0]), stored(webs[1]))
+	}
+	s.surfer("bob").connect()
+	second.Down()
+	err := Erase(t.Context(), "ann", webs...)
+	if err == nil || !strings.Contains(err.Error(), "Second is still connected") || strings.Contains(err.Error(), "Example") {
+		t.Errorf("the error is %v", err)
+	}
+	if stored(webs[0]) != 0 || stored(webs[1]) != 1 {
+		t.Errorf("%d and %d logins are left", stored(webs[0]), stored(webs[1]))
+	}
+	second.Up()
+	if err := Erase(t.Context(), "ann", webs...); err != nil {
+		t.Error(err)
+	}
+	if stored(webs[1]) != 0 || s.record("bob", "") == nil {
+		t.Error("the wrong login was erased")
+	}
+	names := 0
+	for range s.store.(*tokencache.Memory).List(t.Context()) {
+		names++
+	}
+	if names != 2 { // bob's login and journal
+		t.Errorf("%d entries are left", names)
+	}
+}
