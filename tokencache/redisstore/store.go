@@ -47,7 +47,7 @@ type Config struct {
 }
 
 // A Store is a tokencache.Store in Redis. It is also a tokencache.Lister, a
-// tokencache.Preflighter, a tokencache.Recoverer and a tokencache.Watcher.
+// tokencache.PrefixLister, a tokencache.Preflighter, a tokencache.Recoverer and a tokencache.Watcher.
 type Store struct {
 	cfg    Config
 	own    bool // the client
@@ -196,9 +196,15 @@ func (s *Store) Delete(ctx context.Context, name string, old tokencache.Version)
 }
 
 // List implements tokencache.Lister. The order is Redis's.
-func (s *Store) List(ctx context.Context) iter.Seq2[string, error] {
+func (s *Store) List(ctx context.Context) iter.Seq2[string, error] { return s.ListPrefix(ctx, "") }
+
+// ListPrefix implements tokencache.PrefixLister. Redis looks at every key, and sends those
+// that match.
+func (s *Store) ListPrefix(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		err := s.scan(ctx, func(name string) bool { return yield(name, nil) })
+		err := s.scan(ctx, prefix, func(name string) bool {
+			return !strings.HasPrefix(name, prefix) || name == prefix || yield(name, nil)
+		})
 		if err != nil {
 			yield("", problem(ctx, "list", "", err))
 		}
@@ -208,7 +214,10 @@ func (s *Store) List(ctx context.Context) iter.Seq2[string, error] {
 // errStop ends a scan whose names nobody wants any more.
 var errStop = errors.New("stop")
 
-func (s *Store) scan(ctx context.Context, use func(name string) bool) error {
+// scan calls use for the names that begin with prefix, and perhaps for some others.
+func (s *Store) scan(ctx context.Context, prefix string, use func(name string) bool) error {
+	whole := prefix[:len(prefix)/3*3] // Base64 encodes three bytes at a time.
+	pattern := glob(s.cfg.Prefix) + "entry:{" + encode(whole) + "*"
 	// A scan may come across a key twice, as may a cluster that moves it.
 	seen := make(map[string]bool)
 	var mu sync.Mutex
@@ -219,7 +228,7 @@ func (s *Store) scan(ctx context.Context, use func(name string) bool) error {
 				cursor uint64
 			}
 			found, err := await(ctx, func(ctx context.Context) (b batch, err error) {
-				b.keys, b.cursor, err = node.Scan(ctx, cursor, glob(s.cfg.Prefix)+"entry:{*", 1000).Result()
+				b.keys, b.cursor, err = node.Scan(ctx, cursor, pattern, 1000).Result()
 				return b, err
 			})
 			if err != nil {
