@@ -11,9 +11,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Check tells what is wrong with the server's settings and with the way to it, although
-// the Store works: logins can be lost, or be read on the way. The error names everything that
-// was found. A transport.Source logs it once, before the first refresh.
+// Check finds out what is wrong with the server's settings and the connection to it, even
+// though the Store works: logins can be lost, or be read on the way. The error names everything
+// that was found. A transport.Source logs it once, before the first refresh.
 func (s *Store) Check(ctx context.Context) error {
 	if err := s.Preflight(ctx, "check", 0); err != nil {
 		return err

@@ -11,31 +11,30 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// grace is how long a process must seem dead, at every look, before others take its
-// locks: perhaps its connection was cut or the server was restarted, in the middle
-// of a refresh. It is enough to connect again.
+// grace is how long a process must seem dead, at every check, before others take its locks:
+// perhaps its connection was cut or the server was restarted in the middle of a refresh. It is
+// long enough to reconnect.
 const grace = 3 * time.Second
 
-// A deaths remembers since when other processes have seemed dead. The zero value is
-// ready to use.
+// deaths records since when other processes have seemed dead. The zero value is ready to use.
 type deaths struct {
 	mu    sync.Mutex
 	seems map[int64]death // by owner
 }
 
 type death struct {
-	since, last time.Time // of the looks, at all of which it seemed so
-	epoch       int       // the connection of this process all the time: one that was cut off may blame nobody
+	since, last time.Time // of the first and the last check; at none of them did it seem alive
+	epoch       int       // the connection of this process since then: a process that was cut off may blame nobody
 }
 
-// sure takes note that the owner has seemed dead at a look that began at the given
-// time, and reports whether it has for so long that it is.
+// sure records that the owner seemed dead at a check that began at the given time, and reports
+// whether it has seemed so for long enough.
 func (d *deaths) sure(owner int64, epoch int, begun time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
 	for other, seen := range d.seems {
-		if begun.Sub(seen.last) > grace { // Nobody has looked for so long that it may have lived meanwhile.
+		if begun.Sub(seen.last) > grace { // The last check is so long ago that it may have been alive meanwhile.
 			delete(d.seems, other)
 		}
 	}
@@ -51,14 +50,14 @@ func (d *deaths) sure(owner int64, epoch int, begun time.Time) bool {
 	return begun.Sub(seen.since) >= grace
 }
 
-// alive takes note that the owner lives.
+// alive records that the owner is alive.
 func (d *deaths) alive(owner int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.seems, owner)
 }
 
-// only takes note that nobody but the owners seems to be dead.
+// only records that no processes but the owners seem dead.
 func (d *deaths) only(owners map[int64][]string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -69,11 +68,11 @@ func (d *deaths) only(owners map[int64][]string) {
 	}
 }
 
-// lookAgain is the time between two looks at those who seem to be dead.
+// lookAgain is the time between two checks of processes that seem dead.
 const lookAgain = time.Second
 
-// Interrupted implements tokencache.Recoverer. If there are locks of processes that
-// seem to be dead, it takes three or four seconds to be sure.
+// Interrupted implements tokencache.Recoverer. If there are locks of processes that seem dead,
+// it takes three or four seconds to be sure.
 func (s *Store) Interrupted(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		defer s.session.use()()
@@ -90,13 +89,13 @@ func (s *Store) Interrupted(ctx context.Context) iter.Seq2[string, error] {
 					unsure = true
 					continue
 				}
-				for _, i := range rand.Perm(len(names)) { // Others may be about to do the same.
+				for _, i := range rand.Perm(len(names)) { // Other processes may be doing the same.
 					if !yield(names[i], nil) {
 						return
 					}
 				}
 			}
-			if !unsure || begun.Sub(first) > grace { // A process that has died since will be found at the next call.
+			if !unsure || begun.Sub(first) > grace { // The next call will find a process that has died since.
 				return
 			}
 			select {
@@ -107,8 +106,8 @@ func (s *Store) Interrupted(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
-// orphans returns the names of the locks of those who seem to be dead, by owner, and
-// the connection of this process at that time.
+// orphans returns the names of the locks of processes that seem dead, by owner, and the
+// connection of this process at that time.
 func (s *Store) orphans(ctx context.Context) (left map[int64][]string, epoch int, err error) {
 	for range maxDoubts {
 		if epoch, err = s.session.wait(ctx, epoch); err != nil {
@@ -125,7 +124,7 @@ func (s *Store) orphans(ctx context.Context) (left map[int64][]string, epoch int
 			var name []byte
 			var owner *int64
 			_, err = pgx.ForEachRow(rows, []any{&readOnly, &doubt, &name, &owner}, func() error {
-				if readOnly { // Those who live are connected to the primary.
+				if readOnly { // Live processes are connected to the primary.
 					return errReadOnly
 				}
 				if owner != nil {

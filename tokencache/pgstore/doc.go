@@ -1,7 +1,7 @@
 /*
 Package pgstore keeps OAuth logins in PostgreSQL, for services that run as several
-replicas and act for many users. It is the store to choose for them: a refresh token
-is not cache data, and the database is where what must not be lost is kept already.
+replicas and act for many users. It is the right store for them: a refresh token is not
+cache data, and a database is made for data that must not be lost.
 
 	store, err := pgstore.Open(pgstore.Config{DSN: dsn})
 	...
@@ -14,15 +14,16 @@ in a file, or from a key management service; see [tokencache.KeySource].
 
 # Tables and rights
 
-[Store.Migrate] creates three tables. The entries have a name, a version, the time they
-were last saved, and the sealed data. The locks have a row for each lock that is held. What
-was deleted is named for 31 days, so that entries which vanish otherwise, because an empty
-database took the place of this one for instance, are not taken for logouts
-([tokencache.ErrNoTrace]). The third table is new: the store works without it as earlier
-versions did, which do not use it, and [Store.Check] tells that it is missing. While earlier
+[Store.Migrate] creates three tables. Entries have a name, a version, the time at which
+they were last saved, and the sealed data. Locks have a row for each lock that is held. The
+names of deleted entries are kept for 31 days, so that entries which vanish in another way,
+because an empty database has replaced this one for instance, are not taken for logouts
+([tokencache.ErrNoTrace]). The third table is new: the store works without it, as earlier
+versions did, which do not use it, and [Store.Check] reports that it is missing. While earlier
 versions run beside this one, a login that they forget can come back.
-The role that migrates must own the schema or have CREATE on it. The role of the service needs no
-more than
+
+The role that migrates must own the schema or have CREATE on it. The role of the service needs
+no more than
 
 	GRANT USAGE ON SCHEMA logins TO app;
 	GRANT SELECT, INSERT, UPDATE, DELETE ON logins.stayauth_entries, logins.stayauth_entries_locks, logins.stayauth_entries_gone TO app;
@@ -32,65 +33,67 @@ nothing if the tables are there.
 
 # Locks
 
-A lock must end with its process, and must not end while its process lives, even if the
+A lock must end with its process, and must not end while its process is alive, even if the
 network cuts its connections or the server is restarted in the middle of a refresh.
-So each process has one connection of its own that shows that it is alive, by an
+So each process has one connection of its own which shows that it is alive, by an
 advisory lock on a random number, and the rows of the locks say whose they are. Others
 take the locks of a process only when it has seemed dead for three seconds, at every
-look. One that reconnects sooner keeps them, and so does one that is paused, because the
-kernel keeps its connection.
+check. A process that reconnects sooner keeps its locks, and so does one that is paused,
+because the kernel keeps its connection.
 
-What a process had under way when it died is not forgotten: its rows stay until somebody
-has taken the locks and released them, and [Store.Interrupted] tells which they are. A
-service that runs Pool.KeepFresh makes up for the refreshes that its dead replicas had
-begun, some five seconds later, while most providers still accept the refresh token again.
+A refresh that was in progress when its process died is not forgotten: the rows stay until
+another process has taken and released the locks, and [Store.Interrupted] returns their
+names. A service that runs Pool.KeepFresh makes up for the refreshes that its dead replicas
+had begun, some five seconds later, while most providers still accept the refresh token again.
 
 That is one connection for each process besides the pool, however many locks it holds,
-and waiting takes none. If the server has no place for it, the pool gives back what it
-does not use. A machine that loses its power is noticed by TCP keepalives,
-after 11 seconds and the three.
+and waiting needs none. If the server has no room for it, the pool closes connections
+that it does not use. A machine that loses power is noticed by TCP keepalives after 11
+seconds, and the three seconds follow.
 
-# What is tried again
+# Retries
 
-A statement is sent once more if its connection was lost; if the server does not write
-any more, which after a switchover means that the primary is elsewhere, where a DSN with
+A statement is sent once more if its connection was lost; if the server no longer accepts
+writes, which after a switchover means that the primary is elsewhere, where a DSN with
 several hosts and target_session_attrs=read-write finds it; and for a second or two if
-the server has rolled it back for a reason that passes: a conflict under serializable
+the server has rolled it back for a transient reason: a conflict under serializable
 isolation, a deadlock, lock_timeout, statement_timeout. Writes that hang leave one
 connection of the pool to reads. Row-level security that hides rows is an error, and
-never read as "logged out": where it is on, an entry that is not found is made, looked
+never taken for "logged out": where it is on, an entry that is not found is created, looked
 for, and rolled back.
 
 # PgBouncer
 
 Statements leave nothing behind on a connection, so a pooler in transaction mode may
-stand between the pool and the server. It may not stand in the way of the connection
-that shows that the process is alive: set [Config.SessionDSN] to the address of the
-server. Otherwise Lock notices, and its error says so. After an outage, PgBouncer refuses
+stand between the pool and the server. The connection that shows that the process is
+alive must bypass it: set [Config.SessionDSN] to the address of the server. If it does
+not, Lock notices and returns an error that says so. After an outage, PgBouncer refuses
 statements for another server_login_retry, which is 15 seconds by default.
 
 # Guaranteed
 
-  - A Save that returned nil is in the write-ahead log on the disk, also where
+  - When Save returns nil, the data is in the write-ahead log on disk, even if
     synchronous_commit is off, unless the server runs with fsync off. With synchronous
     replicas it is on them too, as the setting says: if somebody cancels the wait for
     them, Save fails, unless the pool is the program's own.
   - Save and Delete compare and swap, in one statement. What a process saves late,
     after it was cut off and lost its lock, is refused if anything was saved meanwhile.
-  - All methods return when ctx is done. Errors tell what to do and hold no password.
+  - All methods return when ctx is done. Errors say what to do and hold no password.
 
 # Not guaranteed
 
-  - A process that is cut off for more than three seconds while the provider answers
-    it: the next one finds its note and presents the same refresh token again. Most
-    providers accept that for some seconds.
+  - A login whose process is cut off for more than three seconds while the provider
+    answers it: the next process finds the journal entry and presents the same refresh
+    token again. Most providers accept that for some seconds.
   - With Config.Pool, a wait for a synchronous replica that somebody cancels: the server
-    only warns, and tells the pool's own OnNotice.
-  - A failover to a replica that is not synchronous can bring a spent refresh token
-    back. A process that knows better uses what it knows; one that starts then cannot.
-  - If the tables are emptied, processes that run Pool.KeepFresh put back what they hold,
-    within some seconds, and requests at other replicas wait for that. A login that none
-    holds is lost, and a replica that holds none at all says that the user has to log in.
+    only sends a warning, to the pool's own OnNotice.
+  - The newest refresh token after a failover to a replica that is not synchronous: a spent
+    one can come back. A process that has a newer one in memory uses that; a process that
+    starts afterwards cannot.
+  - Logins, if the tables are emptied: processes that run Pool.KeepFresh put back what they
+    have in memory, within some seconds, and requests at other replicas wait for that. A
+    login that is in no memory is lost, and a replica that has none at all in memory says
+    that the user has to log in.
 
 # Replacing the key
 
@@ -100,32 +103,33 @@ its own, of all replicas:
 
  1. KeyBytes(old, new), so that all can open what the new key will seal;
  2. KeyBytes(new, old), so that the new key seals;
- 3. all that is left is sealed anew, once, as the example does;
+ 3. the remaining entries are sealed anew, once, as the example does;
  4. KeyBytes(new).
 
-Without the first step, old replicas meet entries that they cannot open: an error that
-says so, and no login is lost. With a [tokencache.KeyRotator], such as a key file that all
+Without the first step, old replicas find entries that they cannot open: they return an
+error that says so, and no login is lost. With a [tokencache.KeyRotator], such as a key file that all
 processes share, [tokencache.Cache.Rekey] does all of it.
 
 # Removing users
 
 The name of an entry is a hash of its [tokencache.Key]. A program that knows the key
-deletes the entry by [tokencache.Cache.Delete], or ends the login by Source.Logout. If an account may
-have entries for other audiences, [tokencache.Cache.List] finds them. [Store.Purge]
-removes what was abandoned.
+deletes the entry with [tokencache.Cache.Delete], or ends the login with Source.Logout. If
+an account may have entries for other audiences, [tokencache.Cache.List] finds them.
+[Store.Purge] removes abandoned entries.
 
 # Metrics
 
-Embed the Store in a type of your own that measures the methods you care for, as the
-example shows. What single statements and connections do, a pgx tracer in the
-configuration of [Config.Pool] sees, and Stat of that pool.
+Embed the Store in a type of your own that measures the methods you care about, as the
+example shows. For single statements and connections, use a pgx tracer in the
+configuration of [Config.Pool], and Stat of that pool.
 
 # TLS and limits
 
 The DSN says it all: sslmode=verify-full and sslrootcert for TLS, pool_max_conns for
 the number of connections. Without sslmode, pgx falls back to a connection that is not
-encrypted; [Store.Check] tells that, and that the server does not sync its files. A replica needs few: a refresh takes seven short statements,
-of which two wait for the disk, and no connection while the provider is asked.
+encrypted; [Store.Check] reports that, and that the server does not sync its files. A
+replica needs few connections: a refresh takes seven short statements, of which two wait for
+the disk, and no connection while the provider is asked.
 PostgreSQL 14 or later.
 */
 package pgstore

@@ -18,7 +18,8 @@ var (
 	errHidden      = fmt.Errorf("%w: row-level security hides entries from the role: disable it for the tables, or create a policy that lets the role see and change whatever it has written", errUnavailable)
 )
 
-// lacksRight is the SQLSTATE insufficient_privilege, also of what row-level security forbids.
+// lacksRight is the SQLSTATE insufficient_privilege, which is also used for what row-level
+// security forbids.
 const lacksRight = "42501"
 
 // What to do about errors of the server, by SQLSTATE.
@@ -39,9 +40,9 @@ var remedies = map[string]string{
 	"57P03":    "the server is starting up or shutting down",
 }
 
-// problem returns what the caller sees of err. The errors of pgx hold the connection's
-// configuration with its password, and those of the server the values of columns; so
-// none is wrapped, and only what is known to be harmless is told.
+// problem returns what the caller sees of err. The errors of pgx hold the configuration of the
+// connection with its password, and those of the server the values of columns; so none is
+// wrapped, and only what is known to be harmless is shown.
 func problem(ctx context.Context, op, name string, err error) error {
 	what := "pgstore: " + op
 	if name != "" {
@@ -73,7 +74,7 @@ func harmless(err error) string {
 		}
 		return fmt.Sprintf("%s (SQLSTATE %s)", remedy, e.Code)
 	}
-	if e, ok := errors.AsType[*net.OpError](err); ok { // the address and what the system says
+	if e, ok := errors.AsType[*net.OpError](err); ok { // the address and the error of the operating system
 		return e.Error()
 	}
 	if e, ok := errors.AsType[*net.DNSError](err); ok {
@@ -89,7 +90,7 @@ func harmless(err error) string {
 	return err.Error()
 }
 
-// scrub removes the password of a connection from a text, should it be in there.
+// scrub removes the password of a connection from a text, in case it contains that.
 func scrub(text string, c *pgconn.Config) string {
 	if c != nil && c.Password != "" {
 		text = strings.ReplaceAll(text, c.Password, "[redacted]")
@@ -97,8 +98,8 @@ func scrub(text string, c *pgconn.Config) string {
 	return text
 }
 
-// badAddress says that an address cannot be used, and not why: the reason would quote
-// it, and where the password begins and ends is just what is not clear.
+// badAddress says that an address cannot be used, but not why: the reason would quote it, and
+// it is not even clear where the password begins and ends.
 func badAddress(field string) error {
 	return fmt.Errorf("pgstore: %s cannot be parsed: want postgres://user@host:5432/database?sslmode=verify-full with special characters"+
 		" of the password as %%XX, or words such as host=db user=app", field)

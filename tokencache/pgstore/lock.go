@@ -15,14 +15,14 @@ import (
 )
 
 const (
-	// lookMin and lookMax are the times between two looks at a lock that others hold. They
-	// grow with the time already waited: many may wait for what takes long, and those are
-	// the times when the server has enough to do.
+	// lookMin and lookMax bound the time between two checks of a lock that others hold. It
+	// grows with the time already waited: many may wait for what takes long, and that is
+	// when the server has enough to do.
 	lookMin = 5 * time.Millisecond
 	lookMax = 250 * time.Millisecond
 
-	// maxDoubts is how often this process makes a new connection that shows that it is
-	// alive, because the server of the pool does not see the one there is.
+	// maxDoubts is how often this process makes a new connection to show that it is alive,
+	// because the server of the pool does not see the present one.
 	maxDoubts = 3
 
 	unlockTimeout = 5 * time.Second
@@ -34,8 +34,8 @@ func (s *Store) Lock(ctx context.Context, name string) (unlock func() error, err
 	return s.lock(ctx, name, anyVersion)
 }
 
-// LockAt implements tokencache.Watcher: whoever waits sees that the work is done when it
-// looks at the lock, and neither takes that nor releases it.
+// LockAt implements tokencache.Watcher: a caller that waits sees that the work is done when it
+// checks the lock, and need not take and release that.
 func (s *Store) LockAt(ctx context.Context, name string, v tokencache.Version) (unlock func() error, err error) {
 	at := parseVersion(v)
 	if v != "" && at == noVersion {
@@ -48,7 +48,7 @@ func (s *Store) lock(ctx context.Context, name string, at int64) (unlock func() 
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	// In this process one waits for the lock on behalf of all.
+	// In this process one goroutine waits for the lock on behalf of all.
 	leaveGate, err := s.enter(ctx, name, at)
 	if err != nil {
 		return nil, problem(ctx, "lock", name, err)
@@ -71,7 +71,7 @@ func (s *Store) lock(ctx context.Context, name string, at int64) (unlock func() 
 	}, nil
 }
 
-// enter waits for the gate, or until the entry is not at a version.
+// enter waits for the gate, or until the entry is no longer at a version.
 func (s *Store) enter(ctx context.Context, name string, at int64) (leave func(), err error) {
 	if at == anyVersion {
 		return s.gates.Enter(ctx, name)
@@ -91,13 +91,13 @@ func (s *Store) enter(ctx context.Context, name string, at int64) (leave func(),
 	})
 }
 
-// takeLock waits until the lock is this process's, or the entry is not at a version.
-// unsure says that the lock may be taken although there is an error.
+// takeLock waits until this process has the lock, or the entry is no longer at a version.
+// unsure says that the lock may have been taken although there is an error.
 func (s *Store) takeLock(ctx context.Context, name string, turn, at int64) (unsure bool, err error) {
 	var (
 		doubtful, doubts int
 		look             = lookMin
-		dead             int64 // whose lock to take
+		dead             int64 // the process whose lock to take
 	)
 	for {
 		epoch, err := s.session.wait(ctx, doubtful)
@@ -127,7 +127,7 @@ func (s *Store) takeLock(ctx context.Context, name string, turn, at int64) (unsu
 			continue
 		case changed:
 			return false, tokencache.ErrConflict
-		case holderDead == nil: // It has just been released.
+		case holderDead == nil: // The lock has just been released.
 		case !*holderDead:
 			s.deaths.alive(*holder)
 		case s.deaths.sure(*holder, epoch, begun) && *holder != dead:
@@ -144,7 +144,7 @@ func (s *Store) takeLock(ctx context.Context, name string, turn, at int64) (unsu
 	}
 }
 
-// unlock releases the lock, or sees to it that it is released.
+// unlock releases the lock, or sees to it that it will be released.
 func (s *Store) unlock(name string, turn int64, leaveSession, leaveGate func()) error {
 	defer leaveGate()
 	ctx, cancel := context.WithTimeout(context.Background(), unlockTimeout)
@@ -168,11 +168,11 @@ func (s *Store) unlock(name string, turn int64, leaveSession, leaveGate func()) 
 	return nil
 }
 
-// unlockAtLast releases the lock, if it was taken, as soon as the server is there: a
-// process that lives must not seem to hold it for ever.
+// unlockAtLast releases the lock, if it was taken, as soon as the server is reachable: a live
+// process must not seem to hold it for ever.
 func (s *Store) unlockAtLast(name string, turn int64, leaveSession func()) {
 	defer leaveSession()
-	// Twice, because a statement that was given up may still be under way.
+	// Twice, because a statement that was given up may still be in progress.
 	for pause, times := 100*time.Millisecond, 0; times < 2; pause = min(2*pause, unlockTimeout) {
 		select {
 		case <-time.After(pause):

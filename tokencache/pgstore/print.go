@@ -6,8 +6,8 @@ import (
 	"log/slog"
 )
 
-// A DSN holds a password, and where it begins and ends is not always clear. So nothing of
-// it is printed.
+// A DSN holds a password, and it is not always clear where that begins and ends. So no part of
+// a DSN is printed.
 
 // String returns the configuration without its addresses.
 func (c Config) String() string {
@@ -23,7 +23,7 @@ func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
 // MarshalJSON implements json.Marshaler with String.
 func (c Config) MarshalJSON() ([]byte, error) { return json.Marshal(c.String()) }
 
-// Format implements fmt.Formatter, and shows the tables only.
+// Format implements fmt.Formatter, and shows only the table.
 func (s *Store) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "pgstore.Store{%s}", s.sql.entries) }
 
 func redacted(address string) string {

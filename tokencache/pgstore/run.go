@@ -12,8 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// unprepared makes each statement one round trip that leaves nothing behind on the
-// connection, so that a pooler may give every transaction another one.
+// unprepared makes each statement one round trip that leaves nothing behind on the connection,
+// so that a pooler may give each transaction another one.
 const unprepared = pgx.QueryExecModeExec
 
 // A purpose is what a statement is for.
@@ -25,24 +25,26 @@ const (
 )
 
 const (
-	// maxLost is how often a statement is sent on a connection that turns out to be dead, as
-	// all are after the server was restarted.
+	// maxLost is how often a statement is sent on a connection that turns out to be dead,
+	// as all connections are after the server was restarted.
 	maxLost = 3
 
-	// maxElsewhere is how often a statement is sent to a server that does not write.
+	// maxElsewhere is how often a statement is sent to a server that does not accept
+	// writes.
 	maxElsewhere = 2
 
-	// lookElsewhere is how long reading puts up with such a server if there was no other.
+	// lookElsewhere is how long a read makes do with such a server after no other was
+	// found.
 	lookElsewhere = time.Second
 
-	// maxBusy is how often a statement is sent that the server gives up for a reason that
-	// passes. With the pauses in between that is a second or two.
+	// maxBusy is how often a statement is sent that the server rolls back for a transient
+	// reason. With the pauses in between that takes a second or two.
 	maxBusy      = 10
 	busyPause    = 5 * time.Millisecond
 	busyPauseMax = 250 * time.Millisecond
 )
 
-// do is run with an error for the caller.
+// do is run, with an error for the caller.
 func (s *Store) do(ctx context.Context, p purpose, op, name string, f func(conn *pgxpool.Conn) error) error {
 	if err := s.run(ctx, p, f); err != nil {
 		return problem(ctx, op, name, err)
@@ -50,9 +52,9 @@ func (s *Store) do(ctx context.Context, p purpose, op, name string, f func(conn 
 	return nil
 }
 
-// run calls f with a connection of the pool, and calls it again if the reason why it
-// failed is the connection, or passes by itself. So f must be able to bear that what it
-// sent before was done, and only the answer was lost.
+// run calls f with a connection of the pool, and calls it again if it failed because of the
+// connection, or for a transient reason. So f must cope with the case that what it sent before
+// was carried out, and only the answer was lost.
 func (s *Store) run(ctx context.Context, p purpose, f func(conn *pgxpool.Conn) error) error {
 	if p == writes {
 		select {
@@ -77,7 +79,7 @@ func (s *Store) run(ctx context.Context, p purpose, f func(conn *pgxpool.Conn) e
 			if elsewhere++; elsewhere == maxElsewhere {
 				return err
 			}
-			s.pool.Reset() // They lead to where the primary was.
+			s.pool.Reset() // They lead to the former primary.
 		case passes(err):
 			if busy++; busy == maxBusy {
 				return err
@@ -105,12 +107,12 @@ func (s *Store) once(ctx context.Context, f func(conn *pgxpool.Conn) error) (clo
 	return conn.Conn().IsClosed(), err
 }
 
-// notThisServer reports whether err says that the connection leads to a server that
-// does not write: to the primary of the time before a switchover, for instance.
+// notThisServer reports whether err says that the connection leads to a server that does not
+// accept writes: to the primary before a switchover, for instance.
 func notThisServer(err error) bool { return errors.Is(err, errReadOnly) || sqlState(err) == "25006" }
 
-// passes reports whether the server has rolled back a statement that it may well carry
-// out the next time.
+// passes reports whether the server has rolled back a statement that it may well carry out next
+// time.
 func passes(err error) bool {
 	switch sqlState(err) {
 	case "40001", // serialization_failure, where the default isolation is not READ COMMITTED
@@ -122,7 +124,7 @@ func passes(err error) bool {
 	return false
 }
 
-// rolledBack reports whether err says for sure that nothing was done.
+// rolledBack reports whether err proves that nothing was done.
 func rolledBack(err error) bool {
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && e.Severity == "ERROR"

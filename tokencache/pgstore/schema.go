@@ -16,8 +16,8 @@ import (
 
 var tableName = regexp.MustCompile(`^([a-z_][a-z0-9_]{0,55}\.)?[a-z_][a-z0-9_]{0,55}$`)
 
-// The tables. Sealed data does not compress. Room on each page lets most updates stay
-// on it and leave the index alone, which is why there is no index on saved either.
+// The tables. Sealed data does not compress. Room on each page lets most updates stay on it and
+// leave the index alone, which is also why there is no index on saved.
 const schema = `
 CREATE TABLE IF NOT EXISTS {entries} (
 	name    bytea PRIMARY KEY CHECK (octet_length(name) BETWEEN 1 AND 128),
@@ -33,8 +33,8 @@ CREATE TABLE IF NOT EXISTS {locks} (
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 `
 
-// The traces of deleted entries. Earlier versions know nothing of this table, and what
-// this one does works without it, so that it can be created later.
+// The traces of deleted entries. Earlier versions do not know this table, and this one works
+// without it, so it can be created later.
 const tracesSchema = `
 CREATE TABLE IF NOT EXISTS {gone} (
 	name bytea PRIMARY KEY,
@@ -43,23 +43,23 @@ CREATE TABLE IF NOT EXISTS {gone} (
 CREATE INDEX IF NOT EXISTS {gone at} ON {gone} (at);
 `
 
-// What is saved survives a crash of the server also where the default is that it need
-// not. Stronger settings stay: those that wait for replicas.
+// What is saved survives a crash of the server even if the default setting does not ensure
+// that. Stronger settings, those that wait for replicas, stay.
 const durable = `(SELECT set_config('synchronous_commit',
 	CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)) IS NOT NULL`
 
-// Locks need not be on the disk for themselves. What is done under one is in the log
-// behind it, so once that is durable the lock is too.
+// A lock need not be on disk by itself. What is done under it comes after it in the log, so
+// once that is durable, the lock is too.
 const notDurable = `(SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL`
 
-// What is read has the form that pgx understands, whatever bytea_output is set to.
+// What is read has the form that pgx understands, whatever the setting of bytea_output.
 const hex = `(SELECT set_config('bytea_output', 'hex', true)) IS NOT NULL`
 
-// Row-level security makes rows that are there look absent, and says nothing.
+// Row-level security makes existing rows look absent, without an error.
 const secured = `coalesce(row_security_active(to_regclass($1)), false)`
 
-// A process is alive while it holds the advisory lock on its own number, and dead if
-// anybody else can have it.
+// A process is alive while it holds the advisory lock on its own number, and dead if any other
+// process can take that.
 type statements struct {
 	entries, locks, gone, create, createTraces string
 	load, version, insert, update, delete      string
@@ -83,7 +83,7 @@ func newStatements(table string) statements {
 	}
 	locks, gone := beside("_locks"), beside("_gone")
 	unqualified := "unnest('{}'::text[]) unqualified"
-	if len(ident) == 1 { // and so safe to quote
+	if len(ident) == 1 { // and is safe to quote
 		unqualified = "unnest('{" + table + "}'::text[]) unqualified"
 	}
 	replace := strings.NewReplacer("{entries}", ident.Sanitize(), "{locks}", locks.Sanitize(),
@@ -96,20 +96,22 @@ func newStatements(table string) statements {
 		create:       replace(schema + tracesSchema),
 		createTraces: replace(tracesSchema),
 
-		// Returns a row also if there is no entry: whether the server writes is part of the answer.
+		// Returns a row even if there is no entry: whether the server accepts writes is
+		// part of the answer.
 		load: replace(`SELECT data, version, current_setting('transaction_read_only')::bool
 			FROM (SELECT) one LEFT JOIN {entries} ON name = $1 WHERE {hex}`),
 		version: replace(`SELECT version FROM {entries} WHERE name = $1`),
-		// Either may be sent once more because its answer was lost, and then writes what may be there already anew. To see
-		// that it is there would not be enough: what no answer has confirmed may be on the primary alone.
+		// Either may be sent once more because its answer was lost, and then writes
+		// again what may be there already. To see that it is there would not be enough:
+		// what no answer has confirmed may be on the primary alone.
 		insert: replace(insert),
 		update: replace(`UPDATE {entries} SET data = $2, version = $3, saved = now()
 			WHERE name = $1 AND version IN ($4, $3) AND {durable}`),
 		delete: replace(`WITH gone AS (DELETE FROM {entries} WHERE name = $1 AND version = $2 AND {durable} RETURNING 1)
 			SELECT EXISTS (SELECT FROM gone), EXISTS (SELECT FROM {entries} WHERE name = $1)`),
 
-		// The same with traces, which last for 31 days: tokencache.ErrNoTrace promises 30. If the server may hide them,
-		// nothing can be said about one that is not seen.
+		// The same with traces, which last for 31 days: tokencache.ErrNoTrace promises
+		// 30. If the server may hide them, a trace that is not seen proves nothing.
 		traced:       replace(`SELECT coalesce(row_security_active(to_regclass($2)), true) OR EXISTS (SELECT FROM {gone} WHERE name = $1)`),
 		insertTraced: replace(`WITH trace AS (DELETE FROM {gone} WHERE name = $1) ` + insert),
 		deleteTraced: replace(`WITH gone AS (DELETE FROM {entries} WHERE name = $1 AND version = $2 AND {durable} RETURNING 1),
@@ -142,13 +144,16 @@ func newStatements(table string) statements {
 			replace(`DELETE FROM {entries} WHERE name = $1`),
 		},
 
-		// Takes the lock if this process is alive, and the entry is at $5, if that is a version, and nobody has the lock.
-		// It may also be left over from an earlier turn of this process whose unlock was lost, or be of this turn, if the answer
-		// was lost; or its owner is $4 and dead:
-		// then the row changes hands, and at no time is it forgotten that the dead had something under way. Returns whether
-		// it worked; whether the process is dead; whether the entry has changed; else who holds the lock, and whether that
-		// process is dead. Whoever looks must only read if others have the lock: ON CONFLICT alone would lock the row, and
-		// unlock would have to wait for all who look.
+		// Takes the lock if this process is alive, the entry is at $5, if that is a
+		// version, and nobody has the lock. The lock may also be left over from an
+		// earlier turn of this process whose unlock was lost, or be of this turn, if
+		// the answer was lost; or its owner is $4 and dead: then the row changes hands,
+		// so that it is never forgotten that the dead process had something in
+		// progress. Returns whether it worked; whether this process is dead; whether
+		// the entry has changed; and otherwise who holds the lock, and whether that
+		// process is dead. While others have the lock, a check must only read: ON
+		// CONFLICT alone would lock the row, and unlock would have to wait for all
+		// checks.
 		lock: replace(`WITH entry AS MATERIALIZED (
 				SELECT $5::bigint <> {any} AND $5 <> coalesce((SELECT version FROM {entries} WHERE name = $1), {none}) AS changed),
 			won AS (
@@ -164,7 +169,8 @@ func newStatements(table string) statements {
 				SELECT owner, pg_try_advisory_xact_lock_shared(owner) AS dead FROM {locks} WHERE name = $1) holder ON true`),
 		unlock: replace(`DELETE FROM {locks} WHERE name = $1 AND owner = $2 AND turn = $3 AND {not durable}`),
 
-		// Returns whether the server does not write, whether this process is dead, and the locks of those who are.
+		// Returns whether the server refuses writes, whether this process is dead, and
+		// the locks of processes that are.
 		orphans: replace(`SELECT current_setting('transaction_read_only')::bool, pg_try_advisory_xact_lock_shared($1), orphan.name, orphan.owner
 			FROM (SELECT) one LEFT JOIN (
 				SELECT name, owner FROM {locks} WHERE owner <> $1 AND {hex} AND pg_try_advisory_xact_lock_shared(owner)) orphan ON true`),
@@ -174,8 +180,8 @@ func newStatements(table string) statements {
 // migrationLock is the advisory lock that one process at a time holds to migrate.
 const migrationLock = 0x7374_6179_6175_7468
 
-// Migrate creates the tables that are not there yet. It changes nothing if all are,
-// and then needs no right to create any. Many processes may call it at the same time.
+// Migrate creates the tables that do not exist yet. If all exist, it changes nothing, and needs
+// no right to create any. Many processes may call it at the same time.
 func (s *Store) Migrate(ctx context.Context) error {
 	return s.do(ctx, writes, "migrate", "", func(conn *pgxpool.Conn) error {
 		var there, traces bool
@@ -196,7 +202,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 			return err
 		})
 		if there && sqlState(err) == lacksRight {
-			err = nil // The store works without traces, and Check tells of it.
+			err = nil // The store works without traces, and Check reports that.
 		}
 		return err
 	})
@@ -215,7 +221,7 @@ func (s *Store) ListPrefix(ctx context.Context, prefix string) iter.Seq2[string,
 			var names [][]byte
 			err := s.do(ctx, reads, "list", "", func(conn *pgxpool.Conn) error {
 				if err := s.visible(ctx, conn, []byte("row-level security")); err != nil {
-					return err // Rekey drops the old keys when it has seen all there is.
+					return err // Rekey drops the old keys when it has seen everything.
 				}
 				rows, err := conn.Query(ctx, s.sql.list, unprepared, after, page)
 				if err == nil {
@@ -240,11 +246,10 @@ func (s *Store) ListPrefix(ctx context.Context, prefix string) iter.Seq2[string,
 	}
 }
 
-// Purge deletes the entries that were last saved before the given time, by the clock
-// of the server, and returns how many there were. A login that is in use is saved
-// whenever its token is refreshed, so what is older than the provider's refresh
-// tokens live is of no use to anybody. Like Delete it leaves traces, so that nobody puts
-// such a login back.
+// Purge deletes the entries that were last saved before the given time, by the clock of the
+// server, and returns how many there were. A login that is in use is saved whenever its token
+// is refreshed, so an entry that is older than the life of the provider's refresh tokens is of
+// no use to anybody. Like Delete, Purge leaves traces, so that nobody puts such a login back.
 func (s *Store) Purge(ctx context.Context, before time.Time) (purged int, err error) {
 	for after := []byte{}; after != nil; {
 		err := s.do(ctx, writes, "purge", "", func(conn *pgxpool.Conn) error {
@@ -266,9 +271,9 @@ func (s *Store) Purge(ctx context.Context, before time.Time) (purged int, err er
 	return purged, nil
 }
 
-// Preflight implements tokencache.Preflighter. It tells that the server is a replica
-// or read-only, or that the tables, the rights or the view of the rows are missing. That the disk is full shows
-// only when something is written.
+// Preflight implements tokencache.Preflighter. It notices that the server is a replica or
+// read-only, and that tables, rights or the sight of rows are missing. A full disk shows only
+// when something is written.
 func (s *Store) Preflight(ctx context.Context, name string, size int) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -291,7 +296,7 @@ func (s *Store) Preflight(ctx context.Context, name string, size int) error {
 	})
 }
 
-// visible returns an error if an entry of that name that is there may look absent.
+// visible returns an error if an existing entry of that name may look absent.
 func (s *Store) visible(ctx context.Context, conn *pgxpool.Conn, name []byte) error {
 	var secured bool
 	err := conn.QueryRow(ctx, s.sql.secured, unprepared, s.sql.entries).Scan(&secured)
@@ -301,9 +306,9 @@ func (s *Store) visible(ctx context.Context, conn *pgxpool.Conn, name []byte) er
 	return err
 }
 
-// probe finds out whether row-level security lets the role see and change an entry of that
-// name that is there, whatever the policies say. For that it makes one, if there is none,
-// and rolls all of it back.
+// probe finds out whether row-level security lets the role see and change an existing entry of
+// that name, whatever the policies say. For that it makes one, if there is none, and rolls
+// everything back.
 func (s *Store) probe(ctx context.Context, conn *pgxpool.Conn, name []byte) error {
 	tx, err := conn.Begin(ctx)
 	if err != nil {

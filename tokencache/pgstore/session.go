@@ -11,32 +11,32 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// A session shows that this process is alive: it is a connection that holds the
-// advisory lock on the process's number. The server ends it when the process dies.
+// A session shows that this process is alive: it is a connection that holds the advisory lock
+// on the number of the process. The server ends it when the process dies.
 //
-// While it is in use, a goroutine keeps it: if the connection ends, the goroutine makes
-// a new one at once, before others take the process for dead.
+// While it is in use, a goroutine maintains it: if the connection ends, the goroutine makes a
+// new one at once, before others take the process for dead.
 type session struct {
 	config        *pgx.ConnConfig
 	beforeConnect func(context.Context, *pgx.ConnConfig) error // as in the pool; nil: nothing to do
 	afterConnect  func(context.Context, *pgx.Conn) error
-	makeRoom      func() // gives back connections that the pool does not use
+	makeRoom      func() // closes connections that the pool does not use
 	owner         int64  // the process's number
 
 	mu        sync.Mutex
 	users     int
 	over      chan struct{}      // closed by close
-	stop      context.CancelFunc // of the keeper; nil if there is none
-	kept      chan struct{}      // closed when the last keeper has ended
-	epoch     int                // which connection there is; 0: none
-	err       error              // why there is none
+	stop      context.CancelFunc // ends the goroutine; nil if there is none
+	ended     chan struct{}      // closed when the last goroutine has ended
+	epoch     int                // numbers the present connection; 0: there is none
+	err       error              // why there is no connection
 	news      chan struct{}      // closed when epoch or err changes
 	doubtful  int                // the connection that seems to be dead
-	interrupt context.CancelFunc // of the keeper's watch
+	interrupt context.CancelFunc // interrupts the watch of the goroutine
 
-	// The keeper's alone.
+	// Only for the goroutine.
 	conn *pgx.Conn
-	made int // how many connections were made
+	made int // how many connections it has made
 }
 
 const (
@@ -48,9 +48,9 @@ const (
 
 // newSession returns a session that connects as the pool does.
 func newSession(pool *pgxpool.Config) *session {
-	kept := make(chan struct{})
-	close(kept)
-	return &session{config: pool.ConnConfig, beforeConnect: pool.BeforeConnect, afterConnect: pool.AfterConnect, owner: random(), over: make(chan struct{}), news: make(chan struct{}), kept: kept}
+	ended := make(chan struct{})
+	close(ended)
+	return &session{config: pool.ConnConfig, beforeConnect: pool.BeforeConnect, afterConnect: pool.AfterConnect, owner: random(), over: make(chan struct{}), news: make(chan struct{}), ended: ended}
 }
 
 // use keeps the session alive until leave is called.
@@ -63,12 +63,12 @@ func (s *session) use() (leave func()) {
 			s.err = nil
 		}
 		ctx, cancel := context.WithCancel(context.Background())
-		last, kept := s.kept, make(chan struct{})
-		s.stop, s.kept = cancel, kept
+		last, ended := s.ended, make(chan struct{})
+		s.stop, s.ended = cancel, ended
 		go func() {
-			defer close(kept)
+			defer close(ended)
 			<-last
-			s.keep(ctx)
+			s.maintain(ctx)
 		}()
 	}
 	return sync.OnceFunc(func() {
@@ -81,7 +81,7 @@ func (s *session) use() (leave func()) {
 	})
 }
 
-// close ends the session. Locks that are still held go to others, after a while.
+// close ends the session. Locks that are still held can be taken by others after a while.
 func (s *session) close() {
 	s.mu.Lock()
 	if !s.isOver() {
@@ -90,9 +90,9 @@ func (s *session) close() {
 	if s.stop != nil {
 		s.stop()
 	}
-	kept := s.kept
+	ended := s.ended
 	s.mu.Unlock()
-	<-kept
+	<-ended
 	s.drop(errors.New("the store was closed"))
 }
 
@@ -105,8 +105,8 @@ func (s *session) isOver() bool {
 	}
 }
 
-// wait returns which connection there is, or why there is none. One that is doubtful
-// does not count: wait asks for another.
+// wait returns the epoch of the present connection, or why there is none. The doubtful one does
+// not count: wait asks for another.
 func (s *session) wait(ctx context.Context, doubtful int) (epoch int, err error) {
 	for {
 		s.mu.Lock()
@@ -129,8 +129,9 @@ func (s *session) wait(ctx context.Context, doubtful int) (epoch int, err error)
 	}
 }
 
-// keep is the keeper. It ends with ctx, and leaves the connection to the next.
-func (s *session) keep(ctx context.Context) {
+// maintain is that goroutine. It ends when ctx is done, and leaves the connection to the next
+// one.
+func (s *session) maintain(ctx context.Context) {
 	for pause := reconnectMin; ctx.Err() == nil; {
 		if s.conn != nil {
 			if err := s.watch(ctx); err != nil {
@@ -141,7 +142,7 @@ func (s *session) keep(ctx context.Context) {
 		conn, err := s.connect(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
-				return // The next may be waiting already, and is not to hear of this.
+				return // The next goroutine may be waiting already, and must not get this error.
 			}
 			s.tell(0, err)
 			select {
@@ -158,8 +159,8 @@ func (s *session) keep(ctx context.Context) {
 	}
 }
 
-// watch returns an error when the connection is lost or doubtful, and nil when it was
-// found to be good after a while or ctx is done.
+// watch returns an error when the connection is lost or doubtful, and nil when it has proved
+// good after a while or ctx is done.
 func (s *session) watch(ctx context.Context) error {
 	watching, interrupt := context.WithTimeout(ctx, pingInterval)
 	defer interrupt()
@@ -170,7 +171,7 @@ func (s *session) watch(ctx context.Context) error {
 	if doubtful {
 		return errors.New("others take this process for dead")
 	}
-	// There are no notifications. What comes is the end of the connection.
+	// There are no notifications; what comes is the end of the connection.
 	_, err := s.conn.WaitForNotification(watching)
 	switch {
 	case s.conn.IsClosed():
@@ -185,7 +186,7 @@ func (s *session) watch(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
 		return nil
-	case err == nil && readOnly: // Whoever takes locks does so elsewhere, and must see there that this process lives.
+	case err == nil && readOnly: // Locks are taken at another server, which must see that this process is alive.
 		return errReadOnly
 	}
 	return err
@@ -203,7 +204,8 @@ func (s *session) connect(ctx context.Context) (*pgx.Conn, error) {
 			}
 			return conn, err
 		}
-		// What is left to this role may be what the pool keeps for later.
+		// The connections that this role may still open may be those that the pool
+		// holds in reserve.
 		s.makeRoom()
 		select {
 		case <-time.After(pause):
@@ -213,8 +215,7 @@ func (s *session) connect(ctx context.Context) (*pgx.Conn, error) {
 	}
 }
 
-// dial connects as the pool does: its hooks may know the password of the hour, and set
-// the role.
+// dial connects as the pool does: its hooks may know a short-lived password, and set the role.
 func (s *session) dial(ctx context.Context) (*pgx.Conn, error) {
 	config := s.config.Copy()
 	if s.beforeConnect != nil {
@@ -231,9 +232,9 @@ func (s *session) dial(ctx context.Context) (*pgx.Conn, error) {
 	return conn, err
 }
 
-// show makes a connection show that this process is alive, or closes it.
+// show makes a connection show that this process is alive, or else closes it.
 func (s *session) show(ctx context.Context, conn *pgx.Conn) error {
-	// The server notices within 11 s that the machine of the process is gone.
+	// The server notices within 11 s that the machine of this process is gone.
 	var backend uint32
 	err := conn.QueryRow(ctx, `SELECT pg_backend_pid(), set_config('tcp_keepalives_idle', '5', false),
 		set_config('tcp_keepalives_interval', '2', false), set_config('tcp_keepalives_count', '3', false),
@@ -258,7 +259,7 @@ var errPooler = fmt.Errorf("%w: a pooler, such as PgBouncer, stands between this
 var errElsewhere = fmt.Errorf("%w: the connection of this process, see Config.SessionDSN, does not lead to the server and database of the pool,"+
 	" or is ended again and again", errUnavailable)
 
-// drop ends the connection. The keeper calls it, or whoever has waited for its end.
+// drop ends the connection. It is called by the goroutine, or after that has ended.
 func (s *session) drop(err error) {
 	if s.conn != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -269,7 +270,7 @@ func (s *session) drop(err error) {
 	s.tell(0, err)
 }
 
-// tell makes the state of the session known.
+// tell publishes the state of the session.
 func (s *session) tell(epoch int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -20,24 +20,24 @@ import (
 
 // A Config says which database a Store uses, and how.
 type Config struct {
-	// DSN is the address of the server that is written to, as a URL or in key=value
-	// form, with the parameters of libpq and pgxpool: sslmode=verify-full,
-	// pool_max_conns=16. Required without Pool.
+	// DSN is the address of the primary server, as a URL or in key=value form, with the
+	// parameters of libpq and pgxpool: sslmode=verify-full, pool_max_conns=16. Required
+	// without Pool.
 	DSN string
 
-	// Pool runs the statements in place of a pool made from DSN. Its BeforeConnect may give
-	// passwords that live for minutes, and its AfterConnect set the role. The Store does not
-	// close it.
+	// Pool runs the statements instead of a pool made from DSN. Its BeforeConnect may
+	// supply short-lived passwords, and its AfterConnect may set the role. The Store does
+	// not close it.
 	Pool *pgxpool.Pool
 
 	// SessionDSN is the address for the one connection that shows that this process is
 	// alive. It must lead to the same database without a connection pooler such as
-	// PgBouncer in between. Without a password in it, BeforeConnect of the pool is called for
+	// PgBouncer in between. If it has no password, the pool's BeforeConnect is called for
 	// it too; AfterConnect always is. Default: the address of the pool.
 	SessionDSN string
 
-	// Table is where the entries are, in lower case, with or without a schema. The
-	// locks are in a table whose name ends in "_locks" besides. Default:
+	// Table is the name of the table of entries, in lower case, with or without a schema.
+	// The locks are in a table of that name followed by "_locks". Default:
 	// "stayauth_entries".
 	Table string
 }
@@ -54,16 +54,16 @@ type Store struct {
 	deaths  deaths
 	turns   atomic.Int64 // counts the locks of this process
 
-	// writers has a place for each connection of the pool but one, which is for reading:
-	// writes may hang, if a synchronous replica is gone or a table is locked, and those
+	// writers has a place for each connection of the pool but one, which is for reads:
+	// writes may hang, if a synchronous replica is gone or a table is locked, and callers
 	// whose token is good must not wait for them.
 	writers chan struct{}
 
-	onlyReads atomic.Int64 // when no server was found that writes, in Unix milliseconds
+	onlyReads atomic.Int64 // when no server was found that accepts writes, in Unix milliseconds
 }
 
-// Open returns a Store. It does not connect: that the database is not there is an
-// error of the methods, and passes when the database comes back.
+// Open returns a Store. It does not connect: if the database cannot be reached, the methods
+// return errors until it is back.
 func Open(cfg Config) (*Store, error) {
 	if cfg.Table == "" {
 		cfg.Table = "stayauth_entries"
@@ -103,8 +103,8 @@ func Open(cfg Config) (*Store, error) {
 	return s, nil
 }
 
-// Close ends the connections that the Store has made, and with them its locks. No
-// method may be called any more.
+// Close ends the connections that the Store has made, and with them its locks. No method may be
+// called afterwards.
 func (s *Store) Close() {
 	s.session.close()
 	s.closePool()
@@ -129,8 +129,8 @@ func (s *Store) Load(ctx context.Context, name string) (data []byte, v tokencach
 		if err != nil {
 			return err
 		}
-		// What the primary of the time before a switchover has is what was saved then. If there
-		// is no other, it will do.
+		// The primary before a switchover has what was saved up to then. If there is no
+		// other server, that will do.
 		if now := time.Now().UnixMilli(); readOnly && looked {
 			s.onlyReads.Store(now)
 		} else if readOnly && now-s.onlyReads.Load() > lookElsewhere.Milliseconds() {
@@ -168,9 +168,10 @@ func (s *Store) Save(ctx context.Context, name string, data []byte, old tokencac
 		return "", err
 	}
 	if data == nil {
-		data = []byte{} // A nil would be stored as NULL.
+		data = []byte{} // A nil slice would be stored as NULL.
 	}
-	// Versions are random and not counted: no later entry of that name has one again.
+	// Versions are random rather than counted, so that no later entry of that name has the
+	// same one.
 	version := random()
 	query, args := s.sql.insertTraced, []any{unprepared, []byte(name), data, version}
 	if old != "" {
@@ -214,19 +215,19 @@ func (s *Store) Delete(ctx context.Context, name string, old tokencache.Version)
 	})
 }
 
-// untraced reports whether err says that there are no traces: nobody has migrated since
-// there are any, or granted the rights to them. Or it says the same of the entries, and
-// will do so again.
+// untraced reports whether err says that there are no traces: Migrate has not been called since
+// this version, or the rights were not granted. Or it says the same about the entries, and will
+// say so again.
 func untraced(err error) bool {
 	state := sqlState(err)
 	return state == "42P01" || state == lacksRight
 }
 
-// Those of entries are positive.
+// The versions of entries are positive.
 const (
-	noVersion    = 0  // of what is not there
-	anyVersion   = -1 // to lock whatever is there
-	wrongVersion = -2 // none of ours
+	noVersion    = 0  // of an entry that does not exist
+	anyVersion   = -1 // to lock regardless of the version
+	wrongVersion = -2 // not a version of this package
 )
 
 func formatVersion(v int64) tokencache.Version {
@@ -241,7 +242,7 @@ func parseVersion(v tokencache.Version) int64 {
 	return n
 }
 
-// random returns a positive number that nobody will draw again.
+// random returns a positive number that will not be drawn again.
 func random() int64 {
 	var b [8]byte
 	rand.Read(b[:])

@@ -9,13 +9,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// If the wait for a synchronous replica is cancelled, by an administrator for instance
-// who wants to get on, the server says that the statement has succeeded, and warns that
-// what it wrote is perhaps on the primary alone. A failover then brings the old refresh
-// token back. So the warning is an error here.
+// If the wait for a synchronous replica is cancelled, by an impatient administrator for
+// instance, the server reports success, and only warns that what it wrote may be on the primary
+// alone. A failover then brings the old refresh token back. So this package treats the warning
+// as an error.
 var errUnconfirmed = fmt.Errorf("%w: the wait for a synchronous replica was cancelled: what was saved is on the primary, and may be lost when that is", errUnavailable)
 
-// unconfirmedData is where a connection remembers such a warning.
+// unconfirmedData is the name under which a connection remembers such a warning.
 const unconfirmedData = "stayauth: unconfirmed"
 
 // heedUnconfirmed makes connections remember such warnings.
@@ -31,7 +31,7 @@ func heedUnconfirmed(config *pgx.ConnConfig) {
 	}
 }
 
-// unconfirmed reports whether there was such a warning since it was last called.
+// unconfirmed reports whether there has been such a warning since it was last called.
 func unconfirmed(conn *pgxpool.Conn) bool {
 	data := conn.Conn().PgConn().CustomData()
 	warned := data[unconfirmedData] != nil

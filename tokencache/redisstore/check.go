@@ -12,10 +12,10 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// Check tells what is wrong with the server's settings and with the way to it, although
-// the Store works: logins can vanish, or be read on the way. The error names everything that
-// was found. A transport.Source logs it once, before the first refresh. On a cluster it looks
-// at one node. How often the file is synced is checked if the user has +config|get.
+// Check finds out what is wrong with the server's settings and the connection to it, even
+// though the Store works: logins can vanish, or be read on the way. The error names everything
+// that was found. A transport.Source logs it once, before the first refresh. In a cluster,
+// Check looks at one node. It checks how often the file is synced if the user has +config|get.
 func (s *Store) Check(ctx context.Context) error {
 	_, err := await(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, s.checkSettings(ctx) })
 	if err != nil {

@@ -15,15 +15,15 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// replicaTimeout is how long replicas have to confirm what is saved.
+// replicaTimeout is how long replicas have to confirm a write.
 const replicaTimeout = time.Second
 
-// random returns a string that nobody will draw again.
+// random returns a string that will not be drawn again.
 func random() string { return rand.Text() }
 
-// await returns what f does, or returns when ctx is done: the client looks at
-// deadlines at most, and not while it waits for an answer. f must not touch what belongs
-// to the caller, because it may go on for a moment.
+// await returns the result of f, but no later than when ctx is done: the client heeds only
+// deadlines, and not while it waits for an answer. f must not touch what belongs to the caller,
+// because it may go on for a moment.
 func await[T any](ctx context.Context, f func(ctx context.Context) (T, error)) (T, error) {
 	type outcome struct {
 		value T
@@ -45,14 +45,14 @@ func await[T any](ctx context.Context, f func(ctx context.Context) (T, error)) (
 	}
 }
 
-// write runs a script that changes keys of one node, and sees to it that enough replicas
-// have the change. It reports whether the script returned 1.
+// write runs a script that changes keys of one node, and makes sure that enough replicas have
+// the change. It reports whether the script returned 1.
 func (s *Store) write(ctx context.Context, script *redis.Script, keys []string, args ...any) (bool, error) {
 	if s.cfg.Replicas == 0 {
 		n, err := script.Run(ctx, s.cfg.Client, keys, args...).Int()
 		return n == 1, err
 	}
-	// WAIT speaks of what its own connection has written, so both go down one pipeline.
+	// WAIT is about what its own connection has written, so both are sent in one pipeline.
 	node, err := s.node(ctx, keys[0])
 	if err != nil {
 		return false, err
@@ -83,8 +83,8 @@ func (s *Store) node(ctx context.Context, key string) (redis.Cmdable, error) {
 	return s.cfg.Client, nil
 }
 
-// Preflight implements tokencache.Preflighter. It tells that the server is a replica,
-// that it cannot write its file, or that too few replicas are connected.
+// Preflight implements tokencache.Preflighter. It notices that the server is a replica, that it
+// cannot write its file, and that too few replicas are connected.
 func (s *Store) Preflight(ctx context.Context, name string, size int) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -115,7 +115,7 @@ func (s *Store) check(ctx context.Context, key string) error {
 	return s.enough(replicas, nil)
 }
 
-// infoOf returns what a server tells of itself.
+// infoOf returns what INFO says about a server.
 func infoOf(ctx context.Context, node redis.Cmdable) (map[string]string, error) {
 	text, err := node.Info(ctx).Result()
 	if err != nil {
@@ -162,7 +162,7 @@ func problem(ctx context.Context, op, name string, err error) error {
 
 func harmless(err error) string {
 	word, text, _ := strings.Cut(err.Error(), " ")
-	// So say Redis 7 and Redis 6 when it is a script that lacks the right.
+	// The words of Redis 7 and Redis 6 when a script lacks a right.
 	if word == "ERR" && (strings.HasPrefix(text, "ACL failure in script") || strings.HasPrefix(text, "The user executing the script can't")) {
 		word = "NOPERM"
 	}

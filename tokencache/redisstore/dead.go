@@ -5,14 +5,13 @@ import (
 	"time"
 )
 
-// A lock whose lease has lapsed is not free: perhaps nobody could renew it, because the
-// server was down, full, read-only or out of reach, and its holder lives and is in the
-// middle of a refresh. Such a holder renews as soon as the server writes again. So the
-// lock is taken when it has been without a lease at every look for a while in which it
-// could have been renewed.
+// A lock whose lease has lapsed is not free: perhaps nobody could renew it, because the server
+// was down, full, read-only or out of reach, and its holder is alive and in the middle of a
+// refresh. Such a holder renews as soon as the server accepts writes again. So others take the
+// lock only when it has had no lease at any check for a while in which it could have been
+// renewed.
 //
-// A deaths remembers since when locks have been without a lease. The zero value is ready
-// to use.
+// deaths records since when locks have had no lease. The zero value is ready to use.
 type deaths struct {
 	mu     sync.Mutex
 	seems  map[string]death // by name
@@ -20,20 +19,20 @@ type deaths struct {
 }
 
 type death struct {
-	since, last time.Time // of the looks, at all of which it was so
+	since, last time.Time // of the first and the last check; at none of them was there a lease
 	sure        bool
 }
 
-// sure takes note that the lock had no lease at a look that began at the given time, when
-// the server wrote, and reports whether it has been so for long enough.
+// sure records that the lock had no lease at a check that began at the given time, when the
+// server accepted writes, and reports whether that has been so for long enough.
 func (d *deaths) sure(name string, begun time.Time, grace time.Duration) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
 	seen, ok := d.seems[name]
 	switch {
-	case !ok, begun.Sub(seen.last) > 2*grace, // A holder that came back may have been cut off once more.
-		!seen.sure && now.Sub(seen.last) > grace/3: // Nobody has looked, or the server took so long: who knows what it did.
+	case !ok, begun.Sub(seen.last) > 2*grace, // A holder that came back may have been cut off again.
+		!seen.sure && now.Sub(seen.last) > grace/3: // There was no check for a while, or the server was slow, and its state is unknown.
 		seen = death{since: now}
 	}
 	seen.last = now
@@ -53,7 +52,7 @@ func (d *deaths) sure(name string, begun time.Time, grace time.Duration) bool {
 	return seen.sure
 }
 
-// alive takes note that the lock is held or free, or that nobody can tell.
+// alive records that the lock is held or free, or that this is unknown.
 func (d *deaths) alive(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

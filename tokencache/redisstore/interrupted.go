@@ -11,11 +11,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// buckets is how many sets of names there are, each with the hash tag of the locks in
-// it: enough to spread them over a cluster, and few enough to look at all of them.
+// buckets is the number of sets of names, each with the hash tag of the locks in it: enough to
+// spread them over a cluster, and few enough to read all of them.
 const buckets = 32
 
-// lockKeys returns the key of a lock, which is gone when its lease has ended, and that of
+// lockKeys returns the key of a lock, which is gone when its lease has ended, and the key of
 // the set that names it until it is released. Both are on the same node of a cluster.
 func (s *Store) lockKeys(name string) []string {
 	h := fnv.New32a()
@@ -28,9 +28,8 @@ func (s *Store) lockedKey(bucket uint32) string {
 	return fmt.Sprintf("%slocked:{%02x}", s.cfg.Prefix, bucket)
 }
 
-// Interrupted implements tokencache.Recoverer: it names what is locked and has had no
-// lease for long enough. If there is anything without a lease, it takes some seconds to
-// be sure.
+// Interrupted implements tokencache.Recoverer: it names the locks that have had no lease for
+// long enough. If there is any lock without a lease, it takes some seconds to be sure.
 func (s *Store) Interrupted(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for first := time.Now(); ; {
@@ -41,14 +40,14 @@ func (s *Store) Interrupted(ctx context.Context) iter.Seq2[string, error] {
 				return
 			}
 			unsure := false
-			for _, i := range rand.Perm(len(names)) { // Others may be about to do the same.
+			for _, i := range rand.Perm(len(names)) { // Other processes may be doing the same.
 				if !s.deaths.sure(names[i], begun, s.grace()) {
 					unsure = true
 				} else if !yield(names[i], nil) {
 					return
 				}
 			}
-			if !unsure || begun.Sub(first) > s.grace() { // What has lapsed since will be found at the next call.
+			if !unsure || begun.Sub(first) > s.grace() { // The next call will find what has lapsed since.
 				return
 			}
 			select {
@@ -59,16 +58,16 @@ func (s *Store) Interrupted(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
-// Returns whether the name is locked without a lease, or an error if the server does not
-// write: then nobody can renew one.
+// Returns whether the name is locked without a lease, or an error if the server does not accept
+// writes: then nobody can renew a lease.
 var lapsedScript = redis.NewScript(`
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 if redis.call('SADD', KEYS[2], ARGV[1]) == 0 then return 1 end
 redis.call('SREM', KEYS[2], ARGV[1])
 return 0`)
 
-// orphans takes a round trip to each node. If anything is locked, it takes one more, and
-// if anything has no lease, another one.
+// orphans makes a round trip to each node, one more if anything is locked, and another one if
+// anything has no lease.
 func (s *Store) orphans(ctx context.Context) (orphans []string, err error) {
 	var sets []*redis.StringSliceCmd
 	_, err = s.cfg.Client.Pipelined(ctx, func(pipe redis.Pipeliner) error {

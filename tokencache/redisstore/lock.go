@@ -13,9 +13,9 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// Times between two looks at a lock that others hold. They grow with the time already
-// waited: many may wait for what takes long, and those are the times when the server has
-// enough to do.
+// The bounds of the time between two checks of a lock that others hold. It grows with the time
+// already waited: many may wait for what takes long, and that is when the server has enough to
+// do.
 const (
 	lookMin = 5 * time.Millisecond
 	lookMax = 250 * time.Millisecond
@@ -24,20 +24,20 @@ const (
 const (
 	commandTimeout = 5 * time.Second
 
-	// minGrace is the shortest time for which a lock must be without a lease before others
-	// take it. It is enough for a client to notice that its server is back.
+	// minGrace is the shortest time for which a lock must have no lease before others take
+	// it. It is long enough for a client to notice that its server is back.
 	minGrace = 2 * time.Second
 )
 
-// Config.Lease has two parts: for so long a lock that nobody renews is held, and for the
-// grace that follows it must be without a lease, at every look, before others take it.
+// Config.Lease has two parts: for lapse, a lock that nobody renews still has its lease; for the
+// grace that follows it must have none, at any check, before others take it.
 func (s *Store) lapse() time.Duration { return s.cfg.Lease * 2 / 3 }
 func (s *Store) grace() time.Duration { return max(s.cfg.Lease/3, minGrace) }
 
 // What lockScript is asked for.
 const (
 	take    = "take"    // the lock, unless it is held or its lease has lapsed
-	inherit = "inherit" // the lock, also if its lease has lapsed
+	inherit = "inherit" // the lock, even if its lease has lapsed
 	renew   = "renew"   // the lease
 )
 
@@ -45,13 +45,13 @@ const (
 const (
 	isHeld = iota // by somebody else
 	isOurs
-	isLapsed // and not taken
-	wasLost  // and is ours again: it is not known who had it meanwhile
+	isLapsed // the lease, and the lock was not taken
+	wasLost  // the lease was lost, and is ours again; another process may have had the lock meanwhile
 )
 
-// Takes the lock or renews it, and adds its name to what is locked: first, because that
-// fails where nobody can renew a lease either. A lease of ours that is gone, lapsed or
-// lost by a server that has crashed, is renewed if nobody else was faster.
+// Takes the lock or renews its lease, and first adds its name to the locked names, because that
+// fails where nobody can renew a lease either. If our lease is gone, because it lapsed or a
+// crashed server lost it, it is renewed unless another process was faster.
 var lockScript = redis.NewScript(`
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
@@ -61,8 +61,9 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if not holder and not known and ARGV[4] == 'renew' then return 3 end
 return 1`)
 
-// Releases the lock. A lease of ours that has lapsed may be gone, if the name says that
-// nobody has taken and released the lock since; who never had one asks for 'held' only.
+// Releases the lock. If our lease has lapsed it may be gone, provided that the name shows that
+// nobody has taken and released the lock since; a caller that never had a lease asks for 'held'
+// only.
 var unlockScript = redis.NewScript(`
 local holder = redis.call('GET', KEYS[1])
 if holder ~= ARGV[1] and (holder or ARGV[3] == 'held') then return 0 end
@@ -71,14 +72,14 @@ local known = redis.call('SREM', KEYS[2], ARGV[2]) == 1
 if holder or known then return 1 end
 return 0`)
 
-// Lock implements tokencache.Store, with one exception: a process that is paused or
-// cut off for longer than Config.Lease loses the lock while it lives. What it saves
-// then is refused if somebody else has saved meanwhile.
+// Lock implements tokencache.Store, with one exception: a process that is paused or cut off for
+// longer than Config.Lease loses the lock while it is alive. What it saves then is refused if
+// another process has saved meanwhile.
 func (s *Store) Lock(ctx context.Context, name string) (unlock func() error, err error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	// In this process one waits for the lock on behalf of all.
+	// In this process one goroutine waits for the lock on behalf of all.
 	leave, err := s.gates.Enter(ctx, name)
 	if err != nil {
 		return nil, problem(ctx, "lock", name, err)
@@ -86,7 +87,7 @@ func (s *Store) Lock(ctx context.Context, name string) (unlock func() error, err
 	return s.wait(ctx, name, leave, func(context.Context) error { return nil })
 }
 
-// LockAt implements tokencache.Watcher, in the way of Lock.
+// LockAt implements tokencache.Watcher, with the exception that Lock makes.
 func (s *Store) LockAt(ctx context.Context, name string, v tokencache.Version) (unlock func() error, err error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -110,13 +111,14 @@ func (s *Store) LockAt(ctx context.Context, name string, v tokencache.Version) (
 	return s.wait(ctx, name, leave, look)
 }
 
-// wait waits for the lock, unless a look while somebody else has it returns an error.
+// wait waits for the lock, but gives up if unless, which it calls while another process has the
+// lock, returns an error.
 func (s *Store) wait(ctx context.Context, name string, leave func(), unless func(context.Context) error) (unlock func() error, err error) {
 	holder := random()
 	for how, look := take, lookMin; ; look = min(look*3/2, lookMax, s.grace()/10) {
 		begun := time.Now()
 		answer, err := await(ctx, func(ctx context.Context) (int, error) { return s.lockAs(ctx, how, name, holder) })
-		if err != nil { // It may have been taken all the same, and others would wait for its lease to end.
+		if err != nil { // The lock may have been taken all the same, and others would wait for its lease to end.
 			s.deaths.alive(name)
 			go s.releaseAtLast(name, holder, "held")
 			leave()
@@ -159,8 +161,8 @@ func (s *Store) release(name, holder, how string) (bool, error) {
 	})
 }
 
-// releaseAtLast releases the lock as soon as the server is there: a process that lives
-// must not seem to have died while it held it, nor to hold what it does not know of.
+// releaseAtLast releases the lock as soon as the server is reachable: a live process must not
+// seem to have died while it held the lock, nor to hold one that it does not know about.
 func (s *Store) releaseAtLast(name, holder, how string) {
 	for pause := time.Duration(0); ; pause = min(max(2*pause, 100*time.Millisecond), time.Second) {
 		select {
@@ -174,7 +176,7 @@ func (s *Store) releaseAtLast(name, holder, how string) {
 	}
 }
 
-// held renews the lock until it is unlocked.
+// held renews the lease until the lock is released.
 func (s *Store) held(name, holder string, leave func()) (unlock func() error) {
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	lost := false // guarded by stopped

@@ -6,8 +6,8 @@ import (
 	"log/slog"
 )
 
-// A URL holds a password, and where it begins and ends is not always clear. So nothing of
-// it is printed.
+// A URL holds a password, and it is not always clear where that begins and ends. So no part of
+// a URL is printed.
 
 // String returns the configuration without its address.
 func (c Config) String() string {
@@ -28,5 +28,5 @@ func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
 // MarshalJSON implements json.Marshaler with String.
 func (c Config) MarshalJSON() ([]byte, error) { return json.Marshal(c.String()) }
 
-// Format implements fmt.Formatter, and shows the prefix only.
+// Format implements fmt.Formatter, and shows only the prefix.
 func (s *Store) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "redisstore.Store{%q}", s.cfg.Prefix) }

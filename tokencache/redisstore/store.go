@@ -22,26 +22,28 @@ type Config struct {
 	// for TLS. Required without Client.
 	URL string
 
-	// Client sends the commands in place of one made from URL: a cluster, or a server
-	// that sentinels watch. The Store does not close it. It must not read from replicas.
+	// Client sends the commands instead of a client made from URL, for a cluster, or for a
+	// server that sentinels watch. The Store does not close it. It must not read from
+	// replicas.
 	Client redis.UniversalClient
 
 	// Prefix begins the names of all keys. Default: "stayauth:".
 	Prefix string
 
 	// Lease is how long a lock outlasts its process, and how long a process may be paused
-	// or cut off, before others take its locks. Time in which the server is down or does
-	// not write does not count. It should be at most a third of the time for which the
-	// provider accepts a spent refresh token again: what a process had under way when it
-	// was killed is asked for again after a lease and some seconds, perhaps by one that is
-	// killed too, and the user's requests wait as long. Default: 10 seconds.
+	// or cut off before others take its locks. Time in which the server is down or does not
+	// accept writes does not count. Lease should be at most a third of the time for which
+	// the provider accepts a spent refresh token again: a refresh that was interrupted by
+	// the death of a process is made up for after a lease and some seconds, perhaps by a
+	// process that is killed too, and the user's requests wait as long. Default: 10
+	// seconds.
 	Lease time.Duration
 
-	// Replicas is how many replicas must have confirmed what is saved. If fewer do so
-	// within a second, the error wraps ErrNotReplicated. Default: none.
+	// Replicas is how many replicas must confirm a save. If fewer do so within a second,
+	// the error wraps ErrNotReplicated. Default: none.
 	Replicas int
 
-	// Expiry is how long an entry stays without being saved again: somewhat longer than
+	// Expiry is how long an entry is kept without being saved again: somewhat longer than
 	// the provider's refresh tokens live. Default: for ever.
 	Expiry time.Duration
 }
@@ -57,13 +59,14 @@ type Store struct {
 	close  context.CancelFunc
 }
 
-// ErrNotReplicated means that fewer replicas than Config.Replicas have confirmed what
-// was saved: it is on the primary, and may be lost when that is. Such errors wrap
-// tokencache.ErrUnavailable too. Before a refresh token is spent they prevent that.
+// ErrNotReplicated means that fewer replicas than Config.Replicas have confirmed a save: the
+// data is on the primary, and may be lost when that is. Such errors also wrap
+// tokencache.ErrUnavailable. If one occurs before a refresh token is spent, the token is not
+// spent.
 var ErrNotReplicated = errors.New("not enough replicas")
 
-// Open returns a Store. It does not connect: that the server is not there is an error
-// of the methods, and passes when it comes back.
+// Open returns a Store. It does not connect: if the server cannot be reached, the methods
+// return errors until it is back.
 func Open(cfg Config) (*Store, error) {
 	if cfg.Prefix == "" {
 		cfg.Prefix = "stayauth:"
@@ -88,8 +91,8 @@ func Open(cfg Config) (*Store, error) {
 		options.ContextTimeoutEnabled = true
 		options.DialerRetries = 1 // Commands are repeated already.
 		if options.DialTimeout == 0 {
-			// A server that is back is to be noticed within the grace: at the second or third SYN of
-			// an attempt, or at the next attempt.
+			// A server that is back must be noticed within the grace: at the second
+			// or third SYN of an attempt, or at the next attempt.
 			options.DialTimeout = 4 * time.Second
 		}
 		s.cfg.Client, s.own = redis.NewClient(options), true
@@ -97,8 +100,8 @@ func Open(cfg Config) (*Store, error) {
 	return s, nil
 }
 
-// Close closes the client if the Store has made it. Locks that are held end with their
-// lease. No method may be called any more.
+// Close closes the client if the Store has made it. Locks that are held end with their lease.
+// No method may be called afterwards.
 func (s *Store) Close() error {
 	s.close()
 	if s.own {
@@ -137,8 +140,8 @@ func (s *Store) Load(ctx context.Context, name string) (data []byte, v tokencach
 	return []byte(text), tokencache.Version(version), nil
 }
 
-// The client repeats a command whose answer was lost. So an entry that is at the new
-// version already counts as saved: versions are random, and nobody else knows it.
+// The client repeats a command whose answer was lost. So an entry that is already at the new
+// version counts as saved: versions are random, and nobody else knows this one.
 var saveScript = redis.NewScript(`
 local now = redis.call('HGET', KEYS[1], 'version') or ''
 if now == ARGV[2] then return 1 end
@@ -148,7 +151,7 @@ if ARGV[1] == '' then redis.call('DEL', KEYS[2]) end
 if ARGV[4] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
 return 1`)
 
-// Save implements tokencache.Store. What nil is worth depends on the server: see the
+// Save implements tokencache.Store. What a nil error means depends on the server, see the
 // package documentation.
 func (s *Store) Save(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
 	if err := checkName(name); err != nil {
@@ -168,7 +171,7 @@ func (s *Store) Save(ctx context.Context, name string, data []byte, old tokencac
 	return tokencache.Version(version), nil
 }
 
-// traceTime is how long the trace of a deleted entry stays. ErrNoTrace promises 30 days.
+// traceTime is how long the trace of a deleted entry is kept. ErrNoTrace promises 30 days.
 const traceTime = 31 * 24 * time.Hour
 
 var deleteScript = redis.NewScript(`
@@ -211,14 +214,14 @@ func (s *Store) ListPrefix(ctx context.Context, prefix string) iter.Seq2[string,
 	}
 }
 
-// errStop ends a scan whose names nobody wants any more.
+// errStop ends a scan whose names are no longer wanted.
 var errStop = errors.New("stop")
 
 // scan calls use for the names that begin with prefix, and perhaps for some others.
 func (s *Store) scan(ctx context.Context, prefix string, use func(name string) bool) error {
 	whole := prefix[:len(prefix)/3*3] // Base64 encodes three bytes at a time.
 	pattern := glob(s.cfg.Prefix) + "entry:{" + encode(whole) + "*"
-	// A scan may come across a key twice, as may a cluster that moves it.
+	// A scan may return a key twice, and so may a cluster that moves it.
 	seen := make(map[string]bool)
 	var mu sync.Mutex
 	scanNode := func(ctx context.Context, node redis.Cmdable) error {
@@ -251,7 +254,7 @@ func (s *Store) scan(ctx context.Context, prefix string, use func(name string) b
 	}
 	var err error
 	if cluster, ok := s.cfg.Client.(*redis.ClusterClient); ok {
-		var one sync.Mutex // use is called by one goroutine at a time, and not after it said stop
+		var one sync.Mutex // one goroutine at a time calls use, none once it has returned false
 		stopped := false
 		err = cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
 			one.Lock()
@@ -272,10 +275,10 @@ func (s *Store) scan(ctx context.Context, prefix string, use func(name string) b
 	return err
 }
 
-// Keys have a hash tag, so that it is not up to the prefix where they are in a cluster.
+// Keys have a hash tag, so that the prefix does not decide on which node of a cluster they are.
 func (s *Store) entry(name string) string { return s.cfg.Prefix + "entry:{" + encode(name) + "}" }
 
-// trace returns the key of the trace of a deleted entry. Earlier versions leave none.
+// trace returns the key of the trace of a deleted entry. Earlier versions leave no traces.
 func (s *Store) trace(name string) string { return s.cfg.Prefix + "deleted:{" + encode(name) + "}" }
 
 func encode(name string) string { return base64.RawURLEncoding.EncodeToString([]byte(name)) }
