@@ -21,45 +21,48 @@ import (
 // A WebConfig says how the users of a web application connect their accounts at one
 // provider.
 type WebConfig struct {
-	// Provider and Endpoint are those of Config: who is asked, and for which scopes.
-	// Required.
+	// Provider and Endpoint are those of Config: the provider that is asked, and the scopes
+	// that it is asked for. Both are required.
 	Provider *provider.Provider
 	Endpoint *endpoint.Endpoint
 
-	// Pool is where the logins go. Its Refresher is Endpoint, and its Cache is Cache. The
-	// account of a login is PoolAccount of the application's user. Both are required.
+	// Pool receives the logins, each under the account that PoolAccount returns for the
+	// application's user. Its Refresher must be Endpoint, and its Cache must be Cache. Both
+	// are required.
 	Pool  *transport.Pool
 	Cache *tokencache.Cache
 
 	// RedirectURL is the public address of Callback, as it is registered at the provider:
 	// https, or http on a loopback address for development. Each provider needs one of its
-	// own, see "What protects a login". It is never made of what a request says. Required.
+	// own, see "What protects a login". Nothing that a request says changes it. Required.
 	RedirectURL string
 
-	// Keys seal the cookies, in which all that is known of an attempt is kept until its
-	// answer comes: random, of 32 bytes or more each, and the same on all replicas. The
-	// first seals, and every one opens. A new key is first put behind the old one on all
-	// replicas, then in front of it, and the old one goes after Timeout. Required.
+	// Keys seal the cookies that hold all that is known about an attempt until its answer
+	// arrives. Each is random, has at least 32 bytes, and is the same on all replicas. The
+	// first seals, and all of them open. To replace a key, add the new one at the end on all
+	// replicas, then move it to the front, and remove the old one after Timeout. Required.
 	Keys [][]byte
 
-	// User returns who of the application's users has sent the request, by what never
-	// changes, and "" if nobody is signed in. An error says that this cannot be told now.
-	// It is asked at the start of a login and when its answer comes. Required.
+	// User returns the application's own user who has sent the request, by an identifier
+	// that never changes, or "" if nobody is signed in. An error means that it cannot be
+	// determined now. User is called when a login begins and when its answer arrives.
+	// Required.
 	User func(*http.Request) (string, error)
 
-	// Accept, if set, decides whether a login that the provider has granted is stored, and
-	// may change Result.Return, to a page that explains what is missing for instance. If it
-	// returns an error, the tokens are revoked, and the user is shown a page: the error of
-	// that Failure wraps a Refusal, RefusedByApp if it is no other, and has the Code and
-	// Description of a *transport.Error. Default:
-	// everything but another user of the provider than before (RefusedOtherAccount).
+	// Accept, if set, decides whether a login that the provider has granted is stored. It
+	// may change Result.Return, for instance to a page that explains what is missing. If it
+	// returns an error, the tokens are revoked and the user sees a page: the Failure's error
+	// wraps RefusedByApp, or the Refusal that Accept returned, and has the Code and
+	// Description of a *transport.Error. Default: only a login of another user of the
+	// provider than before is refused (RefusedOtherAccount).
 	Accept func(*http.Request, *Result) error
 
-	// Failed, if set, answers in the place of the page that says why there is no login. The
-	// response has headers by then that let nothing be loaded, framed or kept.
+	// Failed, if set, writes the response that says why there is no login, in place of the
+	// built-in page. By then the response has headers that allow nothing to be loaded,
+	// framed or cached, which Failed may replace.
 	Failed func(http.ResponseWriter, *http.Request, Failure)
 
-	// Home is the path of the page that the browser is sent to if no other is asked for.
+	// Home is the path that the browser is sent to when a login names no other.
 	// Default: "/".
 	Home string
 
@@ -70,46 +73,49 @@ type WebConfig struct {
 	// Timeout is how long the user has at the provider, an hour at most. Default: 10 minutes.
 	Timeout time.Duration
 
-	// Logger receives what OnEvent receives: at level Warn what whoever runs the application
-	// has to see to, and at Debug what users and attackers do. Default: slog.Default().
+	// Logger receives what OnEvent receives: at level Warn what the operator of the
+	// application has to fix, and at Debug what users and attackers do. Default:
+	// slog.Default().
 	Logger *slog.Logger
 
-	// OnEvent, if set, is told what happens: the types are those of this package, the Key
-	// says whose login it is, and Err why, for EventRefused. It may be the function that
-	// SourceConfig.OnEvent is.
+	// OnEvent, if set, is called for each event, of the types of this package. Event.Key
+	// says whose login it is, and Event.Err why a request was refused. The function may be
+	// the same as SourceConfig.OnEvent.
 	OnEvent func(context.Context, transport.Event)
 }
 
 // A Result is a login that the provider has granted.
 type Result struct {
-	User, Label string // whose it is in the application, and which of that user's
+	User, Label string // the application's user, and which of that user's logins it is
 
-	// Record is what will be stored, and Former what it replaces, or nil. AccountOf says
-	// whose account at the provider that is. The answer's other members are in
-	// Record.Extra, and the callback's other parameters too, with "callback." before their
-	// names: those have come through the user's browser, and may be made up by the user.
+	// Record is what will be stored, and Former what it replaces, or nil. AccountOf returns
+	// the account at the provider. Record.Extra has the other members of the token
+	// endpoint's answer, and the other parameters of the callback with "callback." before
+	// their names: those arrived through the user's browser, and the user may have made
+	// them up.
 	Record, Former *tokencache.Record
 
-	// MissingScopes are those that were asked for and not granted.
+	// MissingScopes were asked for and not granted.
 	MissingScopes []string
 
-	// Temporary says that there is no refresh token: the login will end with its token.
+	// Temporary means that there is no refresh token: the login ends with its access token.
 	Temporary bool
 
-	// Return is the local path that the browser is sent on to.
+	// Return is the local path that the browser is sent to next.
 	Return string
 }
 
-// A Failure is what a page has to tell a user who is not, or is still, connected.
+// A Failure is what a page has to tell a user whose account could not be connected, or could
+// not be disconnected.
 type Failure struct {
 	Err    error  // wraps a Refusal, or is a *transport.Error
 	Status int    // of the response
-	Return string // a local path to go on from, where the user can start again
+	Return string // a local path where the user can start again
 }
 
-// A Web lets users of a web application connect their accounts at a provider. Nothing is
-// kept on the server between the start of a login and its answer, so any replica can take
-// it, before or after a restart. Make one for each provider.
+// A Web lets the users of a web application connect their accounts at a provider. The server
+// keeps nothing between the start of a login and its answer, so any replica can take the
+// answer, before or after a restart. Make one Web for each provider.
 //
 //	mux.HandleFunc("POST /connect", web.Connect)
 //	mux.HandleFunc("/callback", web.Callback)
@@ -189,9 +195,9 @@ func originOf(u *url.URL) string {
 	return u.Scheme + "://" + host
 }
 
-// PoolAccount returns the account in the Pool of a user's login: for transport.WithAccount
-// and Pool.Source. label tells several logins of the user with the provider apart; it is
-// empty for the only one.
+// PoolAccount returns the account of a user's login in the Pool, for transport.WithAccount
+// and Pool.Source. label distinguishes several logins of one user with the provider; it is
+// empty if there is only one.
 func PoolAccount(user, label string) string {
 	key := tokencache.Key{Account: user}
 	if label != "" {
@@ -200,7 +206,7 @@ func PoolAccount(user, label string) string {
 	return key.Account
 }
 
-// maxName bounds the length in bytes of what users and labels are called.
+// maxName bounds the identifiers of users and the labels, in bytes.
 const maxName = 256
 
 // user returns who has sent the request. If that is nobody, the error is a refusal.
@@ -217,5 +223,5 @@ func (web *Web) user(r *http.Request) (string, error) {
 	return user, nil
 }
 
-// name is that of the provider, as the user knows it.
+// name returns the provider's name as the user knows it.
 func (web *Web) name() string { return cmp.Or(web.cfg.Provider.Name, "the provider") }

@@ -13,13 +13,12 @@ import (
 	"github.com/stayauth/stayauth/transport"
 )
 
-// Callback takes the provider's answer, at RedirectURL. The browser is sent on at once, to
-// the page that the login was begun for, or to this address without the code, where the
-// page is that says why there is no login. It never shows a page at the address that has
-// the code in it.
+// Callback takes the provider's answer at RedirectURL, and redirects the browser: to the page
+// that the login was begun for, or to this address without the code, where a page says why
+// there is no login. No page is ever shown at an address that has the code in it.
 //
-// An answer that comes twice, to two replicas at the same time for instance, is used once,
-// and leads on both times.
+// An answer that arrives twice, even at two replicas at the same time, is used once, and both
+// requests lead on.
 func (web *Web) Callback(w http.ResponseWriter, r *http.Request) {
 	secure(w.Header())
 	switch {
@@ -44,13 +43,13 @@ func (web *Web) Callback(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// The parameters of the address that a failure is told at.
+// The parameters of the address at which a failure is shown.
 const (
 	endedParam   = "ended"   // the id of an attempt whose cookie says how it has ended
 	refusedParam = "refused" // a Refusal
 )
 
-// answer deals with an answer of the provider, or with what pretends to be one.
+// answer handles an answer of the provider, or what pretends to be one.
 func (web *Web) answer(w http.ResponseWriter, r *http.Request, query url.Values) {
 	id := attemptID(query.Get("state"))
 	a, ok := web.cookies.find(r, id)
@@ -103,7 +102,7 @@ func (web *Web) request(a *attempt, former *tokencache.Record) *request {
 	return &request{flow: f, redirectURI: web.cfg.RedirectURL, state: a.State, verifier: a.Verifier}
 }
 
-// refuse does not end the attempt, if there is one: its genuine answer may still come.
+// refuse does not end the attempt, if there is one: its genuine answer may still arrive.
 func (web *Web) refuse(w http.ResponseWriter, r *http.Request, user, label string, err error) {
 	web.emit(r.Context(), EventRefused, user, label, err)
 	why := outcomeOf(err).Refusal
@@ -113,7 +112,7 @@ func (web *Web) refuse(w http.ResponseWriter, r *http.Request, user, label strin
 	redirect(w, web.callback+"?"+url.Values{refusedParam: {why}}.Encode())
 }
 
-// end keeps in the cookie of the attempt how it has ended, and sends the browser on. The
+// end records in the attempt's cookie how it has ended, and redirects the browser. The
 // cookies of other attempts stay.
 func (web *Web) end(w http.ResponseWriter, id string, a *attempt, out *outcome) {
 	done := &attempt{Label: a.Label, Return: cmp.Or(out.Return, a.Return), Cause: a.Cause, Outcome: out, End: time.Now().Add(web.cfg.Timeout).Unix()}
@@ -126,7 +125,7 @@ func (web *Web) end(w http.ResponseWriter, id string, a *attempt, out *outcome) 
 	web.lead(w, id, done)
 }
 
-// lead sends the browser on after an attempt that has ended.
+// lead redirects the browser after an attempt that has ended.
 func (web *Web) lead(w http.ResponseWriter, id string, a *attempt) {
 	if a.Outcome.connected() {
 		redirect(w, web.localOr(a.Return))

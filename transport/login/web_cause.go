@@ -21,7 +21,7 @@ type cause struct {
 	maxAge time.Duration
 }
 
-// causeOf returns what err demands. It reports whether a login may be of help at all.
+// causeOf returns what err demands, and reports whether a login may help at all.
 func causeOf(err error) (cause, bool) {
 	c := cause{params: url.Values{}}
 	if challenge, ok := errors.AsType[transport.Challenge](err); ok {
@@ -52,7 +52,7 @@ func causeOf(err error) (cause, bool) {
 	return c, false
 }
 
-// fingerprint tells one cause from others, in a cookie and without a word of it.
+// fingerprint identifies a cause in a cookie without revealing it.
 func (c cause) fingerprint(user, label string) string {
 	h := sha256.New()
 	for _, part := range append(slices.Sorted(slices.Values(c.scopes)), c.params.Encode(), user, label) {
@@ -61,11 +61,11 @@ func (c cause) fingerprint(user, label string) string {
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])
 }
 
-// loopTime is how soon after a login the same cause shows that it was of no help. The
-// browser is back at once, and would go on for ever.
+// loopTime is how soon after a login the same cause means that the login did not help: the
+// browser is back at once, and would go round for ever.
 const loopTime = time.Minute
 
-// repeats reports whether a login has just answered the cause, as a cookie of that tells.
+// repeats reports whether a login has just satisfied the cause. Its cookie tells.
 func (web *Web) repeats(r *http.Request, fingerprint string, c cause) bool {
 	soon := loopTime
 	if c.maxAge > 0 && c.maxAge < soon {

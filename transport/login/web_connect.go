@@ -15,34 +15,36 @@ import (
 	demands "github.com/stayauth/stayauth/transport/internal/claims"
 )
 
-// A Start says what a user is sent to the provider for. Its zero value is what Connect
-// does.
+// A Start says why a user is sent to the provider, and with what. The zero value is a plain
+// login.
 type Start struct {
-	// Label says which of the user's logins at the provider this is, if there can be
-	// several, see PoolAccount.
+	// Label says which of the user's logins with the provider this is, if there can be
+	// several: see PoolAccount.
 	Label string
 
-	// Return is the local path that the browser comes back to. Default: WebConfig.Home.
+	// Return is the local path that the browser comes back to, of at most 256 bytes.
+	// Default: WebConfig.Home.
 	Return string
 
-	// Scopes are asked for besides those of the Endpoint, and of the present login, which
-	// stays as it is if the user does not agree.
+	// Scopes are requested in addition to those of the Endpoint and of the present login,
+	// which stays as it is if the user does not consent.
 	Scopes []string
 
 	// AuthParams are further parameters of the authorization request, such as "prompt" or
 	// "login_hint". They replace those of WebConfig.
 	AuthParams url.Values
 
-	// Cause is why a request was not answered: an error that wraps ErrLoginRequired, or the
-	// transport.Challenge of a 401 or 403 that a login may answer (scopes, acr_values,
-	// max_age, claims). What it demands is asked for. Begin returns any other error as it
-	// is, and one that demands what a login has brought a moment ago as RefusedRepeated.
+	// Cause is why an API could not be called: an error that wraps ErrLoginRequired, or the
+	// transport.Challenge of a 401 or 403 that a login may satisfy (scopes, acr_values,
+	// max_age, claims). What it demands is requested. Begin returns any other error as it
+	// is. If a login has just satisfied the same demand, the error wraps RefusedRepeated:
+	// without that, the browser would go round in circles.
 	Cause error
 }
 
-// Connect begins a login for the user who is signed in, and sends the browser to the
-// provider. It takes a POST from a page of this site, and a GET that a link there or the
-// user has made. The parameters "return" and "label" are those of Start.
+// Connect begins a login for the user who is signed in, and redirects the browser to the
+// provider. It accepts a POST from a page of this site, and a GET from a link on one or from
+// the address bar. The parameters "return" and "label" are those of Start.
 func (web *Web) Connect(w http.ResponseWriter, r *http.Request) {
 	secure(w.Header())
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
@@ -59,10 +61,10 @@ func (web *Web) Connect(w http.ResponseWriter, r *http.Request) {
 // maxForm bounds the forms of Connect and Disconnect, in bytes.
 const maxForm = 64 << 10
 
-// fromHere refuses what another site has made the browser send. It is what
-// http.CrossOriginProtection does, but asks for no Host, which a proxy may change, and lets
-// GET begin something only if the browser says where it comes from: of one that does not say
-// it cannot be told whether another site has sent it. A form works everywhere.
+// fromHere refuses what another site has made the browser send. It does what
+// http.CrossOriginProtection does, without looking at Host, which a proxy may change. A GET
+// counts only if the browser says where it comes from, because otherwise it may come from
+// anywhere. A form works in every browser.
 func (web *Web) fromHere(r *http.Request) error {
 	site, origin := r.Header.Get("Sec-Fetch-Site"), r.Header.Get("Origin")
 	here := site == "same-origin" || site == "none"
@@ -72,15 +74,14 @@ func (web *Web) fromHere(r *http.Request) error {
 	return refused(RefusedCrossSite, "begin with a POST from a page of this site")
 }
 
-// inBackground reports whether no page of its own would be shown: the request is that of a
-// script or a frame, or one that the browser makes before the user has asked for it.
+// inBackground reports whether the response would not be shown as a page of its own: the
+// request comes from a script or a frame, or from the browser before the user asked for it.
 func inBackground(r *http.Request) bool {
 	mode, dest := r.Header.Get("Sec-Fetch-Mode"), r.Header.Get("Sec-Fetch-Dest")
 	return mode != "" && mode != "navigate" || dest != "" && dest != "document" || speculative(r)
 }
 
-// speculative reports whether the browser makes the request before the user has asked for
-// it.
+// speculative reports whether the browser sends the request before the user has asked for it.
 func speculative(r *http.Request) bool {
 	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"} {
 		if v := strings.ToLower(r.Header.Get(name)); strings.Contains(v, "prefetch") || strings.Contains(v, "prerender") || strings.Contains(v, "preview") {
@@ -90,10 +91,9 @@ func speculative(r *http.Request) bool {
 	return false
 }
 
-// Begin is Connect for a program that decides by itself that the user wants to go to the
-// provider: because of a button of its own, or of a request that only a login helps. It
-// answers the request with a redirect. On an error it has not answered, nothing has begun,
-// and OnEvent was told.
+// Begin is Connect for a program that decides for itself that the user wants to go to the
+// provider: because of a button of its own, or because only a login helps. It responds with
+// a redirect. If it returns an error, it has not responded and nothing has begun.
 func (web *Web) Begin(w http.ResponseWriter, r *http.Request, s Start) error {
 	var why cause
 	if s.Cause != nil {
@@ -168,8 +168,8 @@ func startError(field, remedy string) error {
 	return &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Field: "Start." + field, Remedy: remedy}
 }
 
-// redirect sends the browser on with a GET that has nothing of the request in it, whatever
-// its method (RFC 9700 section 4.12).
+// redirect makes the browser send a GET, without the body of the present request (RFC 9700
+// section 4.12).
 func redirect(w http.ResponseWriter, to string) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "no-referrer")
@@ -203,8 +203,8 @@ func (web *Web) scoped(a *attempt, former *tokencache.Record) Config {
 	return cfg
 }
 
-// params returns the parameters of an authorization request: those of the configuration,
-// of the start and of its cause, in this order. What claims ask for is united.
+// params returns the parameters of an authorization request: those of the configuration, of
+// the start and of its cause. Later ones replace earlier ones, but claims are merged.
 func (web *Web) params(sets ...url.Values) (url.Values, error) {
 	all := maps.Clone(web.cfg.AuthParams)
 	if all == nil {

@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// An attempt is what has to be known when its answer comes. It is kept in a sealed cookie
-// of its own, so that attempts in several tabs can end in any order. When it has ended, the
+// An attempt is what has to be known when its answer arrives. Each has a sealed cookie of its
+// own, so that attempts in several tabs can end in any order. When an attempt has ended, the
 // cookie says how, so that a reload leads on.
 type attempt struct {
 	State    string   `json:"s,omitempty"`
@@ -43,8 +43,8 @@ const (
 
 var errCookieTooLong = errors.New("what the attempt has to remember does not fit into a cookie; use a shorter return address, fewer scopes or a shorter label")
 
-// cookies seals attempts. Each cookie has a key of its own, which is derived from its
-// name and from whose it is, so that none can be passed off as another.
+// cookies seals attempts. Each cookie has a key of its own, derived from its name, and what it
+// belongs to is authenticated with it, so that none can be passed off as another.
 type cookies struct {
 	keys   [][]byte
 	bound  []byte // issuer, client and redirect URI, which a cookie belongs to
@@ -59,10 +59,10 @@ func newCookies(keys [][]byte, secure bool, life time.Duration, bound ...string)
 	if len(keys) == 0 {
 		return cookies{}, misconfigured("Keys", "set it, to a random key of 32 bytes that all replicas have", nil)
 	}
-	// RFC 6265bis section 4.1.3: a browser takes such a name from this host alone, over
-	// TLS, and from a server and not from a script. Older ones see the __Host- in it.
+	// RFC 6265bis section 4.1.3: a browser accepts such a name only from this host, over TLS,
+	// and not from a script. Older browsers see the __Host- in it.
 	c := cookies{prefix: "__Host-Http-login-", secure: secure, life: life}
-	if !secure { // for development: not every browser takes such a cookie over plain http
+	if !secure { // for development: not every browser accepts such a cookie over plain http
 		c.prefix = "stayauth-login-"
 	}
 	for _, key := range keys {
@@ -80,13 +80,13 @@ func newCookies(keys [][]byte, secure bool, life time.Duration, bound ...string)
 
 var base32Lower = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-// attemptID names the attempt with the state, and tells nothing about that.
+// attemptID returns the name of the attempt with the state, which it does not reveal.
 func attemptID(state string) string {
 	sum := sha256.Sum256([]byte("stayauth login attempt\n" + state))
 	return base32Lower.EncodeToString(sum[:16])
 }
 
-// userHash is how an attempt remembers its user: a cookie need not say who that is.
+// userHash is how an attempt remembers its user without naming them.
 func userHash(state, user string) string {
 	sum := sha256.Sum256([]byte("stayauth login user\n" + state + "\n" + user))
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
@@ -109,8 +109,8 @@ func (c *cookies) data(name, begun string) []byte {
 	return append([]byte(name+"\n"+begun+"\n"), c.bound...)
 }
 
-// seal returns the value of the cookie for the attempt called id. When it was begun stands
-// before it, for all to see: the oldest goes if there are too many, whosever key it has.
+// seal returns the value of the cookie for the attempt called id. It begins with the time in
+// the clear: if there are too many, the oldest is removed, even if another Web made it.
 func (c *cookies) seal(id string, a *attempt, now time.Time) (string, error) {
 	var plain bytes.Buffer
 	e := json.NewEncoder(&plain)
@@ -130,8 +130,8 @@ func (c *cookies) seal(id string, a *attempt, now time.Time) (string, error) {
 	return value, nil
 }
 
-// open returns the attempt in a cookie. It reports false for what this Web has not sealed,
-// under this name.
+// open returns the attempt in a cookie. It reports false unless this Web, or a replica of it,
+// has sealed the value under this name.
 func (c *cookies) open(id, value string) (*attempt, bool) {
 	begun, sealed, _ := strings.Cut(value, ".")
 	if len(value) > maxCookie || len(id) > 64 {
@@ -196,8 +196,8 @@ func (c *cookies) write(w http.ResponseWriter, name, value string, maxAge int) {
 	})
 }
 
-// makeRoom lets the oldest attempts of the browser go, those of other providers included,
-// so that one more fits.
+// makeRoom removes the oldest attempts of the browser, including those with other providers,
+// so that there is room for one more.
 func (c *cookies) makeRoom(w http.ResponseWriter, r *http.Request) {
 	type old struct {
 		name  string

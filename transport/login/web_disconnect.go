@@ -15,14 +15,14 @@ const opDisconnect = "disconnect"
 // disconnectTime bounds a disconnection, whether or not the browser waits.
 const disconnectTime = time.Minute
 
-// Disconnect ends the login of the user who is signed in: it revokes the tokens and removes
-// them, see [transport.Source.Logout], and sends the browser to the parameter "return". The
-// parameter "label" says which login. It takes a POST from a page of this site.
+// Disconnect ends the login of the user who is signed in: it revokes the tokens, removes them
+// as [transport.Source.Logout] does, and redirects the browser to the path in the parameter
+// "return". The parameter "label" says which login. Disconnect accepts a POST from a page of
+// this site; disconnecting twice is no error.
 //
-// If the provider cannot be told, the user stays connected and is told that; to disconnect
-// again is no error. If it has no way to be told, the tokens are removed here, and the page
-// says that the user can take them back at the provider: the error of that Failure wraps
-// errors.ErrUnsupported.
+// If the provider cannot be reached, the user stays connected and is told so. If the provider
+// has no way to revoke tokens, they are removed here, and a page says that the user can remove
+// the application at the provider: the error of that Failure wraps errors.ErrUnsupported.
 func (web *Web) Disconnect(w http.ResponseWriter, r *http.Request) {
 	secure(w.Header())
 	if r.Method != http.MethodPost {
@@ -58,8 +58,8 @@ func (web *Web) Disconnect(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// disconnect ends a login. An error that wraps errors.ErrUnsupported means that it has, and
-// that the provider could not be told.
+// disconnect ends a login. An error that wraps errors.ErrUnsupported means that it is ended
+// here only.
 func (web *Web) disconnect(ctx context.Context, user, label string) error {
 	if err := web.cfg.Pool.Source(PoolAccount(user, label)).Logout(ctx); err != nil {
 		e := &transport.Error{Kind: transport.ErrUnavailable, Op: opDisconnect, Err: err, Remedy: "the account is still connected; disconnect it again later"}

@@ -30,7 +30,7 @@ func (web *Web) loginKey(user, label string) tokencache.Key {
 	return k
 }
 
-// emit tells the Logger and OnEvent.
+// emit tells the log and OnEvent.
 func (web *Web) emit(ctx context.Context, t transport.EventType, user, label string, err error) {
 	ctx = context.WithoutCancel(ctx)
 	e := transport.Event{Type: t, At: time.Now(), Key: web.loginKey(user, label), Err: err}
@@ -49,7 +49,7 @@ func (web *Web) emit(ctx context.Context, t transport.EventType, user, label str
 	}
 }
 
-// levelOf returns how loud an event is: what users and attackers do is routine.
+// levelOf returns how loud an event is. What users and attackers do is routine.
 func levelOf(err error) slog.Level {
 	e, ok := errors.AsType[*transport.Error](err)
 	why, refusal := errors.AsType[Refusal](err)

@@ -16,7 +16,7 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
-// What is done for an answer is bounded, and does not end when the browser goes away.
+// The work for an answer is bounded, and goes on when the browser goes away.
 const (
 	exchangeTime = 2 * time.Minute
 	storeTime    = 2*time.Minute + 10*time.Second // Source.Login waits for two minutes for a refresh that is at work
@@ -28,8 +28,8 @@ func bounded(ctx context.Context, d time.Duration) (context.Context, context.Can
 	return context.WithTimeout(context.WithoutCancel(ctx), d)
 }
 
-// complete exchanges the code, once however often it comes, and stores the login. An error
-// means that nothing was done with the code.
+// complete exchanges the code, once however often it arrives, and stores the login. An error
+// means that the code was not used.
 func (web *Web) complete(r *http.Request, rq *request, id string, a *attempt, user, code string, params url.Values) (*outcome, error) {
 	j, err := web.openJournal(r.Context(), user)
 	if err != nil {
@@ -48,7 +48,7 @@ func (web *Web) complete(r *http.Request, rq *request, id string, a *attempt, us
 		web.emit(ctx, EventRefused, user, a.Label, err)
 		out = outcomeOf(err)
 	}
-	// If this fails, what comes again finds the login itself, or is told to start again.
+	// If this fails, an answer that arrives again finds the login itself, or is refused.
 	j.write(ctx, id, out)
 	return out, nil
 }
@@ -62,7 +62,7 @@ func (web *Web) earlier(ctx context.Context, j *journal, id, user, label string)
 	if out.Outcome != nil {
 		return out.Outcome, nil
 	}
-	// Whoever has exchanged the code has died since: nobody else has the lock.
+	// The process that sent the code has died: nobody else has the lock.
 	rec, err := web.stored(ctx, user, label)
 	if err != nil {
 		return nil, err
@@ -70,7 +70,9 @@ func (web *Web) earlier(ctx context.Context, j *journal, id, user, label string)
 	if rec != nil && rec.LoginID == id {
 		return new(outcome), nil
 	}
-	return outcomeOf(refused(RefusedInterrupted, "start again")), nil
+	err = refused(RefusedInterrupted, "start again")
+	web.emit(ctx, EventRefused, user, label, err)
+	return outcomeOf(err), nil
 }
 
 // obtain exchanges the code and stores the login.
@@ -144,7 +146,7 @@ func (web *Web) accept(r *http.Request, res *Result) error {
 	return nil
 }
 
-// store stores the login, and does not give up at once: it cannot be had again.
+// store stores the login, and does not give up at once: the code cannot be used again.
 func (web *Web) store(ctx context.Context, user, label string, rec *tokencache.Record) error {
 	source := web.cfg.Pool.Source(PoolAccount(user, label))
 	for try := 1; ; try++ {
@@ -155,14 +157,15 @@ func (web *Web) store(ctx context.Context, user, label string, rec *tokencache.R
 	}
 }
 
-// What of a callback is kept with the login, at most. It has come through the browser.
+// The parameters of a callback that are kept with the login are bounded: they come from a
+// browser.
 const (
 	maxParams = 16
 	maxParam  = 1 << 10
 )
 
-// others returns the parameters of an answer that mean nothing here: which company, shop or
-// team the user has chosen, for instance.
+// others returns the parameters of an answer that have no meaning in the flow itself, such as
+// which company, shop or team the user has chosen.
 func others(query url.Values) url.Values {
 	rest := url.Values{}
 	for _, name := range slices.Sorted(maps.Keys(query)) {
@@ -177,8 +180,8 @@ func others(query url.Values) url.Values {
 	return rest
 }
 
-// keep puts the parameters of the callback into the record, apart from what the token
-// endpoint has said, which no user can make up.
+// keep adds the parameters of the callback to the record, apart from the members of the token
+// endpoint's answer, which no user can make up.
 func keep(rec *tokencache.Record, params url.Values) {
 	if len(params) > 0 && rec.Extra == nil {
 		rec.Extra = make(map[string]tokencache.Secret)

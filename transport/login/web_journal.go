@@ -13,11 +13,11 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/text"
 )
 
-// A code must not be sent twice (RFC 6749 section 4.1.2): the provider ends what the first
-// one brought. Browsers, proxies and impatient users send an answer twice, and at different
-// replicas. So the answers for a user are dealt with one at a time, under a lock in the
-// store, and an entry of the cache says which codes were sent. That is written before a
-// code is, so it is true whenever the process dies.
+// A code must not be sent twice (RFC 6749 section 4.1.2): the provider may then revoke the
+// tokens that it was first exchanged for. But browsers, proxies and impatient users send an
+// answer twice, to different replicas. So the answers for one user are handled one at a time,
+// under a lock in the store, and an entry of the cache says which codes were sent. It is
+// written before a code is sent, so that it is right even if the process then dies.
 
 // A journal is that entry, while the lock is held. It is not the entry of any login: its
 // issuer has a fragment, as no real one has (RFC 8414 section 2).
@@ -29,8 +29,8 @@ type journal struct {
 	unlock   func() error
 }
 
-// A journaled attempt has sent its code. Without an Outcome it is at work, or its process
-// has died.
+// A journaled attempt has sent its code. Without an Outcome it is still at work, or its
+// process has died.
 type journaled struct {
 	At      int64    `json:"at"` // seconds since 1970
 	Outcome *outcome `json:"outcome,omitempty"`
@@ -42,7 +42,7 @@ const (
 	maxJournal    = 50 // attempts; nobody finishes more of them in the time that they are kept
 )
 
-// lockTime bounds the wait for answers of the same user that come at the same time.
+// lockTime bounds the wait for other answers of the same user.
 const lockTime = exchangeTime
 
 func (web *Web) journalKey(user string) tokencache.Key {
@@ -81,10 +81,11 @@ func (web *Web) openJournal(ctx context.Context, user string) (*journal, error) 
 
 func (j *journal) close() { j.unlock() }
 
-// writeTime bounds one look into the journal, or one change of it.
+// writeTime bounds one change of the journal.
 const writeTime = 15 * time.Second
 
-// write notes that the attempt sends its code or, if there is an outcome, how it has ended.
+// write records that the attempt is about to send its code or, if there is an outcome, how it
+// has ended.
 func (j *journal) write(ctx context.Context, id string, out *outcome) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTime)
 	defer cancel()
@@ -124,7 +125,7 @@ type outcome struct {
 
 func (o *outcome) connected() bool { return o.Refusal == "" && o.Kind == "" }
 
-// outcomeOf returns what is kept of an error.
+// outcomeOf returns what is kept about an error.
 func outcomeOf(err error) *outcome {
 	o := &outcome{Kind: string(transport.ErrMisconfigured)}
 	if e, ok := errors.AsType[*transport.Error](err); ok {

@@ -13,12 +13,13 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/text"
 )
 
-// Logins returns the user's logins with this provider, by label: Account.Key.Account is that
-// of each in the Pool, and Key.Label its label. The logins of others are not opened.
+// Logins returns the user's logins with this provider, ordered by label. Account.Key.Account
+// is the account of each in the Pool, and Account.Key.Label returns its label. The logins of
+// other users are not opened.
 //
-// One that cannot be read is reported in the error, and the others are returned all the
-// same. Without a store that can list its entries there is only the login without a label,
-// and the error wraps errors.ErrUnsupported.
+// A login that cannot be read is reported in the error, and the others are returned all the
+// same. If the store cannot list its entries, only the login without a label is returned, and
+// the error wraps errors.ErrUnsupported.
 func (web *Web) Logins(ctx context.Context, user string) ([]Account, error) {
 	var accounts []Account
 	var errs []error
@@ -42,13 +43,14 @@ func (web *Web) Logins(ctx context.Context, user string) ([]Account, error) {
 	return accounts, errors.Join(errs...)
 }
 
-// isLogin reports whether a record in the cache is that of a login, and not a journal.
+// isLogin reports whether a record in the cache is a login and not a journal.
 func isLogin(rec *tokencache.Record) bool { return !strings.HasSuffix(rec.Key.Issuer, journalIssuer) }
 
-// Erase ends all logins of a user of the application, at all providers, as Disconnect does,
-// and removes what else is kept of the user. It goes on when one fails. The error then says
-// which are left, and Erase can be called again. What a provider could not be told of,
-// because it has no way to be told, is not left: OnEvent tells.
+// Erase ends all logins of a user of the application, with all these providers, as Disconnect
+// does, and removes everything else that is kept about the user. It goes on when one fails; the
+// error then says which logins are left, and Erase can be called again. A login with a provider
+// that has no way to revoke tokens is removed, and WebConfig.OnEvent tells that its tokens live
+// on.
 func Erase(ctx context.Context, user string, webs ...*Web) error {
 	var errs []error
 	for _, web := range webs {

@@ -9,11 +9,11 @@ import (
 	"github.com/stayauth/stayauth/transport"
 )
 
-// A Refusal is why a request to a Web has no effect, to be used with errors.Is:
-// errors.Is(failure.Err, login.RefusedOtherUser).
+// A Refusal is the reason why a request to a Web has no effect. It is an error itself, to be
+// used with errors.Is: errors.Is(failure.Err, login.RefusedOtherUser).
 type Refusal string
 
-// The refusals. The first of them end no attempt: the genuine answer may still come.
+// The refusals. The first group ends no attempt: the genuine answer may still arrive.
 const (
 	RefusedCrossSite   Refusal = "cross-site"   // another site has sent the browser here
 	RefusedBackground  Refusal = "background"   // a script or a prefetch, and not the user, has sent the request
@@ -32,7 +32,7 @@ const (
 
 func (r Refusal) Error() string { return string(r) }
 
-// A refusalText says to a user what has become of a request, and with which status.
+// A refusalText tells a user about a refusal, with a status.
 type refusalText struct {
 	status      int
 	title, text string
@@ -130,7 +130,7 @@ func (f Failure) page(provider string) page {
 	return p
 }
 
-// fail tells the user, and OnEvent.
+// fail tells the user, the log and OnEvent.
 func (web *Web) fail(w http.ResponseWriter, r *http.Request, user, label string, f Failure) {
 	web.emit(r.Context(), EventRefused, user, label, f.Err)
 	web.show(w, r, f)

@@ -9,8 +9,8 @@ import (
 // maxReturn bounds a return address, which has to fit into a cookie, in bytes.
 const maxReturn = 256
 
-// isLocal reports whether a browser takes path for one on this site, wherever it meets it
-// and however often it was decoded on the way (RFC 9700 section 4.11.1).
+// isLocal reports whether path leads to this site in every browser, also if it is decoded on
+// the way (RFC 9700 section 4.11.1).
 func isLocal(path string) bool {
 	if len(path) > maxReturn || !strings.HasPrefix(path, "/") {
 		return false
@@ -21,7 +21,7 @@ func isLocal(path string) bool {
 	}
 	for _, form := range []string{path, u.Path} {
 		p, _, _ := strings.Cut(form, "?")
-		// Browsers take a backslash for a slash, and two slashes begin a host.
+		// Browsers treat a backslash as a slash, and two slashes begin a host.
 		if strings.Contains(p, "//") || strings.Contains(p, `\`) || strings.ContainsFunc(form, func(c rune) bool { return unicode.IsControl(c) || c == unicode.ReplacementChar }) {
 			return false
 		}
@@ -29,7 +29,7 @@ func isLocal(path string) bool {
 	return !strings.ContainsAny(path, " \\")
 }
 
-// localOr returns path, or Home if a browser could be led to another site by it.
+// localOr returns path, or Home if path could lead a browser to another site.
 func (web *Web) localOr(path string) string {
 	if !isLocal(path) {
 		return web.cfg.Home
