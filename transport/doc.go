@@ -15,7 +15,7 @@
 // when to renew the token, and does so in a critical section that is respected by all processes
 // that share the login. A [Transport] uses a Source to authorize the requests of an
 // http.Client. [Source.OAuth2] serves everything that takes an oauth2.TokenSource instead. A
-// [Pool] keeps the logins of many accounts. A [Pool] keeps the logins of many accounts.
+// [Pool] keeps the logins of many accounts.
 //
 // # Why a refresh is not just a request
 //
@@ -57,10 +57,10 @@
 //   - If a process or machine dies, or the answer is lost, after the provider has rotated the
 //     refresh token and before its successor is stored, the login survives only if the provider
 //     accepts the spent token once more. Many do, for some seconds or minutes. The next process
-//     tries that first, but no sooner than a second after the interrupted refresh has left its
-//     note, so as not to overtake its request. If the provider refuses the token, the error
-//     says that a refresh was interrupted, and for five minutes also if it refuses the next one:
-//     it may have dealt with the lost request later still, and taken that for a reuse.
+//     tries that first, but no sooner than a second after the interrupted refresh wrote its
+//     journal, so as not to overtake its request. If the provider refuses the token, or within
+//     five minutes the next one, the error says that a refresh was interrupted: the provider
+//     may have handled the lost request even later, and taken it for a reuse.
 //   - Processes that use the same refresh token without sharing a cache cannot be coordinated.
 //   - An access token works until its API no longer accepts it. A revoked login is noticed at
 //     the next refresh, or when an API answers 401.
@@ -84,6 +84,6 @@
 //
 // [SourceConfig.OnEvent] and the log are notified of what happens to a login between two calls;
 // [Event] lists the types of events and what to do about each. Package transport/otelstayauth
-// turns it into OpenTelemetry metrics and traces. [Source.Status] describes the present state
-// of a login.
+// turns events into OpenTelemetry metrics and traces. [Source.Status] describes the present
+// state of a login.
 package transport

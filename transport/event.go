@@ -71,7 +71,7 @@ const (
 // of Err kind, status, code, reuse_suspected and err, its text. Further messages report trouble
 // that changes nothing for the user, and have err: "unlock failed", "the journal could not be
 // cleared", "the refusal of the refresh token could not be stored", "the Store panicked",
-// "OnEvent or the Logger panicked"; once in a process "the store should be set up differently",
+// "OnEvent or the Logger panicked"; once per process, "the store should be set up differently",
 // see tokencache.Checker; and, without the name of a login, "no look for interrupted
 // refreshes".
 type Event struct {

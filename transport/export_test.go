@@ -26,7 +26,7 @@ const (
 	LongestWait        = longestWait
 	ReloadInterval     = reloadInterval
 	MaxKept            = maxKept
-	MaxLook            = maxLook
+	MaxTries           = maxTries
 	MaxRetryAfter      = renewal.LongestRetryAfter
 	MaxSpread          = maxSpread
 	MinPause           = minPause

@@ -19,8 +19,8 @@ type flight struct {
 	instead  *Error            // if set, only the cache is asked, and this is the error if it has nothing
 	wanted   bool              // a caller has no token
 	attempts atomic.Int32      // requests to the provider
-	trial    chan struct{}     // set if set if it finds out for all whether the provider is back, see Gate
-	told     bool              // an outage was reported, because the answer is overdue
+	trial    chan struct{}     // set if it finds out for all whether the provider is back, see Gate
+	reported bool              // an outage was reported, because the answer is overdue
 
 	awaited atomic.Bool // by a request that has ended, see transport_settle.go
 

@@ -144,7 +144,7 @@ func (g *Gate) due(now time.Time) bool {
 // enter waits while another login finds out whether the provider is back. If it returns a
 // trial, the caller has to find that out for all, and to call leave with it.
 func (g *Gate) enter(ctx context.Context, wanted bool) (trial chan struct{}, err error) {
-	var known *Error // the failure the failure when the caller began to wait
+	var known *Error // the failure when the caller began to wait
 	for waited := false; ; waited = true {
 		g.mu.Lock()
 		asking, queue := g.asking, g.queue

@@ -74,7 +74,7 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 		seed:    maphash.MakeSeed(),
 		shards:  make([]shard, n),
 	}
-	p.cfg.losses = &entry.Losses{Look: p.look, Seen: make(chan struct{}, 1)}
+	p.cfg.losses = &entry.Losses{Check: p.checkForLosses, Seen: make(chan struct{}, 1)}
 	for i := range p.shards {
 		p.shards[i].size = cfg.Size / n
 	}

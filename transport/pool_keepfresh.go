@@ -166,7 +166,7 @@ const (
 // watchForLosses finds out whether the store has lost logins that are in memory: it checks some
 // of them at a time, and all of them if any was lost.
 func (p *Pool) watchForLosses(ctx context.Context) {
-	var looked time.Time // when the check of all began
+	var checked time.Time // when the check of all began
 	for again := []*Source(nil); ; {
 		pause := lossPause/2 + rand.N(lossPause)
 		if len(again) > 0 {
@@ -181,18 +181,18 @@ func (p *Pool) watchForLosses(ctx context.Context) {
 		if p.closed.Load() {
 			continue
 		}
-		p.look(ctx)
-		if begun := wallNow(); p.cfg.losses.Since(looked) {
-			looked, again = begun, p.latestFirst()
+		p.checkForLosses(ctx)
+		if begun := wallNow(); p.cfg.losses.Since(checked) {
+			checked, again = begun, p.latestFirst()
 		}
-		if again = p.restore(ctx, again); !sleep.For(ctx, entry.LookPause) {
-			return // However much there is to see, it is not looked at more often.
+		if again = p.restore(ctx, again); !sleep.For(ctx, entry.ReloadPause) {
+			return // However many losses there are, this is often enough.
 		}
 	}
 }
 
-// look looks whether the store has lost logins, as far as some of those in memory tell.
-func (p *Pool) look(ctx context.Context) {
+// checkForLosses samples the logins in memory to find out whether the store has lost any.
+func (p *Pool) checkForLosses(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, entry.Timeout)
 	defer cancel()
 	for range maxSamples {
@@ -264,7 +264,7 @@ func (sh *shard) sample() *Source {
 		return nil
 	}
 	first := rand.N(len(sh.ring))
-	for i := range min(maxLook, len(sh.ring)) {
+	for i := range min(maxTries, len(sh.ring)) {
 		if s := sh.ring[(first+i)%len(sh.ring)]; s.cur.Load() != nil && !s.busy() {
 			return s
 		}

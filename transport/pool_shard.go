@@ -90,14 +90,14 @@ func (sh *shard) add(s *Source) {
 	sh.hand = (i + 1) % len(sh.ring)
 }
 
-// maxLook bounds how many logins are looked at to find the one to evict.
-const maxLook = 64
+// maxTries bounds how many logins are compared to find the one to evict.
+const maxTries = 64
 
 // cheapest returns the index of the login to evict. sh.mu is held.
 func (sh *shard) cheapest() (index int) {
 	now := wallNow()
 	least := math.MaxInt
-	for n := range min(maxLook, len(sh.ring)) {
+	for n := range min(maxTries, len(sh.ring)) {
 		i := (sh.hand + n) % len(sh.ring)
 		if cost := sh.ring[i].evictionCost(now); cost < least {
 			least, index = cost, i
@@ -135,7 +135,7 @@ func (sh *shard) leave(s *Source) {
 				delete(sh.left, account)
 			}
 		}
-		sh.sweepAt = max(maxLook, 2*len(sh.left))
+		sh.sweepAt = max(maxTries, 2*len(sh.left))
 	}
 	if sh.left == nil {
 		sh.left = make(map[string]weak.Pointer[Source])

@@ -167,7 +167,7 @@ func TestPoolHasOneSourceOfAnAccount(t *testing.T) {
 			runtime.GC()
 		}
 	}
-	if n := len(p.Shards()[0].Left()); n > 4*transport.MaxLook {
+	if n := len(p.Shards()[0].Left()); n > 4*transport.MaxTries {
 		t.Errorf("%d logins that nobody uses are remembered", n)
 	}
 }

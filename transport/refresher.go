@@ -80,7 +80,7 @@ const (
 // presented: a lost request may still be answered once a frozen provider goes on; or there is
 // an outage, whose end is to be found soon and without risk.
 type doubt struct {
-	since       time.Time // when the outage began; when the outage began; zero: there is none
+	since       time.Time // when the outage began; zero: there is none
 	interrupted bool      // a request was lost
 	due         bool      // an attempt is due even though there is no hurry
 }

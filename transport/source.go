@@ -209,7 +209,7 @@ func (s *Source) reject(ctx context.Context, rejected tokencache.Secret, demande
 		// The flight that was joined had been started for another reason and found the
 		// token good. Now it is known to be rejected: once more.
 	}
-	return nil, &Error{Kind: ErrUnavailable, Op: "reject", Remedy: "the provider keeps answering with the token that the API refuses"}
+	return nil, &Error{Kind: ErrUnavailable, Op: "reject", Remedy: "the provider keeps answering with the token that the API rejects"}
 }
 
 // replace returns the flight that will bring a token in place of one that an API has rejected,
@@ -228,7 +228,7 @@ func (s *Source) replace(ctx context.Context, rejected tokencache.Secret, demand
 	if snap != nil && snap.rec.AccessToken == rejected {
 		if at := snap.replaceableAt(demanded); s.flight == nil && now.Before(at) && snap.usable(now) {
 			e := &Error{Kind: ErrUnavailable, Op: "reject", RetryAt: at,
-				Remedy: "the token is too new to be replaced; the API may refuse it for another reason"}
+				Remedy: "the token is too new to be replaced; the API may reject it for another reason"}
 			if s.closed.Load() || !s.mayReload(now, reloadInterval) {
 				return nil, nil, e
 			}

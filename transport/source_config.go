@@ -57,7 +57,7 @@ type SourceConfig struct {
 	born    time.Time     // when the process began to use the login
 	entries entry.Config  // which entries of the cache are meant
 	losses  *entry.Losses // nil for a Source that is in no Pool
-	checked *atomic.Bool  // the settings of the store
+	checked *atomic.Bool  // whether the settings of the store were checked
 }
 
 // longestWait is how long a caller waits for a token, unless its context ends first. A refresh

@@ -67,7 +67,7 @@ func (s *Source) adopt(ctx context.Context, f *flight, cur *snapshot, rec *token
 	if !s.cur.CompareAndSwap(cur, snap) {
 		return nil // A login or logout came between.
 	}
-	if cur != nil || s.dead != nil { // Else it is what a process finds when it starts.
+	if cur != nil || s.dead != nil { // Otherwise it is what a process finds when it starts.
 		s.emit(ctx, f.end(Event{Type: EventAdopted}), false)
 	}
 	return snap
@@ -96,7 +96,7 @@ func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Versi
 	return found.Rec, found.Version, nil
 }
 
-// check tells the log, once in a process, what is wrong with the settings of the store.
+// check logs, once per process, what is wrong with the settings of the store.
 func (s *Source) check(ctx context.Context) {
 	if s.cfg.checked.Swap(true) {
 		return
@@ -117,11 +117,11 @@ func (s *Source) orNothing(rec *tokencache.Record) *tokencache.Record {
 	return rec
 }
 
-// traceTime is how long a store remembers logouts at least, see tokencache.ErrNoTrace.
-// What has not been in the store since may have been ended.
+// traceTime is how long a store remembers logouts at least, see tokencache.ErrNoTrace. A login
+// that has not been in the store since then may have been ended.
 const traceTime = 30 * 24 * time.Hour
 
-// known returns what this process knows of the login.
+// known returns what this process knows about the login.
 func (s *Source) known() entry.Known {
 	known := entry.Known{Lost: s.puttable()}
 	if cur := s.cur.Load(); cur != nil {
@@ -155,18 +155,18 @@ func (s *Source) restored(ctx context.Context, rec *tokencache.Record) {
 		Remedy: "the login was put back; find out whether the store was flushed, evicts or was replaced, because it loses logins"}}, false)
 }
 
-// mayReturn reports whether the login, of which this process knows nothing, may be put back
-// by another one: because the store, which has no trace of it, has lost others.
+// mayReturn reports whether another process may put back the login, of which this process knows
+// nothing and the store has no trace: the store has lost other logins.
 func (s *Source) mayReturn(ctx context.Context) bool {
 	return s.cur.Load() == nil && s.cfg.losses.Lately(ctx) &&
 		errors.Is(s.cfg.Refresher.Check(s.orNothing(nil)), ErrLoginRequired)
 }
 
-// locateReturning is Locate, but what may return has some time for that.
+// locateReturning is Locate, but gives a login that may return some time to do so.
 func (s *Source) locateReturning(ctx context.Context) (key tokencache.Key, rec *tokencache.Record, v tokencache.Version, err error) {
 	for begun := wallNow(); ; {
 		key, rec, v, err = s.entry.Locate(ctx)
-		if wallNow().Sub(begun) > entry.NewerTime || !errors.Is(err, tokencache.ErrNoTrace) || !s.mayReturn(ctx) || !sleep.For(ctx, entry.LookPause) {
+		if wallNow().Sub(begun) > entry.NewerTime || !errors.Is(err, tokencache.ErrNoTrace) || !s.mayReturn(ctx) || !sleep.For(ctx, entry.ReloadPause) {
 			return key, rec, v, err
 		}
 	}

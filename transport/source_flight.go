@@ -120,7 +120,7 @@ func (s *Source) fly(ctx context.Context, f *flight) {
 		switch {
 		case f.err != nil:
 		case f.snap.rec.Claims != "":
-			f.snap, f.err = nil, &Error{Kind: ErrUnavailable, Op: "refresh", Remedy: "the provider answers with the token that an API has refused; the claims that the API demands have to be asked for"}
+			f.snap, f.err = nil, &Error{Kind: ErrUnavailable, Op: "refresh", Remedy: "the provider answers with the token that an API has rejected; the claims that the API demands have to be asked for"}
 		case f.snap.expiredBefore(f.begun):
 			f.snap, f.err = nil, &Error{Kind: ErrUnavailable, Op: "refresh", Remedy: "the token that came had expired already; check the clock of this machine"}
 		}
@@ -148,7 +148,7 @@ func (s *Source) overdue(ctx context.Context, f *flight) {
 	s.cfg.gate.failed(s, e, f.trial != nil)
 	s.cfg.gate.leave(f.trial)
 	if s.outage == nil && !s.cur.Load().usable(wallNow()) {
-		f.told = true
+		f.reported = true
 		s.emit(ctx, Event{Type: EventOutage, Err: e, RetryAt: e.RetryAt}, f.wanted)
 	}
 }
@@ -182,8 +182,8 @@ func (s *Source) land(ctx context.Context, f *flight) {
 // s.mu is held.
 func (s *Source) finish(ctx context.Context, f *flight) {
 	if f.err == nil {
-		if s.outage != nil || f.told {
-			s.emit(ctx, Event{Type: EventRecovered}, f.told && f.wanted || s.outage != nil && s.outage.quiet)
+		if s.outage != nil || f.reported {
+			s.emit(ctx, Event{Type: EventRecovered}, f.reported && f.wanted || s.outage != nil && s.outage.quiet)
 		}
 		s.reset()
 		return
@@ -199,7 +199,7 @@ func (s *Source) finish(ctx context.Context, f *flight) {
 		s.dead, s.refused, s.reloadAt, f.err = e, refused, reloadAt, e
 		return
 	}
-	first := s.outage == nil && !f.told
+	first := s.outage == nil && !f.reported
 	if s.outage == nil {
 		s.outage = new(outage)
 	}

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// When an API rejects a token, three things follow: it is decided whether another token can
-// help (rejects), the token is replaced, if it is old enough for that (Source.Reject), and
-// the request is sent once more (retry). The rejected response is kept meanwhile, because
-// it is the answer if any of that fails.
+// When an API rejects a token, three steps follow: rejects decides whether another token can
+// help, Source.Reject replaces the token, if it is old enough for that, and retry sends the
+// request once more. The first response is kept meanwhile, because it is the answer if any of
+// these steps fails.
 
 // rejects reports whether resp is a rejection that a new access token can cure, and which
 // claims the refresh has to ask for. A challenge that says invalid_token means it, whatever the

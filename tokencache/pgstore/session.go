@@ -144,7 +144,7 @@ func (s *session) maintain(ctx context.Context) {
 			if ctx.Err() != nil {
 				return // The next goroutine may be waiting already, and must not get this error.
 			}
-			s.tell(0, err)
+			s.publish(0, err)
 			select {
 			case <-time.After(pause):
 			case <-ctx.Done():
@@ -155,7 +155,7 @@ func (s *session) maintain(ctx context.Context) {
 		pause = reconnectMin
 		s.conn = conn
 		s.made++
-		s.tell(s.made, nil)
+		s.publish(s.made, nil)
 	}
 }
 
@@ -267,11 +267,11 @@ func (s *session) drop(err error) {
 		s.conn.Close(ctx)
 		s.conn = nil
 	}
-	s.tell(0, err)
+	s.publish(0, err)
 }
 
-// tell publishes the state of the session.
-func (s *session) tell(epoch int, err error) {
+// publish publishes the state of the session.
+func (s *session) publish(epoch int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.epoch, s.err = epoch, err

@@ -32,8 +32,8 @@ const (
 	// sayPause is the time between two notes that a request is at the provider.
 	sayPause = time.Second
 
-	// LookPause is the time between two reads for what others put back.
-	LookPause = 250 * time.Millisecond
+	// ReloadPause is the time between two reloads of what others may put back.
+	ReloadPause = 250 * time.Millisecond
 
 	// restoreTime is how long to wait for the lock of a login that was lost: it may be held
 	// for minutes, and other logins must not wait for that.
@@ -53,7 +53,7 @@ func (e *Entry) AwaitNewer(ctx context.Context, rec *tokencache.Record, known ti
 		end := seen.Add(min(at.Add(NewerTime).Sub(seen), NewerTime)) // Clocks differ.
 		known = at
 		for now := seen; now.Before(end) && at.Equal(known); now = wallNow() {
-			if now.Sub(begun) > longestAwait || !sleep.For(ctx, min(end.Sub(now), LookPause)) {
+			if now.Sub(begun) > longestAwait || !sleep.For(ctx, min(end.Sub(now), ReloadPause)) {
 				return known, &BusyError{Err: context.DeadlineExceeded}
 			}
 			if _, stored, _, err := e.Locate(ctx); err == nil {
@@ -156,8 +156,8 @@ func (e *Entry) restoreLocked(ctx context.Context, known func() Known) (*tokenca
 
 // Losses is what a process has seen of a store that loses logins. A nil *Losses sees nothing.
 type Losses struct {
-	Look func(ctx context.Context) // checks that the store has the logins that are in memory
-	Seen chan struct{}             // gets a value, if there is room, when a login was lost
+	Check func(ctx context.Context) // checks that the store has the logins that are in memory
+	Seen  chan struct{}             // gets a value, if there is room, when a login was lost
 
 	at     atomic.Int64 // a time before which the last one was lost, in Unix nanoseconds
 	missed atomic.Int64 // when this process has last missed one
@@ -213,7 +213,7 @@ func (l *Losses) Lately(ctx context.Context) bool {
 		return false
 	}
 	if !momentAgo(time.Unix(0, l.at.Load())) {
-		l.Look(ctx)
+		l.Check(ctx)
 	}
 	return momentAgo(time.Unix(0, l.at.Load()))
 }
