@@ -2,13 +2,18 @@ package login
 
 import (
 	"context"
+	"encoding/base64"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
+	"github.com/stayauth/stayauth/transport/provider"
 )
 
 // W26: an ID token that does not fit makes the login unusable, and its tokens are revoked.
@@ -87,4 +92,28 @@ func TestW26SameIssuer(t *testing.T) {
 			t.Errorf("%+v: %v", tt, same)
 		}
 	}
+}
+
+// Whatever a provider sends as an ID token, reading it is safe, and only one that fits is
+// accepted.
+func FuzzIDToken(f *testing.F) {
+	r := &request{flow: &flow{Config: Config{
+		Provider: &provider.Provider{Issuer: "https://a.example"},
+		Endpoint: &endpoint.Endpoint{ClientID: "client", Scopes: []string{"openid"}},
+	}}, verifier: "v"}
+	now := time.Now().Unix()
+	f.Add(fmt.Sprintf(`{"iss":"https://a.example","aud":"client","nonce":%q,"exp":%d}`, r.nonce(), now+60))
+	f.Add(fmt.Sprintf(`{"iss":"a.example","aud":["client"],"nonce":%q,"exp":1e300,"iat":-1e300}`, r.nonce()))
+	f.Add(`{"aud":{},"exp":"x"}`)
+	f.Add(`null`)
+	f.Fuzz(func(t *testing.T, claims string) {
+		token := tokencache.Secret("e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln")
+		err := r.checkIDToken(token)
+		if err == nil && !strings.Contains(claims, "client") && !strings.Contains(claims, `\`) {
+			t.Errorf("accepted %s", claims)
+		}
+		if err != nil && strings.Contains(err.Error(), r.nonce()) {
+			t.Errorf("the error is %v", err)
+		}
+	})
 }

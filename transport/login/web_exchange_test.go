@@ -83,6 +83,9 @@ func TestW24ReplicaDies(t *testing.T) {
 			}
 			if !tt.stored {
 				b.wantPage(v, http.StatusServiceUnavailable, "Start again")
+				if err := s.events[len(s.events)-1].Err; !errors.Is(err, RefusedInterrupted) {
+					t.Errorf("the event says %v", err)
+				}
 			}
 			if c := s.srv.Counts(); c.TokenRequests != before || c.Reuses != 0 {
 				t.Errorf("%d more token requests, %d reuses", c.TokenRequests-before, c.Reuses)
