@@ -120,7 +120,7 @@ func TestOpenDirWithARelativePath(t *testing.T) {
 	}
 }
 
-// Who waits for a lock in vain says which file it is.
+// A caller that waits for a lock in vain gets an error that names the file.
 func TestDirLockErrorNamesTheFile(t *testing.T) {
 	realparts.Bubble(t, func(t *testing.T) {
 		path := t.TempDir()

@@ -198,7 +198,8 @@ func TestDirThatWasReplaced(t *testing.T) {
 	unlock()
 }
 
-// Who waits is told who has the lock: it may be a process that was stopped.
+// A caller that waits gets an error that says who has the lock: it may be a process that was
+// stopped.
 func TestHolderOfALockIsNamed(t *testing.T) {
 	path := t.TempDir()
 	unlock, err := openDir(t, path).Lock(t.Context(), "x")

@@ -272,8 +272,8 @@ func TestOneUsersErrorIsNotEverybodys(t *testing.T) {
 	})
 }
 
-// When the provider is back, those who wait follow the one that has found out, apart
-// from one another.
+// When the provider is back, the logins that wait follow the one that has found out, apart from
+// one another.
 func TestTheOthersFollow(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: 2 * time.Second})

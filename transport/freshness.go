@@ -54,11 +54,11 @@ const clockTolerance = time.Minute
 // while a machine sleeps.
 func wallNow() time.Time { return time.Now().Round(0) }
 
-// newSnapshot returns the snapshot of rec, and decides when it is to be refreshed: lead before its expiry, or when the
-// provider says so, and by skew before its expiry at the latest. Without a lead it is a third
-// of the token's life, at most 5 minutes, shortened by up to a fifth at random; without a skew
-// it is a tenth, at most 10 seconds. A refresh token that ends before its access token is
-// renewed in time too.
+// newSnapshot returns the snapshot of rec, and decides when it is to be refreshed: lead before
+// its expiry, or when the provider says so, and by skew before its expiry at the latest.
+// Without a lead it is a third of the token's life, at most 5 minutes, shortened by up to a
+// fifth at random; without a skew it is a tenth, at most 10 seconds. A refresh token that ends
+// before its access token is renewed in time too.
 func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
 	header := scheme + string(rec.AccessToken)
 	kept := *rec

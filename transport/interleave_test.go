@@ -53,7 +53,7 @@ func TestARefreshThatWaitsForALoginIsNotNeeded(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		before bool // there has been a login before
-		refuse bool // whose token an API has refused
+		refuse bool // whose token an API has rejected
 	}{{"first login", false, false}, {"expired", true, false}, {"refused", true, true}} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {

@@ -226,8 +226,8 @@ func TestClaimsWithoutATransport(t *testing.T) {
 	}
 }
 
-// TestClaimsOfAnUnsavedLogin: the demand is kept with a rotation that could not be saved
-// yet, and both are saved in the end.
+// TestClaimsOfAnUnsavedLogin: the demand is kept with a rotation that could not be saved yet,
+// and both are finally saved.
 func TestClaimsOfAnUnsavedLogin(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: time.Minute})

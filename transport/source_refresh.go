@@ -192,7 +192,7 @@ func (s *Source) spendable(ctx context.Context, cur *tokencache.Record, version 
 	dead, refused := s.dead, s.refused
 	s.mu.Unlock()
 	if dead != nil && cur != nil && refused != nil && refused.RefreshToken == cur.RefreshToken {
-		// The tombstone could not be written. Until it is, others present the token too.
+		// The tombstone is not stored yet, and until then others present the token.
 		if _, err := s.entry.Save(ctx, refused, version); err != nil {
 			s.log(ctx, slog.LevelDebug, "the refusal of the refresh token could not be stored", err)
 		}

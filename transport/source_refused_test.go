@@ -72,8 +72,8 @@ func TestAYoungTokenIsNotReplaced(t *testing.T) {
 	})
 }
 
-// That one API refuses a token takes it away from nobody while no other can be had: it is
-// good elsewhere, and here the API refuses it again.
+// If one API rejects a token, nobody loses it while there is no other: it is good elsewhere,
+// and this API rejects it again.
 func TestARefusedTokenServesUntilThereIsAnother(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})

@@ -55,8 +55,8 @@ func TestAHundredRefusals(t *testing.T) {
 	})
 }
 
-// An API that refuses everything gets its 401 through, and causes at most one
-// refresh every 30 seconds, whoever calls.
+// An API that rejects everything gets its 401 through, and causes at most one refresh every 30
+// seconds, whoever calls.
 func TestAnAPIThatRefusesEverything(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})

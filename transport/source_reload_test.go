@@ -104,7 +104,8 @@ func TestAPeersTokenWhileTheLockIsHeld(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				// First the note that it will spend the token, and then what it got.
+				// First the note that it will spend the token, and then what it
+				// got.
 				r.Attempt = &tokencache.Attempt{At: transport.WallNow()}
 				if v, err = cache.Save(t.Context(), s.Cfg().Key, r, v); err != nil {
 					t.Fatal(err)

@@ -52,8 +52,8 @@ func TestSuccessor(t *testing.T) {
 			func(w *tokencache.Record) {
 				w.AccessToken, w.TokenType, w.ObtainedAt, w.Expiry, w.RefreshAt = "access1", "Bearer", then, then.Add(time.Hour), then.Add(time.Minute)
 			}},
-		{"because an API has refused the old one", func(*tokencache.Record) {}, "access1", func(w *tokencache.Record) { w.ForcedAt = time.Time{} }},
-		{"because an API has refused an older one", func(*tokencache.Record) {}, "access0", func(*tokencache.Record) {}},
+		{"because an API has rejected the old one", func(*tokencache.Record) {}, "access1", func(w *tokencache.Record) { w.ForcedAt = time.Time{} }},
+		{"because an API has rejected an older one", func(*tokencache.Record) {}, "access0", func(*tokencache.Record) {}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			answer := full.Clone()

@@ -61,8 +61,8 @@ func TestGivingUp(t *testing.T) {
 	})
 }
 
-// Who waits looks whether that is still worth it, sooner in the beginning, and not when
-// there is no need to wait.
+// A caller that waits checks whether that is still worthwhile, sooner in the beginning, and not
+// when there is no need to wait.
 func TestEnterUnless(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Gates

@@ -133,7 +133,8 @@ func newStatements(table string) statements {
 		preflight: `SELECT current_setting('transaction_read_only')::bool,
 			has_table_privilege($1, 'INSERT') AND has_table_privilege($1, 'UPDATE') AND has_table_privilege($2, 'INSERT'), ` + secured,
 		secured: `SELECT ` + secured,
-		// Whether there are traces, and the schemas in which others would look for the entries.
+		// Whether there are traces, and the schemas in which others would look for the
+		// entries.
 		check: replace(`SELECT coalesce(bool_and(has_table_privilege(to_regclass($1), r)), false) AND NOT coalesce(row_security_active(to_regclass($1)), true),
 				array(SELECT nspname::text FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace, {unqualified}
 					WHERE relname = unqualified AND relkind IN ('r', 'p') AND pg_class.oid <> to_regclass($2) AND has_schema_privilege(n.oid, 'USAGE'))

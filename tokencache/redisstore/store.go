@@ -49,7 +49,8 @@ type Config struct {
 }
 
 // A Store is a tokencache.Store in Redis. It is also a tokencache.Lister, a
-// tokencache.PrefixLister, a tokencache.Preflighter, a tokencache.Recoverer and a tokencache.Watcher.
+// tokencache.PrefixLister, a tokencache.Preflighter, a tokencache.Recoverer and a
+// tokencache.Watcher.
 type Store struct {
 	cfg    Config
 	own    bool // the client

@@ -95,7 +95,8 @@ func (j job) run(s tokencache.Store) error {
 				return err
 			}
 			fmt.Println("saved")
-			// In a slow store, a writer in step with this one would always be too late.
+			// In a slow store, a writer in step with this one would always be too
+			// late.
 			time.Sleep(rand.N(time.Since(start)))
 		}
 	}

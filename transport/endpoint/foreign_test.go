@@ -125,8 +125,8 @@ func TestTokenSourcePanics(t *testing.T) {
 	}
 }
 
-// TestTokenSourceHangs: a source that hangs keeps nobody, is not called a second
-// time meanwhile, and what it brings in the end is used.
+// TestTokenSourceHangs: a source that hangs keeps nobody, is not called a second time
+// meanwhile, and what it finally brings is used.
 func TestTokenSourceHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int32

@@ -103,7 +103,7 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
-// A visit is what a browser shows in the end.
+// A visit is what a browser finally shows.
 type visit struct {
 	url    *url.URL
 	status int

@@ -42,7 +42,8 @@ const (
 
 // AwaitNewer waits, if rec was put back, until a process that knows a newer state of the login
 // has had time to replace it. It returns the time at which the record that it waited for was
-// put back. One that was put back at the known time has been waited for before. The lock is held.
+// put back. One that was put back at the known time has been waited for before. The lock is
+// held.
 func (e *Entry) AwaitNewer(ctx context.Context, rec *tokencache.Record, known time.Time) (putBackAt time.Time, err error) {
 	if rec == nil || rec.RefreshToken == "" {
 		return known, nil
