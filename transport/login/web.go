@@ -14,6 +14,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/endpoint"
+	"github.com/stayauth/stayauth/transport/internal/localpath"
 	"github.com/stayauth/stayauth/transport/internal/loopback"
 	"github.com/stayauth/stayauth/transport/provider"
 )
@@ -173,7 +174,7 @@ func (web *Web) check() error {
 	cfg.Timeout = cmp.Or(cfg.Timeout, loginTimeout)
 	cfg.Home = cmp.Or(cfg.Home, "/")
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
-	if !isLocal(cfg.Home) {
+	if !localpath.Is(cfg.Home) {
 		return misconfigured("Home", "use a path of this site, such as /accounts", nil)
 	}
 	web.callback = cmp.Or(u.EscapedPath(), "/")

@@ -13,6 +13,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	demands "github.com/stayauth/stayauth/transport/internal/claims"
+	"github.com/stayauth/stayauth/transport/internal/localpath"
 )
 
 // A Start says why a user is sent to the provider, and with what. The zero value is a plain
@@ -124,7 +125,7 @@ func (web *Web) begin(w http.ResponseWriter, r *http.Request, s *Start, why caus
 	switch {
 	case len(s.Label) > maxName || strings.Contains(s.Label, "\x00"):
 		return user, startError("Label", "use at most 256 bytes, and no zero byte")
-	case !isLocal(s.Return):
+	case !localpath.Is(s.Return):
 		return user, startError("Return", "use a path of this site, such as /accounts, of at most 256 bytes")
 	case s.AuthParams.Has("resource") || s.AuthParams.Has("audience"):
 		return user, startError("AuthParams", "set resource and audience in those of Endpoint: they are part of the name of the login")
@@ -247,4 +248,12 @@ func (web *Web) stored(ctx context.Context, user, label string) (*tokencache.Rec
 		return nil, &transport.Error{Kind: transport.ErrStorage, Op: "login", Err: err}
 	}
 	return rec, nil
+}
+
+// localOr returns path, or Home if path could lead a browser to another site.
+func (web *Web) localOr(path string) string {
+	if !localpath.Is(path) {
+		return web.cfg.Home
+	}
+	return path
 }

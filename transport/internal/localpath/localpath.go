@@ -1,4 +1,6 @@
-package login
+// Package localpath knows which addresses a browser may be led to after a login: those of the
+// site that it has logged in at, and no others.
+package localpath
 
 import (
 	"net/url"
@@ -6,13 +8,13 @@ import (
 	"unicode"
 )
 
-// maxReturn bounds a return address, which has to fit into a cookie, in bytes.
-const maxReturn = 256
+// MaxLen bounds a path, in bytes: it has to fit into a cookie.
+const MaxLen = 256
 
-// isLocal reports whether path leads to this site in every browser, also if it is decoded on
+// Is reports whether path leads to this site in every browser, also if it is decoded on
 // the way (RFC 9700 section 4.11.1).
-func isLocal(path string) bool {
-	if len(path) > maxReturn || !strings.HasPrefix(path, "/") {
+func Is(path string) bool {
+	if len(path) > MaxLen || !strings.HasPrefix(path, "/") {
 		return false
 	}
 	u, err := url.Parse(path)
@@ -27,12 +29,4 @@ func isLocal(path string) bool {
 		}
 	}
 	return !strings.ContainsAny(path, " \\")
-}
-
-// localOr returns path, or Home if path could lead a browser to another site.
-func (web *Web) localOr(path string) string {
-	if !isLocal(path) {
-		return web.cfg.Home
-	}
-	return path
 }
