@@ -1,6 +1,7 @@
 package transport_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -280,5 +281,45 @@ func TestAFailureOfThePast(t *testing.T) {
 		if st, err := s.Status(t.Context()); err != nil || st.State != transport.StateFresh {
 			t.Errorf("status %+v, %v", st, err)
 		}
+	})
+}
+
+// An intrusion is a Refresher during whose request somebody writes without the lock.
+type intrusion struct {
+	transport.Refresher
+	write func()
+}
+
+func (r intrusion) Refresh(ctx context.Context, current *tokencache.Record) (*tokencache.Record, error) {
+	answer, err := r.Refresher.Refresh(ctx, current)
+	r.write()
+	return answer, err
+}
+
+// A refresh whose answer is not stored, because there is a newer login, has adopted that.
+func TestEventOfARefreshThatWasOvertaken(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{})
+		s := w.source(func(cfg *transport.SourceConfig) {
+			cfg.Refresher = intrusion{cfg.Refresher, func() {
+				cache := w.cache()
+				rec, version, err := cache.Load(t.Context(), tokencache.Key{Issuer: cfg.Key.Issuer, ClientID: w.srv.ClientID(), Account: "ann"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				other := record(w.srv.Login("ann"))
+				other.Key, other.LoginID, other.Generation, other.AuthorizedAt = rec.Key, "other", 1, transport.WallNow()
+				if _, err := cache.Save(t.Context(), rec.Key, other, version); err != nil {
+					t.Fatal(err)
+				}
+			}}
+			cfg.Key.Account = "ann"
+			cfg.Key.Issuer = cfg.Refresher.Identity().Key.Issuer
+		})
+		w.login(s, "ann")
+		w.wantEvents(transport.EventLogin)
+		time.Sleep(2 * time.Hour)
+		use(t, s, nil)
+		w.wantEvents(transport.EventAdopted)
 	})
 }
