@@ -19,12 +19,12 @@ import (
 // Credential or KeyFunc.
 type KeyChoice struct {
 	kind string
-	open func(c *Config, d *dirs) keeper
+	open func(c *Config, d *dirs) keyStore
 }
 
 // Keyring keeps the key in the OS keyring.
 func Keyring() KeyChoice {
-	return KeyChoice{"OS keyring", func(c *Config, d *dirs) keeper {
+	return KeyChoice{"OS keyring", func(c *Config, d *dirs) keyStore {
 		k := &keyringKeys{
 			keyring: c.keyring(d, d.suffix),
 			lock: func(ctx context.Context) (func() error, error) {
@@ -53,7 +53,7 @@ const (
 // against little more than a glance, and whoever can write there can replace it, and make
 // up logins that it opens.
 func KeyFile(path string) KeyChoice {
-	return KeyChoice{"key file", func(_ *Config, d *dirs) keeper {
+	return KeyChoice{"key file", func(_ *Config, d *dirs) keyStore {
 		path := path
 		if path == "" {
 			path = filepath.Join(d.path, keyFileName)
@@ -66,7 +66,7 @@ func KeyFile(path string) KeyChoice {
 // with a passphrase, as tokencache.PassphraseFile does. The function is called when
 // the passphrase is needed: once in Open, if nothing better was found before.
 func Passphrase(ask func(ctx context.Context) (tokencache.Secret, error)) KeyChoice {
-	return KeyChoice{"passphrase", func(_ *Config, d *dirs) keeper {
+	return KeyChoice{"passphrase", func(_ *Config, d *dirs) keyStore {
 		path := filepath.Join(d.path, sealedKeyName)
 		return newFileKeys(d, path, tokencache.PassphraseFile(path, asked(ask)), false)
 	}}
@@ -95,7 +95,7 @@ func Credential(name string) KeyChoice {
 // instance. It returns keys of 32 bytes, the newest first. The place is what Info
 // calls it, and what is remembered of the choice.
 func KeyFunc(place string, keys func(ctx context.Context) ([][]byte, error)) KeyChoice {
-	return KeyChoice{place, func(*Config, *dirs) keeper { return givenKeys(keys) }}
+	return KeyChoice{place, func(*Config, *dirs) keyStore { return givenKeys(keys) }}
 }
 
 // An askedError is the error of whoever was asked for a passphrase.
@@ -129,7 +129,7 @@ type fileKeys struct {
 	plain  bool // nothing but the file is needed
 }
 
-func newFileKeys(d *dirs, path string, source tokencache.KeySource, plain bool) keeper {
+func newFileKeys(d *dirs, path string, source tokencache.KeySource, plain bool) keyStore {
 	in, err := os.Stat(filepath.Dir(path))
 	records, recordsErr := os.Stat(d.path)
 	beside := err == nil && recordsErr == nil && os.SameFile(in, records)

@@ -15,9 +15,9 @@ import (
 // of where their key is decide that: the best accepted place that answers seals. Weaker
 // ones open what they have sealed, until it is saved again.
 type chosenKeys struct {
-	config  *Config
-	dirs    *dirs
-	keepers []keeper // of config.Accept
+	config    *Config
+	dirs      *dirs
+	keyStores []keyStore // of config.Accept
 
 	sealing atomic.Int64 // the index of the one that seals
 	skipped []error      // why the better ones do not
@@ -28,7 +28,7 @@ type chosenKeys struct {
 func newChosenKeys(c *Config, d *dirs) *chosenKeys {
 	k := &chosenKeys{config: c, dirs: d}
 	for _, choice := range c.Accept {
-		k.keepers = append(k.keepers, choice.open(c, d))
+		k.keyStores = append(k.keyStores, choice.open(c, d))
 	}
 	return k
 }
@@ -40,12 +40,12 @@ func (k *chosenKeys) String() string { return k.place(int(k.sealing.Load())) }
 
 // AddKey implements tokencache.KeyRotator.
 func (k *chosenKeys) AddKey(ctx context.Context) error {
-	return k.keepers[k.sealing.Load()].AddKey(ctx)
+	return k.keyStores[k.sealing.Load()].AddKey(ctx)
 }
 
 // DropOldKeys implements tokencache.KeyRotator.
 func (k *chosenKeys) DropOldKeys(ctx context.Context) error {
-	return k.keepers[k.sealing.Load()].DropOldKeys(ctx)
+	return k.keyStores[k.sealing.Load()].DropOldKeys(ctx)
 }
 
 // Keys implements tokencache.KeySource.
@@ -60,7 +60,7 @@ func (k *chosenKeys) Keys(ctx context.Context) ([][]byte, error) {
 	}
 	chosen := int(k.sealing.Load())
 	if chosen == 0 && place == k.place(0) {
-		keys, err := k.keepers[0].keys(ctx)
+		keys, err := k.keyStores[0].keys(ctx)
 		if err != nil {
 			err = k.failure(0, err)
 		}
@@ -94,13 +94,13 @@ func (k *chosenKeys) Keys(ctx context.Context) ([][]byte, error) {
 // nothing weaker will do.
 func (k *chosenKeys) first(ctx context.Context, chosen int) ([][]byte, error) {
 	var failed []error
-	for i, keeper := range k.keepers {
+	for i, store := range k.keyStores {
 		var keys [][]byte
 		var err error
 		if i == chosen {
-			keys, err = keeper.keys(ctx)
+			keys, err = store.keys(ctx)
 		} else {
-			keys, err = keeper.make(ctx, nil)
+			keys, err = store.make(ctx, nil)
 		}
 		if err == nil {
 			k.seals(i, failed)

@@ -16,7 +16,7 @@ import (
 func (k *chosenKeys) find(ctx context.Context, place string) ([][]byte, error) {
 	s := search{chosenKeys: k, note: place, noted: k.config.index(place), best: -1}
 	s.below = s.noted + 1
-	for s.noted >= 0 && s.below < len(k.keepers) && k.place(s.below) == place {
+	for s.noted >= 0 && s.below < len(k.keyStores) && k.place(s.below) == place {
 		s.below++
 	}
 	quiet := s
@@ -45,7 +45,7 @@ type search struct {
 }
 
 func (s *search) run(ctx context.Context) ([][]byte, error) {
-	for i := range s.keepers {
+	for i := range s.keyStores {
 		if err := s.ask(ctx, i); err != nil {
 			return nil, err
 		}
@@ -117,19 +117,19 @@ func (s *search) ask(ctx context.Context, i int) error {
 }
 
 // at returns a place as it is to be asked.
-func (s *search) at(i int) keeper {
-	if k, ok := s.keepers[i].(*keyringKeys); ok && s.quiet && i < s.noted {
+func (s *search) at(i int) keyStore {
+	if k, ok := s.keyStores[i].(*keyringKeys); ok && s.quiet && i < s.noted {
 		return k.quiet()
 	}
-	return s.keepers[i]
+	return s.keyStores[i]
 }
 
 // mayBeForged reports whether the records that the weaker place i opens may have been made
 // up by somebody who can write to the directory. Where a keyring has a key, it has been
 // chosen, and a key file that was in use then is in the keyring, too.
 func (s *search) mayBeForged(i int) bool {
-	_, keyring := s.keepers[s.best].(*keyringKeys)
-	file, ok := s.keepers[i].(fileKeys)
+	_, keyring := s.keyStores[s.best].(*keyringKeys)
+	file, ok := s.keyStores[i].(fileKeys)
 	return keyring && ok && file.beside && file.plain
 }
 
@@ -156,7 +156,7 @@ func (s *search) better(ctx context.Context) ([][]byte, error) {
 func (s *search) none() error {
 	if s.note != "" && s.noted < 0 {
 		s.failed = nil
-		for i := range s.keepers {
+		for i := range s.keyStores {
 			s.failed = append(s.failed, s.failure(i, s.notTried()))
 		}
 	}

@@ -16,8 +16,8 @@ const keySize = 32
 // errNoKey means that there is no key yet, or no longer.
 var errNoKey = errors.New("it holds no sealing key")
 
-// A keeper keeps the sealing keys of one directory, the newest first.
-type keeper interface {
+// A keyStore keeps the sealing keys of one directory, the newest first.
+type keyStore interface {
 	// keys returns the keys, or errNoKey if there is none.
 	keys(ctx context.Context) ([][]byte, error)
 	// make returns the keys, and makes one if there is none. Where it can, it keeps the
@@ -77,7 +77,7 @@ func (k *keyringKeys) make(ctx context.Context, former [][]byte) ([][]byte, erro
 	return decodeKeys(it)
 }
 
-// quiet returns the same keeper, which asks no person anything.
+// quiet returns the same keyStore, which asks no person anything.
 func (k *keyringKeys) quiet() *keyringKeys {
 	quiet := *k
 	for _, keyring := range []**keyring{&quiet.keyring, &quiet.former} {
