@@ -2,6 +2,7 @@ package login
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
@@ -211,7 +212,7 @@ func (c *cookies) makeRoom(w http.ResponseWriter, r *http.Request) {
 			all = append(all, old{cookie.Name, at})
 		}
 	}
-	slices.SortFunc(all, func(a, b old) int { return int(a.begun - b.begun) })
+	slices.SortFunc(all, func(a, b old) int { return cmp.Compare(a.begun, b.begun) })
 	for len(all) >= maxAttempts {
 		c.write(w, all[0].name, "", -1)
 		all = all[1:]
