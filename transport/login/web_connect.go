@@ -3,12 +3,14 @@ package login
 import (
 	"context"
 	"errors"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
@@ -49,7 +51,9 @@ type Start struct {
 // them: a path of another site becomes WebConfig.Home, and Accept can refuse a label.
 func (web *Web) Connect(w http.ResponseWriter, r *http.Request) {
 	secure(w.Header())
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	if !readForm(w, r) {
+		return
+	}
 	if err := web.fromHere(r); err != nil {
 		web.fail(w, r, "", "", failureOf(err, web.cfg.Home))
 		return
@@ -62,6 +66,27 @@ func (web *Web) Connect(w http.ResponseWriter, r *http.Request) {
 
 // maxForm bounds the forms of Connect and Disconnect, in bytes.
 const maxForm = 64 << 10
+
+// readForm reads the parameters in the query and the form, or responds with an error. Of a form
+// that cannot be read whole nothing counts: what is missing may be the label, and without it
+// another login is meant.
+func readForm(w http.ResponseWriter, r *http.Request) bool {
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	err := r.ParseForm()
+	if err == nil {
+		err = r.ParseMultipartForm(maxForm)
+	}
+	if errors.Is(err, http.ErrNotMultipart) {
+		err = nil
+		if n, _ := io.ReadFull(r.Body, make([]byte, 1)); n > 0 {
+			err = errors.New("the body is no form")
+		}
+	}
+	if err != nil {
+		http.Error(w, "the form cannot be read", http.StatusBadRequest)
+	}
+	return err == nil
+}
 
 // fromHere refuses what another site has made the browser send. It does what
 // http.CrossOriginProtection does, without looking at Host, which a proxy may change. A GET
@@ -124,8 +149,8 @@ func (web *Web) begin(w http.ResponseWriter, r *http.Request, s *Start, why caus
 		s.Return = web.cfg.Home
 	}
 	switch {
-	case len(s.Label) > maxName || strings.Contains(s.Label, "\x00"):
-		return user, startError("Label", "use at most 256 bytes, and no zero byte")
+	case len(s.Label) > maxName || strings.Contains(s.Label, "\x00") || !utf8.ValidString(s.Label):
+		return user, startError("Label", "use at most 256 bytes of UTF-8, and no zero byte")
 	case !localpath.Is(s.Return):
 		return user, startError("Return", "use a path of this site, such as /accounts, of at most 256 bytes")
 	case s.AuthParams.Has("resource") || s.AuthParams.Has("audience"):

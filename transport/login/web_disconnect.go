@@ -30,12 +30,14 @@ func (web *Web) Disconnect(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "only POST", http.StatusMethodNotAllowed)
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	if !readForm(w, r) {
+		return
+	}
 	err := web.fromHere(r)
 	if err == nil && speculative(r) {
 		err = refused(RefusedBackground, "open the page itself")
 	}
-	user, label, back := "", r.PostFormValue("label"), web.localOr(r.PostFormValue("return"))
+	user, label, back := "", r.FormValue("label"), web.localOr(r.FormValue("return"))
 	if err == nil {
 		user, err = web.user(r)
 	}

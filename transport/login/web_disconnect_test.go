@@ -2,6 +2,7 @@ package login
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -117,5 +118,46 @@ func TestW42EraseAtAllProviders(t *testing.T) {
 	}
 	if names != 2 { // bob's login and journal
 		t.Errorf("%d entries are left", names)
+	}
+}
+
+// W41: a form of which not everything can be read disconnects nothing: without its label, it
+// would be another login.
+func TestW41DisconnectsTheLoginThatIsMeant(t *testing.T) {
+	post := func(target, contentType, body string) *http.Request {
+		r := form(target)
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
+		r.Header.Set("Content-Type", contentType)
+		return r
+	}
+	const urlencoded = "application/x-www-form-urlencoded"
+	for name, test := range map[string]struct {
+		req    *http.Request
+		status int
+	}{
+		"in the query":     {post("/disconnect?label=work", urlencoded, ""), http.StatusSeeOther},
+		"bad escape":       {post("/disconnect", urlencoded, "label=wo%zzrk"), http.StatusBadRequest},
+		"a bad query":      {post("/disconnect?label=wo%zzrk", urlencoded, ""), http.StatusBadRequest},
+		"semicolon":        {post("/disconnect", urlencoded, "x=1;label=work"), http.StatusBadRequest},
+		"too long":         {post("/disconnect", urlencoded, "x="+strings.Repeat("x", maxForm)+"&label=work"), http.StatusBadRequest},
+		"JSON":             {post("/disconnect", "application/json", `{"label":"work"}`), http.StatusBadRequest},
+		"no type":          {post("/disconnect", "", "label=work"), http.StatusBadRequest},
+		"a bad type":       {post("/disconnect", "/;", "label=work"), http.StatusBadRequest},
+		"half a multipart": {post("/disconnect", "multipart/form-data; boundary=x", "--x\r\nContent-Disposition: form-data; name=\"label\"\r\n\r\nwo"), http.StatusBadRequest},
+		"multipart":        {post("/disconnect", "multipart/form-data; boundary=x", "--x\r\nContent-Disposition: form-data; name=\"label\"\r\n\r\nwork\r\n--x--\r\n"), http.StatusSeeOther},
+	} {
+		s := newSite(t, oauthtest.Config{}, 1, nil)
+		b := s.surfer("ann")
+		b.connect()
+		b.connect("label", "work")
+		if v := b.do(test.req, always); v.status != test.status {
+			t.Errorf("%s: HTTP %d, want %d", name, v.status, test.status)
+		}
+		if s.record("ann", "") == nil {
+			t.Errorf("%s: the login without a label has gone", name)
+		}
+		if got, want := s.record("ann", "work") == nil, test.status == http.StatusSeeOther; got != want {
+			t.Errorf("%s: disconnected: %t", name, got)
+		}
 	}
 }

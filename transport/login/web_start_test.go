@@ -222,7 +222,7 @@ func TestW10Parameters(t *testing.T) {
 		}
 	}
 	for name, bad := range map[string]Start{
-		"Return": {Return: "https://evil.example/"}, "Label": {Label: "a\x00b"}, "claims": {AuthParams: url.Values{"claims": {"["}}},
+		"Return": {Return: "https://evil.example/"}, "Label": {Label: "a\x00b"}, "UTF-8": {Label: "\xff"}, "claims": {AuthParams: url.Values{"claims": {"["}}},
 		"does not fit into a cookie": {Return: "/" + strings.Repeat("r", 250), Label: strings.Repeat("l", 250)},
 	} {
 		start = bad
