@@ -257,21 +257,6 @@ func (p *Pool) sample() *Source {
 	return nil
 }
 
-func (sh *shard) sample() *Source {
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if len(sh.ring) == 0 {
-		return nil
-	}
-	first := rand.N(len(sh.ring))
-	for i := range min(maxTries, len(sh.ring)) {
-		if s := sh.ring[(first+i)%len(sh.ring)]; s.cur.Load() != nil && !s.busy() {
-			return s
-		}
-	}
-	return nil
-}
-
 // restore puts the login back if the store has lost it or holds an older state. It reports
 // whether the login has to be checked again.
 func (s *Source) restore(ctx context.Context) (again bool) {

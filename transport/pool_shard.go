@@ -2,6 +2,7 @@ package transport
 
 import (
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -154,6 +155,22 @@ func (sh *shard) all() []*Source {
 		}
 	}
 	return all
+}
+
+// sample returns a login that is in use and idle, at random, or nil.
+func (sh *shard) sample() *Source {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if len(sh.ring) == 0 {
+		return nil
+	}
+	first := rand.N(len(sh.ring))
+	for i := range min(maxTries, len(sh.ring)) {
+		if s := sh.ring[(first+i)%len(sh.ring)]; s.cur.Load() != nil && !s.busy() {
+			return s
+		}
+	}
+	return nil
 }
 
 // due returns the logins in a part of the shard that should be refreshed now, and the shortest

@@ -87,8 +87,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 			awaitLostRequest(ctx, cur.Attempt.At)
 		}
 		// 4, 5: find out whether the answer can be stored while a failure is harmless.
-		// Whatever keeps the journal from being written would keep the answer from
-		// being saved too.
+		// What keeps the journal from being written would keep the answer from being saved.
 		if cur != nil && cur.RefreshToken != "" && !s.isUnsaved() {
 			version, err = s.prepare(ctx, cur, version)
 			if errors.Is(err, tokencache.ErrConflict) {
