@@ -8,16 +8,16 @@ import (
 	"syscall"
 )
 
-// goKeyring is the keyring of this operating system: by way of go-keyring, except where
-// that is the Secret Service. What it does is in a file for each platform.
+// goKeyring is the keyring of this operating system: that of go-keyring, except where that is
+// the Secret Service. Its methods are in a file for each platform.
 type goKeyring struct{}
 
 // windowsLimit is the size of a credential (CRED_MAX_CREDENTIAL_BLOB_SIZE).
 const windowsLimit = 5 * 512
 
-// macLimit is the size of the largest value on macOS, where go-keyring hands it to
-// the security program as one line of up to 4 096 bytes, in base64. A line of
-// exactly that size fails without saying so, so a few bytes are left free.
+// macLimit is the size of the largest value on macOS, where go-keyring hands it to the security
+// program as one line of up to 4 096 bytes, in base64. A line of exactly that size fails
+// without an error, so a few bytes are left free.
 func macLimit(service, user string) int {
 	const (
 		line   = 4096 - 16
@@ -30,8 +30,8 @@ func macLimit(service, user string) int {
 // noLimit is for keyrings that take values of any size.
 const noLimit = math.MaxInt
 
-// securityProblem says what the exit status of the security program of macOS means:
-// the last byte of an OSStatus.
+// securityProblem says what the exit status of macOS's security program means: it is the last
+// byte of an OSStatus.
 func securityProblem(err error) Problem {
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	if !ok {
@@ -56,7 +56,7 @@ func windowsProblem(err error) Problem {
 		return Denied
 	case 1312: // ERROR_NO_SUCH_LOGON_SESSION
 		return NoSession
-	case 1783: // RPC_X_BAD_STUB_DATA, which is how too big a credential fails
+	case 1783: // RPC_X_BAD_STUB_DATA, the error for a credential that is too big
 		return TooBig
 	}
 	return Failed

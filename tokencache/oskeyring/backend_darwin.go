@@ -1,7 +1,7 @@
 package oskeyring
 
-// macOS has no question that could be asked first: the security program shows a
-// prompt when it needs one, and fails where it cannot.
+// macOS cannot be asked first: the security program shows a prompt when it needs one, and fails
+// where it cannot.
 func (goKeyring) hidesPrompts() bool { return true }
 
 func (goKeyring) problem(err error) Problem { return securityProblem(err) }

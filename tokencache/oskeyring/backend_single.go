@@ -35,6 +35,6 @@ func (goKeyring) unlock(context.Context, string, string, string, func()) error {
 	return &Error{Locked, nil}
 }
 
-// probes reports that a read shows nothing: only a write shows whether the keyring can
-// be used.
+// probes reports that a read proves nothing: only a write shows whether the keyring can be
+// used.
 func (goKeyring) probes() bool { return false }

@@ -48,10 +48,9 @@ const (
 	sealedKeyName = "sealed-key"
 )
 
-// KeyFile keeps the key in a file, in the clear, as tokencache.KeyFile does. If
-// path is "", the file is called sealing-key, beside the records: that protects
-// against little more than a glance, and whoever can write there can replace it, and make
-// up logins that it opens.
+// KeyFile keeps the key in a file, in the clear, as tokencache.KeyFile does. If path is "", the
+// file is called sealing-key, beside the records: that protects against little more than a
+// glance, and somebody who can write there can replace it, and make up logins that it opens.
 func KeyFile(path string) KeyChoice {
 	return KeyChoice{"key file", func(_ *Config, d *dirs) keyStore {
 		path := path
@@ -62,9 +61,9 @@ func KeyFile(path string) KeyChoice {
 	}}
 }
 
-// Passphrase keeps the key in a file called sealed-key beside the records, sealed
-// with a passphrase, as tokencache.PassphraseFile does. The function is called when
-// the passphrase is needed: once in Open, if nothing better was found before.
+// Passphrase keeps the key in a file called sealed-key beside the records, sealed with a
+// passphrase, as tokencache.PassphraseFile does. The function is called when the passphrase is
+// needed: once in Open, if nothing better was found first.
 func Passphrase(ask func(ctx context.Context) (tokencache.Secret, error)) KeyChoice {
 	return KeyChoice{"passphrase", func(_ *Config, d *dirs) keyStore {
 		path := filepath.Join(d.path, sealedKeyName)
@@ -72,8 +71,8 @@ func Passphrase(ask func(ctx context.Context) (tokencache.Secret, error)) KeyCho
 	}}
 }
 
-// PassphraseEnv is Passphrase with the value of an environment variable, for where
-// there is nobody to ask. Child processes inherit the variable.
+// PassphraseEnv is Passphrase with the value of an environment variable, for programs that have
+// nobody to ask. Child processes inherit the variable.
 func PassphraseEnv(variable string) KeyChoice {
 	return Passphrase(func(context.Context) (tokencache.Secret, error) {
 		value := os.Getenv(variable)
@@ -91,14 +90,14 @@ func Credential(name string) KeyChoice {
 	return KeyFunc("systemd credential", func(context.Context) ([][]byte, error) { return readCredential(name) })
 }
 
-// KeyFunc gets the key from a function: from a key management service, for
-// instance. It returns keys of 32 bytes, the newest first. The place is what Info
-// calls it, and what is remembered of the choice.
+// KeyFunc gets the key from a function: from a key management service, for instance. It returns
+// keys of 32 bytes, the newest first. The place is what Info calls it, and what the note of the
+// choice holds.
 func KeyFunc(place string, keys func(ctx context.Context) ([][]byte, error)) KeyChoice {
 	return KeyChoice{place, func(*Config, *dirs) keyStore { return givenKeys(keys) }}
 }
 
-// An askedError is the error of whoever was asked for a passphrase.
+// An askedError is the error of a function that was to ask for a passphrase.
 type askedError struct{ error }
 
 func (e askedError) Unwrap() error { return e.error }
@@ -151,7 +150,7 @@ func (f fileKeys) make(ctx context.Context, _ [][]byte) ([][]byte, error) {
 	return keys, err
 }
 
-// givenKeys come from outside. Whoever gives them rotates them.
+// givenKeys come from outside, where they are also rotated.
 type givenKeys func(ctx context.Context) ([][]byte, error)
 
 func (f givenKeys) keys(ctx context.Context) ([][]byte, error) { return f(ctx) }

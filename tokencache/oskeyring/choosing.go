@@ -10,10 +10,10 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// chosenKeys is the key source of a Cache that Open returns. Whoever can write to the
-// directory must not choose the key of the next login, so neither the records nor the note
-// of where their key is decide that: the best accepted place that answers seals. Weaker
-// ones open what they have sealed, until it is saved again.
+// chosenKeys is the key source of a Cache that Open returns. Somebody who can write to the
+// directory must not choose the key of the next login, so neither the records nor the note of
+// where their key is decide that: the best accepted place that answers seals. Weaker ones open
+// what they have sealed, until it is saved again.
 type chosenKeys struct {
 	config    *Config
 	dirs      *dirs
@@ -22,7 +22,7 @@ type chosenKeys struct {
 	sealing atomic.Int64 // the index of the one that seals
 	skipped []error      // why the better ones do not
 	weakest int          // the index of the weakest whose keys are needed
-	known   [][]byte     // what Open has just been told, for the cache
+	known   [][]byte     // what Open has just got, for the cache
 }
 
 func newChosenKeys(c *Config, d *dirs) *chosenKeys {
@@ -79,7 +79,7 @@ func (k *chosenKeys) Keys(ctx context.Context) ([][]byte, error) {
 	default:
 		keys, err = k.first(ctx, chosen)
 	}
-	if err == nil && int(k.sealing.Load()) > chosen { // Open has told of a better one.
+	if err == nil && int(k.sealing.Load()) > chosen { // Open has reported a better one.
 		err = none(k.skipped)
 		k.sealing.Store(int64(chosen))
 	}
@@ -89,9 +89,9 @@ func (k *chosenKeys) Keys(ctx context.Context) ([][]byte, error) {
 	return keys, err
 }
 
-// first returns the keys of the first place that works, where a key is made if there is
-// none. There are no records. If one has been chosen before, none is made there, and
-// nothing weaker will do.
+// first returns the keys of the first place that works, and makes a key there if there is none.
+// There are no records. If a place was chosen before, no key is made there, and nothing weaker
+// will do.
 func (k *chosenKeys) first(ctx context.Context, chosen int) ([][]byte, error) {
 	var failed []error
 	for i, store := range k.keyStores {
@@ -139,15 +139,15 @@ func none(failed []error) error {
 	return fmt.Errorf("no sealing key can be had: %w", errors.Join(failed...))
 }
 
-// final reports whether no weaker place may be tried after an error: it comes from the
-// directory, where somebody may have seen to it; or, unless there is something to go on
-// with, from a place that holds what cannot be read.
+// final reports whether no weaker place may be tried after an error: if it comes from the
+// directory, where somebody may have provoked it; or, unless goOn, if it comes from a place
+// that holds something that cannot be read.
 func final(ctx context.Context, err error, goOn bool) bool {
 	_, beside := errors.AsType[besideError](err)
 	return beside || ctx.Err() != nil || !goOn && errors.Is(err, tokencache.ErrCorrupt)
 }
 
-// A besideError comes from a file beside the records and not from the place of the key.
+// A besideError comes from a file beside the records, not from the place of the key.
 type besideError struct{ error }
 
 func (e besideError) Unwrap() error { return e.error }
@@ -170,8 +170,8 @@ func (d *dirs) hasRecords(ctx context.Context) (bool, error) {
 // The entry of dirs.about.
 const placeEntry = "place"
 
-// place returns where the sealing key is, or "" if that has never been noted. Nobody has
-// signed the note: it says what to try, and to tell, if the better places do not answer.
+// place returns where the sealing key is, or "" if that has never been noted. The note is not
+// authenticated: it only says what to try, and to report, if the better places do not answer.
 func (d *dirs) place(ctx context.Context) (string, error) {
 	data, _, err := d.about.Load(ctx, placeEntry)
 	if errors.Is(err, tokencache.ErrNotFound) {

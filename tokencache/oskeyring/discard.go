@@ -10,10 +10,10 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// Discard removes all logins of the application without opening any: for when their key
-// is gone for good, because the keyring was made anew or a passphrase is forgotten, and
-// Open says so. It removes the key files beside them, too. The next Open starts over. At
-// their providers the logins live on.
+// Discard removes all logins of the application without opening any, for when Open says that
+// their key is gone for good, because the keyring was recreated or a passphrase is forgotten.
+// It also removes the key files beside them. The next Open starts over. At their providers the
+// logins live on.
 func (c Config) Discard(ctx context.Context) error {
 	d, err := c.prepare()
 	if err != nil {
@@ -32,7 +32,7 @@ func (c Config) Discard(ctx context.Context) error {
 		failed = append(failed, err)
 	}
 	if errors.Join(failed...) == nil {
-		// They seal nothing any more, and a passphrase may be forgotten.
+		// They no longer seal anything, and a passphrase may be forgotten.
 		for _, file := range []string{keyFileName, sealedKeyName} {
 			if err := os.Remove(filepath.Join(d.path, file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				failed = append(failed, err)
@@ -42,7 +42,7 @@ func (c Config) Discard(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// discard removes an entry, whatever becomes of it meanwhile.
+// discard removes an entry, even if that changes meanwhile.
 func discard(ctx context.Context, store tokencache.Store, name string) error {
 	for {
 		_, v, err := store.Load(ctx, name)

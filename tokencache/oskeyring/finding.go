@@ -10,9 +10,8 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// find returns the keys of the records that are there, those that seal first. The noted
-// place says how far to look. No person is asked to unlock a better one, unless the
-// records need it.
+// find returns the keys of the existing records, those that seal first. The noted place says
+// how far to search. No person is asked to unlock a better one, unless the records need it.
 func (k *chosenKeys) find(ctx context.Context, place string) ([][]byte, error) {
 	s := search{chosenKeys: k, note: place, noted: k.config.index(place), best: -1}
 	s.below = s.noted + 1
@@ -33,7 +32,7 @@ type search struct {
 	*chosenKeys
 	note  string // the noted place
 	noted int    // its index, or -1 if it is not accepted
-	below int    // the index of the first that is weaker; several may be called alike
+	below int    // the index of the first weaker one; several may have the same name
 	quiet bool   // ask no person on behalf of a better place
 
 	best    int // the index of the best place that has keys, or -1
@@ -50,7 +49,7 @@ func (s *search) run(ctx context.Context) ([][]byte, error) {
 			return nil, err
 		}
 		if i == 0 && s.best == 0 && s.noted == 0 {
-			s.seals(0, nil) // As it nearly always is: there is nothing to compare.
+			s.seals(0, nil) // The usual case: there is nothing to compare.
 			return s.keys, nil
 		}
 	}
@@ -71,7 +70,7 @@ func (s *search) run(ctx context.Context) ([][]byte, error) {
 	return s.better(ctx)
 }
 
-// fewRecords are read to see whether the weaker keys open them. Who can write to the
+// fewRecords are read to see whether the weaker keys open them. Somebody who can write to the
 // directory could remove those that they do not open.
 const fewRecords = 200
 
@@ -99,7 +98,7 @@ func (s *search) ask(ctx context.Context, i int) error {
 		s.weakest = i
 		return nil
 	case s.best >= 0:
-		return ctx.Err() // It would only have been of help.
+		return ctx.Err() // It would only have helped.
 	}
 	noKey := errors.Is(err, errNoKey)
 	if noKey && s.silent {
@@ -116,7 +115,7 @@ func (s *search) ask(ctx context.Context, i int) error {
 	return nil
 }
 
-// at returns a place as it is to be asked.
+// at returns the keyStore with which to ask a place.
 func (s *search) at(i int) keyStore {
 	if k, ok := s.keyStores[i].(*keyringKeys); ok && s.quiet && i < s.noted {
 		return k.quiet()
@@ -152,7 +151,7 @@ func (s *search) better(ctx context.Context) ([][]byte, error) {
 	return s.keys, nil
 }
 
-// none returns the error if no place has keys that are good enough.
+// none returns the error for when no place has keys that are good enough.
 func (s *search) none() error {
 	if s.note != "" && s.noted < 0 {
 		s.failed = nil
@@ -172,7 +171,7 @@ func (s *search) notTried() error {
 	return fmt.Errorf("%w: not tried, because the records are sealed with the key in the %s%s", tokencache.ErrUnavailable, s.note, remedy)
 }
 
-// opensNone returns the error if keys have been found that open none of the records.
+// opensNone returns the error for when the keys that were found open none of the records.
 func (s *search) opensNone() error {
 	path, best := s.dirs.path, s.place(s.best)
 	switch {
@@ -224,15 +223,14 @@ func (t *triedKeys) Keys(context.Context) ([][]byte, error) {
 	return slices.Clone(t.keys), nil
 }
 
-// noteFound notes where the keys of the records have been found, if the note is lost, or
-// names a weaker place that is not needed any more. If it cannot be noted, it is found out
-// again.
+// noteFound notes where the keys of the records have been found, if the note is lost, or names
+// a weaker place that is no longer needed. If that fails, the next search finds out again.
 func (k *chosenKeys) noteFound(ctx context.Context, note string, keys [][]byte) {
 	switch noted := k.config.index(note); {
 	case note == "":
 		k.dirs.setPlace(ctx, k.place(k.weakest))
 	case noted > int(k.sealing.Load()):
-		// Nobody seals a new entry with a weaker key meanwhile.
+		// No process seals a new entry with a weaker key meanwhile.
 		limited, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		unlock, err := k.dirs.records.Lock(limited, newEntriesLock)

@@ -9,30 +9,30 @@ import (
 	"time"
 )
 
-// A guard stands between this process and its OS keyring, whose calls have no
-// context, wait for prompts that nobody sees, and may panic. It lets one call in
-// at a time and stops waiting when a call is overdue. Until such a call has
-// returned, others fail at once, so at most one goroutine is ever left behind.
+// A guard stands between this process and its OS keyring, whose calls have no context, wait for
+// prompts that nobody sees, and may panic. It lets one call in at a time, and stops waiting
+// when a call is overdue. Until such a call has returned, others fail at once, so at most one
+// goroutine is ever left behind.
 type guard struct {
 	mu     sync.Mutex
-	flight *flight // the call that is in there
-	// prompts are those that this process has shown: one for the keyring, under "", and
-	// one for each item that has to be confirmed.
+	flight *flight // the call that is inside
+	// prompts are the prompts that this process has shown: one for the keyring, under "",
+	// and one for each item that has to be confirmed.
 	prompts map[string]*prompt
 }
 
-// system guards the keyring of the operating system. It is a variable of this package,
-// as the connection to the keyring is: that may block as a whole, and a person should
-// see one prompt, however many caches are opened.
+// system guards the keyring of the operating system. It is a package variable, like the
+// connection to the keyring: that may block as a whole, and a person should see one prompt,
+// however many caches are opened.
 var system guard
 
 // A flight is a call to the keyring.
 type flight struct {
 	done    chan struct{} // closed when it has returned
-	overdue chan struct{} // closed when it should have
+	overdue chan struct{} // closed when it should have returned
 }
 
-// A prompt is the question to a person to unlock the keyring.
+// A prompt asks a person to unlock the keyring.
 type prompt struct {
 	done chan struct{}
 	err  error
@@ -42,12 +42,12 @@ type prompt struct {
 type limits struct {
 	call   time.Duration
 	prompt time.Duration
-	// hidden is called if the limit has passed and the system may be showing a prompt
-	// by itself. It is nil where that cannot be, or if no prompt is wanted.
+	// hidden is called when the limit has passed and the system may be showing a prompt of
+	// its own. It is nil where that cannot happen, or if no prompt is wanted.
 	hidden func()
 }
 
-// wait is how long somebody with these limits waits for the call of another.
+// wait is how long a caller with these limits waits for the call of another.
 func (l limits) wait() time.Duration {
 	if l.hidden != nil {
 		return l.call + l.prompt
@@ -104,8 +104,8 @@ func (g *guard) do(ctx context.Context, l limits, f func(context.Context) (item,
 	return item{}, &Error{NoAnswer, errors.New("a call takes longer than its limit")}
 }
 
-// enter waits until no call is in there, and for each that is no longer than limit,
-// whatever limit that has itself.
+// enter waits until no call is inside, for each of them no longer than limit, whatever limit it
+// has itself.
 func (g *guard) enter(ctx context.Context, limit time.Duration) (*flight, error) {
 	for {
 		if ctx.Err() != nil {
@@ -132,7 +132,7 @@ func (g *guard) enter(ctx context.Context, limit time.Duration) (*flight, error)
 	}
 }
 
-// stuck returns an error if the call that is in there is overdue.
+// stuck returns an error if the call that is inside is overdue.
 func (g *guard) stuck() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -153,8 +153,8 @@ func (g *guard) leave(fl *flight) {
 	close(fl.done)
 }
 
-// mayPrompt reports whether this process has not asked a person yet, and notes
-// that it has now.
+// mayPrompt reports whether this process has not asked a person yet, and records that it has
+// now.
 func (g *guard) mayPrompt() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -174,9 +174,9 @@ func (g *guard) newPrompt(what string) *prompt {
 	return p
 }
 
-// unlock has ask ask a person to unlock the keyring, or what else is named, once in the
-// life of the process. All who call it meanwhile wait for the same answer, and get it
-// later too. The prompt stays if a caller gives up, because others may still wait.
+// unlock makes ask ask a person to unlock the keyring, or whatever else is named, once in the
+// life of the process. All callers wait for the same answer, and later ones get it too. The
+// prompt stays if a caller gives up, because others may still wait.
 func (g *guard) unlock(ctx context.Context, what string, limit time.Duration, ask func(context.Context) error) error {
 	g.mu.Lock()
 	p := g.prompts[what]
@@ -201,8 +201,8 @@ func (g *guard) unlock(ctx context.Context, what string, limit time.Duration, as
 	}
 }
 
-// safely turns a panic of f into an error. What was panicked with is shown only if
-// it comes from the runtime: anything else might hold a secret.
+// safely turns a panic of f into an error. The value of the panic is shown only if it comes
+// from the runtime: any other might hold a secret.
 func safely(ctx context.Context, f func(context.Context) (item, error)) (it item, err error) {
 	defer func() {
 		if r := recover(); r != nil {

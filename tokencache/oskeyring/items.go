@@ -15,17 +15,16 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// Items is a Store that keeps each entry in an item of the OS keyring and nothing
-// on the disk but empty lock files. It is Confidential, so a Cache needs no keys:
+// Items is a Store that keeps each entry in an item of the OS keyring, and nothing on disk but
+// empty lock files. It is Confidential, so a Cache needs no keys:
 //
 //	items, err := oskeyring.Config{App: "myapp"}.Items(ctx)
 //	...
 //	cache, err := tokencache.New(items, nil)
 //
-// An entry that is larger than an item can be, 2 560 bytes on Windows and about
-// 3 000 on macOS, is refused by Preflight and Save, and the stored one is left as
-// it is. The keyring is asked at every Load and Save. Where neither is wanted, use
-// Open.
+// An entry that is larger than an item can be, 2 560 bytes on Windows and about 3 000 on macOS,
+// is refused by Preflight and Save, and the stored one is left as it is. The keyring is asked
+// at every Load and Save. To avoid both, use Open.
 type Items struct {
 	keyring *keyring
 	locks   *tokencache.Dir
@@ -107,9 +106,9 @@ func (s *Items) Lock(ctx context.Context, name string) (unlock func() error, err
 	return s.locks.Lock(ctx, "turn "+digest(name))
 }
 
-// Preflight implements tokencache.Preflighter: the size must fit into an item, and
-// the keyring must be unlocked and answer. It takes what will be saved for text, as
-// the records of a Cache without keys are; anything else needs a third more.
+// Preflight implements tokencache.Preflighter: the size must fit into an item, and the keyring
+// must be unlocked and answer. It assumes that text will be saved, such as the records of a
+// Cache without keys; anything else needs a third more.
 func (s *Items) Preflight(ctx context.Context, name string, size int) error {
 	if err := checkName(ctx, name); err != nil {
 		return err
@@ -135,10 +134,9 @@ func (s *Items) change(ctx context.Context, name string, f func(item) (item, err
 	}, f)
 }
 
-// The value of an item is a header, which ends with the encoding and a random
-// serial, and the data. The serial makes sure that no two versions are equal.
-// Tokens are stored as they are; what is not text goes in base64, because some
-// keyrings take every value for text.
+// The value of an item is a header, which ends with the encoding and a random serial, and the
+// data. The serial makes sure that no two versions are equal. Tokens are stored as they are;
+// what is not text is stored in base64, because some keyrings take every value for text.
 const (
 	itemTag    = "stayauth item v1 "
 	itemText   = "t "
@@ -170,7 +168,7 @@ func decodeItem(value string) ([]byte, error) {
 	return nil, fmt.Errorf("%w: the item in the OS keyring was not written by this version of stayauth", tokencache.ErrCorrupt)
 }
 
-// itemVersion is made out of the whole value; what is absent has none.
+// itemVersion derives the version from the whole value; an absent item has none.
 func itemVersion(it item) tokencache.Version {
 	if !it.ok {
 		return ""

@@ -13,14 +13,14 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// A backend is the keyring of an operating system. Its first three methods may take
-// for ever, and are called by a guard only, Get before the others: it shows no prompt
-// if the system lets it, and tells whether the keyring can be used. Where a system has
-// several keyrings, home is the one in which the items were last, or "".
+// A backend is the keyring of an operating system. Its first three methods may take for ever,
+// and are called only by a guard, Get before the others: it shows no prompt if that can be
+// avoided, and tells whether the keyring can be used. If a system has several keyrings, home is
+// the one in which the items were last, or "".
 type backend interface {
 	Get(ctx context.Context, service, user, home string) (item, where, error)
 	Set(service, user, value, home string) error
-	Delete(service, user, home string) error // a missing item is no error
+	Delete(service, user, home string) error // a missing item is not an error
 
 	// unlock asks the user to unlock what holds the item and waits for the answer. It
 	// calls waiting when the prompt is about to be shown. It heeds ctx.
@@ -38,11 +38,11 @@ type backend interface {
 // where is what a backend with several keyrings knows about the place of an item.
 type where struct {
 	home   string // the keyring that holds it
-	hidden string // if none does: the names of the locked ones, which may
-	closed bool   // if none does: the one that should is not there
+	hidden string // if none does: the names of the locked ones, which may hold it
+	closed bool   // if none does: the one that should hold it does not exist
 }
 
-// errConfirm is the cause of Locked if the keyring is unlocked and only the item is not.
+// errConfirm is the cause of Locked if the keyring is unlocked, and only the item is not.
 var errConfirm = errors.New("the keyring wants a person to confirm that this program may use the item")
 
 // A keyring is the part of a backend that belongs to one application.
@@ -51,20 +51,20 @@ type keyring struct {
 	guard   *guard
 	service string
 	about   *tokencache.Dir // says where the items are; may be nil
-	astray  bool            // what about says is not heeded
+	astray  bool            // ignore what about says
 
 	timeout       time.Duration
 	promptTimeout time.Duration
 	onPrompt      func() // nil: never show a prompt
 }
 
-// An item is what the keyring holds under a name: nothing if it is not ok.
+// An item is what the keyring holds under a name: nothing unless ok.
 type item struct {
 	value string
 	ok    bool
 }
 
-// lockFunc waits for a lock that other processes know too.
+// lockFunc waits for a lock that other processes respect too.
 type lockFunc func(ctx context.Context) (unlock func() error, err error)
 
 // get reads an item.
@@ -72,10 +72,9 @@ func (k *keyring) get(ctx context.Context, user string, as expectation) (item, e
 	return k.run(ctx, user, nil, func(ctx context.Context) (item, error) { return k.read(ctx, user, as) })
 }
 
-// change replaces an item by what f makes of it, under the lock. The lock is kept
-// until the last call has returned, however late: a write that was given up cannot
-// overwrite what somebody else has written since. If change fails, the old or the
-// new item is there.
+// change replaces an item by what f makes of it, under the lock. The lock is held until the
+// last call has returned, however late: a write that was given up cannot overwrite what another
+// process has written since. If change fails, the old or the new item is there.
 func (k *keyring) change(ctx context.Context, user string, as expectation, lock lockFunc, f func(item) (item, error)) (item, error) {
 	return k.run(ctx, user, lock, func(ctx context.Context) (item, error) {
 		old, err := k.read(ctx, user, as)
@@ -119,8 +118,8 @@ func (k *keyring) run(ctx context.Context, user string, lock lockFunc, f func(co
 	}
 }
 
-// take takes the lock, if there is one to take. Others hold it for as long as their
-// calls may take, unless one of these hangs.
+// take takes the lock, if there is one. Others hold it no longer than their calls may take,
+// unless one of those hangs.
 func (k *keyring) take(ctx context.Context, l limits, lock lockFunc) (unlock func() error, err error) {
 	if lock == nil {
 		return func() error { return nil }, nil
@@ -137,8 +136,7 @@ func (k *keyring) take(ctx context.Context, l limits, lock lockFunc) (unlock fun
 	return unlock, err
 }
 
-// An expectation says what it means if an item is in none of the keyrings that can be
-// read.
+// An expectation says what it means that an item is in none of the keyrings that can be read.
 type expectation int
 
 const (
@@ -147,7 +145,7 @@ const (
 	unknown                     // nothing is stored here: other keyrings do not matter
 )
 
-// read reads an item. It is called in the guard, as are all that follow.
+// read reads an item. It is called in the guard, like everything below.
 func (k *keyring) read(ctx context.Context, user string, as expectation) (item, error) {
 	home := k.home(ctx)
 	it, w, err := k.backend.Get(ctx, k.service, user, home)
@@ -179,7 +177,7 @@ func (k *keyring) home(ctx context.Context) string {
 	return string(data)
 }
 
-// noteHome notes the keyring in which an item has been found. If it cannot, the note is
+// noteHome notes the keyring in which an item has been found. If that fails, the note will be
 // missing when it would help.
 func (k *keyring) noteHome(ctx context.Context, noted, home string) {
 	if k.about != nil && home != "" && home != noted {
@@ -190,8 +188,8 @@ func (k *keyring) noteHome(ctx context.Context, noted, home string) {
 	}
 }
 
-// replace writes an item and reads it back: some keyrings report a success that
-// was none, and some a failure. What has not changed the item is tried again.
+// replace writes an item and reads it back: some keyrings report a success or a failure that
+// was none. A write that has not changed the item is tried again.
 func (k *keyring) replace(ctx context.Context, user string, old, next item) error {
 	const tries = 3
 	if next.ok && len(next.value) > k.backend.limit(k.service, user) {
@@ -248,8 +246,8 @@ func (k *keyring) failed(err error) error {
 	return &Error{k.backend.problem(err), err}
 }
 
-// probe reads an item that is not there. Where that shows too little it writes it, reads
-// it back and removes it. The name is random, so that processes do not disturb each
+// probe reads an item that is not there. Where that proves too little, it writes the item,
+// reads it back and removes it. The name is random, so that processes do not disturb each
 // other.
 func (k *keyring) probe(ctx context.Context) error {
 	user := "probe-" + rand.Text()
@@ -270,11 +268,11 @@ func (k *keyring) probe(ctx context.Context) error {
 	return err
 }
 
-// Probe reports whether the OS keyring works for this process: nil if it answers and is
-// unlocked, and if on macOS and Windows, which do not tell, a random item could be
-// written, read back and removed. It shows no prompt, other than the one that macOS
-// shows by itself for a locked keychain, and returns within 5 seconds.
-// Its errors are of type *Error, or wrap ctx.Err().
+// Probe reports whether the OS keyring works for this process: it returns nil if the keyring
+// answers and is unlocked and, on macOS and Windows, which do not say so, if a random item
+// could be written, read back and removed. It shows no prompt, other than the one that macOS
+// shows by itself for a locked keychain, and returns within 5 seconds. Its errors are of type
+// *Error, or wrap ctx.Err().
 func Probe(ctx context.Context) error { return probe(ctx, goKeyring{}, &system) }
 
 func probe(ctx context.Context, b backend, g *guard) error {

@@ -20,8 +20,8 @@ var errNoKey = errors.New("it holds no sealing key")
 type keyStore interface {
 	// keys returns the keys, or errNoKey if there is none.
 	keys(ctx context.Context) ([][]byte, error)
-	// make returns the keys, and makes one if there is none. Where it can, it keeps the
-	// former ones, which records are sealed with, behind that.
+	// make returns the keys, and makes one if there is none. If it can, it keeps the former
+	// ones, with which records are sealed, after that.
 	make(ctx context.Context, former [][]byte) ([][]byte, error)
 	tokencache.KeyRotator
 }
@@ -58,8 +58,8 @@ func (k *keyringKeys) keys(ctx context.Context) ([][]byte, error) {
 }
 
 func (k *keyringKeys) make(ctx context.Context, former [][]byte) ([][]byte, error) {
-	// Where items were is no matter for a new one, and that note is anybody's who can
-	// write to the directory: a locked keyring that it names must not be waited for.
+	// For a new item it does not matter where items were, and anybody who can write to the
+	// directory can write that note: a locked keyring that it names must not be waited for.
 	anywhere := *k.keyring
 	anywhere.astray = true
 	it, err := anywhere.get(ctx, keyUser, unknown)
@@ -77,7 +77,7 @@ func (k *keyringKeys) make(ctx context.Context, former [][]byte) ([][]byte, erro
 	return decodeKeys(it)
 }
 
-// quiet returns the same keyStore, which asks no person anything.
+// quiet returns the same keys, but asks no person anything.
 func (k *keyringKeys) quiet() *keyringKeys {
 	quiet := *k
 	for _, keyring := range []**keyring{&quiet.keyring, &quiet.former} {
@@ -90,8 +90,8 @@ func (k *keyringKeys) quiet() *keyringKeys {
 	return &quiet
 }
 
-// move copies the keys of a directory that was moved to its new name. The old ones stay:
-// it may have been copied, or may be moved back.
+// move copies the keys of a directory that was moved to its new name. The old ones stay: the
+// directory may have been copied, or may be moved back.
 func (k *keyringKeys) move(ctx context.Context) ([][]byte, error) {
 	it, err := k.former.get(ctx, keyUser, required)
 	if err != nil || !it.ok {
@@ -110,7 +110,7 @@ func (k *keyringKeys) move(ctx context.Context) ([][]byte, error) {
 	if err == nil {
 		return decodeKeys(copied)
 	}
-	return keys, nil // The next one tries again.
+	return keys, nil // The next process tries again.
 }
 
 // AddKey implements tokencache.KeyRotator.

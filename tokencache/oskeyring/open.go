@@ -10,53 +10,51 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// Config says how an application keeps its logins. It is copied by the methods
-// that use it.
+// A Config says how an application keeps its logins. The methods copy it.
 type Config struct {
 	// App is the name of the application, in lower case: it becomes part of the names
 	// of a directory and of keyring items, so it must never change. Required.
 	App string
 
 	// Dir is the directory of the application's records and locks. The default is
-	// ~/.local/state/APP/stayauth, or ~/Library/Application Support/APP/stayauth on
-	// macOS, or AppData\Local\APP\stayauth in the user's profile on Windows, where ~
-	// is the home directory in the user database whatever the environment says: all
-	// processes that share a login must agree. Only a user who is not in the database
-	// that this program can read has the home directory that $HOME says: set Dir if
-	// $HOME may differ. In a Flatpak it is in $XDG_STATE_HOME, which alone lasts there.
+	// ~/.local/state/APP/stayauth, or ~/Library/Application Support/APP/stayauth on macOS,
+	// or AppData\Local\APP\stayauth in the user's profile on Windows, where ~ is the home
+	// directory in the user database, whatever the environment says: all processes that
+	// share a login must agree. $HOME counts only for a user who is not in the database
+	// that this program can read: set Dir if $HOME may differ between processes. In a
+	// Flatpak the directory is in $XDG_STATE_HOME, because nothing else lasts there.
 	//
-	// A directory on a network share is not one that can be locked. The key in the OS
-	// keyring belongs to the path of the directory, and Open finds it again after the
-	// directory was moved; Items do not follow.
+	// A directory on a network share cannot be locked. The key in the OS keyring belongs to
+	// the path of the directory, and Open finds it again after the directory was moved;
+	// Items do not follow.
 	Dir string
 
 	// Accept lists the places for the sealing key, the best first. The first that answers
-	// seals what is saved. A weaker one does so only while no record is there that a
-	// better one has sealed. Its records can be read ever after, and become those of the
-	// better place, which is needed from then on, when they are saved next. The default
-	// is the OS keyring and nothing else: nothing weaker is ever used unless it is named
-	// here.
+	// seals what is saved. A weaker one does so only while there is no record that a better
+	// one has sealed. Its records can still be read afterwards; when they are saved next,
+	// they are sealed by the better place, which is needed from then on. The default is the
+	// OS keyring alone: nothing weaker is ever used unless it is named here.
 	Accept []KeyChoice
 
-	// Timeout limits one operation on the keyring while nobody is asked anything. The
-	// default is 5 seconds: a keyring answers in milliseconds, but may have to be
-	// started first. An operation waits as long, at most, for each one before it.
+	// Timeout bounds one operation on the keyring while nobody is asked anything. The
+	// default is 5 seconds: a keyring answers in milliseconds, but may have to be started
+	// first. An operation also waits that long, at most, for each operation before it.
 	Timeout time.Duration
 
 	// OnPrompt is called when the user is about to be asked to unlock the keyring, or to
 	// confirm that the program may use an item, so that the program can say why nothing
-	// happens. The user is asked each of these at most once in the life of a process. The
-	// default, nil, is never to ask: what is locked is then an error at once. On macOS,
-	// which shows its prompts by itself, it is called when Timeout has passed, and nil
-	// means to wait no longer. OnPrompt must not block.
+	// happens. The user is asked each of these at most once in the life of a process. By
+	// default, with nil, the user is never asked: whatever is locked is an error at once.
+	// On macOS, which shows prompts by itself, OnPrompt is called when Timeout has passed,
+	// and nil means not to wait any longer. OnPrompt must not block.
 	OnPrompt func()
 
-	// PromptTimeout limits how long the user has to answer. The default is 2 minutes.
+	// PromptTimeout bounds how long the user has to answer. The default is 2 minutes.
 	PromptTimeout time.Duration
 
-	// Logger gets a line that says where the sealing key is: at the level Info if it has
-	// just been chosen although better places were named, else at Debug. The default is
-	// slog.Default().
+	// Logger gets a line that says where the sealing key is: at level Info if that place
+	// has just been chosen although better ones were named, and at level Debug otherwise.
+	// The default is slog.Default().
 	Logger *slog.Logger
 
 	backend backend // for tests
@@ -109,14 +107,14 @@ func (c *Config) prepare() (*dirs, error) {
 	return openDirs(c.App, c.Dir)
 }
 
-// An Info tells what Open has chosen.
+// An Info says what Open has chosen.
 type Info struct {
 	Key     string   // The place of the sealing key, such as "OS keyring" or "key file".
 	Dir     string   // The directory of the records.
-	Skipped []string // Why each better choice was not taken.
+	Skipped []string // Why each better choice was skipped.
 }
 
-// String tells it to a person.
+// String says so to a person.
 func (i Info) String() string {
 	s := fmt.Sprintf("logins are kept sealed in %s; key: %s", i.Dir, i.Key)
 	for _, why := range i.Skipped {
@@ -135,13 +133,13 @@ func Open(ctx context.Context, app string) (*tokencache.Cache, Info, error) {
 // the lock under which a Cache saves new entries.
 const newEntriesLock = "stayauth keys"
 
-// Open opens the logins of the application, and makes the sealing key if there are no
-// records and no key yet, or none yet in a better place. It has the key when it returns.
-// If there are no records, it has also written to the directory, so a login can be stored:
-// call it before a login is started. If there are some it need not write, so a full or
-// read-only disk keeps nobody from using them. The OS keyring is asked once, and not again for a refresh. While there are
-// no records, processes open one after the other: Open then waits for the others, and for
-// the person they may have asked, as long as ctx lets it.
+// Open opens the logins of the application, and makes the sealing key if there are no records
+// and no key yet, or none yet in a better place. It has the key when it returns. If there are
+// no records, it has also written to the directory, so a login can be stored: call it before a
+// login is started. If there are records it need not write, so a full or read-only disk does
+// not prevent their use. The OS keyring is asked once, and not again for a refresh. While there
+// are no records, processes open one after the other: Open then waits for the others, and for
+// the person whom they may have asked, until ctx is done.
 //
 // Errors wrap tokencache.ErrUnavailable or ErrCorrupt, and an *Error if the OS
 // keyring is the reason. If records exist and their key does not, they are kept and
@@ -207,8 +205,8 @@ func (c Config) Open(ctx context.Context) (*tokencache.Cache, Info, error) {
 	return cache, info, nil
 }
 
-// log says where the key is. That is routine, unless it has just been chosen and better
-// places could not be.
+// log says where the key is. That is routine, unless the place has just been chosen and better
+// ones could not be.
 func (c *Config) log(ctx context.Context, info Info, sealed bool) {
 	level := slog.LevelDebug
 	if !sealed && len(info.Skipped) > 0 {

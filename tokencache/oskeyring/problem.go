@@ -8,19 +8,18 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// A Problem is why the OS keyring cannot be used here and now. The values are
-// stable.
+// A Problem says why the OS keyring cannot be used here and now. The values are stable.
 type Problem string
 
-// The problems that Probe, Open and Items tell apart.
+// The problems that Probe, Open and Items distinguish.
 const (
 	NoBus        Problem = "no session bus"     // no D-Bus session, as in a container or a cron job
-	NoService    Problem = "no keyring service" // nobody on the bus keeps secrets
+	NoService    Problem = "no keyring service" // there is no Secret Service on the bus
 	NoCollection Problem = "no keyring"         // the service has no keyring to put items in
 	NoSession    Problem = "no login session"   // macOS or Windows over SSH, or as a service
 	Locked       Problem = "locked"             // a person has to unlock it
 	Denied       Problem = "access denied"      // the system or the user refuses this program
-	TooBig       Problem = "too big"            // more than the platform takes in one item
+	TooBig       Problem = "too big"            // more than the platform accepts in one item
 	NoAnswer     Problem = "no answer"          // the time limit of the call has passed
 	NotKept      Problem = "not kept"           // what was written does not read back
 	Failed       Problem = "failed"             // anything else; see the wrapped error
@@ -51,9 +50,9 @@ func (p Problem) remedy() string {
 	return "try another program that uses the keyring, to see whether it works at all"
 }
 
-// An Error is a failure of the OS keyring. It wraps tokencache.ErrUnavailable,
-// because nothing that the keyring does means that a login is gone, and what
-// caused it, if known. It holds no secret.
+// An Error is a failure of the OS keyring. It wraps tokencache.ErrUnavailable, because nothing
+// that the keyring does means that a login is gone, and the cause, if that is known. It holds
+// no secret.
 type Error struct {
 	Problem Problem
 	Err     error // the cause; may be nil
@@ -80,7 +79,7 @@ func isProblem(err error, p Problem) bool {
 	return ok && e.Problem == p
 }
 
-// interrupted is the error of a caller who stopped waiting.
+// interrupted returns the error of a caller that has stopped waiting.
 func interrupted(ctx context.Context) error {
 	return fmt.Errorf("OS keyring: stopped waiting: %w", ctx.Err())
 }

@@ -12,10 +12,10 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// Here the keyring is the Secret Service on the user's session bus. go-keyring would
-// look in one keyring only, wait for a prompt without end, start a bus where there is
-// none, and its errors have no types. So the service is asked from here. What is stored
-// is what go-keyring stores: the same attributes, label and type of content.
+// Here the keyring is the Secret Service on the user's session bus. go-keyring would look in
+// one keyring only, wait for a prompt without end, start a bus where there is none, and its
+// errors have no types. So this package asks the service itself. It stores what go-keyring
+// stores: the same attributes, label and content type.
 
 const (
 	secretsName     = "org.freedesktop.secrets"
@@ -32,12 +32,12 @@ func (goKeyring) hidesPrompts() bool { return false }
 
 func (goKeyring) limit(string, string) int { return noLimit }
 
-// probes reports that a read shows whether the keyring can be used: the service
-// answers, there is a keyring, and it is unlocked. A write would leave the remains of
-// the item that was removed again in the recycle bin of KeePassXC.
+// probes reports that a read shows whether the keyring can be used: the service answers, there
+// is a keyring, and it is unlocked. A write would leave the removed item in the recycle bin of
+// KeePassXC.
 func (goKeyring) probes() bool { return true }
 
-// attributes are what go-keyring finds items by.
+// attributes are those by which go-keyring finds items.
 func attributes(service, user string) map[string]string {
 	return map[string]string{"service": service, "username": user}
 }
@@ -67,8 +67,8 @@ func (b goKeyring) Get(ctx context.Context, service, user, home string) (item, w
 	return item{value, value != ""}, where{home: string(found.home)}, nil
 }
 
-// Set writes an item where it is, or else at home. It does not heed a context: what
-// has been sent may be carried out at any time, and its end has to be waited for.
+// Set writes an item where it is, or else at home. It does not heed a context: what has been
+// sent may be carried out at any time, so its end has to be awaited.
 func (b goKeyring) Set(service, user, value, home string) error {
 	ctx := context.Background()
 	s, err := b.connect(ctx, true)
@@ -86,7 +86,8 @@ func (b goKeyring) Set(service, user, value, home string) error {
 	defer s.end(session)
 	content := secret{Session: session, Parameters: []byte{}, Value: []byte(value), ContentType: "text/plain; charset=utf8"}
 	if len(found.items) > 0 {
-		// Not by creating it anew, for which KeePassXC 2.7 asks the user each time.
+		// Not by creating the item anew, for which KeePassXC 2.7 asks the user each
+		// time.
 		return s.itemCall(ctx, found.items[0], "SetSecret", []any{content})
 	}
 	properties := map[string]dbus.Variant{
@@ -102,8 +103,8 @@ func (b goKeyring) Set(service, user, value, home string) error {
 	return err
 }
 
-// Delete removes an item from every unlocked keyring. If the user would have to agree
-// to that, it is emptied instead, which is the same to Get.
+// Delete removes an item from every unlocked keyring. If the user would have to agree to that,
+// it empties the item instead, which is the same to Get.
 func (b goKeyring) Delete(service, user, home string) error {
 	ctx := context.Background()
 	s, err := b.connect(ctx, true)
@@ -135,11 +136,11 @@ func (b goKeyring) Delete(service, user, home string) error {
 	return nil
 }
 
-// unlock shows the prompts of the Secret Service: for the keyring in which the item is
-// or may be, and for the item itself if that has to be confirmed. What nobody answers
-// in time is taken away again, as far as the service does that.
+// unlock shows the prompts of the Secret Service: for the keyring in which the item is or may
+// be, and for the item itself if that has to be confirmed. A prompt that is not answered in
+// time is dismissed, as far as the service supports that.
 func (b goKeyring) unlock(ctx context.Context, service, user, home string, waiting func()) error {
-	s, err := b.connect(ctx, true) // What is allowed to a connection ends with it.
+	s, err := b.connect(ctx, true) // What a connection is allowed to do ends with it.
 	if err != nil {
 		return err
 	}
@@ -162,7 +163,7 @@ func (b goKeyring) unlock(ctx context.Context, service, user, home string, waiti
 		if err := s.unlock(ctx, targets, waiting); err != nil || len(found.items) > 0 {
 			return err
 		}
-		waiting = func() {} // has been told
+		waiting = func() {} // called once
 	}
 }
 
@@ -171,7 +172,7 @@ func (b goKeyring) unlock(ctx context.Context, service, user, home string, waiti
 func (s *secrets) withOthers(ctx context.Context, item, keyring dbus.ObjectPath, service string) []dbus.ObjectPath {
 	all, err := s.searchIn(ctx, keyring, map[string]string{"service": service})
 	if err != nil {
-		all = nil // It is the user who is asked more often.
+		all = nil // Then the user is just asked more often.
 	}
 	return append([]dbus.ObjectPath{item}, slices.DeleteFunc(all, func(other dbus.ObjectPath) bool { return other == item })...)
 }
@@ -205,17 +206,16 @@ func (s *secrets) itemCall(ctx context.Context, item dbus.ObjectPath, method str
 	return err
 }
 
-// session opens a session, in which values are sent as they are: the bus is a private
-// socket. GNOME Keyring, up to version 50 at least, may abort when that is what a
-// connection asks it for first, so something else has to come before.
+// session opens a session, in which values are sent as they are: the bus is a private socket.
+// GNOME Keyring, up to version 50 at least, may abort when that is the first request of a
+// connection, so something else has to come first.
 func (s *secrets) session(ctx context.Context) (session dbus.ObjectPath, err error) {
 	var nothing dbus.Variant
 	err = s.call(ctx, secretsPath, secretsInterface+".OpenSession", []any{"plain", dbus.MakeVariant("")}, &nothing, &session)
 	return session, err
 }
 
-// end ends a session. It should end with its connection, but not every service sees to
-// that.
+// end ends a session. It should end with its connection, but not with every service.
 func (s *secrets) end(session dbus.ObjectPath) {
 	s.conn.Object(secretsName, session).Go("org.freedesktop.Secret.Session.Close", dbus.FlagNoReplyExpected, nil)
 }

@@ -15,28 +15,28 @@ type secrets struct {
 	keep bool
 }
 
-// kept is the connection of this process, if it has one: a program that only reads its
-// key needs none after that. KeePassXC lets a connection use the items that it has
-// written, and those for which a person has allowed that, until it is closed.
-var kept struct {
+// shared is the connection of this process, if it has one: a program that only reads its key
+// needs none after that. KeePassXC lets a connection use the items that it has written, and
+// those for which a person has allowed that, until it is closed.
+var shared struct {
 	sync.Mutex
 	conn *dbus.Conn
 }
 
-// connect returns the connection of this process. If there is none yet, it makes one,
-// to be closed by release, or to keep. It does not start a bus.
+// connect returns the connection of this process. If there is none yet, it makes one, which
+// release closes unless keep is set. It does not start a bus.
 func (b goKeyring) connect(ctx context.Context, keep bool) (*secrets, error) {
-	kept.Lock()
-	defer kept.Unlock()
-	if kept.conn != nil && kept.conn.Connected() {
-		return &secrets{kept.conn, true}, nil
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.conn != nil && shared.conn.Connected() {
+		return &secrets{shared.conn, true}, nil
 	}
 	conn, err := b.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if keep {
-		kept.conn = conn
+		shared.conn = conn
 	}
 	return &secrets{conn, keep}, nil
 }
@@ -47,8 +47,7 @@ func (s *secrets) release() {
 	}
 }
 
-// dial returns a new connection. A bus that does not even say hello is given up when
-// ctx ends.
+// dial returns a new connection. If a bus does not even say hello, it gives up when ctx ends.
 func (b goKeyring) dial(ctx context.Context) (*dbus.Conn, error) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel)
@@ -88,8 +87,8 @@ func (s *secrets) call(ctx context.Context, path dbus.ObjectPath, method string,
 	return nil
 }
 
-// fail returns the error for what the bus or the service has answered. A context that
-// has ended comes first: it closes connections.
+// fail returns the error for an answer of the bus or the service. A context that has ended
+// comes first, because it closes connections.
 func (b goKeyring) fail(ctx context.Context, otherwise Problem, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()

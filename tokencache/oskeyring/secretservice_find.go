@@ -13,10 +13,10 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// A Secret Service can have several keyrings, which it calls collections. Which of
-// them is the default changes with the tab that KeePassXC shows, with the first
-// graphical login of a user, and with a click in the password manager. So an item is
-// looked for in all that are unlocked, and a locked one may hold it too.
+// A Secret Service can have several keyrings, which it calls collections. Which of them is the
+// default changes with the tab that KeePassXC shows, with the first graphical login of a user,
+// and with a click in the password manager. So an item is searched for in all that are
+// unlocked, and a locked one may hold it too.
 
 // found is what a search has found.
 type found struct {
@@ -38,7 +38,7 @@ func (f *found) lockedPaths() (paths []dbus.ObjectPath) {
 	return paths
 }
 
-// hidden names the locked keyrings.
+// hidden returns the names of the locked keyrings.
 func (f *found) hidden() string {
 	var names []string
 	for _, l := range f.locked {
@@ -47,9 +47,9 @@ func (f *found) hidden() string {
 	return strings.Join(names, " or ")
 }
 
-// find looks for items in all keyrings. The noted one is where they were last time. If
-// the keyring where they should be is locked and they are nowhere else, the error is
-// Locked, and what is known comes with it.
+// find searches all keyrings for items. The noted one is where they were last time. If the
+// keyring where they should be is locked and they are nowhere else, the error is Locked, and
+// find also returns what it knows.
 func (s *secrets) find(ctx context.Context, attributes map[string]string, noted string) (*found, error) {
 	f := new(found)
 	var all []dbus.ObjectPath
@@ -79,7 +79,7 @@ func (s *secrets) find(ctx context.Context, attributes map[string]string, noted 
 			switch {
 			case isProblem(err, Locked):
 				f.locked = append(f.locked, lockedKeyring{keyring, s.label(ctx, keyring)})
-			case isProblem(err, NoCollection) && keyring != f.home: // has gone since
+			case isProblem(err, NoCollection) && keyring != f.home: // it has gone since
 			case err != nil:
 				return f, err
 			}
@@ -87,14 +87,14 @@ func (s *secrets) find(ctx context.Context, attributes map[string]string, noted 
 				candidates = append(candidates, candidate{item: item, keyring: keyring})
 			}
 		}
-		// A keyring that has been locked since looks empty to some services.
+		// With some services, a keyring that has been locked since looks empty.
 		if len(candidates) > 0 || again {
 			break
 		}
 	}
 	if len(candidates) > 1 {
 		for i := range candidates {
-			// One that does not say when it was written is taken for old.
+			// An item that does not say when it was written counts as old.
 			s.property(ctx, candidates[i].item, itemInterface, "Modified", &candidates[i].modified)
 		}
 		slices.SortStableFunc(candidates, func(a, b candidate) int { return cmp.Compare(b.modified, a.modified) })
@@ -122,8 +122,8 @@ func (s *secrets) searchIn(ctx context.Context, keyring dbus.ObjectPath, attribu
 	return items, err
 }
 
-// usual returns the keyring that go-keyring uses, for new items: the one called login,
-// else the default one.
+// usual returns the keyring that go-keyring uses, for new items: the one called login, or else
+// the default one.
 func (s *secrets) usual(ctx context.Context, all []dbus.ObjectPath) (path dbus.ObjectPath, err error) {
 	if slices.Contains(all, loginCollection) {
 		return loginCollection, nil
@@ -146,9 +146,9 @@ func (s *secrets) locked(ctx context.Context, keyring dbus.ObjectPath) (locked b
 	return locked, err
 }
 
-// openInKDE reports whether a keyring that is said to be locked is a wallet that KDE
-// has opened, as it does when its user logs in. KWallet calls it locked until a program
-// has asked for it to be unlocked, and then shows nothing.
+// openInKDE reports whether a keyring that is said to be locked is a wallet that KDE has
+// opened, as it does when its user logs in. KWallet calls such a wallet locked until a program
+// asks for it to be unlocked, and then shows no prompt.
 func (s *secrets) openInKDE(ctx context.Context, keyring dbus.ObjectPath) (open bool) {
 	for _, version := range []string{"6", "5"} {
 		err := s.conn.Object("org.kde.kwalletd"+version, dbus.ObjectPath("/modules/kwalletd"+version)).
@@ -160,7 +160,7 @@ func (s *secrets) openInKDE(ctx context.Context, keyring dbus.ObjectPath) (open 
 	return false
 }
 
-// label returns what the user calls a keyring.
+// label returns the user's name for a keyring.
 func (s *secrets) label(ctx context.Context, keyring dbus.ObjectPath) (label string) {
 	if err := s.property(ctx, keyring, collectionInterface, "Label", &label); err != nil || label == "" {
 		_, label, _ = strings.Cut(string(keyring), "/collection/")

@@ -33,7 +33,7 @@ func (s *secrets) show(ctx context.Context, prompt dbus.ObjectPath) error {
 	signals := make(chan *dbus.Signal, 8)
 	s.conn.Signal(signals)
 	defer s.conn.RemoveSignal(signals)
-	// The service may die while the prompt is up, and its answer would never come.
+	// The service may die while the prompt is up, and then its answer would never come.
 	for _, match := range [][]dbus.MatchOption{
 		{dbus.WithMatchObjectPath(prompt), dbus.WithMatchInterface(promptInterface)},
 		{dbus.WithMatchInterface(bus), dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, secretsName)},
@@ -67,7 +67,7 @@ func (s *secrets) show(ctx context.Context, prompt dbus.ObjectPath) error {
 	}
 }
 
-// dismiss takes a prompt away.
+// dismiss dismisses a prompt.
 func (s *secrets) dismiss(prompt dbus.ObjectPath) {
 	s.conn.Object(secretsName, prompt).Go(promptInterface+".Dismiss", dbus.FlagNoReplyExpected, nil)
 }

@@ -35,11 +35,11 @@ func useBus(t testing.TB, env []string) {
 
 // forgetBus closes the connections of this process and of go-keyring.
 func forgetBus() {
-	kept.Lock()
-	defer kept.Unlock()
-	if kept.conn != nil {
-		kept.conn.Close()
-		kept.conn = nil
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.conn != nil {
+		shared.conn.Close()
+		shared.conn = nil
 	}
 	if conn, err := dbus.SessionBus(); err == nil {
 		conn.Close()

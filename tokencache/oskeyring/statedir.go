@@ -16,9 +16,8 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// An application is named in directories, in keyring items and, on macOS, on a
-// command line. Windows ignores the case of both, and of a colon would make
-// another item.
+// The name of an application is part of directories, of keyring items and, on macOS, of a
+// command line. Windows ignores the case of both, and with a colon would make another item.
 func checkApp(app string) error {
 	const ends = "abcdefghijklmnopqrstuvwxyz0123456789"
 	if len(app) < 2 || len(app) > 64 || strings.Trim(app, ends+"._-") != "" ||
@@ -34,8 +33,8 @@ func checkApp(app string) error {
 // XDG_STATE_HOME differ between a terminal, a service and sudo, and two processes
 // with two directories would have two locks for one login.
 //
-// A Flatpak has an environment of its own, the same for all its processes, and what it
-// writes elsewhere in the home directory is gone when they end.
+// A Flatpak has an environment of its own, the same for all its processes, and what it writes
+// elsewhere in the home directory is lost when they end.
 func stateDir(app string) (string, error) {
 	if _, err := os.Stat(flatpakInfo); err == nil {
 		if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
@@ -73,7 +72,7 @@ func stateDirIn(home, goos, app string) string {
 	return filepath.Join(home, ".local", "state", app, "stayauth")
 }
 
-// dirs is where an application keeps its records and what belongs to them.
+// dirs are the places in which an application keeps its records and what belongs to them.
 type dirs struct {
 	path    string
 	records *tokencache.Dir
@@ -87,7 +86,7 @@ type dirs struct {
 	former string
 }
 
-// openDirs opens the directory at path, or the usual one of app.
+// openDirs opens the directory at path, or the default one of app.
 func openDirs(app, path string) (*dirs, error) {
 	usual, err := stateDir(app)
 	byDefault := path == ""
@@ -134,8 +133,8 @@ func (d *dirs) noted() string {
 	return string(data[1:])
 }
 
-// note notes the suffix, for when the directory will have been moved. If it cannot, that
-// will be missing then.
+// note notes the suffix, for the case that the directory is moved. If that fails, the note will
+// be missing then.
 func (d *dirs) note(ctx context.Context) {
 	data, v, err := d.about.Load(ctx, suffixEntry)
 	if (err == nil || errors.Is(err, tokencache.ErrNotFound)) && string(data) != "s"+d.suffix {
@@ -143,7 +142,7 @@ func (d *dirs) note(ctx context.Context) {
 	}
 }
 
-// suffix is the same for a directory however it is spelled, and none for the usual one.
+// suffix is the same for a directory however it is spelled, and empty for the default one.
 func suffix(path, usual string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -30,6 +30,10 @@ func (a *answering) Refresh(_ context.Context, r *tokencache.Record) (*tokencach
 // BenchmarkWindow measures the time after the provider's answer in which a crash
 // loses the new refresh token: until its save has returned and the token has been
 // given to a caller. Run it with -benchtime=1000x or more.
+//
+// With GNOME Keyring on Linux, tokens of 1 400 bytes and two processors that were never idle
+// (load average 5 to 20), the median was 1.0 to 1.9 ms with Open, and the longest 0.2 to 0.4 s.
+// With Items, the median was 40 to 53 ms, and the longest 0.4 to 1.0 s.
 func BenchmarkWindow(b *testing.B) {
 	useKeyring(b)
 	for _, mode := range []struct {
