@@ -76,7 +76,7 @@ func (t *Tab) Eval(expression string, result any) error {
 		Result           struct{ Value json.RawMessage }
 		ExceptionDetails *struct{ Text string }
 	}
-	err := t.try(t.session, "Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true}, &r)
+	err := t.try(t.session, "Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true, "awaitPromise": true}, &r)
 	if err == nil && r.ExceptionDetails != nil {
 		err = fmt.Errorf("%s: %s", expression, r.ExceptionDetails.Text)
 	}
@@ -104,10 +104,26 @@ func (t *Tab) WaitFor(text string) {
 func (t *Tab) Click(selector string) {
 	t.t.Helper()
 	t.call(t.session, "Page.bringToFront", nil, nil)
-	var at struct{ X, Y float64 }
-	expression := fmt.Sprintf(`(() => { const e = document.querySelector(%q); e.scrollIntoView({block: "center", behavior: "instant"}); const r = e.getBoundingClientRect(); return {x: r.x + r.width / 2, y: r.y + r.height / 2} })()`, selector)
-	if err := t.Eval(expression, &at); err != nil {
-		t.t.Fatal(err)
+	var at struct {
+		X, Y float64
+		Hit  bool
+	}
+	// What is pressed before the page is drawn for the first time is lost.
+	expression := fmt.Sprintf(`(async () => {
+		const drawn = new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+		await Promise.race([drawn, new Promise(done => setTimeout(done, 500))]);
+		const e = document.querySelector(%q);
+		e.scrollIntoView({block: "center", behavior: "instant"});
+		const r = e.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2;
+		return {x, y, hit: e.contains(document.elementFromPoint(x, y))};
+	})()`, selector)
+	for deadline := time.Now().Add(browserTimeout); !at.Hit; time.Sleep(20 * time.Millisecond) {
+		if err := t.Eval(expression, &at); err != nil {
+			t.t.Fatal(err)
+		}
+		if time.Now().After(deadline) {
+			t.t.Fatalf("%s is out of reach of the mouse", selector)
+		}
 	}
 	for _, kind := range []string{"mousePressed", "mouseReleased"} {
 		params := map[string]any{"type": kind, "x": at.X, "y": at.Y, "button": "left", "clickCount": 1}
@@ -161,4 +177,5 @@ func (t *Tab) Look(name string) {
 			t.t.Fatal(err)
 		}
 	}
+	t.call(t.session, "Emulation.clearDeviceMetricsOverride", nil, nil)
 }
