@@ -23,8 +23,8 @@ const (
 	accessToken = "eyJhbGciOiJFUzI1NiJ9.benchmark-token-of-no-value"
 )
 
-// watch sees what arrives at a stub. It is set by a test only: what stayauth's
-// response has as its Request is the caller's, without the token.
+// watch sees what arrives at a stub. Only a test sets it, because the Request of stayauth's
+// response is the caller's, without the token.
 var watch func(*http.Request)
 
 // A stub is an API without a network. It takes a token for granted.
@@ -117,8 +117,8 @@ func (azureToken) GetToken(context.Context, policy.TokenRequestOptions) (azcore.
 	return azcore.AccessToken{Token: accessToken, ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
 
-// A pipeline makes a RoundTripper of azcore's. The policy sets the header of the
-// request that it is given; the retry policy has cloned it before.
+// A pipeline turns azcore's into a RoundTripper. The policy sets the header of the request that
+// it is given, which the retry policy has cloned before.
 type pipeline struct{ p runtime.Pipeline }
 
 func (p pipeline) RoundTrip(req *http.Request) (*http.Response, error) {

@@ -3,17 +3,17 @@
 //
 //	go run ./cmd/measure
 //
-// runs everything, prints the tables and writes the plots; its flags choose parts.
-// What it compares are ratios within one run, of measurements that take turns: times
-// on one machine say little about another. The single benchmarks are here as well:
+// runs everything, prints the tables and writes the plots; flags select parts. It compares
+// ratios within one run, of measurements that take turns: times on one machine say little about
+// another. The single benchmarks can be run as well:
 //
 //	go test -run='^$' -bench=. -count=10 | tee new.txt && benchstat new.txt
 //
 // # What is compared
 //
-// stub is the API without any network: it makes a response and nothing else. floor
-// is the least that a RoundTripper must do besides, since it may not modify its
-// request: copy the request, clone its header, and add a value that is there already.
+// stub is the API without any network: it only makes a response. floor is the least that a
+// RoundTripper must do in addition, since it must not modify its request: copy the request,
+// clone its header, and add a value that exists already.
 //
 // oauth2 is golang.org/x/oauth2: Transport with ReuseTokenSource. google is
 // cloud.google.com/go/auth (v0.16.5): the middleware of httptransport with a cached token

@@ -13,7 +13,7 @@ import (
 	"github.com/stayauth/stayauth/transport"
 )
 
-// A login is one of a pool.
+// A login is one of the logins of a pool.
 type login struct {
 	pool    *transport.Pool
 	account string
@@ -66,8 +66,8 @@ func fill(ctx context.Context, n int) (*filled, error) {
 	for i, at := range rand.Perm(n) {
 		f.accounts[i] = fmt.Sprintf("account-%08d", at) // 16 bytes
 	}
-	// Filled in another order than they will be looked for, so that no two that are
-	// looked for in turn lie side by side.
+	// Filled in an order other than that of the lookups, so that no two that are looked up
+	// in turn lie side by side.
 	for _, i := range rand.Perm(n) {
 		if _, err := f.pool.Source(f.accounts[i]).Token(ctx); err != nil {
 			return nil, err
@@ -107,7 +107,7 @@ func (f *filled) access(string) error {
 // look finds a login and its token.
 func (f *filled) look(account string) error { return login{f.pool, account}.look() }
 
-// request sends a request in the name of the account.
+// request sends a request on behalf of the account.
 func (f *filled) request(account string) error {
 	return call(f.rt, f.req.WithContext(transport.WithAccount(context.Background(), account)))
 }
@@ -128,7 +128,7 @@ func (tokens) Identity() transport.Identity {
 func (tokens) Check(*tokencache.Record) error { return nil }
 
 func (tokens) Refresh(context.Context, *tokencache.Record) (*tokencache.Record, error) {
-	// Less than the size by the "Bearer " that is kept in front of it.
+	// Shorter by the "Bearer " that is stored before it.
 	return &tokencache.Record{
 		AccessToken: tokencache.Secret(strings.Repeat("a", tokenSize-len("Bearer "))), RefreshToken: tokencache.Secret(strings.Repeat("r", tokenSize)),
 		TokenType: "Bearer", TokenURL: "https://auth.example.com/token", Scope: strings.Clone("openid profile email"),

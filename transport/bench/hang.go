@@ -16,7 +16,7 @@ import (
 )
 
 // A Hang compares requests with a good token that cannot be renewed, because the provider
-// hangs, with requests that need no refresh. Both are made by turns, over TCP.
+// hangs, with requests that need no refresh. They take turns, over TCP.
 type Hang struct {
 	Calm, Hung    []time.Duration // sorted: until the body was read
 	Failed        int
@@ -26,8 +26,8 @@ type Hang struct {
 // hangTimeout is how long a client of a Hang waits for a response.
 const hangTimeout = time.Second
 
-// MeasureHang makes n requests of each kind, evenly, while the provider hangs for that
-// long.
+// MeasureHang makes n requests of each kind, evenly spread over the time for which the provider
+// hangs.
 func MeasureHang(ctx context.Context, n int, hang time.Duration) (*Hang, error) {
 	const workers = 4
 	srv := oauthtest.New(oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: 24 * time.Hour})
@@ -87,7 +87,8 @@ func MeasureHang(ctx context.Context, n int, hang time.Duration) (*Hang, error) 
 		work.Go(func() {
 			for i := w; i < n && ctx.Err() == nil; i += workers {
 				time.Sleep(time.Until(begun.Add(hang * time.Duration(i) / time.Duration(n))))
-				// Not always in the same order, or one would always find the processor awake.
+				// Not always in the same order, or one kind would always find
+				// the processor awake.
 				if rand.IntN(2) == 0 {
 					call(calm, &h.Calm)
 					call(hung, &h.Hung)

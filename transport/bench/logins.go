@@ -17,20 +17,20 @@ import (
 // tokenSize is the size of each of the two tokens of a login, in bytes.
 const tokenSize = 256
 
-// Logins is what a service with very many logins costs.
+// Logins holds what a service with very many logins costs.
 type Logins struct {
 	Numbers []int
-	Bytes   []int // of an idle login, beside its tokens
+	Bytes   []int // of an idle login, besides its tokens
 
-	// Nanoseconds in each run. Any is a look at a login that is chosen at random among
-	// all, Busy among a thousand of them, and Request a whole request in the name of any.
-	// Map is a look at any in a map of Go's, which does nothing else, and Line one access to
-	// memory, to one of as many lines of a cache.
+	// Nanoseconds in each run. Any is a lookup of a login that is chosen at random among
+	// all, Busy one among a thousand of them, and Request a whole request on behalf of any.
+	// Map is a lookup of any in a Go map, and Line one access to memory, to one of as many
+	// cache lines.
 	Any, Busy, Request, Map, Line [][]float64
 
-	// Small is a look at a login in one of many pools of Numbers[0] logins, which together
-	// have as many as the largest pool. So they lie in memory as widely, and the difference
-	// is what the number of logins in a pool costs, and not what memory costs.
+	// Small is a lookup in one of many pools of Numbers[0] logins, which together have as
+	// many as the largest pool. So they are spread as widely in memory, and the difference
+	// is the cost of the number of logins in a pool, not of memory.
 	Small []float64
 
 	Load []time.Duration // reading a login from sealed files, for each run
@@ -112,7 +112,7 @@ func heap() int {
 	return int(m.HeapAlloc)
 }
 
-// timed returns what a look takes, in nanoseconds: the median of short parts.
+// timed returns how long a lookup takes, in nanoseconds: the median of short parts.
 func timed(look func(i int) error) (float64, error) {
 	const part = 200
 	var parts []float64

@@ -36,7 +36,7 @@ const (
 	legendLeft, legendLine  = 580, 22
 )
 
-// Colours of middle lightness, which differ for the colour-blind too.
+// Colours of medium lightness, which the colour-blind can tell apart too.
 var colours = []string{"#d1495b", "#c98b00", "#2a8fbd", "#7a6fd0"}
 
 func (c chart) svg() string {

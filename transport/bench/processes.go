@@ -32,7 +32,7 @@ type plan struct {
 	Rounds                                int
 }
 
-// A report is what a process tells of a round.
+// A report is what a process reports of a round.
 type report struct {
 	Round    int
 	Took     time.Duration // until it had a token
@@ -98,12 +98,12 @@ func newEndpoint(p plan, base http.RoundTripper) *endpoint.Endpoint {
 		AuthStyle: oauth2.AuthStyleInHeader, Base: base}
 }
 
-// Contention is what came of many processes that need the same new token at once.
+// A Contention is the result for many processes that need the same new token at once.
 type Contention struct {
 	Processes, Rounds     int
 	TokenRequests, Reuses int
 	Exchange              time.Duration   // the median of the request itself
-	Beyond                []time.Duration // what each process waited for besides, in each round
+	Beyond                []time.Duration // how much longer each process waited, in each round
 }
 
 // Processes starts processes that share one login in sealed files, and asks each

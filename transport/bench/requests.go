@@ -27,8 +27,8 @@ func newRequest(method string) *http.Request {
 	return req
 }
 
-// call sends req once. A body must be had anew each time, which is the caller's
-// cost and the same for all.
+// call sends req once. The body must be made anew each time, which is the caller's cost and the
+// same for all.
 func call(rt http.RoundTripper, req *http.Request) error {
 	if req.GetBody != nil {
 		body, err := req.GetBody()
@@ -63,18 +63,18 @@ func (w way) String() string {
 	return w.method + "/serial"
 }
 
-// callsOfSlice is the length of a slice of a run: short, so that what else the
-// machine does hits all contenders alike, and long enough for the garbage collector
-// to run in many.
+// callsOfSlice is the length of a slice of a run: short, so that whatever else the machine does
+// affects all contenders alike, and long enough for the garbage collector to run in many
+// slices.
 const callsOfSlice = 500
 
 // A RequestTable holds, for each way and contender, the nanoseconds of one request
 // in each run.
 type RequestTable map[string]map[string][]float64
 
-// Requests measures requests with a good token. The contenders take turns, slice by
-// slice. A run counts as the mean of its slices, as in any benchmark: with the median,
-// what the garbage collector does for each request would count for nothing.
+// Requests measures requests with a good token. The contenders take turns, slice by slice. A
+// run counts as the mean of its slices, as in any benchmark: the median would ignore what the
+// garbage collector does for each request.
 func Requests(runs, slices int) (RequestTable, error) {
 	table := make(RequestTable)
 	for _, w := range ways {

@@ -18,7 +18,7 @@ import (
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
-// A client of an API, of which the tokens come from a server.
+// A client is a client of an API, with tokens from a server.
 type client struct {
 	name string
 	life time.Duration // of an access token
@@ -175,8 +175,8 @@ func (r *Rotation) WriteTable(w io.Writer) {
 // step is the resolution of the plot.
 const step = 100 * time.Millisecond
 
-// stepsOf returns the 95th percentile of what the requests take that are under way
-// in each step.
+// stepsOf returns, for each step, the 95th percentile of the latencies of the requests in
+// progress.
 func stepsOf(samples []sample, length time.Duration) []time.Duration {
 	under := make([][]time.Duration, length/step)
 	for _, s := range samples {

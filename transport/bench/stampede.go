@@ -15,8 +15,8 @@ import (
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
-// A Stampede is what came of many goroutines meeting an expired token at once. The
-// times are those until the last of them had what it waited for.
+// A Stampede is the result for many goroutines that find an expired token at once. The times
+// are those until the last of them has what it waits for.
 type Stampede struct {
 	Goroutines    int
 	TokenRequests []int
@@ -24,7 +24,7 @@ type Stampede struct {
 	Requests      []time.Duration // from the answer until the request of each has arrived at the API
 
 	// Woken is the time from the closing of a channel until the requests of as many
-	// goroutines that have waited for that alone, and know the token, have arrived.
+	// goroutines, which only wait for that and know the token, have arrived.
 	Woken []time.Duration
 }
 
@@ -97,7 +97,7 @@ func stampede(ctx context.Context, goroutines int, through bool) (tokenRequests 
 	return srv.Counts().TokenRequests, last.since(answered), err
 }
 
-// woken does without a Source what cannot be avoided.
+// woken does only what cannot be avoided, without a Source.
 func woken(goroutines int) (time.Duration, error) {
 	closed, last := newLatest(), newLatest()
 	done := make(chan struct{})

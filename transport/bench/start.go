@@ -28,17 +28,17 @@ type Start struct{ Stayauth, Keyring, OAuth2, OAuth2AndRead []time.Duration }
 // programs are built by MeasureStart, in the directory of this module.
 const programs = "github.com/stayauth/stayauth/transport/bench/start/"
 
-// MeasureStart builds programs that make one request with a stored token, and runs
-// them in turns. It must run in a directory of this module. With a keyring it leaves
-// two items there, so that should be one of its own: keyring is the environment that
-// leads to it. If that is empty, the two that need one are left out.
+// MeasureStart builds programs that make one request with a stored token, and runs them in
+// turns. It must run in a directory of this module. It leaves two items in the keyring, so that
+// should not be the user's: keyring is the environment that leads to it. If that is empty, the
+// two programs that need a keyring are left out.
 func MeasureStart(ctx context.Context, runs int, keyring []string) (*Start, error) {
 	dir, err := os.MkdirTemp("", "stayauth-bench-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	// Into a directory, where each gets the name that programs have on this system.
+	// Into a directory, so that each gets the file name of a program on this system.
 	out, err := exec.CommandContext(ctx, "go", "build", "-o", dir, programs+"stayauth", programs+"keyring", programs+"oauth2").CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("building the programs: %w\n%s", err, out)

@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// usualPath is the path of the redirect URI, unless it has to be told apart.
+// usualPath is the path of the redirect URI, unless that has to differ from those for other
+// issuers.
 const usualPath = "/callback"
 
 // callbackPath returns the path of the redirect URI if the program has not chosen one.
