@@ -14,8 +14,8 @@ import (
 )
 
 // Logins returns the user's logins with this provider, ordered by label. Account.Key.Account
-// is the account of each in the Pool, and Account.Key.Label returns its label. The logins of
-// other users are not opened.
+// is the account of each in the Pool, and the second result of Account.Key.Label its label.
+// The logins of other users are not opened.
 //
 // A login that cannot be read is reported in the error, and the others are returned all the
 // same. If the store cannot list its entries, only the login without a label is returned, and

@@ -29,8 +29,8 @@
 //	rt, err := transport.New(transport.Config{Source: source, Origins: []string{s.APIOrigin()}, Base: s.RoundTripper()})
 //
 // [Server.Login] makes a login without any flow, and [Tokens.Record] returns it as a
-// transport.Source takes it. /authorize consents by itself, so a login flow can be tested
-// without a browser.
+// transport.Source takes it. /authorize consents by itself, as the account that the
+// parameter login_hint names, or else "user", so a login flow can be tested without a browser.
 //
 // # What the client did
 //
