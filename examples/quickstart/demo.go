@@ -213,7 +213,7 @@ func (d *demo) outage(ctx context.Context) error {
 const refusableAge = 3200 * time.Millisecond
 
 func (d *demo) revocation(ctx context.Context) error {
-	d.tl.note(' ', "first the token has to be 3 s old: a newer one that is refused would not be replaced")
+	d.tl.note(' ', "first the token has to be 3 s old: a newer one that is rejected would not be replaced")
 	status, err := d.this.Status(ctx)
 	if err != nil {
 		return err

@@ -73,7 +73,7 @@ func (d *demo) summary() error {
 	}
 	line("calls", calls, "by two processes; the slowest took %d ms", max(this.slowest, other.slowest).Milliseconds())
 	line("failures", failed, "of these")
-	line("healed 401s", seen.APIRefused, "refused by the API, sent again with a new token")
+	line("healed 401s", seen.APIRefused, "rejected by the API, sent again with a new token")
 	line("token requests", seen.TokenRequests, "%d login, %d rotations, %d in the outage", logins, seen.Rotations, turnedDown)
 	line("rotations", seen.Rotations, "%d by this process, %d by the other", this.renewed, other.renewed)
 	line("reuses", seen.Reuses, "spent refresh tokens that were presented again")
