@@ -213,15 +213,24 @@ const maxName = 256
 // user returns who has sent the request. If that is nobody, the error is a refusal.
 func (web *Web) user(r *http.Request) (string, error) {
 	user, err := web.cfg.User(r)
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", &transport.Error{Kind: transport.ErrUnavailable, Op: "login", Err: fmt.Errorf("%w: %w", RefusedUnknownUser, err), Remedy: "try again"}
-	case user == "":
-		return "", refused(RefusedNoUser, "sign in to the application first")
-	case len(user) > maxName || strings.Contains(user, "\x00"):
-		return "", misconfigured("User", "return an identifier of at most 256 bytes, without a zero byte", nil)
+	}
+	if err := checkUser(user); err != nil {
+		return "", err
 	}
 	return user, nil
+}
+
+// checkUser returns what is wrong with the identifier of a user.
+func checkUser(user string) error {
+	switch {
+	case user == "":
+		return refused(RefusedNoUser, "sign in to the application first")
+	case len(user) > maxName || strings.Contains(user, "\x00"):
+		return misconfigured("User", "return an identifier of at most 256 bytes, without a zero byte", nil)
+	}
+	return nil
 }
 
 // name returns the provider's name as the user knows it.

@@ -51,6 +51,11 @@ const (
 
 // answer handles an answer of the provider, or what pretends to be one.
 func (web *Web) answer(w http.ResponseWriter, r *http.Request, query url.Values) {
+	// It goes on when the browser goes away, in the functions of the application too: the code
+	// cannot be used again, and a second click is a new request that gets the same result.
+	ctx, cancel := bounded(r.Context(), lockTime+exchangeTime+storeTime)
+	defer cancel()
+	r = r.WithContext(ctx)
 	id := attemptID(query.Get("state"))
 	a, ok := web.cookies.find(r, id)
 	switch {

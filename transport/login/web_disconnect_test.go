@@ -161,3 +161,25 @@ func TestW41DisconnectsTheLoginThatIsMeant(t *testing.T) {
 		}
 	}
 }
+
+// W47: what belongs to no user, such as the login of the application itself, is not erased
+// with one.
+func TestW47NobodyIsNotErased(t *testing.T) {
+	s := newSite(t, oauthtest.Config{}, 1, nil)
+	web, pool := s.replicas[0].web, s.replicas[0].pool
+	if err := pool.Source("").Login(t.Context(), s.srv.Login("service").Record()); err != nil {
+		t.Fatal(err)
+	}
+	s.surfer("ann").connect("label", "work")
+	for _, user := range []string{"", "ann\x00work"} {
+		if err := Erase(t.Context(), user, web); err == nil {
+			t.Errorf("%q: no error", user)
+		}
+		if accounts, err := web.Logins(t.Context(), user); err == nil || len(accounts) > 0 {
+			t.Errorf("%q has %v, %v", user, accounts, err)
+		}
+	}
+	if s.record("", "") == nil || s.record("ann", "work") == nil {
+		t.Error("a login has gone")
+	}
+}

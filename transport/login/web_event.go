@@ -51,6 +51,9 @@ func (web *Web) emit(ctx context.Context, t transport.EventType, user, label str
 
 // levelOf returns how loud an event is. What users and attackers do is routine.
 func levelOf(err error) slog.Level {
+	if errors.Is(err, context.Canceled) {
+		return slog.LevelDebug // The browser has gone, which is no fault of the store.
+	}
 	e, ok := errors.AsType[*transport.Error](err)
 	why, refusal := errors.AsType[Refusal](err)
 	if ok && (!refusal || why == RefusedAnswer) && (e.Kind == transport.ErrMisconfigured && !errors.Is(e, errors.ErrUnsupported) || e.Kind == transport.ErrStorage) {

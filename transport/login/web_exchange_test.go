@@ -139,6 +139,31 @@ func TestW25ExchangeOutlivesTheRequest(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a second click", func(t *testing.T) { // The browser gives up the first request.
+		s := newSite(t, oauthtest.Config{Latency: 40 * time.Millisecond}, 1, func(c *WebConfig) {
+			c.Accept = func(r *http.Request, _ *Result) error { return r.Context().Err() }
+		})
+		b := s.surfer("ann")
+		answer := b.consent(b.start())
+		var clicks sync.WaitGroup
+		for _, after := range []time.Duration{10 * time.Millisecond, 20 * time.Millisecond, 0} {
+			ctx, cancel := context.WithTimeout(t.Context(), after)
+			defer cancel()
+			req := get(answer.String()).WithContext(ctx)
+			for _, c := range b.jar.Cookies(req.URL) {
+				req.AddCookie(c)
+			}
+			clicks.Go(func() { s.serve(req) })
+		}
+		b.wantApp(b.open(answer.String()), "/")
+		clicks.Wait()
+		if s.record("ann", "") == nil || s.srv.Counts().TokenRequests != 1 {
+			t.Error("not connected, or not by one request")
+		}
+		if log := s.log.String(); strings.Contains(log, "WARN") {
+			t.Error(log)
+		}
+	})
 	for name, tt := range map[string]struct {
 		broken    func(saves int) bool
 		requests  int

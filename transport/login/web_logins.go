@@ -21,6 +21,9 @@ import (
 // same. If the store cannot list its entries, only the login without a label is returned, and
 // the error wraps errors.ErrUnsupported.
 func (web *Web) Logins(ctx context.Context, user string) ([]Account, error) {
+	if err := checkUser(user); err != nil {
+		return nil, err
+	}
 	var accounts []Account
 	var errs []error
 	rec, err := web.stored(ctx, user, "")
@@ -52,6 +55,9 @@ func isLogin(rec *tokencache.Record) bool { return !strings.HasSuffix(rec.Key.Is
 // that has no way to revoke tokens is removed, and WebConfig.OnEvent tells that its tokens live
 // on.
 func Erase(ctx context.Context, user string, webs ...*Web) error {
+	if err := checkUser(user); err != nil { // The account "" is nobody's, but a Pool may have it.
+		return err
+	}
 	var errs []error
 	for _, web := range webs {
 		if err := web.erase(ctx, user); err != nil {
