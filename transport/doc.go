@@ -20,8 +20,8 @@
 // # Why a refresh is not just a request
 //
 // Providers rotate refresh tokens: each may be spent once, the answer brings its successor, and
-// a client that presents a spent one is taken for a thief, and the login ends for everybody
-// (RFC 9700 section 4.14.2). So a refresh has to read, spend and write exactly once, across all
+// a client that presents a spent one is taken for a thief: the login ends for everybody (RFC
+// 9700 section 4.14.2). So a refresh has to read, spend and write exactly once, across all
 // processes. A Source takes the login's lock, reads the cache again, makes sure that the answer
 // can be stored, records that a refresh is in flight, sends the refresh token, persists its
 // successor, and only then publishes the new access token. No context cancels that: a caller's

@@ -47,12 +47,12 @@ type Config struct {
 
 	// Settle bounds how long a program that ends after its last response is kept from
 	// interrupting a background refresh. No response is held back for it: closing the
-	// response's body waits until the refresh is saved, and so does the error of a request
-	// that failed, but no longer than until the refresh is as old as Settle. Default: 5
-	// seconds. Nothing waits in a service that runs KeepFresh, or if Settle is negative. A
-	// program that sets a negative value must call Source.Flush or Close before it ends,
-	// and so must one whose last response is a redirect that its client does not follow:
-	// the body of a redirect does not wait.
+	// response's body waits until the refresh is saved, and a request that fails waits
+	// before it returns its error, but neither waits longer than until the refresh is as
+	// old as Settle. Default: 5 seconds. Nothing waits in a service that runs KeepFresh, or
+	// if Settle is negative. A program that sets a negative value must call Source.Flush or
+	// Close before it ends, and so must one whose last response is a redirect that its
+	// client does not follow: the body of a redirect does not wait.
 	Settle time.Duration
 }
 

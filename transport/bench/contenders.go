@@ -117,8 +117,8 @@ func (azureToken) GetToken(context.Context, policy.TokenRequestOptions) (azcore.
 	return azcore.AccessToken{Token: accessToken, ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
 
-// A pipeline turns azcore's into a RoundTripper. The policy sets the header of the request that
-// it is given, which the retry policy has cloned before.
+// A pipeline makes azcore's pipeline a RoundTripper. The policy sets the header of the request
+// that it is given, which the retry policy has cloned before.
 type pipeline struct{ p runtime.Pipeline }
 
 func (p pipeline) RoundTrip(req *http.Request) (*http.Response, error) {

@@ -18,7 +18,7 @@ import (
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
-// A client is a client of an API, with tokens from a server.
+// A client calls an API, with tokens from a server.
 type client struct {
 	name string
 	life time.Duration // of an access token
