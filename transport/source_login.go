@@ -38,10 +38,10 @@ type Revoker interface {
 // (tokencache.ErrCorrupt) is not replaced: with the right key it may be good. Forget removes
 // it.
 func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
-	next := rec.Clone()
-	if next.AccessToken == "" && next.RefreshToken == "" {
+	if rec == nil || rec.AccessToken == "" && rec.RefreshToken == "" {
 		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: "the record holds no token; pass what Endpoint.Exchange or endpoint.FromOAuth2 returned"}
 	}
+	next := rec.Clone()
 	if remedy := bearer.Normalize(&next.TokenType); remedy != "" {
 		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: remedy}
 	}

@@ -350,6 +350,24 @@ func TestLoginTokenTypes(t *testing.T) {
 	}
 }
 
+// A program that has ignored the error of a login flow gets one here, and keeps the login that
+// there was.
+func TestLoginWithoutTokens(t *testing.T) {
+	w := newWorld(t, oauthtest.Config{})
+	s := w.source()
+	if err := s.Login(t.Context(), record(w.srv.Login("ann"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, rec := range []*tokencache.Record{nil, {}, {IDToken: "id"}} {
+		if err := s.Login(t.Context(), rec); !errors.Is(err, transport.ErrMisconfigured) {
+			t.Errorf("%v: %v", rec, err)
+		}
+	}
+	if _, err := s.Token(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // A drawer is a place for keys that has a name.
 type drawer struct{ tokencache.KeySource }
 
