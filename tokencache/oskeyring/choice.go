@@ -94,6 +94,9 @@ func Credential(name string) KeyChoice {
 // keys of 32 bytes, the newest first. The place is what Info calls it, and what the note of the
 // choice holds.
 func KeyFunc(place string, keys func(ctx context.Context) ([][]byte, error)) KeyChoice {
+	if keys == nil {
+		return KeyChoice{} // which Open refuses
+	}
 	return KeyChoice{place, func(*Config, *dirs) keyStore { return givenKeys(keys) }}
 }
 

@@ -101,7 +101,7 @@ func (c *Config) prepare() (*dirs, error) {
 	}
 	for _, choice := range c.Accept {
 		if choice.kind == "" {
-			return nil, errors.New("oskeyring: Config.Accept holds a KeyChoice that names no place")
+			return nil, errors.New("oskeyring: Config.Accept holds a KeyChoice that names no place, or no function")
 		}
 	}
 	return openDirs(c.App, c.Dir)

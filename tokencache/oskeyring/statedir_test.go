@@ -167,11 +167,11 @@ func TestConfigIsChecked(t *testing.T) {
 		}
 	}
 	key := func(context.Context) ([][]byte, error) { return nil, nil }
-	for _, choice := range []KeyChoice{{}, KeyFunc("", key)} {
+	for _, choice := range []KeyChoice{{}, KeyFunc("", key), KeyFunc("KMS", nil)} {
 		c := new(fake).config(t.TempDir())
 		c.Accept = []KeyChoice{Keyring(), choice}
 		if _, _, err := c.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "Accept") {
-			t.Errorf("a choice without a place: %v", err)
+			t.Errorf("a choice without a place or a function: %v", err)
 		}
 	}
 }
