@@ -148,3 +148,45 @@ func TestALookInAnOutageMeetsALogoutOrLogin(t *testing.T) {
 		})
 	}
 }
+
+// A caller who looks for another process's token in an outage of the provider, while
+// another login finds that it is over, gets an error that can be read (M2).
+func TestALookWhileAnotherLoginEndsTheOutage(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := &slow{&troubled{Memory: new(tokencache.Memory)}, 0}
+		w.store = store
+		e := w.endpoint()
+		of := func(account string) *transport.Source {
+			s := w.source(func(c *transport.SourceConfig) { c.Refresher, c.Key.Account = e, account })
+			w.login(s, account)
+			return s
+		}
+		ann, bob := of("ann"), of("bob")
+		time.Sleep(2 * time.Hour)
+		w.srv.Fault("/token", 1, oauthtest.Status(429, time.Minute))
+		if _, err := ann.Token(t.Context()); !errors.Is(err, transport.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute - time.Millisecond)
+		store.delay = time.Second
+		done := make(chan error, 1)
+		go func() {
+			_, err := bob.Token(t.Context())
+			done <- err
+		}()
+		synctest.Wait() // until it has read
+		store.delay = 0
+		time.Sleep(2 * time.Millisecond)
+		if _, err := ann.Token(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; !errors.Is(err, transport.ErrUnavailable) || err.Error() == "" {
+			t.Errorf("got %v", err)
+		}
+		if _, err := bob.Token(t.Context()); err != nil {
+			t.Errorf("after the outage: %v", err)
+		}
+		w.wantCounts(3, 0)
+	})
+}
