@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport/internal/entry"
 )
 
@@ -168,4 +169,9 @@ func lockError(err error) *Error {
 		return &Error{Kind: ErrUnavailable, Op: "lock", Err: busy.Err, Remedy: "this login is busy; try again"}
 	}
 	return &Error{Kind: ErrUnavailable, Op: "lock", Err: busy.Err, Remedy: "another process is working on this login; try again"}
+}
+
+// lostError says that the store has lost logins, perhaps this one too.
+func lostError() error {
+	return &Error{Kind: ErrStorage, Op: "load", Err: tokencache.ErrNoTrace, Remedy: "the store loses logins; another process may put this one back"}
 }

@@ -19,6 +19,8 @@ func (s *Source) reload(ctx context.Context, f *flight) (*snapshot, error) {
 	key, rec, at, err := s.locateReturning(ctx)
 	f.at = at
 	switch {
+	case errors.Is(err, tokencache.ErrNoTrace) && s.cfg.losses.FailedLately() && s.mayReturn(ctx):
+		return nil, lostError() // As long as nothing can be put back, nothing is known of it.
 	case errors.Is(err, tokencache.ErrNotFound):
 		if err := s.cfg.Refresher.Check(s.orNothing(nil)); cur == nil && err != nil {
 			s.mu.Lock()
@@ -87,7 +89,7 @@ func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Versi
 		s.restored(ctx, found.Rec)
 	}
 	if found.NoTrace && s.mayReturn(ctx) {
-		return nil, "", &Error{Kind: ErrStorage, Op: "load", Err: tokencache.ErrNoTrace, Remedy: "the store loses logins; another process may put this one back"}
+		return nil, "", lostError()
 	}
 	s.check(ctx)
 	if found.Rec == nil {

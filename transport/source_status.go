@@ -116,7 +116,7 @@ func (s *Source) Status(ctx context.Context) (Status, error) {
 	if rec != nil && rec.Attempt != nil {
 		st.AttemptAt = rec.Attempt.At
 	}
-	st.State, st.Err, st.RetryAt = s.stateOf(known, rec)
+	st.State, st.RetryAt, st.Err = s.stateOf(known, rec)
 	return st, nil
 }
 
@@ -132,22 +132,22 @@ func (st *Status) describe(snap *snapshot) {
 
 // stateOf returns the state of a login whose token is in snap and whose stored record is rec,
 // or nil. s.mu is held.
-func (s *Source) stateOf(snap *snapshot, rec *tokencache.Record) (state State, why error, retryAt time.Time) {
+func (s *Source) stateOf(snap *snapshot, rec *tokencache.Record) (state State, retryAt time.Time, why error) {
 	now := wallNow()
 	blocked := s.blocked(now, false)
 	switch {
 	case s.unsaved != nil:
-		return StateUnsaved, s.unsaved, time.Time{}
+		return StateUnsaved, time.Time{}, s.unsaved
 	case rec != nil && rec.Tombstone != nil:
-		return StateDead, deadError(rec), time.Time{}
+		return StateDead, time.Time{}, deadError(rec)
 	case s.dead != nil && s.refused != nil && snap.rec.RefreshToken == s.refused.RefreshToken:
-		return StateDead, s.dead, time.Time{} // The tombstone could not be written.
+		return StateDead, time.Time{}, s.dead // The tombstone could not be written.
 	case s.outage != nil && blocked != nil:
-		return StateOutage, blocked, blocked.RetryAt
+		return StateOutage, blocked.RetryAt, blocked
 	case snap.fresh(now):
-		return StateFresh, nil, time.Time{}
+		return StateFresh, time.Time{}, nil
 	case snap.usable(now):
-		return StateStale, nil, time.Time{}
+		return StateStale, time.Time{}, nil
 	}
-	return StateExpired, nil, time.Time{}
+	return StateExpired, time.Time{}, nil
 }

@@ -445,6 +445,54 @@ func TestALoginUnknownHereMayReturn(t *testing.T) {
 	})
 }
 
+// As long as a store that is empty accepts no writes, as a replica that has followed an empty
+// primary, nobody is told to log in: not after the time that others have to put a login back.
+func TestAnEmptyReplicaTellsNobodyToLogIn(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := new(losing)
+		w.store = store
+		ctx, cancel := context.WithCancel(t.Context())
+		defer time.Sleep(time.Minute) // until all has ended
+		defer cancel()
+		var pools []*transport.Pool
+		for range 2 {
+			p, _ := w.pool(100)
+			go p.KeepFresh(ctx)
+			pools = append(pools, p)
+		}
+		users := w.accounts(pools[0], 20)
+		for _, user := range users[10:] {
+			if _, err := pools[1].Source(user).Token(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		store.flush()
+		store.only.Store(true)
+		var wg sync.WaitGroup
+		for _, user := range users[:10] {
+			wg.Go(func() {
+				for begun := time.Now(); time.Since(begun) < 30*time.Second; time.Sleep(time.Second) {
+					if _, err := pools[1].Source(user).Token(t.Context()); !errors.Is(err, transport.ErrStorage) {
+						t.Errorf("after %v: %v", time.Since(begun), err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		store.only.Store(false)
+		time.Sleep(20 * time.Second)
+		for _, user := range users[:10] {
+			if _, err := pools[1].Source(user).Token(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := w.srv.Counts().Reuses; n != 0 {
+			t.Errorf("%d reuses", n)
+		}
+	})
+}
+
 // A logout is a logout, also of a login that the store has lost before.
 func TestALogoutIsNotTakenForALoss(t *testing.T) {
 	for _, lost := range []bool{false, true} {

@@ -164,10 +164,9 @@ func TestW22MixUp(t *testing.T) {
 	b := s.surfer("ann")
 	request := b.do(form("/evil/connect"), always).url
 	// The malicious provider sends the browser on to the honest one, with its own request.
-	honest := s.srv.URL() + "/authorize?" + request.RawQuery
 	q := request.Query()
 	q.Set("redirect_uri", appURL+"/callback") // which the honest one insists on
-	honest = s.srv.URL() + "/authorize?" + q.Encode()
+	honest := s.srv.URL() + "/authorize?" + q.Encode()
 	v := b.do(get(honest), func(next *http.Request) bool { return next.URL.Host == "app.test" })
 	b.wantPage(b.open(v.url.String()), http.StatusBadRequest, "not started here")
 	if n, m := s.srv.Counts().TokenRequests, evil.Counts().TokenRequests; n != 0 || m != 0 {
