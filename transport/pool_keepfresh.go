@@ -269,7 +269,6 @@ func (s *Source) restore(ctx context.Context) (again bool) {
 		s.restored(ctx, restored)
 	}
 	if _, busy := errors.AsType[*entry.BusyError](err); err != nil && !busy {
-		s.cfg.losses.Failed()
 		s.log(ctx, slog.LevelDebug, "the store has lost the login, which could not be put back", err)
 	}
 	return again

@@ -19,8 +19,8 @@ func (s *Source) reload(ctx context.Context, f *flight) (*snapshot, error) {
 	key, rec, at, err := s.locateReturning(ctx)
 	f.at = at
 	switch {
-	case errors.Is(err, tokencache.ErrNoTrace) && s.cfg.losses.FailedLately() && s.mayReturn(ctx):
-		return nil, lostError() // As long as nothing can be put back, nothing is known of it.
+	case errors.Is(err, tokencache.ErrNoTrace) && s.mayReturn(ctx):
+		return nil, lostError() // As long as the store loses logins, nobody is a stranger.
 	case errors.Is(err, tokencache.ErrNotFound):
 		if err := s.cfg.Refresher.Check(s.orNothing(nil)); cur == nil && err != nil {
 			s.mu.Lock()

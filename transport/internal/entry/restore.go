@@ -162,20 +162,7 @@ type Losses struct {
 
 	at     atomic.Int64 // a time before which the last one was lost, in Unix nanoseconds
 	missed atomic.Int64 // when this process has last missed one
-	failed atomic.Int64 // when it last could not put one back
 }
-
-// Failed records that a login could not be put back, because the store accepts no writes for
-// instance.
-func (l *Losses) Failed() {
-	if l != nil {
-		l.failed.Store(wallNow().UnixNano())
-		l.Saw(wallNow())
-	}
-}
-
-// FailedLately reports whether that was the case a moment ago.
-func (l *Losses) FailedLately() bool { return l != nil && momentAgo(time.Unix(0, l.failed.Load())) }
 
 // Missed records that the store does not have a login that this process has.
 func (l *Losses) Missed() {
