@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -165,6 +166,8 @@ func lockError(err error) *Error {
 	switch {
 	case !ok:
 		return asError(storageError("lock", err))
+	case errors.Is(busy.Err, context.Canceled):
+		return &Error{Kind: ErrUnavailable, Op: "lock", Err: busy.Err, Remedy: "the call was canceled before it had the lock on this login"}
 	case busy.Here:
 		return &Error{Kind: ErrUnavailable, Op: "lock", Err: busy.Err, Remedy: "this login is busy; try again"}
 	}

@@ -119,3 +119,16 @@ func TestARefreshThatWaitsIsAnnounced(t *testing.T) {
 		})
 	}
 }
+
+// A call whose context has been canceled says that, and blames no other process.
+func TestACanceledCallBlamesNobody(t *testing.T) {
+	w := newWorld(t, oauthtest.Config{})
+	s := w.source()
+	w.login(s, "ann")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := s.Logout(ctx)
+	if !errors.Is(err, context.Canceled) || !errors.Is(err, transport.ErrUnavailable) || strings.Contains(err.Error(), "another process") {
+		t.Error(err)
+	}
+}
