@@ -34,7 +34,7 @@ func TestDeadReplica(t *testing.T) {
 				provider.Handler().ServeHTTP(w, r)
 			}))
 			defer server.Close()
-			c := config{Key: make([]byte, 32), TokenURL: server.URL + "/token", API: server.URL,
+			c := config{Key: make([]byte, 32), TokenURL: server.URL + "/token", API: server.URL, App: server.URL, CookieKey: make([]byte, 32),
 				ClientID: provider.ClientID(), ClientSecret: provider.ClientSecret()}
 			c.Store, _ = store(t)
 			rand.Read(c.Key)

@@ -37,6 +37,8 @@ type tally struct {
 	early int // the first, but before it was due
 	again int // once more, though the replica that had asked lives
 
+	logins int // not of refresh tokens, but of codes
+
 	wait time.Duration // the longest from the first request for a refresh token to one that was needed once more
 }
 
@@ -63,8 +65,12 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	begun := time.Now()
 	r.ParseForm()
-	by, _ := strconv.Atoi(r.PostForm.Get(replicaParam))
-	l.presented(r.PostForm.Get("refresh_token"), by)
+	if r.PostForm.Get("grant_type") == "refresh_token" {
+		by, _ := strconv.Atoi(r.PostForm.Get(replicaParam))
+		l.presented(r.PostForm.Get("refresh_token"), by)
+	} else {
+		l.exchanged()
+	}
 	answer := &copying{ResponseWriter: w}
 	l.provider.ServeHTTP(answer, r)
 	var tokens struct {
@@ -84,6 +90,12 @@ func (l *ledger) issued(accessToken, refreshToken string, at time.Time, life tim
 	defer l.mu.Unlock()
 	l.good[accessToken] = at.Add(life * 3 / 4)
 	l.tokens[refreshToken] = &spending{due: at.Add(life / 4)}
+}
+
+func (l *ledger) exchanged() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.logins++
 }
 
 func (l *ledger) presented(token string, by int) {

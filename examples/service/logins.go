@@ -29,6 +29,8 @@ type config struct {
 	ClientID     string
 	ClientSecret string
 	API          string // its origin
+	App          string // the address of the replicas, at the balancer
+	CookieKey    []byte // which the cookies of those who log in are sealed with
 	Replica      int    // its number
 }
 
@@ -92,15 +94,19 @@ func (c config) open() (*transport.Pool, *tokencache.Cache, error) {
 		return nil, nil, err
 	}
 	pool, err := transport.NewPool(transport.PoolConfig{Source: transport.SourceConfig{
-		Cache: cache,
-		Refresher: &endpoint.Endpoint{
-			TokenURL:     c.TokenURL,
-			ClientID:     c.ClientID,
-			ClientSecret: tokencache.Secret(c.ClientSecret),
-			AuthStyle:    oauth2.AuthStyleInHeader,
-			Params:       url.Values{replicaParam: {strconv.Itoa(c.Replica)}},
-		},
-		Logger: slog.New(slog.DiscardHandler), // The proof counts what goes wrong.
+		Cache:     cache,
+		Refresher: c.endpoint(),
+		Logger:    slog.New(slog.DiscardHandler), // The proof counts what goes wrong.
 	}})
 	return pool, cache, err
+}
+
+func (c config) endpoint() *endpoint.Endpoint {
+	return &endpoint.Endpoint{
+		TokenURL:     c.TokenURL,
+		ClientID:     c.ClientID,
+		ClientSecret: tokencache.Secret(c.ClientSecret),
+		AuthStyle:    oauth2.AuthStyleInHeader,
+		Params:       url.Values{replicaParam: {strconv.Itoa(c.Replica)}},
+	}
 }

@@ -8,7 +8,7 @@
 //	go run . -store 'redis-sentinel://sentinel:26379/0?master_name=logins'
 //	go run . -store 'redis-cluster://node:6379?addr=another:6379'
 //
-// It starts a provider of its own, logs all users in, sends requests to the replicas,
+// It starts a provider of its own, has all users log in through the replicas, sends them requests,
 // and finally tells what the provider has seen. The exit status is 0 if no refresh
 // token was presented twice and none was spent in vain.
 package main

@@ -31,7 +31,7 @@ func replicaMain(conf string) error {
 		return err
 	}
 	serving, end := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	logins, _, err := c.open()
+	logins, cache, err := c.open()
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,11 @@ func replicaMain(conf string) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: service{&http.Client{Transport: rt, Timeout: 30 * time.Second}, c.API}}
+	web, err := c.web(logins, cache)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: routes(service{&http.Client{Transport: rt, Timeout: 30 * time.Second}, c.API}, web)}
 	go server.Serve(listener)
 	keeping, stop := context.WithCancel(context.Background())
 	go logins.KeepFresh(keeping)

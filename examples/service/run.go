@@ -15,11 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/oauth2"
-
 	"github.com/stayauth/stayauth/tokencache"
-	"github.com/stayauth/stayauth/transport"
-	"github.com/stayauth/stayauth/transport/endpoint"
+	"github.com/stayauth/stayauth/transport/login"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -45,9 +42,13 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 		defer os.RemoveAll(dir)
 		o.store = dir
 	}
+	s := &swarm{ledger: ledger}
+	app := httptest.NewServer(s.balance())
+	defer app.Close()
 	c := config{Store: o.store, Session: o.session, Confirm: o.confirm, Key: make([]byte, 32), TokenURL: server.URL + "/token",
-		ClientID: provider.ClientID(), ClientSecret: provider.ClientSecret(), API: server.URL}
+		ClientID: provider.ClientID(), ClientSecret: provider.ClientSecret(), API: server.URL, App: app.URL, CookieKey: make([]byte, 32)}
 	rand.Read(c.Key)
+	rand.Read(c.CookieKey)
 	if o.nextKey != nil {
 		c.OtherKeys = [][]byte{o.nextKey}
 	}
@@ -58,36 +59,27 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 	if err != nil {
 		return nil, err
 	}
-	accounts := make([]string, o.users)
-	run := rand.Text()[:8] // A store may hold the users of an earlier run.
-	for i := range accounts {
-		accounts[i] = fmt.Sprintf("user-%s-%d", run, i)
-	}
-	defer forget(logins, accounts)
-	begun := time.Now()
-	if err = each(accounts, func(_ int, account string) error {
-		t := provider.Login(account)
-		life := o.tokenLife/4 + mathrand.N(o.tokenLife*3/4) // as if they had come one after the other
-		ledger.issued(t.AccessToken, t.RefreshToken, time.Now(), life)
-		rec := endpoint.FromOAuth2(&oauth2.Token{AccessToken: t.AccessToken, RefreshToken: t.RefreshToken, Expiry: time.Now().Add(life)})
-		return logins.Source(account).Login(ctx, rec)
-	}); err != nil {
-		return nil, err
-	}
-	took := time.Since(begun)
-	before, err := stored(cache, c, accounts)
+	web, err := c.web(logins, cache)
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(out, "%d users logged in, %.0f per second\n", o.users, float64(o.users)/took.Seconds())
-
-	s := &swarm{config: c, accounts: accounts, ledger: ledger}
+	run := rand.Text()[:8] // A store may hold the users of an earlier run.
+	for i := range o.users {
+		s.accounts = append(s.accounts, fmt.Sprintf("user-%s-%d", run, i))
+	}
+	s.config = c
 	defer s.killAll()
 	for range o.replicas {
 		if err := s.add(); err != nil {
 			return nil, err
 		}
 	}
+	defer erase(web, s.accounts)
+	begun := time.Now()
+	if err := s.connect(ctx, o.tokenLife); err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(out, "%d users logged in, in %v\n", o.users, time.Since(begun).Round(100*time.Millisecond))
 	fmt.Fprintf(out, "%d replicas serve; %d requests per second\n", o.replicas, o.rate)
 	during := o.during
 	if during == nil {
@@ -112,12 +104,13 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 		return nil, err
 	}
 	p.Counts, p.tally = provider.Counts(), ledger.counted()
-	after, err := stored(cache, c, accounts)
+	p.TokenRequests -= p.logins
+	after, err := stored(cache, c, s.accounts)
 	if err != nil {
 		return nil, err
 	}
-	for i, now := range after {
-		p.saved += int(now.Generation - before[i].Generation)
+	for _, now := range after {
+		p.saved += int(now.Generation) - 1
 		if now.Tombstone != nil {
 			p.ended++
 		} else if ledger.wasSpent(string(now.RefreshToken)) {
@@ -141,9 +134,9 @@ func stored(cache *tokencache.Cache, c config, accounts []string) ([]*tokencache
 	})
 }
 
-// forget removes the users' logins from the store.
-func forget(logins *transport.Pool, accounts []string) {
-	each(accounts, func(_ int, account string) error { return logins.Source(account).Forget(context.Background()) })
+// erase ends the users' logins, and removes them from the store.
+func erase(web *login.Web, accounts []string) {
+	each(accounts, func(_ int, account string) error { return login.Erase(context.Background(), account, web) })
 }
 
 // each calls f for all accounts, some at a time.

@@ -40,7 +40,7 @@ func TestTerminated(t *testing.T) {
 			ledger := newLedger(provider.Handler())
 			server := httptest.NewServer(ledger)
 			defer server.Close()
-			c := config{Key: make([]byte, 32), TokenURL: server.URL + "/token", API: server.URL,
+			c := config{Key: make([]byte, 32), TokenURL: server.URL + "/token", API: server.URL, App: server.URL, CookieKey: make([]byte, 32),
 				ClientID: provider.ClientID(), ClientSecret: provider.ClientSecret()}
 			rand.Read(c.Key)
 			where, store := test.store(t)
