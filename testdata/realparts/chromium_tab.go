@@ -125,14 +125,37 @@ func (t *Tab) Click(selector string) {
 			t.t.Fatalf("%s is out of reach of the mouse", selector)
 		}
 	}
-	for _, kind := range []string{"mousePressed", "mouseReleased"} {
-		params := map[string]any{"type": kind, "x": at.X, "y": at.Y, "button": "left", "clickCount": 1}
-		if kind == "mouseReleased" { // It replies when the page has dealt with the click.
-			t.send(t.session, "Input.dispatchMouseEvent", params)
-			return
+	// What is pressed before the page is drawn again is lost, too: then it is pressed again.
+	for deadline := time.Now().Add(browserTimeout); !t.press(selector, at.X, at.Y); {
+		if time.Now().After(deadline) {
+			t.t.Fatalf("%s takes no click", selector)
 		}
-		t.call(t.session, "Input.dispatchMouseEvent", params, nil)
 	}
+}
+
+// press presses the mouse, and reports whether the element was clicked.
+func (t *Tab) press(selector string, x, y float64) (clicked bool) {
+	t.t.Helper()
+	var marked bool
+	mark := fmt.Sprintf(`(() => {
+		window.pressed = false;
+		document.querySelector(%q).addEventListener("click", () => { window.pressed = true }, {capture: true, once: true});
+		return true;
+	})()`, selector)
+	if err := t.Eval(mark, &marked); err != nil {
+		t.t.Fatal(err)
+	}
+	params := map[string]any{"type": "mousePressed", "x": x, "y": y, "button": "left", "clickCount": 1}
+	t.call(t.session, "Input.dispatchMouseEvent", params, nil)
+	params = map[string]any{"type": "mouseReleased", "x": x, "y": y, "button": "left", "clickCount": 1}
+	t.send(t.session, "Input.dispatchMouseEvent", params) // It replies when the page has dealt with the click.
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		var missed bool
+		if err := t.Eval(`window.pressed === false`, &missed); err != nil || !missed {
+			return true // The next page knows of no mark, and one that is about to go does not answer.
+		}
+	}
+	return false
 }
 
 // Fill types text into the field that a CSS selector finds, in place of what is there.
