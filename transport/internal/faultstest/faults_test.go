@@ -59,6 +59,8 @@ func single(keyring bool) []fault {
 	return f
 }
 
+const frozenProvider = "frozen provider"
+
 var portable = []fault{
 	{name: "none", once: true, run: func(*world) error { time.Sleep(period); return nil }},
 	{name: "SIGKILL", loses: true, run: kills},
@@ -77,7 +79,7 @@ var portable = []fault{
 	{name: "503 storm, Retry-After", run: network(100, oauthtest.Status(503, 2*time.Second))},
 	{name: "429 storm, Retry-After", run: network(100, oauthtest.Status(429, 2*time.Second))},
 	{name: "captive portal", run: network(100, oauthtest.HTML)},
-	{name: "frozen provider", once: true, run: freeze},
+	{name: frozenProvider, once: true, run: freeze},
 	{name: "SIGKILL, still processing", loses: true, run: func(w *world) error {
 		defer w.provider.meet(nil)
 		busy := &oneAtATime{tokens: make(map[string]bool)}
@@ -285,6 +287,12 @@ func medley(w *world) error {
 		f := single[w.rng.IntN(len(single))]
 		if f.disk || f.plain {
 			continue
+		}
+		if f.name == frozenProvider { // One that was away before is only asked questions, which are not counted.
+			begun := time.Now()
+			if err := w.until("all processes work again", func() bool { return w.working(begun) }); err != nil {
+				return err
+			}
 		}
 		if err := f.run(w); err != nil {
 			return err
