@@ -38,7 +38,7 @@ func (web *Web) Callback(w http.ResponseWriter, r *http.Request) {
 		case query.Has("code"), query.Has("error"), query.Has("state"):
 			web.answer(w, r, query)
 		default:
-			web.tell(w, r, query)
+			web.showEnd(w, r, query)
 		}
 	}
 }
@@ -139,8 +139,8 @@ func (web *Web) lead(w http.ResponseWriter, id string, a *attempt) {
 	redirect(w, web.callback+"?"+url.Values{endedParam: {id}}.Encode())
 }
 
-// tell shows the page that says why there is no login.
-func (web *Web) tell(w http.ResponseWriter, r *http.Request, query url.Values) {
+// showEnd shows the page that says why there is no login.
+func (web *Web) showEnd(w http.ResponseWriter, r *http.Request, query url.Values) {
 	if a, ok := web.cookies.find(r, query.Get(endedParam)); ok && a.Outcome != nil {
 		if a.Outcome.connected() {
 			redirect(w, web.localOr(a.Return))

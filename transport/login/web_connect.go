@@ -82,10 +82,18 @@ func readForm(w http.ResponseWriter, r *http.Request) bool {
 			err = errors.New("the body is no form")
 		}
 	}
+	if err == nil && !isLabel(r.FormValue("label")) {
+		err = errors.New("no login has such a label")
+	}
 	if err != nil {
 		http.Error(w, "the form cannot be read", http.StatusBadRequest)
 	}
 	return err == nil
+}
+
+// isLabel reports whether a login can have the label.
+func isLabel(label string) bool {
+	return len(label) <= maxName && !strings.Contains(label, "\x00") && utf8.ValidString(label)
 }
 
 // fromHere refuses what another site has made the browser send. It does what
@@ -149,7 +157,7 @@ func (web *Web) begin(w http.ResponseWriter, r *http.Request, s *Start, why caus
 		s.Return = web.cfg.Home
 	}
 	switch {
-	case len(s.Label) > maxName || strings.Contains(s.Label, "\x00") || !utf8.ValidString(s.Label):
+	case !isLabel(s.Label):
 		return user, startError("Label", "use at most 256 bytes of UTF-8, and no zero byte")
 	case !localpath.Is(s.Return):
 		return user, startError("Return", "use a path of this site, such as /accounts, of at most 256 bytes")

@@ -140,6 +140,8 @@ func TestW41DisconnectsTheLoginThatIsMeant(t *testing.T) {
 		"a bad query":      {post("/disconnect?label=wo%zzrk", urlencoded, ""), http.StatusBadRequest},
 		"semicolon":        {post("/disconnect", urlencoded, "x=1;label=work"), http.StatusBadRequest},
 		"too long":         {post("/disconnect", urlencoded, "x="+strings.Repeat("x", maxForm)+"&label=work"), http.StatusBadRequest},
+		"no label":         {post("/disconnect", urlencoded, "label="+strings.Repeat("x", maxName+1)), http.StatusBadRequest},
+		"no label begun":   {post("/connect", urlencoded, "label=%00"), http.StatusBadRequest},
 		"JSON":             {post("/disconnect", "application/json", `{"label":"work"}`), http.StatusBadRequest},
 		"no type":          {post("/disconnect", "", "label=work"), http.StatusBadRequest},
 		"a bad type":       {post("/disconnect", "/;", "label=work"), http.StatusBadRequest},

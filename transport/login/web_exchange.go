@@ -84,7 +84,7 @@ func (web *Web) obtain(r *http.Request, rq *request, id string, a *attempt, user
 		return nil, err
 	}
 	rec.Key, rec.LoginID = tokencache.Key{Issuer: web.key.Issuer, ClientID: web.key.ClientID}, id
-	keep(rec, params)
+	addParams(rec, params)
 	res := &Result{User: user, Label: a.Label, Record: rec, Return: a.Return, Temporary: rec.RefreshToken == "",
 		MissingScopes: more(strings.Fields(rec.Scope), rq.Endpoint.Scopes)}
 	res.MissingScopes = slices.DeleteFunc(res.MissingScopes, func(s string) bool {
@@ -182,7 +182,7 @@ func others(query url.Values) url.Values {
 
 // keep adds the parameters of the callback to the record, apart from the members of the token
 // endpoint's answer, which no user can make up.
-func keep(rec *tokencache.Record, params url.Values) {
+func addParams(rec *tokencache.Record, params url.Values) {
 	if len(params) > 0 && rec.Extra == nil {
 		rec.Extra = make(map[string]tokencache.Secret)
 	}
