@@ -53,9 +53,9 @@ func TestLabeledOpensNoOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		account, label := rec.Key.Label()
-		found = append(found, account+"/"+label)
+		found = append(found, account+":"+label)
 	}
-	if slices.Sort(found); strings.Join(found, " ") != "ann/club ann/home ann/work" || store.loads != 3 {
+	if slices.Sort(found); strings.Join(found, " ") != "ann:club ann:home ann:work" || store.loads != 3 {
 		t.Errorf("found %q with %d loads", found, store.loads)
 	}
 }

@@ -105,12 +105,12 @@ func TestW38SeveralLogins(t *testing.T) {
 	var got []string
 	for _, a := range accounts {
 		user, label := a.Key.Label()
-		got = append(got, user+"/"+label)
+		got = append(got, user+":"+label)
 		if a.Key.Account != PoolAccount(user, label) || a.Subject != "user" {
 			t.Errorf("%+v", a)
 		}
 	}
-	if strings.Join(got, " ") != "ann/ ann/home ann/work" {
+	if strings.Join(got, " ") != "ann: ann:home ann:work" {
 		t.Errorf("the logins of ann are %q", got)
 	}
 	if n := s.srv.Counts().TokenRequests; n != 5 {
