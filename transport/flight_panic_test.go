@@ -41,12 +41,7 @@ func TestForeignCodeEndsNoProgram(t *testing.T) {
 		})
 		t.Run("Store/"+name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
-				store := &troubled{Memory: new(tokencache.Memory)}
-				w.store = store
-				s := w.source()
-				w.login(s, "ann")
-				time.Sleep(2 * time.Hour)
+				_, store, s := expiredOver(t, oauthtest.StrictFamily)
 				journal := store.n.Load() + 1
 				store.fail(func(op string, n int32) error {
 					if op == "save" && n == journal+1 {
@@ -138,12 +133,7 @@ func TestAPanicLeavesTheLoginToOthers(t *testing.T) {
 // A save that panics has failed like any other: the tokens are kept and saved.
 func TestASaveThatPanics(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
-		store := &troubled{Memory: new(tokencache.Memory)}
-		w.store = store
-		s := w.source()
-		w.login(s, "ann")
-		time.Sleep(2 * time.Hour)
+		w, store, s := expiredOver(t, oauthtest.StrictFamily)
 		journal := store.n.Load() + 1
 		store.fail(func(op string, n int32) error {
 			if op == "save" && n > journal {

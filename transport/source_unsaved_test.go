@@ -22,6 +22,18 @@ type troubled struct {
 	n       atomic.Int32 // saves
 }
 
+// expiredOver returns a Source of ann, whose token has expired, over a store that can be
+// troubled.
+func expiredOver(t *testing.T, policy oauthtest.Policy) (w *world, store *troubled, s *transport.Source) {
+	t.Helper()
+	w, store = newWorld(t, oauthtest.Config{Policy: policy}), &troubled{Memory: new(tokencache.Memory)}
+	w.store = store
+	s = w.source()
+	w.login(s, "ann")
+	time.Sleep(2 * time.Hour)
+	return w, store, s
+}
+
 // fail sets what fails from now on; n is the number of the save.
 func (s *troubled) fail(f func(op string, n int32) error) { s.trouble.Store(&f) }
 
@@ -121,12 +133,7 @@ func TestUnsaved(t *testing.T) {
 // neither a goroutine nor the lock behind.
 func TestCloseUnsaved(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(t, oauthtest.Config{Policy: oauthtest.KeepOld})
-		store := &troubled{Memory: new(tokencache.Memory)}
-		w.store = store
-		s := w.source()
-		w.login(s, "ann")
-		time.Sleep(2 * time.Hour)
+		w, store, s := expiredOver(t, oauthtest.KeepOld)
 		store.failAfterJournal(tokencache.ErrUnavailable)
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Fatal(err)
@@ -334,12 +341,7 @@ func (s *forgetful) Save(ctx context.Context, name string, data []byte, old toke
 // that the next process made of the same refresh token, and does not replace it.
 func TestALateSaveDoesNotReplaceANewerRotation(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(t, oauthtest.Config{Policy: oauthtest.SecondToLastKills})
-		store := &troubled{Memory: new(tokencache.Memory)}
-		w.store = store
-		s := w.source()
-		w.login(s, "ann")
-		time.Sleep(2 * time.Hour)
+		w, store, s := expiredOver(t, oauthtest.SecondToLastKills)
 		store.failAfterJournal(tokencache.ErrUnavailable)
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Fatal(err)

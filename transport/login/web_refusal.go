@@ -38,42 +38,39 @@ type refusalText struct {
 	title, text string
 }
 
-func (r Refusal) page() refusalText {
+// page returns the text for r, or that of RefusedNotStarted if r is none of the refusals.
+func (r Refusal) page() (t refusalText, known bool) {
 	switch r {
 	case RefusedCrossSite:
-		return refusalText{http.StatusForbidden, "This was not started here", "Another site has sent you here. Nothing was done. To connect your account, start on a page of this site."}
+		return refusalText{http.StatusForbidden, "This was not started here", "Another site has sent you here. Nothing was done. To connect your account, start on a page of this site."}, true
 	case RefusedBackground:
-		return refusalText{http.StatusUnauthorized, "This page has to be opened", "It cannot be loaded in the background."}
+		return refusalText{http.StatusUnauthorized, "This page has to be opened", "It cannot be loaded in the background."}, true
 	case RefusedNoUser:
-		return refusalText{http.StatusUnauthorized, "You are not signed in", "Sign in first, and then start again."}
+		return refusalText{http.StatusUnauthorized, "You are not signed in", "Sign in first, and then start again."}, true
 	case RefusedUnknownUser:
-		return refusalText{http.StatusServiceUnavailable, "Not now", "This site cannot tell who you are now. Try again in a while."}
+		return refusalText{http.StatusServiceUnavailable, "Not now", "This site cannot tell who you are now. Try again in a while."}, true
 	case RefusedOtherUser:
-		return refusalText{http.StatusForbidden, "Somebody else is signed in now", "Another user had started to connect an account, so it was not connected. If it was you, start again."}
+		return refusalText{http.StatusForbidden, "Somebody else is signed in now", "Another user had started to connect an account, so it was not connected. If it was you, start again."}, true
 	case RefusedLate:
-		return refusalText{http.StatusBadRequest, "That took too long", "For your safety, an attempt ends after a while. Nothing was changed. Start again."}
+		return refusalText{http.StatusBadRequest, "That took too long", "For your safety, an attempt ends after a while. Nothing was changed. Start again."}, true
 	case RefusedAnswer:
-		return refusalText{http.StatusBadRequest, "The answer was not used", "It does not fit what was asked. Nothing was changed. Start again."}
+		return refusalText{http.StatusBadRequest, "The answer was not used", "It does not fit what was asked. Nothing was changed. Start again."}, true
 	case RefusedInterrupted:
-		return refusalText{http.StatusServiceUnavailable, "That was interrupted", "The server was restarted in the middle of it. Start again."}
+		return refusalText{http.StatusServiceUnavailable, "That was interrupted", "Something happened on this site in the middle of it. Start again."}, true
 	case RefusedOtherAccount:
-		return refusalText{http.StatusConflict, "That is another account", "You have connected a different account before, and it is still connected. To use the new one, disconnect the old one first."}
+		return refusalText{http.StatusConflict, "That is another account", "You have connected a different account before, and it is still connected. To use the new one, disconnect the old one first."}, true
 	case RefusedRepeated:
-		return refusalText{http.StatusForbidden, "That did not help", "You have just been asked for this. The other side still does not accept it."}
+		return refusalText{http.StatusForbidden, "That did not help", "You have just been asked for this. The other side still does not accept it."}, true
 	case RefusedByApp:
-		return refusalText{http.StatusForbidden, "The account was not connected", "This site does not accept it."}
+		return refusalText{http.StatusForbidden, "The account was not connected", "This site does not accept it."}, true
 	}
-	return refusalText{http.StatusBadRequest, "This was not started here", "It comes from another browser or an older attempt, or somebody made it up. Nothing was changed. Start again."}
+	return refusalText{http.StatusBadRequest, "This was not started here", "It comes from another browser or an older attempt, or somebody made it up. Nothing was changed. Start again."}, r == RefusedNotStarted
 }
 
 // known reports whether r is one of the refusals.
 func (r Refusal) known() bool {
-	switch r {
-	case RefusedCrossSite, RefusedBackground, RefusedNoUser, RefusedUnknownUser, RefusedOtherUser, RefusedNotStarted, RefusedLate, RefusedAnswer,
-		RefusedRepeated, RefusedInterrupted, RefusedOtherAccount, RefusedByApp:
-		return true
-	}
-	return false
+	_, known := r.page()
+	return known
 }
 
 func refused(why Refusal, remedy string) *transport.Error {
@@ -87,7 +84,8 @@ func failureOf(err error, back string) Failure {
 	e, isError := errors.AsType[*transport.Error](err)
 	switch {
 	case isRefusal:
-		f.Status = refusal.page().status
+		t, _ := refusal.page()
+		f.Status = t.status
 	case !isError:
 		f.Status = http.StatusInternalServerError
 	case e.Kind == transport.ErrMisconfigured && e.Code == "":
@@ -102,7 +100,7 @@ func failureOf(err error, back string) Failure {
 func (f Failure) page(provider string) page {
 	p := page{f.Status, "!", "Your account was not connected", "That did not succeed. Nothing was changed. You can start again.", "", f.Return, "Start again"}
 	if refusal, ok := errors.AsType[Refusal](f.Err); ok {
-		t := refusal.page()
+		t, _ := refusal.page()
 		p.Title, p.Text = t.title, t.text
 		return p
 	}
