@@ -1,14 +1,10 @@
 package pgstore
 
 import (
-	"bytes"
 	"context"
-	"fmt"
-	"iter"
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -207,123 +203,4 @@ func (s *Store) Migrate(ctx context.Context) error {
 		}
 		return err
 	})
-}
-
-// page is how many names are read at a time.
-const page = 1000
-
-// List implements tokencache.Lister.
-func (s *Store) List(ctx context.Context) iter.Seq2[string, error] { return s.ListPrefix(ctx, "") }
-
-// ListPrefix implements tokencache.PrefixLister, by the index of the names.
-func (s *Store) ListPrefix(ctx context.Context, prefix string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		for after := []byte(prefix); ; {
-			var names [][]byte
-			err := s.do(ctx, reads, "list", "", func(conn *pgxpool.Conn) error {
-				if err := s.visible(ctx, conn, []byte("row-level security")); err != nil {
-					return err // Rekey drops the old keys when it has seen everything.
-				}
-				rows, err := conn.Query(ctx, s.sql.list, unprepared, after, page)
-				if err == nil {
-					names, err = pgx.CollectRows(rows, pgx.RowTo[[]byte])
-				}
-				return err
-			})
-			if err != nil {
-				yield("", err)
-				return
-			}
-			for _, name := range names {
-				if !bytes.HasPrefix(name, []byte(prefix)) || !yield(string(name), nil) {
-					return
-				}
-			}
-			if len(names) < page {
-				return
-			}
-			after = names[len(names)-1]
-		}
-	}
-}
-
-// Purge deletes the entries that were last saved before the given time, by the clock of the
-// server, and returns how many there were. A login that is in use is saved whenever its token
-// is refreshed, so an entry that is older than the life of the provider's refresh tokens is of
-// no use to anybody. Like Delete, Purge leaves traces, so that nobody puts such a login back.
-func (s *Store) Purge(ctx context.Context, before time.Time) (purged int, err error) {
-	for after := []byte{}; after != nil; {
-		err := s.do(ctx, writes, "purge", "", func(conn *pgxpool.Conn) error {
-			var n int
-			var last []byte
-			err := conn.QueryRow(ctx, s.sql.purgeTraced, unprepared, after, page, before).Scan(&last, &n)
-			if untraced(err) {
-				err = conn.QueryRow(ctx, s.sql.purge, unprepared, after, page, before).Scan(&last, &n)
-			}
-			if err == nil {
-				after, purged = last, purged+n
-			}
-			return err
-		})
-		if err != nil {
-			return purged, err
-		}
-	}
-	return purged, nil
-}
-
-// Preflight implements tokencache.Preflighter. It notices that the server is a replica or
-// read-only, and that tables, rights or the sight of rows are missing. A full disk shows only
-// when something is written.
-func (s *Store) Preflight(ctx context.Context, name string, size int) error {
-	if err := checkName(name); err != nil {
-		return err
-	}
-	return s.do(ctx, reads, "preflight", name, func(conn *pgxpool.Conn) error {
-		var readOnly, allowed, secured bool
-		err := conn.QueryRow(ctx, s.sql.preflight, unprepared, s.sql.entries, s.sql.locks).Scan(&readOnly, &allowed, &secured)
-		switch {
-		case err != nil:
-			return err
-		case readOnly:
-			return errReadOnly
-		case !allowed:
-			return fmt.Errorf("%w: the role may not write to the tables: grant it SELECT, INSERT, UPDATE and DELETE on %s and %s",
-				errUnavailable, s.sql.entries, s.sql.locks)
-		case secured:
-			return s.probe(ctx, conn, []byte(name))
-		}
-		return nil
-	})
-}
-
-// visible returns an error if an existing entry of that name may look absent.
-func (s *Store) visible(ctx context.Context, conn *pgxpool.Conn, name []byte) error {
-	var secured bool
-	err := conn.QueryRow(ctx, s.sql.secured, unprepared, s.sql.entries).Scan(&secured)
-	if err == nil && secured {
-		err = s.probe(ctx, conn, name)
-	}
-	return err
-}
-
-// probe finds out whether row-level security lets the role see and change an existing entry of
-// that name, whatever the policies say. For that it makes one, if there is none, and rolls
-// everything back.
-func (s *Store) probe(ctx context.Context, conn *pgxpool.Conn, name []byte) error {
-	tx, err := conn.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback(context.WithoutCancel(ctx))
-	for i, query := range s.sql.probes {
-		done, err := tx.Exec(ctx, query, unprepared, name)
-		if err != nil {
-			return err
-		}
-		if i > 0 && done.RowsAffected() == 0 {
-			return errHidden
-		}
-	}
-	return nil
 }

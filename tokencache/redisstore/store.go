@@ -5,9 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"iter"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -199,83 +197,6 @@ func (s *Store) Delete(ctx context.Context, name string, old tokencache.Version)
 	return nil
 }
 
-// List implements tokencache.Lister. The order is Redis's.
-func (s *Store) List(ctx context.Context) iter.Seq2[string, error] { return s.ListPrefix(ctx, "") }
-
-// ListPrefix implements tokencache.PrefixLister. Redis looks at every key, and sends those
-// that match.
-func (s *Store) ListPrefix(ctx context.Context, prefix string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		err := s.scan(ctx, prefix, func(name string) bool {
-			return !strings.HasPrefix(name, prefix) || name == prefix || yield(name, nil)
-		})
-		if err != nil {
-			yield("", problem(ctx, "list", "", err))
-		}
-	}
-}
-
-// errStop ends a scan whose names are no longer wanted.
-var errStop = errors.New("stop")
-
-// scan calls use for the names that begin with prefix, and perhaps for some others.
-func (s *Store) scan(ctx context.Context, prefix string, use func(name string) bool) error {
-	whole := prefix[:len(prefix)/3*3] // Base64 encodes three bytes at a time.
-	pattern := glob(s.cfg.Prefix) + "entry:{" + encode(whole) + "*"
-	// A scan may return a key twice, and so may a cluster that moves it.
-	seen := make(map[string]bool)
-	var mu sync.Mutex
-	scanNode := func(ctx context.Context, node redis.Cmdable) error {
-		for cursor := uint64(0); ; {
-			type batch struct {
-				keys   []string
-				cursor uint64
-			}
-			found, err := await(ctx, func(ctx context.Context) (b batch, err error) {
-				b.keys, b.cursor, err = node.Scan(ctx, cursor, pattern, 1000).Result()
-				return b, err
-			})
-			if err != nil {
-				return err
-			}
-			for _, key := range found.keys {
-				name, ok := s.nameOf(key)
-				mu.Lock()
-				again := seen[name]
-				seen[name] = true
-				mu.Unlock()
-				if ok && !again && !use(name) {
-					return errStop
-				}
-			}
-			if cursor = found.cursor; cursor == 0 {
-				return nil
-			}
-		}
-	}
-	var err error
-	if cluster, ok := s.cfg.Client.(*redis.ClusterClient); ok {
-		var one sync.Mutex // one goroutine at a time calls use, none once it has returned false
-		stopped := false
-		err = cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-			one.Lock()
-			defer one.Unlock()
-			if stopped {
-				return nil
-			}
-			err := scanNode(ctx, node)
-			stopped = errors.Is(err, errStop)
-			return err
-		})
-	} else {
-		err = scanNode(ctx, s.cfg.Client)
-	}
-	if errors.Is(err, errStop) {
-		return nil
-	}
-	return err
-}
-
 // Keys have a hash tag, so that the prefix does not decide on which node of a cluster they are.
 func (s *Store) entry(name string) string { return s.cfg.Prefix + "entry:{" + encode(name) + "}" }
 
@@ -288,11 +209,6 @@ func (s *Store) nameOf(key string) (name string, ok bool) {
 	encoded := strings.TrimSuffix(strings.TrimPrefix(key, s.cfg.Prefix+"entry:{"), "}")
 	decoded, err := base64.RawURLEncoding.DecodeString(encoded)
 	return string(decoded), err == nil
-}
-
-// glob returns a pattern that matches text alone.
-func glob(text string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(text)
 }
 
 func checkName(name string) error {

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	mathrand "math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A swarm is the replicas and those who ask them.
+type swarm struct {
+	config   config
+	program  string // of the replicas; default: this one
+	accounts []string
+	ledger   *ledger
+
+	mu       sync.Mutex
+	replicas []*replica
+	started  int
+	killed   int
+
+	requests, late atomic.Int64
+	failures       []failure // guarded by mu
+}
+
+// A failure is a request that was not answered as it should be.
+type failure struct {
+	at   time.Time
+	text string
+	good bool // although the replica had a token that was good
+}
+
+func (s *swarm) add() error {
+	s.mu.Lock()
+	s.started++
+	c, program := s.config, s.program
+	c.Replica = s.started
+	s.mu.Unlock()
+	r, err := startReplica(program, c)
+	if err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.replicas = append(s.replicas, r)
+	}
+	return err
+}
+
+// deploy replaces the replicas one after the other, by those of another program or with
+// another configuration. Each old one finishes what it does.
+func (s *swarm) deploy(program string, c config) error {
+	s.mu.Lock()
+	s.program, s.config = program, c
+	old := slices.Clone(s.replicas)
+	s.mu.Unlock()
+	for _, r := range old {
+		if err := s.add(); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.replicas = slices.DeleteFunc(slices.Clone(s.replicas), func(other *replica) bool { return other == r })
+		s.mu.Unlock()
+		if err := r.stop(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// load sends requests to the replicas until ctx is done, and kills one now and then.
+func (s *swarm) load(ctx context.Context, o options) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ask := time.NewTicker(time.Second / time.Duration(o.rate))
+	defer ask.Stop()
+	kill := make(<-chan time.Time)
+	if o.kill > 0 {
+		ticker := time.NewTicker(o.kill)
+		defer ticker.Stop()
+		kill = ticker.C
+	}
+	replaced := make(chan error, 1)
+	slots := make(chan struct{}, 256) // requests in flight
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-replaced:
+			if err != nil {
+				return err
+			}
+		case <-kill:
+			s.mu.Lock()
+			i := mathrand.IntN(len(s.replicas))
+			victim := s.replicas[i]
+			s.replicas = append(s.replicas[:i:i], s.replicas[i+1:]...)
+			s.killed++
+			s.mu.Unlock()
+			s.ledger.kills(victim.number)
+			wg.Go(func() {
+				victim.kill()
+				select {
+				case replaced <- s.add():
+				case <-ctx.Done():
+				}
+			})
+		case <-ask.C:
+			slots <- struct{}{}
+			wg.Go(func() {
+				defer func() { <-slots }()
+				s.ask(s.accounts[mathrand.IntN(len(s.accounts))])
+			})
+		}
+	}
+}
+
+// ask sends a request in the name of the account. A load balancer would try another
+// replica if one does not accept connections, or dies; so does ask.
+func (s *swarm) ask(account string) {
+	s.requests.Add(1)
+	begun := time.Now()
+	for {
+		s.mu.Lock()
+		if len(s.replicas) == 0 {
+			s.mu.Unlock()
+			return
+		}
+		r := s.replicas[mathrand.IntN(len(s.replicas))]
+		s.mu.Unlock()
+		resp, err := http.Get(r.url + "/" + account)
+		if err != nil {
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 500))
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusUnauthorized {
+			s.late.Add(1)
+		} else if resp.StatusCode != http.StatusOK {
+			s.mu.Lock()
+			s.failures = append(s.failures, failure{time.Now(), fmt.Sprintf("%d: %s", resp.StatusCode, body), begun.Before(r.goodUntil(account))})
+			s.mu.Unlock()
+		} else {
+			r.served(account, resp.Header.Get(goodUntil))
+		}
+		return
+	}
+}
+
+func (s *swarm) stopAll() error {
+	s.mu.Lock()
+	all := s.replicas
+	s.replicas = nil
+	s.mu.Unlock()
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, r := range all {
+		wg.Go(func() { errs[i] = r.stop() })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (s *swarm) killAll() {
+	for _, r := range s.replicas {
+		r.kill()
+	}
+}
