@@ -10,7 +10,7 @@ import (
 	"github.com/stayauth/stayauth/transport"
 )
 
-// failure says what an answer without tokens means; the codes are in codes.go. What the program
+// failure says what an answer without tokens means; the codes are in error_codes.go. What the program
 // knows about its provider takes precedence. Then the provider's error code decides, not the
 // status: providers send the same code with 200, 400, 401 and 403. But nothing that a failing
 // server (5xx) says is taken as final.

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/oauth2"
-
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/httphooks"
@@ -133,26 +131,6 @@ func (e *Endpoint) send(req *http.Request) (*http.Response, error) {
 	return base.RoundTrip(req) // Not http.Client, which follows redirects.
 }
 
-// request builds the request, with one way of client authentication (RFC 6749
-// section 2.3).
-func (e *Endpoint) request(ctx context.Context, target string, form url.Values) (*http.Request, error) {
-	basic := e.ClientSecret != "" && e.AuthStyle == oauth2.AuthStyleInHeader
-	if !basic {
-		form.Set("client_id", e.ClientID)
-		set(form, "client_secret", string(e.ClientSecret))
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(form.Encode()))
-	if err != nil {
-		return nil, err
-	}
-	if basic { // Section 2.3.1: form-urlencoded first.
-		req.SetBasicAuth(url.QueryEscape(e.ClientID), url.QueryEscape(string(e.ClientSecret)))
-	}
-	req.Header.Set("Content-Type", formType)
-	req.Header.Set("Accept", jsonType) // GitHub answers with a form otherwise.
-	return req, nil
-}
-
 // secrets returns what is sent and must not be shown: every parameter but those that are known
 // not to be secret, because grants that this package does not know have secrets too.
 func (e *Endpoint) secrets(form url.Values) []string {
@@ -211,4 +189,18 @@ func (e *Endpoint) probeNow(ctx context.Context) *transport.Error {
 			RetryAfter: retryAfter(resp.Header.Get("Retry-After"), wallNow())}
 	}
 	return nil
+}
+
+// request builds the request of an authenticated client.
+func (e *Endpoint) request(ctx context.Context, target string, form url.Values) (*http.Request, error) {
+	auth := clientAuth{e.ClientID, e.ClientSecret, e.AuthStyle}
+	auth.addTo(form)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	auth.sign(req)
+	req.Header.Set("Content-Type", formType)
+	req.Header.Set("Accept", jsonType) // GitHub answers with a form otherwise.
+	return req, nil
 }
