@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
-	"strings"
 )
 
 // A Cache persists Records in a Store, sealed. Its methods are safe for concurrent use. Errors
@@ -141,82 +139,6 @@ func (c *Cache) Check(ctx context.Context) error {
 		return checker.Check(ctx)
 	}
 	return nil
-}
-
-// List returns the records in any order. A record that cannot be read yields an error instead,
-// and the others follow. The store must be a Lister.
-func (c *Cache) List(ctx context.Context) iter.Seq2[*Record, error] {
-	return func(yield func(*Record, error) bool) {
-		lister, ok := c.store.(Lister)
-		if !ok {
-			yield(nil, fmt.Errorf("%T cannot list its entries: %w", c.store, errors.ErrUnsupported))
-			return
-		}
-		c.loadAll(ctx, lister.List(ctx), yield)
-	}
-}
-
-// Labeled returns the records of key's account that have a label, see Key.WithLabel, in any
-// order. It opens no others. A record that cannot be read yields an error instead, and the
-// others follow. The store must be a PrefixLister or at least a Lister.
-func (c *Cache) Labeled(ctx context.Context, key Key) iter.Seq2[*Record, error] {
-	prefix := key.Name() + labelSeparator
-	var names iter.Seq2[string, error]
-	switch store := c.store.(type) {
-	case PrefixLister:
-		names = store.ListPrefix(ctx, prefix)
-	case Lister:
-		names = withPrefix(store.List(ctx), prefix)
-	}
-	return func(yield func(*Record, error) bool) {
-		if names == nil {
-			yield(nil, fmt.Errorf("%T cannot list its entries: %w", c.store, errors.ErrUnsupported))
-			return
-		}
-		c.loadAll(ctx, names, yield)
-	}
-}
-
-// withPrefix returns the names that begin with prefix, and the errors.
-func withPrefix(names iter.Seq2[string, error], prefix string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		for name, err := range names {
-			if (err != nil || strings.HasPrefix(name, prefix)) && !yield(name, err) {
-				return
-			}
-		}
-	}
-}
-
-// loadAll loads the records of the entries that are named.
-func (c *Cache) loadAll(ctx context.Context, names iter.Seq2[string, error], yield func(*Record, error) bool) {
-	for name, err := range names {
-		var r *Record
-		if err == nil {
-			if r, err = c.loadNamed(ctx, name); errors.Is(err, ErrNotFound) {
-				continue // deleted meanwhile
-			}
-		}
-		if !yield(r, err) {
-			return
-		}
-	}
-}
-
-// loadNamed loads the record of an entry whose Key is known only to the record.
-func (c *Cache) loadNamed(ctx context.Context, name string) (*Record, error) {
-	plain, _, _, err := c.load(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	r, err := decodeRecord(plain)
-	if err == nil && r.Key.Name() != name {
-		err = fmt.Errorf("%w: it holds the record of another key", ErrCorrupt)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("entry %q: %w", name, err)
-	}
-	return r, nil
 }
 
 // load returns the plain content of an entry, its version, and the keys with

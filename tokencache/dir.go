@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base32"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,7 +12,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
-	"strings"
+	"time"
 
 	"github.com/stayauth/stayauth/tokencache/gate"
 )
@@ -221,6 +220,44 @@ func (d *Dir) List(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
+// ListIdle implements IdleLister, in any order, by the times at which the files were modified:
+// after a restore that does not keep these, entries count as saved when they were restored.
+func (d *Dir) ListIdle(ctx context.Context, before time.Time) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		full := filepath.Join(d.path, entriesDir)
+		dir, err := d.root.Open(entriesDir)
+		if err != nil {
+			yield("", ioError("list", full, err))
+			return
+		}
+		defer dir.Close()
+		for {
+			if err := ctx.Err(); err != nil {
+				yield("", err)
+				return
+			}
+			files, err := dir.ReadDir(1000)
+			for _, f := range files {
+				name, ok := decodeName(f.Name())
+				if !ok {
+					continue
+				}
+				// If the time cannot be read, Load will say why.
+				if info, err := f.Info(); (err != nil || idle(info.ModTime(), before)) && !yield(name, nil) {
+					return
+				}
+			}
+			if err == nil {
+				continue
+			}
+			if err != io.EOF {
+				yield("", ioError("list", full, err))
+			}
+			return
+		}
+	}
+}
+
 func (d *Dir) read(name string) ([]byte, error) {
 	file := entryFile(name)
 	f, err := openFile(d.root, file)
@@ -257,18 +294,3 @@ func contentVersion(data []byte) Version {
 
 // entryFile returns the file of an entry, relative to the directory.
 func entryFile(name string) string { return entriesDir + "/" + encodeName(name) }
-
-// File systems disagree about case, length and which characters are special. All of them can
-// tell apart names that are a letter followed by base32: 206 bytes at most for 128, and never a
-// reserved name such as COM1.
-var fileNames = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
-
-func encodeName(name string) string { return "e" + fileNames.EncodeToString([]byte(name)) }
-
-func decodeName(file string) (name string, ok bool) {
-	rest, ok := strings.CutPrefix(file, "e")
-	raw, err := fileNames.DecodeString(rest)
-	name = string(raw)
-	// Encoded again, because base32 decodes some strings that it never encodes.
-	return name, ok && err == nil && encodeName(name) == file && checkName(context.Background(), name) == nil
-}

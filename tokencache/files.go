@@ -1,7 +1,9 @@
 package tokencache
 
 import (
+	"context"
 	"crypto/rand"
+	"encoding/base32"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +16,21 @@ import (
 // tempPrefix marks files that are being written. A name that a Dir or a key file
 // uses never begins with it.
 const tempPrefix = ".tmp-"
+
+// File systems disagree about case, length and which characters are special. All of them can
+// tell apart names that are a letter followed by base32: 206 bytes at most for 128, and never a
+// reserved name such as COM1.
+var fileNames = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
+
+func encodeName(name string) string { return "e" + fileNames.EncodeToString([]byte(name)) }
+
+func decodeName(file string) (name string, ok bool) {
+	rest, ok := strings.CutPrefix(file, "e")
+	raw, err := fileNames.DecodeString(rest)
+	name = string(raw)
+	// Encoded again, because base32 decodes some strings that it never encodes.
+	return name, ok && err == nil && encodeName(name) == file && checkName(context.Background(), name) == nil
+}
 
 // replaceFile replaces the file called name under root by one with data, so that readers and
 // crashes see the old or the new file, whole.

@@ -5,8 +5,11 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/stayauth/stayauth/tokencache/gate"
 )
@@ -24,6 +27,7 @@ type Memory struct {
 type memoryEntry struct {
 	data    hidden[[]byte]
 	version Version
+	saved   time.Time
 }
 
 // Load implements Store.
@@ -55,7 +59,7 @@ func (m *Memory) Save(ctx context.Context, name string, data []byte, old Version
 	}
 	m.saves++ // never used twice, so the version of a deleted entry does not come back
 	v := Version(strconv.FormatUint(m.saves, 10))
-	m.entries[name] = memoryEntry{data: hide(bytes.Clone(data)), version: v}
+	m.entries[name] = memoryEntry{data: hide(bytes.Clone(data)), version: v, saved: time.Now().Round(0)}
 	return v, nil
 }
 
@@ -98,6 +102,30 @@ func (m *Memory) List(ctx context.Context) iter.Seq2[string, error] {
 			names = append(names, name)
 		}
 		m.mu.Unlock()
+		for _, name := range names {
+			if !yield(name, nil) {
+				return
+			}
+		}
+	}
+}
+
+// ListIdle implements IdleLister: the longest idle first.
+func (m *Memory) ListIdle(ctx context.Context, before time.Time) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		if err := ctx.Err(); err != nil {
+			yield("", err)
+			return
+		}
+		saved := map[string]time.Time{}
+		m.mu.Lock()
+		for name, e := range m.entries {
+			if idle(e.saved, before) {
+				saved[name] = e.saved
+			}
+		}
+		m.mu.Unlock()
+		names := slices.SortedFunc(maps.Keys(saved), func(a, b string) int { return saved[a].Compare(saved[b]) })
 		for _, name := range names {
 			if !yield(name, nil) {
 				return

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 )
 
 // The errors of a Store, for use with errors.Is: stores wrap them with the name of the entry or
@@ -94,6 +95,18 @@ type Lister interface {
 // are longer, without going through all the others.
 type PrefixLister interface {
 	ListPrefix(ctx context.Context, prefix string) iter.Seq2[string, error]
+}
+
+// An IdleLister is a Store that can list the names of the entries that were not saved since a
+// time, without reading all the others. A Save counts whatever it was for. An entry that is
+// saved while ListIdle runs may be listed or not; no other is left out, and none is listed twice
+// unless it is saved meanwhile. An entry that seems to have been saved more than an hour in the
+// future, because a clock was wrong, is listed: it must not be idle for ever. Where it costs
+// little, the longest idle come first.
+//
+// A store that can hold very many entries does not keep all names in memory.
+type IdleLister interface {
+	ListIdle(ctx context.Context, before time.Time) iter.Seq2[string, error]
 }
 
 // A Watcher is a Store that notices changes while it waits for a lock. LockAt is Lock, but it
