@@ -1,0 +1,156 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/entry"
+	"github.com/stayauth/stayauth/transport/internal/sleep"
+)
+
+const (
+	// lossPause is the mean time between two checks for losses. A pause may be half as long
+	// again, and then entry.NewerTime still leaves two seconds to put back what was lost.
+	lossPause = 2 * time.Second
+
+	// againPause is the time between two checks of logins that other processes are working
+	// on.
+	againPause = time.Second
+
+	// maxRestores is how many logins are put back at a time.
+	maxRestores = 16
+
+	// maxSamples is how many logins a check samples: one that was renewed since a loss, or
+	// is in a part of the store that was not lost, shows nothing.
+	maxSamples = 4
+)
+
+// watchForLosses finds out whether the store has lost logins that are in memory: it checks some
+// of them at a time, and all of them if any was lost.
+func (p *Pool) watchForLosses(ctx context.Context) {
+	var checked time.Time // when the check of all began
+	for again := []*Source(nil); ; {
+		pause := lossPause/2 + rand.N(lossPause)
+		if len(again) > 0 {
+			pause = againPause
+		}
+		select {
+		case <-time.After(pause):
+		case <-p.cfg.losses.Seen:
+		case <-ctx.Done():
+			return
+		}
+		if p.closed.Load() {
+			continue
+		}
+		p.checkForLosses(ctx)
+		if begun := wallNow(); p.cfg.losses.Since(checked) {
+			checked, again = begun, p.latestFirst()
+		}
+		if again = p.restore(ctx, again); !sleep.For(ctx, entry.ReloadPause) {
+			return // However many losses there are, this is often enough.
+		}
+	}
+}
+
+// checkForLosses samples the logins in memory to find out whether the store has lost any.
+func (p *Pool) checkForLosses(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, entry.Timeout)
+	defer cancel()
+	for range maxSamples {
+		s := p.sample()
+		if s == nil {
+			return
+		}
+		if _, rec, _, err := s.entry.Locate(ctx); errors.Is(err, tokencache.ErrNoTrace) && s.puttable() != nil {
+			p.cfg.losses.Missed()
+			return
+		} else if err == nil && p.cfg.losses.SawPutBack(rec) {
+			return
+		}
+	}
+}
+
+// latestFirst returns the logins in memory, those with the latest tokens first: other processes
+// are least likely to have them, and may put older ones back.
+func (p *Pool) latestFirst() (logins []*Source) {
+	obtained := make(map[*Source]time.Time)
+	for i := range p.shards {
+		for _, s := range p.shards[i].all() {
+			if cur := s.cur.Load(); cur != nil {
+				obtained[s] = cur.rec.ObtainedAt
+				logins = append(logins, s)
+			}
+		}
+	}
+	slices.SortFunc(logins, func(a, b *Source) int { return obtained[b].Compare(obtained[a]) })
+	return logins
+}
+
+// restore puts back those of the logins that were lost, and returns those that have to be
+// checked again.
+func (p *Pool) restore(ctx context.Context, logins []*Source) (again []*Source) {
+	slots := make(chan struct{}, maxRestores)
+	var work sync.WaitGroup
+	var mu sync.Mutex
+	for _, s := range logins {
+		slots <- struct{}{}
+		work.Go(func() {
+			defer func() { <-slots }()
+			if s.restore(ctx) {
+				mu.Lock()
+				defer mu.Unlock()
+				again = append(again, s)
+			}
+		})
+	}
+	work.Wait()
+	return again
+}
+
+// sample returns one of the logins in memory at random, or nil.
+func (p *Pool) sample() *Source {
+	first := rand.N(len(p.shards))
+	for i := range p.shards {
+		if s := p.shards[(first+i)%len(p.shards)].sample(); s != nil {
+			return s
+		}
+	}
+	return nil
+}
+
+// restore puts the login back if the store has lost it or holds an older state. It reports
+// whether the login has to be checked again.
+func (s *Source) restore(ctx context.Context) (again bool) {
+	if cur := s.cur.Load(); cur == nil || cur.rec.RefreshToken == "" {
+		return false
+	}
+	defer s.deliver(ctx)
+	restored, again, err := s.entry.Restore(ctx, s.cfg.losses, s.known, s.doing)
+	if restored != nil {
+		s.restored(ctx, restored)
+	}
+	if _, busy := errors.AsType[*entry.BusyError](err); err != nil && !busy {
+		s.log(ctx, slog.LevelDebug, "the store has lost the login, which could not be put back", err)
+	}
+	return again
+}
+
+// doing returns what this process does with the login.
+func (s *Source) doing() entry.Work {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.flight != nil && s.flight.attempts.Load() > 0:
+		return entry.Spending
+	case s.flight != nil, s.unsaved != nil:
+		return entry.Busy
+	}
+	return entry.Idle
+}
