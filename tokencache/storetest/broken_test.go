@@ -224,6 +224,50 @@ func brokenStores() map[string]brokenStore {
 		"lists what is only locked": {"list", func() tokencache.Store {
 			return &lister{newFaulty()}
 		}},
+		"idle lists what is not idle": {"list idle", func() tokencache.Store {
+			s := newFaulty()
+			return &idleLister{s, func(ctx context.Context, _ time.Time) iter.Seq2[string, error] { return s.List(ctx) }}
+		}},
+		"idle lists nothing": {"list idle", func() tokencache.Store {
+			s := newFaulty()
+			return &idleLister{s, func(ctx context.Context, _ time.Time) iter.Seq2[string, error] { return s.ListIdle(ctx, time.Time{}) }}
+		}},
+		"idle since the entry was created": {"list idle", func() tokencache.Store {
+			s := newFaulty()
+			first := new(tokencache.Memory)
+			s.save = func(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
+				first.Save(ctx, name, nil, "")
+				return s.Memory.Save(ctx, name, data, old)
+			}
+			s.del = func(ctx context.Context, name string, old tokencache.Version) error {
+				_, v, _ := first.Load(ctx, name)
+				return errors.Join(s.Memory.Delete(ctx, name, old), first.Delete(ctx, name, v))
+			}
+			return &idleLister{s, first.ListIdle}
+		}},
+		"idle forgets no deleted entry": {"list idle", func() tokencache.Store {
+			s := newFaulty()
+			saved := new(tokencache.Memory)
+			s.save = func(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
+				v, err := s.Memory.Save(ctx, name, data, old)
+				if err == nil {
+					_, last, _ := saved.Load(ctx, name)
+					saved.Save(ctx, name, nil, last)
+				}
+				return v, err
+			}
+			return &idleLister{s, saved.ListIdle}
+		}},
+		"idle is over with a lock": {"list idle", func() tokencache.Store {
+			s := newFaulty()
+			s.lock = func(ctx context.Context, name string) (func() error, error) {
+				if data, v, err := s.Memory.Load(ctx, name); err == nil {
+					s.Memory.Save(ctx, name, data, v)
+				}
+				return s.Memory.Lock(ctx, name)
+			}
+			return s
+		}},
 		"preflight leaves something": {"preflight", func() tokencache.Store {
 			return &preflighter{newFaulty(), func(s tokencache.Store, ctx context.Context, name string) error {
 				_, err := s.Save(ctx, name, nil, "")
@@ -370,6 +414,15 @@ func (s *lister) Lock(ctx context.Context, name string) (func() error, error) {
 }
 
 func (s *lister) List(ctx context.Context) iter.Seq2[string, error] { return s.Memory.List(ctx) }
+
+type idleLister struct {
+	*faulty
+	listIdle func(ctx context.Context, before time.Time) iter.Seq2[string, error]
+}
+
+func (s *idleLister) ListIdle(ctx context.Context, before time.Time) iter.Seq2[string, error] {
+	return s.listIdle(ctx, before)
+}
 
 type preflighter struct {
 	*faulty

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
@@ -77,6 +78,100 @@ func listPrefix(t *testing.T, s tokencache.Store) {
 	for name, err := range lister.ListPrefix(t.Context(), "nobody-") {
 		t.Errorf("lists %q, %v", name, err)
 	}
+}
+
+// A tick is longer than the clocks of a store and of this process differ, and than a store
+// rounds the times at which entries were saved.
+const tick = 500 * time.Millisecond
+
+func listIdle(t *testing.T, s tokencache.Store) {
+	lister, ok := s.(tokencache.IdleLister)
+	if !ok {
+		t.Log("the store is no IdleLister")
+		return
+	}
+	inAnHour := time.Now().Add(time.Hour)
+	wantIdle := func(what string, before time.Time, want ...string) {
+		t.Helper()
+		missing := map[string]bool{}
+		for _, name := range want {
+			missing[name] = true
+		}
+		for name, err := range lister.ListIdle(t.Context(), before) {
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			if !missing[name] {
+				t.Errorf("%s: lists %q, which is not idle, or was listed before", what, name)
+			}
+			delete(missing, name)
+		}
+		for name := range missing {
+			t.Errorf("%s: does not list %q", what, name)
+		}
+	}
+	wantIdle("an empty store", inAnHour)
+
+	old := oddNames()
+	versions := map[string]tokencache.Version{}
+	for _, name := range append(old, "deleted", "saved again", "deleted and saved again") {
+		versions[name] = mustSave(t, s, name, []byte("one"), "")
+	}
+	time.Sleep(tick)
+	middle := time.Now()
+	time.Sleep(tick)
+	again := mustSave(t, s, "saved again", []byte("two"), versions["saved again"])
+	mustSave(t, s, "new", nil, "")
+	for _, name := range []string{"deleted", "deleted and saved again"} {
+		if err := s.Delete(t.Context(), name, versions[name]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustSave(t, s, "deleted and saved again", nil, "")
+	all := append([]string{"saved again", "new", "deleted and saved again"}, old...)
+	// None of these is a Save.
+	_, err := s.Save(t.Context(), old[0], []byte("two"), again)
+	wantErr(t, "Save with a wrong version", err, tokencache.ErrConflict)
+	mustLoad(t, s, old[0])
+	if p, ok := s.(tokencache.Preflighter); ok {
+		if err := p.Preflight(t.Context(), old[0], 100); err != nil {
+			t.Error(err)
+		}
+	}
+	unlock := mustLock(t, s, old[0])
+	wantIdle("in the middle", middle, old...)
+	mustUnlock(t, unlock)
+	mustUnlock(t, mustLock(t, s, "only locked"))
+	wantIdle("in the middle", middle, old...)
+	wantIdle("long before", middle.Add(-time.Hour))
+	wantIdle("later", inAnHour, all...)
+
+	// A caller that renews what is listed comes to an end.
+	listed := 0
+	for name, err := range lister.ListIdle(t.Context(), middle) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if listed++; listed > 2*len(old) {
+			t.Fatalf("%q is listed although all were saved meanwhile", name)
+		}
+		if listed <= len(old) {
+			versions[name] = mustSave(t, s, name, []byte("three"), versions[name])
+		}
+	}
+	wantIdle("when all are renewed", middle)
+	wantIdle("when all are renewed", inAnHour, all...)
+
+	for range lister.ListIdle(t.Context(), inAnHour) {
+		break // must not go on
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var last error
+	for _, err := range lister.ListIdle(ctx, inAnHour) {
+		last = err
+	}
+	wantErr(t, "ListIdle with a context that is done", last, context.Canceled)
 }
 
 func preflight(t *testing.T, s tokencache.Store) {

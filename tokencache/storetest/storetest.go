@@ -76,6 +76,7 @@ func Run(t *testing.T, open func(t *testing.T) tokencache.Store, opts ...Option)
 		{"unlock twice", unlockTwice},
 		{"lock at a version", func(t *testing.T, s tokencache.Store) { lockAtVersion(t, s, s) }},
 		{"list", list},
+		{"list idle", listIdle},
 		{"preflight", preflight},
 	} {
 		t.Run(check.name, func(t *testing.T) {
