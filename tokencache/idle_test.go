@@ -15,7 +15,7 @@ import (
 
 func idleAccounts(t *testing.T, c *tokencache.Cache, before time.Time) (accounts []string, errs []error) {
 	t.Helper()
-	for r, err := range c.Idle(t.Context(), before) {
+	for r, err := range c.Idle(t.Context(), before, nil) {
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -27,6 +27,8 @@ func idleAccounts(t *testing.T, c *tokencache.Cache, before time.Time) (accounts
 
 // A listingStore can list names, and does not know since when they are idle.
 type listingStore struct{ countingStore }
+
+func (s *countingStore) opened() int { return s.loads }
 
 // ListIdle hides that of Memory: it is no tokencache.IdleLister.
 func (*listingStore) ListIdle() {}
@@ -92,7 +94,7 @@ func TestIdleSkipsWhatWasRenewedMeanwhile(t *testing.T) {
 	}
 	var seen []string
 	var errs []error
-	for r, err := range c.Idle(t.Context(), time.Now().Add(time.Minute)) {
+	for r, err := range c.Idle(t.Context(), time.Now().Add(time.Minute), nil) {
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -141,6 +143,30 @@ func TestIdleListsWhatWasSavedInTheFuture(t *testing.T) {
 		got, errs := idleAccounts(t, c, dayAgo)
 		if slices.Sort(got); !slices.Equal(got, []string{"bob", "cy"}) || errs != nil {
 			t.Errorf("files of the %s: idle %q, %v; want those whose time is unknown or wrong", what, got, errs)
+		}
+	}
+}
+
+// Of many idle logins, a pass that wants one opens no others, whatever the store.
+func TestIdleOpensOnlyWhatIsWanted(t *testing.T) {
+	for _, store := range []interface {
+		tokencache.Store
+		opened() int
+	}{new(countingStore), new(listingStore)} {
+		c := newCache(t, store, nil)
+		for i := range 100 {
+			if _, err := c.Save(t.Context(), tokencache.Key{Account: fmt.Sprint(i)}, new(tokencache.Record), ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, n := tokencache.Key{Account: "42"}, 0
+		for r, err := range c.Idle(t.Context(), time.Now().Add(time.Minute), func(name string) bool { return name == want.Name() }) {
+			if n++; err != nil || r.Key != want {
+				t.Errorf("%v, %v", r, err)
+			}
+		}
+		if n != 1 || store.opened() != 1 {
+			t.Errorf("%T: %d returned, %d opened, want 1", store, n, store.opened())
 		}
 	}
 }

@@ -33,7 +33,7 @@ func (c *Cache) Labeled(ctx context.Context, key Key) iter.Seq2[*Record, error] 
 	case PrefixLister:
 		names = store.ListPrefix(ctx, prefix)
 	case Lister:
-		names = withPrefix(store.List(ctx), prefix)
+		names = only(store.List(ctx), func(name string) bool { return strings.HasPrefix(name, prefix) })
 	}
 	return func(yield func(*Record, error) bool) {
 		if names == nil {
@@ -45,13 +45,14 @@ func (c *Cache) Labeled(ctx context.Context, key Key) iter.Seq2[*Record, error] 
 }
 
 // Idle returns the records that were not renewed since a time, as far as the store knows the
-// longest idle first. If the store is an IdleLister, Idle opens few others; if it is only a
-// Lister, Idle opens all. A record that cannot be read yields an error instead, and the others
+// longest idle first. It opens only those whose Key.Name is wanted, all of them if wanted is
+// nil. If the store is an IdleLister, Idle opens few others; if it is only a Lister, it opens
+// all that are wanted. A record that cannot be read yields an error instead, and the others
 // follow.
 //
 // A record that another process renews meanwhile may be returned as it was. One that claims to
 // have been renewed in the future, because a clock was wrong, is returned too.
-func (c *Cache) Idle(ctx context.Context, before time.Time) iter.Seq2[*Record, error] {
+func (c *Cache) Idle(ctx context.Context, before time.Time, wanted func(name string) bool) iter.Seq2[*Record, error] {
 	return func(yield func(*Record, error) bool) {
 		var names iter.Seq2[string, error]
 		switch store := c.store.(type) {
@@ -62,6 +63,9 @@ func (c *Cache) Idle(ctx context.Context, before time.Time) iter.Seq2[*Record, e
 		default:
 			yield(nil, fmt.Errorf("%T cannot list its entries: %w", c.store, errors.ErrUnsupported))
 			return
+		}
+		if wanted != nil {
+			names = only(names, wanted)
 		}
 		c.loadAll(ctx, names, func(r *Record, err error) bool {
 			return err == nil && !idle(r.ObtainedAt, before) || yield(r, err)
@@ -122,11 +126,11 @@ func (c *Cache) forgetLock(ctx context.Context, name string) {
 	}
 }
 
-// withPrefix returns the names that begin with prefix, and the errors.
-func withPrefix(names iter.Seq2[string, error], prefix string) iter.Seq2[string, error] {
+// only returns the names that are wanted, and the errors.
+func only(names iter.Seq2[string, error], wanted func(name string) bool) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for name, err := range names {
-			if (err != nil || strings.HasPrefix(name, prefix)) && !yield(name, err) {
+			if (err != nil || wanted(name)) && !yield(name, err) {
 				return
 			}
 		}
