@@ -17,22 +17,7 @@ import (
 // smallDisk mounts a file system of 256 KiB.
 func smallDisk(t *testing.T) (path string) {
 	t.Helper()
-	return diskOf(t, "size=256k")
-}
-
-func diskOf(t *testing.T, options string) (path string) {
-	t.Helper()
-	path = t.TempDir()
-	out, err := exec.Command("mount", "-t", "tmpfs", "-o", "mode=700,"+options, "tmpfs", path).CombinedOutput()
-	if err != nil {
-		realparts.Require(t, "the right to mount a small file system", fmt.Errorf("%w: %s", err, out))
-	}
-	t.Cleanup(func() {
-		if out, err := exec.Command("umount", "-l", path).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v %s", err, out)
-		}
-	})
-	return path
+	return realparts.Mount(t, "size=256k")
 }
 
 // notAsRoot gives the calling goroutine the rights of nobody to files, until the
@@ -129,7 +114,7 @@ func TestDirOnADiskThatIsFilledDuringARefresh(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			path := diskOf(t, c.options)
+			path := realparts.Mount(t, c.options)
 			cache := newCache(t, openDir(t, path), tokencache.KeyBytes(bytesKey(1)))
 			v, err := cache.Save(t.Context(), testKey, testRecord(), "")
 			if err != nil {

@@ -13,22 +13,6 @@ import (
 	"github.com/stayauth/stayauth/testdata/realparts"
 )
 
-// mounted mounts a small file system.
-func mounted(t *testing.T, options string) (path string) {
-	t.Helper()
-	path = t.TempDir()
-	out, err := exec.Command("mount", "-t", "tmpfs", "-o", "mode=700,"+options, "tmpfs", path).CombinedOutput()
-	if err != nil {
-		realparts.Require(t, "the right to mount a small file system", fmt.Errorf("%w: %s", err, out))
-	}
-	t.Cleanup(func() {
-		if out, err := exec.Command("umount", "-l", path).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v %s", err, out)
-		}
-	})
-	return path
-}
-
 // A spoiltDisk is one that cannot be written.
 type spoiltDisk struct {
 	name, options string
@@ -51,7 +35,7 @@ var spoiltDisks = []spoiltDisk{
 func TestDiskThatCannotBeWritten(t *testing.T) {
 	for _, c := range spoiltDisks {
 		t.Run(c.name, func(t *testing.T) {
-			disk := mounted(t, c.options)
+			disk := realparts.Mount(t, c.options)
 			tm := newTerminalIn(t, disk)
 			// As a login does that is in use.
 			if err := expire(tm.dir); err != nil {
@@ -84,7 +68,7 @@ func TestDiskThatCannotBeWritten(t *testing.T) {
 func TestSpoiltDiskSpendsNothing(t *testing.T) {
 	for _, c := range spoiltDisks {
 		t.Run(c.name, func(t *testing.T) {
-			disk := mounted(t, c.options)
+			disk := realparts.Mount(t, c.options)
 			tm := newTerminalIn(t, disk)
 			if err := expire(tm.dir); err != nil {
 				t.Fatal(err)
@@ -113,7 +97,7 @@ func TestDiskThatIsFilledInMidRefresh(t *testing.T) {
 			continue // Nothing can be kept for that.
 		}
 		t.Run(c.name, func(t *testing.T) {
-			disk := mounted(t, c.options)
+			disk := realparts.Mount(t, c.options)
 			tm := newTerminalIn(t, disk)
 			if err := expire(tm.dir); err != nil {
 				t.Fatal(err)
