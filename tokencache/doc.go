@@ -28,6 +28,7 @@ A [Store] keeps bytes by name and has locks. [Dir] is a directory that processes
 share. [Memory] is for tests, and for programs that log in each time they start. Package
 oskeyring keeps entries, or just the key, in the keyring of the operating system.
 Package storetest checks every promise of the interface; run it on your own store.
+[Cache.Import] and package export move logins from one store to another.
 
 # Keys
 

@@ -105,6 +105,15 @@ func (r Record) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "%+v", bare(r))
 }
 
+// NewerThan reports whether r is a later state of the login than other, or a later login. Of two
+// logins that were made at the same time, each is: the one that comes last counts.
+func (r *Record) NewerThan(other *Record) bool {
+	if r.LoginID != other.LoginID {
+		return !r.AuthorizedAt.Before(other.AuthorizedAt)
+	}
+	return r.Generation > other.Generation
+}
+
 // Clone returns a deep copy.
 func (r *Record) Clone() *Record {
 	c := *r

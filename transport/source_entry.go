@@ -75,8 +75,8 @@ func (s *Source) adopt(ctx context.Context, f *flight, cur *snapshot, rec *token
 	return snap
 }
 
-// newer is entry.Newer.
-func newer(a, b *tokencache.Record) bool { return entry.Newer(a, b) }
+// newer is NewerThan.
+func newer(a, b *tokencache.Record) bool { return a.NewerThan(b) }
 
 // load returns the newest record, or nil if there is none. The lock is held.
 func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Version, error) {

@@ -2,16 +2,8 @@ package entry
 
 import "github.com/stayauth/stayauth/tokencache"
 
-// Of two records of a login, this is which one counts. A logout, which leaves none, goes
-// before a refresh, see TrySave in save.go.
-
-// Newer reports whether a is a later state of the login than b, or a later login.
-func Newer(a, b *tokencache.Record) bool {
-	if a.LoginID != b.LoginID {
-		return !a.AuthorizedAt.Before(b.AuthorizedAt)
-	}
-	return a.Generation > b.Generation
-}
+// Of two records of a login, the one that is NewerThan the other counts. This is the exception.
+// A logout, which leaves none, goes before a refresh, see TrySave in save.go.
 
 // wins reports whether a record that is stored stays, although a refresh has brought next. It
 // was read before the refresh under another version, so another login there has come since,

@@ -58,7 +58,7 @@ func (e *Entry) AwaitNewer(ctx context.Context, rec *tokencache.Record, known ti
 				return known, &BusyError{Err: context.DeadlineExceeded}
 			}
 			if _, stored, _, err := e.Locate(ctx); err == nil {
-				if at = stored.PutBackAt; !at.Equal(known) && Newer(stored, rec) {
+				if at = stored.PutBackAt; !at.Equal(known) && stored.NewerThan(rec) {
 					return known, nil // It came from the provider, and may be what is wanted.
 				}
 			}
@@ -112,11 +112,11 @@ func (e *Entry) Restore(ctx context.Context, losses *Losses, known func() Known,
 				return nil, true, nil // The flight will find out.
 			}
 			restored, err = e.restoreLocked(ctx, known)
-		case lately && Newer(holds.Rec, rec) && !Newer(rec, holds.Rec):
+		case lately && holds.Rec.NewerThan(rec) && !rec.NewerThan(holds.Rec):
 			restored, _, err = e.PutBack(ctx, holds.Rec, version, rec.PutBackAt)
-		case lately && !Newer(rec, holds.Rec) && doing() == Spending && wallNow().Sub(rec.PutBackAt) < sayPause:
+		case lately && !rec.NewerThan(holds.Rec) && doing() == Spending && wallNow().Sub(rec.PutBackAt) < sayPause:
 			return nil, true, nil
-		case lately && !Newer(rec, holds.Rec) && doing() == Spending:
+		case lately && !rec.NewerThan(holds.Rec) && doing() == Spending:
 			// The lock was lost too, and another process waits for a newer state
 			// that is on its way.
 			rec = rec.Clone()
