@@ -3,15 +3,14 @@ package tokencache
 import (
 	"bytes"
 	"context"
-	"crypto/ecdh"
-	"crypto/ecdsa"
 	"crypto/hpke"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
+
+	"github.com/stayauth/stayauth/tokencache/internal/pemkey"
 )
 
 // PublicKeyWrapper returns a KeyWrapper that wraps data keys with a public key, by HPKE (RFC
@@ -87,7 +86,7 @@ func parseHPKEKeys(pemKeys []byte) (keys hpkeKeys, err error) {
 			break
 		}
 		pemKeys = rest
-		public, private, err := parseHPKEKey(block)
+		public, private, err := pemkey.Parse(block)
 		if err != nil {
 			return hpkeKeys{}, fmt.Errorf("PEM block %d: %w", n, err)
 		}
@@ -106,44 +105,4 @@ func parseHPKEKeys(pemKeys []byte) (keys hpkeKeys, err error) {
 		return hpkeKeys{}, errors.New("something that is not PEM follows the last key")
 	}
 	return keys, nil
-}
-
-// parseHPKEKey returns the key of a block, which is public or private.
-func parseHPKEKey(block *pem.Block) (hpke.PublicKey, hpke.PrivateKey, error) {
-	unusable := errors.New("want an elliptic-curve key: on P-256, P-384, P-521 or X25519")
-	switch block.Type {
-	case "PUBLIC KEY":
-		parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
-		if err != nil {
-			return nil, nil, errors.New("damaged public key, or of an unknown kind")
-		}
-		public, ok := parsed.(*ecdh.PublicKey)
-		if ec, is := parsed.(*ecdsa.PublicKey); is {
-			public, err = ec.ECDH()
-			ok = err == nil
-		}
-		if !ok {
-			return nil, nil, unusable
-		}
-		key, err := hpke.NewDHKEMPublicKey(public)
-		return key, nil, err
-	case "PRIVATE KEY":
-		parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-		if err != nil {
-			return nil, nil, errors.New("damaged private key, or of an unknown kind")
-		}
-		private, ok := parsed.(*ecdh.PrivateKey)
-		if ec, is := parsed.(*ecdsa.PrivateKey); is {
-			private, err = ec.ECDH()
-			ok = err == nil
-		}
-		if !ok {
-			return nil, nil, unusable
-		}
-		key, err := hpke.NewDHKEMPrivateKey(private)
-		return nil, key, err
-	case "ENCRYPTED PRIVATE KEY":
-		return nil, nil, errors.New("the private key is encrypted: decrypt it first, with openssl pkey")
-	}
-	return nil, nil, errors.New(`not a "PUBLIC KEY" (PKIX) nor a "PRIVATE KEY" (PKCS #8): openssl pkey converts it`)
 }

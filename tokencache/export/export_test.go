@@ -219,10 +219,10 @@ func TestKeysOfOpenSSL(t *testing.T) {
 		parse      func([]byte) error
 		says       string
 	}{
-		{"the private key instead of the public one", "private.pem", parsePublic, "openssl pkey -in private.pem -pubout"},
-		{"the public key instead of the private one", "public.pem", parsePrivate, "something else"},
-		{"a key in the older form", "sec1.pem", parsePrivate, "openssl pkey -in private.pem"},
-		{"an encrypted key", "encrypted.pem", parsePrivate, "openssl pkey -in private.pem"},
+		{"the private key instead of the public one", "private.pem", parsePublic, "-pubout"},
+		{"the public key instead of the private one", "public.pem", parsePrivate, "the private one is needed"},
+		{"a key in the older form", "sec1.pem", parsePrivate, "openssl pkey converts it"},
+		{"an encrypted key", "encrypted.pem", parsePrivate, "decrypt it first, with openssl pkey"},
 		{"a private key that cannot be agreed with", "rsa.pem", parsePrivate, "P-256"},
 		{"a public key that cannot be agreed with", "rsa_public.pem", parsePublic, "P-256"},
 	} {
