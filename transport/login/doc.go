@@ -47,6 +47,9 @@
 // a request of this site that the user has made, as the browser's Sec-Fetch-Site and Origin
 // headers show. An answer that has arrived once is not used again.
 //
+// If an ID token is requested, and this machine's clock differs from the provider's by more than
+// 4 minutes, that is an error before the user has anything to do: the token would not be used.
+//
 // The address that is opened is not a secret, but other users of the machine may see it, and
 // with it the state, in the list of processes. Config.PAR keeps the state from them.
 package login

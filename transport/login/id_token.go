@@ -1,11 +1,15 @@
 package login
 
 import (
+	"cmp"
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -16,7 +20,8 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/idtoken"
 )
 
-// clockError is how much the clocks of this machine and the provider may differ.
+// clockError is how much the clocks of this machine and the provider may differ when an ID
+// token comes. checkClock, which is called first, allows a little less.
 const clockError = 5 * time.Minute
 
 // openID reports whether an ID token was requested.
@@ -63,9 +68,9 @@ func (r *request) checkIDToken(token tokencache.Secret) error {
 	case subtle.ConstantTimeCompare([]byte(c.Nonce), []byte(r.nonce())) != 1:
 		return r.notOurs("it belongs to another login: its nonce is not the one that was sent")
 	case now.Add(-clockError).After(unix(c.Expiry)):
-		return r.wrongClock("the ID token had expired before it came")
+		return wrongClock("the ID token had expired before it came")
 	case now.Add(clockError).Before(unix(c.IssuedAt)):
-		return r.wrongClock("the ID token was issued in the future")
+		return wrongClock("the ID token was issued in the future")
 	}
 	return nil
 }
@@ -94,7 +99,33 @@ func (r *request) notOurs(why string) *transport.Error {
 		Remedy: "make sure that Issuer and the endpoints are those of one provider, and log in again"}
 }
 
-func (r *request) wrongClock(what string) *transport.Error {
+// checkClock returns an error if an ID token would not be used because of this machine's clock,
+// or the provider's. It is asked before the user is sent away. Nothing else in a login depends
+// on the clocks, so a provider that does not tell the time is no obstacle.
+func (f *flow) checkClock(ctx context.Context) error {
+	base := cmp.Or(f.Endpoint.Base, http.DefaultTransport)
+	ahead := f.clock.Ahead(ctx, base, f.Endpoint.TokenURL)
+	switch {
+	case ahead > 0:
+		return wrongClock("the clock of this machine is " + roughly(ahead) + " ahead of the provider's")
+	case ahead < 0:
+		return wrongClock("the clock of this machine is " + roughly(-ahead) + " behind the provider's")
+	}
+	return nil
+}
+
+// roughly returns d in words, for a person.
+func roughly(d time.Duration) string {
+	switch {
+	case d < 3*time.Hour:
+		return fmt.Sprintf("%.0f minutes", d.Minutes())
+	case d < 72*time.Hour:
+		return fmt.Sprintf("%.0f hours", d.Hours())
+	}
+	return fmt.Sprintf("%.0f days", d.Hours()/24)
+}
+
+func wrongClock(what string) *transport.Error {
 	return &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Err: errors.New(what),
-		Remedy: "set the clock of this machine, or have the provider's set: they differ by more than 5 minutes"}
+		Remedy: "set the clock of this machine, by NTP for instance, or have the provider's set: they may differ by 4 minutes at most"}
 }

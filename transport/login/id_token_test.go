@@ -71,6 +71,85 @@ func TestIDTokenErrors(t *testing.T) {
 	}
 }
 
+// An offClock makes the provider's clock seem to go wrong.
+type offClock time.Duration
+
+func (o offClock) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err == nil {
+		resp.Header.Set("Date", time.Now().Add(time.Duration(o)).UTC().Format(http.TimeFormat))
+	}
+	return resp, err
+}
+
+// A clock that is off by 5 minutes, for which the ID token would be refused, is told before
+// anything starts: there is no redirect, no cookie, nothing is stored and no token requested.
+func TestWrongClockIsToldBeforeTheRedirect(t *testing.T) {
+	for name, tt := range map[string]struct {
+		off  time.Duration
+		says string
+	}{
+		"on time":          {0, ""},
+		"a little off":     {3 * time.Minute, ""},
+		"5 minutes behind": {5 * time.Minute, "the clock of this machine is 5 minutes behind the provider's"},
+		"5 minutes ahead":  {-5 * time.Minute, "the clock of this machine is 5 minutes ahead of the provider's"},
+		"a day ahead":      {-24 * time.Hour, "the clock of this machine is 24 hours ahead of the provider's"},
+		"years behind":     {4000 * 24 * time.Hour, "the clock of this machine is 4000 days behind the provider's"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // A wrong clock is watched for a moment.
+			s := newSite(t, oauthtest.Config{}, 1, func(c *WebConfig) { c.Endpoint.Base = offClock(tt.off) })
+			b := s.surfer("ann")
+			if tt.says == "" {
+				b.wantApp(b.connect(), "/")
+				return
+			}
+			v := b.do(form("/connect"), always)
+			b.wantPage(v, http.StatusInternalServerError, "Whoever runs this site has to see to that")
+			if n := s.srv.Counts().TokenRequests; begun(v) || n > 0 || s.record("ann", "") != nil {
+				t.Errorf("the login has begun, after %d token requests: %v", n, v.header)
+			}
+			if says := s.lastError(); !strings.Contains(says, tt.says) || !strings.Contains(says, "set the clock") || !strings.Contains(s.log.String(), "level=WARN msg=\"stayauth: refused\"") {
+				t.Errorf("whoever runs this is told %q", says)
+			}
+		})
+	}
+}
+
+// Without an ID token nothing in a login depends on the provider's clock. Whoever runs the
+// site is warned once.
+func TestWrongClockWithoutIDToken(t *testing.T) {
+	s := newSite(t, oauthtest.Config{}, 1, func(c *WebConfig) {
+		c.Endpoint.Base, c.Endpoint.Scopes = offClock(time.Hour), []string{"api"}
+	})
+	for _, user := range []string{"ann", "bob"} {
+		b := s.surfer(user)
+		b.wantApp(b.connect(), "/")
+	}
+	if log := s.log.String(); strings.Count(log, "level=WARN") != 1 || !strings.Contains(log, "60 minutes behind") {
+		t.Errorf("the log says:\n%s", log)
+	}
+}
+
+// The other ways to log in tell of a wrong clock before the user has anything to do.
+func TestWrongClockIsToldBeforeThePrompt(t *testing.T) {
+	for name, login := range map[string]func(context.Context, Config) (*tokencache.Record, error){"Loopback": Loopback, "Device": Device, "Paste": Paste} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, oauthtest.Config{Scope: "api openid"})
+			w.cfg.Endpoint.Scopes = []string{"api", "openid"}
+			w.cfg.Endpoint.Base = offClock(-10 * time.Minute)
+			w.cfg.Open = func(context.Context, string) error { t.Error("the browser was opened"); return nil }
+			w.cfg.OnPrompt = func(Prompt) { t.Error("the user was asked") }
+			_, err := login(t.Context(), w.cfg)
+			w.wantError(err, transport.ErrMisconfigured, "10 minutes ahead of the provider's", "set the clock")
+			if said := w.out.String(); said != "" {
+				t.Errorf("the user was told:\n%s", said)
+			}
+		})
+	}
+}
+
 // Issuers that write their names in two ways are known.
 func TestW26SameIssuer(t *testing.T) {
 	const entra = "https://login.microsoftonline.com/"

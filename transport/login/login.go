@@ -15,6 +15,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/endpoint"
+	"github.com/stayauth/stayauth/transport/internal/clock"
 	"github.com/stayauth/stayauth/transport/login/internal/browser"
 	"github.com/stayauth/stayauth/transport/provider"
 )
@@ -68,6 +69,8 @@ type Config struct {
 	// OnPrompt, if set, is called with what the user has to do, for programs that have a
 	// window and set Out to io.Discard.
 	OnPrompt func(Prompt)
+
+	clock *clock.Watch // that a Web remembers; nil: there is nothing to remember
 }
 
 // A Prompt is what the user has to do to log in: visit URL and, if there is a
@@ -100,7 +103,8 @@ type outOfTime struct{}
 func (outOfTime) Error() string { return "the login was not completed in time" }
 func (outOfTime) Unwrap() error { return context.DeadlineExceeded }
 
-// newFlow checks and completes the configuration, and probes the cache.
+// newFlow checks and completes the configuration, and finds out whether the login could be
+// stored and its ID token, if there will be one, be used.
 func newFlow(ctx context.Context, cfg Config) (*flow, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -120,6 +124,14 @@ func newFlow(ctx context.Context, cfg Config) (*flow, error) {
 		key := tokencache.Key{Issuer: cmp.Or(cfg.Endpoint.Issuer, cfg.Endpoint.TokenURL), ClientID: cfg.Endpoint.ClientID}
 		if err := cfg.Cache.Preflight(ctx, key, &tokencache.Record{}); err != nil {
 			return nil, &transport.Error{Kind: transport.ErrStorage, Op: "login", Err: err}
+		}
+	}
+	if f.clock == nil {
+		f.clock = new(clock.Watch)
+	}
+	if f.openID() {
+		if err := f.checkClock(ctx); err != nil {
+			return nil, err
 		}
 	}
 	return f, nil

@@ -9,11 +9,13 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/endpoint"
+	"github.com/stayauth/stayauth/transport/internal/clock"
 	"github.com/stayauth/stayauth/transport/internal/localpath"
 	"github.com/stayauth/stayauth/transport/internal/loopback"
 	"github.com/stayauth/stayauth/transport/provider"
@@ -130,12 +132,16 @@ type Web struct {
 	cookies  cookies
 	origin   string // of the application, and
 	callback string // the path, of RedirectURL
+
+	clock  clock.Watch // what all attempts know
+	warned sync.Once   // of a wrong clock
 }
 
 // NewWeb returns a Web. It does no I/O.
 func NewWeb(cfg WebConfig) (*Web, error) {
 	web := &Web{cfg: cfg, config: Config{Provider: cfg.Provider, Endpoint: cfg.Endpoint, Cache: cfg.Cache,
 		AuthParams: cfg.AuthParams, PAR: cfg.PAR, Timeout: cfg.Timeout}}
+	web.config.clock = &web.clock
 	if err := web.check(); err != nil {
 		if e, ok := errors.AsType[*transport.Error](err); ok {
 			e.Op, e.Field = "config", strings.Replace(e.Field, "Config.", "WebConfig.", 1)

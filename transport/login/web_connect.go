@@ -186,6 +186,9 @@ func (web *Web) begin(w http.ResponseWriter, r *http.Request, s *Start, why caus
 	if err != nil {
 		return user, err
 	}
+	if !flow.openID() {
+		web.warnOfClock(ctx, flow)
+	}
 	rq, err := flow.newRequest(ctx, web.cfg.RedirectURL)
 	if err != nil {
 		return user, err

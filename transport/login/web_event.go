@@ -61,3 +61,13 @@ func levelOf(err error) slog.Level {
 	}
 	return slog.LevelDebug
 }
+
+// warnOfClock warns, once, of a wrong clock that is no obstacle to a login: if the replicas'
+// clocks differ, a callback may seem late at one of them.
+func (web *Web) warnOfClock(ctx context.Context, f *flow) {
+	if err := f.checkClock(ctx); err != nil {
+		web.warned.Do(func() {
+			web.cfg.Logger.LogAttrs(context.WithoutCancel(ctx), slog.LevelWarn, "stayauth: the clock is wrong", slog.String("err", err.Error()))
+		})
+	}
+}
