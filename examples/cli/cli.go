@@ -42,6 +42,8 @@ func commands() []command {
 		{name: "accounts", summary: "list your accounts", help: accountsHelp, run: (*cli).accounts},
 		{name: "use", args: "ACCOUNT", summary: "choose the account to use from now on", help: useHelp, run: (*cli).use},
 		{name: "logout", summary: "end a login, here and at the provider", help: logoutHelp, flags: logoutFlags, run: (*cli).logout},
+		{name: "export", args: "FILE", summary: "copy your logins, sealed, into a file", help: exportHelp, flags: exportFlags, run: (*cli).export},
+		{name: "import", args: "FILE", summary: "take over the logins of an export", help: importHelp, flags: importFlags, run: (*cli).imports},
 		{name: "completion", args: "bash|zsh|fish", summary: "print the completion for a shell", help: completionHelp, bare: true, run: (*cli).completion},
 	}
 }

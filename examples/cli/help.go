@@ -73,6 +73,27 @@ const logoutHelp = `Logout revokes the tokens at the provider, and then removes 
 cannot be told, nothing is removed, and you can try again.
 `
 
+const exportHelp = `Export copies all your logins into a new file, sealed to a public key: only the holder
+of the private key can read it. FILE may be - for standard output. The settings are
+not in it; they hold no secret, and can be copied as they are.
+
+Providers that rotate refresh tokens accept each of them once. So of two copies that
+are both used, one is taken for a thief's, and the login ends for both: to move to
+another machine, export, import there, and use the logins here no more. As a backup,
+an export is worth what your providers make of old refresh tokens.
+
+  openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out private.pem
+  openssl pkey -in private.pem -pubout -out public.pem
+  stayauth export -to public.pem logins.export
+`
+
+const importHelp = `Import takes over the logins of an export. It replaces no login here that is newer, so
+that it does no harm to import twice. FILE may be - for standard input. Anybody who has
+the public key can write an export: import only your own.
+
+  stayauth import -key private.pem logins.export
+`
+
 const completionHelp = `Completion prints a script that makes your shell complete commands and flags.
 
   source <(stayauth completion bash)

@@ -35,6 +35,8 @@ type options struct {
 	include bool
 
 	asHeader, show bool
+
+	keyFile string
 }
 
 // A profile is how to log in to a provider: what need not be said twice.
