@@ -126,6 +126,18 @@ func (c *Cache) forgetLock(ctx context.Context, name string) {
 	}
 }
 
+// Wanted returns the names (Key.Name) of the entries that the store has lost and that somebody
+// wants, see LossTracker. The store must be one; otherwise the error wraps
+// errors.ErrUnsupported.
+func (c *Cache) Wanted(ctx context.Context) iter.Seq2[string, error] {
+	if tracker, ok := c.store.(LossTracker); ok {
+		return tracker.Wanted(ctx)
+	}
+	return func(yield func(string, error) bool) {
+		yield("", fmt.Errorf("%T does not know what it has lost: %w", c.store, errors.ErrUnsupported))
+	}
+}
+
 // only returns the names that are wanted, and the errors.
 func only(names iter.Seq2[string, error], wanted func(name string) bool) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {

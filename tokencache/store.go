@@ -18,7 +18,7 @@ var (
 	// ErrNoTrace is the ErrNotFound of a store that remembers every Delete for at least 30
 	// days: there was none for this name, so nobody has logged out. If there was an entry,
 	// it is lost: evicted, flushed, or left behind by a failover. An entry that never
-	// existed looks the same.
+	// existed looks the same, unless the error is a LostError.
 	ErrNoTrace = fmt.Errorf("%w, nor any trace that it was deleted", ErrNotFound)
 
 	// ErrConflict means that the entry is no longer at the version that the caller named,
@@ -34,6 +34,19 @@ var (
 	// read-only directory, a full disk, a server that is down. Locked is not empty.
 	ErrUnavailable = errors.New("store unavailable")
 )
+
+// A LostError is the ErrNoTrace of a LossTracker: the entry was there, nobody has deleted it, and
+// it is gone.
+type LostError struct {
+	For time.Duration // how long ago a Load first missed the entry
+}
+
+func (e *LostError) Error() string {
+	return "lost by the store, which has missed it for " + e.For.Round(time.Second).String()
+}
+
+// Unwrap returns ErrNoTrace.
+func (e *LostError) Unwrap() error { return ErrNoTrace }
 
 // A Version identifies one saved state of an entry. The zero Version means
 // "absent". Versions are opaque: compare them only for equality.
@@ -125,6 +138,15 @@ type Watcher interface {
 // store, an interrupted refresh is made up for when its login is next used.
 type Recoverer interface {
 	Interrupted(ctx context.Context) iter.Seq2[string, error]
+}
+
+// A LossTracker is a Store that knows which entries it should have: its Load returns a *LostError
+// for one that is lost. Wanted returns the names of those that somebody has tried to load a
+// moment ago, for a minute at least after the first time, so that a process which has one in
+// memory can save it again; the order is any. Usually there are none, and finding that out costs
+// one short answer of the server. What was saved again may be named for a while.
+type LossTracker interface {
+	Wanted(ctx context.Context) iter.Seq2[string, error]
 }
 
 // A Confidential store keeps its entries secret by itself, as process memory or an OS keyring

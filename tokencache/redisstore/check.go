@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -25,13 +26,33 @@ func (s *Store) Check(ctx context.Context) error {
 }
 
 func (s *Store) checkSettings(ctx context.Context) error {
-	node, err := s.node(ctx, s.entry("check"))
-	if err != nil {
-		return err
+	_, err := rightsScript.Run(ctx, s.cfg.Client, []string{s.index(slotOf("check"))}).Result()
+	var found []error
+	if word, _ := kind(err); word == lacksRight {
+		found = append(found, fmt.Errorf("%w: %s; without it, nobody finds out which logins are idle, or were lost", tokencache.ErrUnavailable, harmless(err)))
 	}
+	cluster, ok := s.cfg.Client.(*redis.ClusterClient)
+	if !ok {
+		return errors.Join(append(found, checkNode(ctx, s.cfg.Client))...)
+	}
+	var mu sync.Mutex
+	err = cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+		err := checkNode(ctx, node)
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			found = append(found, fmt.Errorf("%s: %w", node.Options().Addr, err))
+		}
+		return nil
+	})
+	return errors.Join(append(found, err)...)
+}
+
+// checkNode finds out what is wrong with the settings of one server.
+func checkNode(ctx context.Context, node redis.Cmdable) error {
 	info, err := infoOf(ctx, node)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %s", tokencache.ErrUnavailable, harmless(err))
 	}
 	var found []error
 	tell := func(format string, args ...any) {

@@ -53,6 +53,31 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// Each node of a cluster can be set up differently.
+func TestCheckOfACluster(t *testing.T) {
+	t.Parallel()
+	nodes, url := realparts.StartRedisCluster(t)
+	for _, node := range nodes {
+		addUser(t, newClient(t, node.URL()), "+cluster|slots")
+	}
+	s := mustOpen(t, asUser(empty("cluster:"+url)))
+	must(t, s.Check(t.Context()))
+	for _, node := range nodes {
+		admin := newClient(t, node.URL())
+		must(t, admin.ConfigSet(t.Context(), "appendonly", "no").Err())
+		err := s.Check(t.Context())
+		if err == nil || strings.Count(err.Error(), "appendonly of") != 1 || !strings.Contains(err.Error(), fmt.Sprintf("127.0.0.1:%d: ", node.Port)) {
+			t.Errorf("the node on port %d: %v", node.Port, err)
+		}
+		must(t, admin.ConfigSet(t.Context(), "appendonly", "yes").Err())
+	}
+	nodes[1].Stop()
+	newClient(t, nodes[0].URL()).ConfigSet(t.Context(), "appendonly", "no")
+	if err := s.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "appendonly") {
+		t.Errorf("without a node: %v", err)
+	}
+}
+
 // A Config and a Store show no password, however they are printed.
 func TestNothingPrintsAPassword(t *testing.T) {
 	cfg := redisstore.Config{URL: "redis://app:" + password + "@127.0.0.1:1/0"}

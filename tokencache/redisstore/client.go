@@ -133,7 +133,7 @@ func infoOf(ctx context.Context, node redis.Cmdable) (map[string]string, error) 
 var remedies = map[string]string{
 	"NOAUTH":      "the server wants a password",
 	"WRONGPASS":   "the server refuses the user or the password",
-	"NOPERM":      "the user lacks a right: the package documentation has the ACL line with all it needs",
+	lacksRight:    "the user lacks a right: the package documentation has the ACL line with all it needs",
 	"READONLY":    "the server is a replica: connect to the primary",
 	"MISCONF":     "the server cannot write to its disk",
 	"OOM":         "the memory of the server is full",
@@ -160,12 +160,24 @@ func problem(ctx context.Context, op, name string, err error) error {
 	return fmt.Errorf("%s: %w: %s", what, tokencache.ErrUnavailable, harmless(err))
 }
 
-func harmless(err error) string {
-	word, text, _ := strings.Cut(err.Error(), " ")
+// lacksRight is the word of an error that says so.
+const lacksRight = "NOPERM"
+
+// kind returns the first word of an error of the server, and the rest.
+func kind(err error) (word, text string) {
+	if err == nil {
+		return "", ""
+	}
+	word, text, _ = strings.Cut(err.Error(), " ")
 	// The words of Redis 7 and Redis 6 when a script lacks a right.
 	if word == "ERR" && (strings.HasPrefix(text, "ACL failure in script") || strings.HasPrefix(text, "The user executing the script can't")) {
-		word = "NOPERM"
+		word = lacksRight
 	}
+	return word, text
+}
+
+func harmless(err error) string {
+	word, text := kind(err)
 	if strings.HasPrefix(text, "DB index is out of range") {
 		return "there is no such database"
 	}

@@ -87,9 +87,10 @@ certificate, pass a client with a TLSConfig as [Config.Client], as the example s
 
 The user of the service needs no more than
 
-	ACL SETUSER app on >password ~stayauth:* -@all +hmget +eval +evalsha +scan +info +get +set +hget +hset +del +pexpire +sadd +srem +smembers +exists
+	ACL SETUSER app on >password ~stayauth:* -@all +hmget +eval +evalsha +scan +info +get +set +hget +hset +del +pexpire +sadd +srem +smembers +exists +time +zadd +zrem +zscore +zrangebyscore +zremrangebyscore
 
-with the default [Config.Prefix]; +wait too with [Config.Replicas], and +cluster|slots too on
+of which the last six are for the index: without them the Store does not know what it has lost
+and what is idle, as Check says. That is with the default [Config.Prefix]; +wait too with [Config.Replicas], and +cluster|slots too on
 a cluster. SCAN, for List, shows the names of all keys of the server. Redis 6 or later.
 */
 package redisstore

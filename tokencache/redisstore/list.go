@@ -17,8 +17,18 @@ func (s *Store) List(ctx context.Context) iter.Seq2[string, error] { return s.Li
 // that match.
 func (s *Store) ListPrefix(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		err := s.scan(ctx, prefix, func(name string) bool {
-			return !strings.HasPrefix(name, prefix) || name == prefix || yield(name, nil)
+		// A scan may return a key twice, and so may a cluster that moves it.
+		seen := make(map[string]bool)
+		err := s.scan(ctx, prefix, func(names []string) error {
+			for _, name := range names {
+				if seen[name] || !strings.HasPrefix(name, prefix) || name == prefix {
+					continue
+				}
+				if seen[name] = true; !yield(name, nil) {
+					return errStop
+				}
+			}
+			return nil
 		})
 		if err != nil {
 			yield("", problem(ctx, "list", "", err))
@@ -29,13 +39,11 @@ func (s *Store) ListPrefix(ctx context.Context, prefix string) iter.Seq2[string,
 // errStop ends a scan whose names are no longer wanted.
 var errStop = errors.New("stop")
 
-// scan calls use for the names that begin with prefix, and perhaps for some others.
-func (s *Store) scan(ctx context.Context, prefix string, use func(name string) bool) error {
+// scan calls use for the names that begin with prefix, and perhaps for some others, until that
+// returns an error. It may name one twice.
+func (s *Store) scan(ctx context.Context, prefix string, use func(names []string) error) error {
 	whole := prefix[:len(prefix)/3*3] // Base64 encodes three bytes at a time.
 	pattern := glob(s.cfg.Prefix) + "entry:{" + encode(whole) + "*"
-	// A scan may return a key twice, and so may a cluster that moves it.
-	seen := make(map[string]bool)
-	var mu sync.Mutex
 	scanNode := func(ctx context.Context, node redis.Cmdable) error {
 		for cursor := uint64(0); ; {
 			type batch struct {
@@ -49,15 +57,14 @@ func (s *Store) scan(ctx context.Context, prefix string, use func(name string) b
 			if err != nil {
 				return err
 			}
+			var names []string
 			for _, key := range found.keys {
-				name, ok := s.nameOf(key)
-				mu.Lock()
-				again := seen[name]
-				seen[name] = true
-				mu.Unlock()
-				if ok && !again && !use(name) {
-					return errStop
+				if name, ok := s.nameOf(key); ok {
+					names = append(names, name)
 				}
+			}
+			if err := use(names); err != nil {
+				return err
 			}
 			if cursor = found.cursor; cursor == 0 {
 				return nil
@@ -66,7 +73,7 @@ func (s *Store) scan(ctx context.Context, prefix string, use func(name string) b
 	}
 	var err error
 	if cluster, ok := s.cfg.Client.(*redis.ClusterClient); ok {
-		var one sync.Mutex // one goroutine at a time calls use, none once it has returned false
+		var one sync.Mutex // one goroutine at a time calls use, none once it has returned an error
 		stopped := false
 		err = cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
 			one.Lock()
@@ -75,7 +82,7 @@ func (s *Store) scan(ctx context.Context, prefix string, use func(name string) b
 				return nil
 			}
 			err := scanNode(ctx, node)
-			stopped = errors.Is(err, errStop)
+			stopped = err != nil
 			return err
 		})
 	} else {

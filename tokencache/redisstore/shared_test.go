@@ -37,6 +37,14 @@ func TestSharedNames(t *testing.T) {
 		defer storecheck.Lock(t, s, name)()
 	}
 	must(t, s.Delete(t.Context(), "gone", storecheck.Save(t, s, "gone", "x", "")))
+	storecheck.Save(t, s, "evicted", "x", "")
+	must(t, client.Del(t.Context(), "stayauth:entry:{ZXZpY3RlZA}").Err())
+	if _, _, err := s.Load(t.Context(), "evicted"); !errors.Is(err, tokencache.ErrNoTrace) {
+		t.Errorf("Load: %v", err)
+	}
+	for _, err := range s.ListIdle(t.Context(), time.Now()) {
+		must(t, err)
+	}
 	var lines []string
 	keys, err := client.Keys(t.Context(), "*").Result()
 	must(t, err)
@@ -54,6 +62,10 @@ func TestSharedNames(t *testing.T) {
 			members, err := client.SMembers(t.Context(), key).Result()
 			must(t, err)
 			line += fmt.Sprintf(" of %q", members)
+		case "zset":
+			members, err := client.ZRange(t.Context(), key, 0, -1).Result()
+			must(t, err)
+			line += fmt.Sprintf(" of %q by time", members)
 		}
 		if ttl, err := client.PTTL(t.Context(), key).Result(); err != nil || ttl > 0 {
 			line += " that expires"

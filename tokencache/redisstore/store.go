@@ -47,13 +47,15 @@ type Config struct {
 }
 
 // A Store is a tokencache.Store in Redis. It is also a tokencache.Lister, a
-// tokencache.PrefixLister, a tokencache.Preflighter, a tokencache.Recoverer and a
-// tokencache.Watcher.
+// tokencache.PrefixLister, a tokencache.IdleLister, a tokencache.Preflighter, a
+// tokencache.Checker, a tokencache.Recoverer, a tokencache.Watcher and a
+// tokencache.LossTracker.
 type Store struct {
 	cfg    Config
 	own    bool // the client
 	gates  gate.Gates
 	deaths deaths
+	tags   slotTags
 	over   context.Context // ends with Close
 	close  context.CancelFunc
 }
@@ -114,40 +116,40 @@ func (s *Store) Load(ctx context.Context, name string) (data []byte, v tokencach
 	if err := checkName(name); err != nil {
 		return nil, "", err
 	}
-	fields, err := await(ctx, func(ctx context.Context) ([]any, error) {
-		return s.cfg.Client.HMGet(ctx, s.entry(name), "version", "data").Result()
+	type entry struct{ version, data string }
+	e, err := await(ctx, func(ctx context.Context) (e entry, err error) {
+		fields, err := s.cfg.Client.HMGet(ctx, s.entry(name), "version", "data").Result()
+		if err != nil {
+			return e, err
+		}
+		var ok bool
+		if e.version, ok = fields[0].(string); !ok {
+			e.version, e.data, err = s.missing(ctx, name)
+			return e, err
+		}
+		e.data, _ = fields[1].(string)
+		return e, nil
 	})
+	if errors.Is(err, tokencache.ErrNotFound) {
+		return nil, "", fmt.Errorf("redisstore: load %q: %w", name, err)
+	}
 	if err != nil {
 		return nil, "", problem(ctx, "load", name, err)
 	}
-	version, ok := fields[0].(string)
-	if !ok {
-		traces, err := await(ctx, func(ctx context.Context) (int64, error) {
-			return s.cfg.Client.Exists(ctx, s.trace(name)).Result()
-		})
-		switch {
-		case err != nil:
-			err = problem(ctx, "load", name, err)
-		case traces > 0:
-			err = fmt.Errorf("redisstore: load %q: %w", name, tokencache.ErrNotFound)
-		default:
-			err = fmt.Errorf("redisstore: load %q: %w", name, tokencache.ErrNoTrace)
-		}
-		return nil, "", err
-	}
-	text, _ := fields[1].(string)
-	return []byte(text), tokencache.Version(version), nil
+	return []byte(e.data), tokencache.Version(e.version), nil
 }
 
 // The client repeats a command whose answer was lost. So an entry that is already at the new
 // version counts as saved: versions are random, and nobody else knows this one.
-var saveScript = redis.NewScript(`
+var saveScript = redis.NewScript(serverTime + `
 local now = redis.call('HGET', KEYS[1], 'version') or ''
 if now == ARGV[2] then return 1 end
 if now ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'version', ARGV[2], 'data', ARGV[3])
-if ARGV[1] == '' then redis.call('DEL', KEYS[2]) end
+if ARGV[1] == '' then redis.call('DEL', KEYS[2], KEYS[4]) end
 if ARGV[4] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
+local at = milliseconds()
+if at then redis.pcall('ZADD', KEYS[3], at, ARGV[5]) end
 return 1`)
 
 // Save implements tokencache.Store. What a nil error means depends on the server, see the
@@ -157,9 +159,9 @@ func (s *Store) Save(ctx context.Context, name string, data []byte, old tokencac
 		return "", err
 	}
 	version := random()
-	args := []any{string(old), version, string(data), s.cfg.Expiry.Milliseconds()} // a copy: see await
+	args := []any{string(old), version, string(data), s.cfg.Expiry.Milliseconds(), name} // a copy: see await
 	saved, err := await(ctx, func(ctx context.Context) (bool, error) {
-		return s.write(ctx, saveScript, []string{s.entry(name), s.trace(name)}, args...)
+		return s.write(ctx, saveScript, s.keys(name), args...)
 	})
 	switch {
 	case err != nil:
@@ -177,7 +179,8 @@ var deleteScript = redis.NewScript(`
 local now = redis.call('HGET', KEYS[1], 'version')
 if now and now ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[2], '', 'PX', ARGV[2])
-redis.call('DEL', KEYS[1])
+redis.call('DEL', KEYS[1], KEYS[4])
+redis.pcall('ZREM', KEYS[3], ARGV[3])
 return 1`)
 
 // Delete implements tokencache.Store.
@@ -186,7 +189,7 @@ func (s *Store) Delete(ctx context.Context, name string, old tokencache.Version)
 		return err
 	}
 	deleted, err := await(ctx, func(ctx context.Context) (bool, error) {
-		return s.write(ctx, deleteScript, []string{s.entry(name), s.trace(name)}, string(old), traceTime.Milliseconds())
+		return s.write(ctx, deleteScript, s.keys(name), string(old), traceTime.Milliseconds(), name)
 	})
 	switch {
 	case err != nil:

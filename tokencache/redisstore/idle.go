@@ -1,0 +1,147 @@
+package redisstore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// slotsAtOnce is how many indexes are read in a round trip.
+	slotsAtOnce = 1024
+
+	// wrongClock is how far in the future a save may be, see tokencache.IdleLister.
+	wrongClock = time.Hour
+
+	// completeTime is how long an index counts as complete: beside this version, there may be
+	// earlier ones, which do not add to it what they save.
+	completeTime = 24 * time.Hour
+)
+
+// idleSpans are the ends, before the given time, of the spans of time whose entries are listed
+// together: for some of them it is urgent.
+var idleSpans = [...]time.Duration{28 * 24 * time.Hour, 7 * 24 * time.Hour, 24 * time.Hour, 0}
+
+// ListIdle implements tokencache.IdleLister, by the clock of the server. Entries that have been
+// idle for four weeks come first, then those of a week and of a day. The first call in 24 hours,
+// of whichever process, looks at every key for entries that earlier versions have saved.
+func (s *Store) ListIdle(ctx context.Context, before time.Time) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		err := s.completeIndex(ctx)
+		if err == nil {
+			err = s.listIdle(ctx, before, func(name string) bool { return yield(name, nil) })
+		}
+		if err != nil {
+			yield("", problem(ctx, "list what is idle", "", err))
+		}
+	}
+}
+
+func (s *Store) listIdle(ctx context.Context, before time.Time, use func(name string) bool) error {
+	now, err := await(ctx, func(ctx context.Context) (time.Time, error) { return s.cfg.Client.Time(ctx).Result() })
+	if err != nil {
+		return err
+	}
+	all := make([]uint16, slots)
+	for i, slot := range rand.Perm(slots) { // Other processes may be doing the same.
+		all[i] = uint16(slot)
+	}
+	var some []uint16 // those with anything idle
+	for part := range slices.Chunk(all, slotsAtOnce) {
+		found, err := s.readIndexes(ctx, part, redis.ZRangeBy{Min: "-inf", Max: until(before), Count: 1})
+		if err != nil {
+			return err
+		}
+		for i, names := range found {
+			if len(names) > 0 {
+				some = append(some, part[i])
+			}
+		}
+	}
+	type span struct {
+		slots    []uint16
+		min, max string
+	}
+	spans, from := []span(nil), "-inf"
+	for _, age := range idleSpans {
+		end := before.Add(-age)
+		spans, from = append(spans, span{some, from, until(end)}), fmt.Sprint(end.UnixMilli())
+	}
+	spans = append(spans, span{all, fmt.Sprint(now.Add(wrongClock).UnixMilli()), "+inf"})
+	for _, span := range spans {
+		for part := range slices.Chunk(span.slots, slotsAtOnce) {
+			found, err := s.readIndexes(ctx, part, redis.ZRangeBy{Min: span.min, Max: span.max})
+			if err != nil {
+				return err
+			}
+			names := slices.Concat(found...)
+			slices.SortFunc(names, func(a, b redis.Z) int { return cmp.Compare(a.Score, b.Score) })
+			for _, name := range names {
+				if !use(name.Member.(string)) {
+					return nil
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// until returns the bound of scores that are before a time.
+func until(t time.Time) string { return fmt.Sprintf("(%d", t.UnixMilli()) }
+
+// readIndexes returns what the indexes of some slots have in a range.
+func (s *Store) readIndexes(ctx context.Context, of []uint16, in redis.ZRangeBy) (found [][]redis.Z, err error) {
+	return await(ctx, func(ctx context.Context) (found [][]redis.Z, err error) {
+		var answers []*redis.ZSliceCmd
+		_, err = s.cfg.Client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			for _, slot := range of {
+				answers = append(answers, pipe.ZRangeByScoreWithScores(ctx, s.index(slot), &in))
+			}
+			return nil
+		})
+		for _, answer := range answers {
+			found = append(found, answer.Val())
+		}
+		return found, err
+	})
+}
+
+// Adds an entry to the index as one of which it is not known when it was saved.
+var indexScript = redis.NewScript(`
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('ZADD', KEYS[2], 'NX', 0, ARGV[1]) end
+return 1`)
+
+// completeIndex adds what is not in the index, unless a process has done so a while ago.
+func (s *Store) completeIndex(ctx context.Context) error {
+	completed := s.cfg.Prefix + "indexed"
+	done, err := await(ctx, func(ctx context.Context) (int64, error) { return s.cfg.Client.Exists(ctx, completed).Result() })
+	if err != nil || done > 0 {
+		return err
+	}
+	err = s.scan(ctx, "", func(names []string) error {
+		names = slices.Clone(names) // see await
+		_, err := await(ctx, func(ctx context.Context) ([]redis.Cmder, error) {
+			return s.cfg.Client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+				for _, name := range names {
+					keys := s.keys(name)
+					indexScript.Eval(ctx, pipe, []string{keys[0], keys[2]}, name)
+				}
+				return nil
+			})
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = await(ctx, func(ctx context.Context) (string, error) {
+		return s.cfg.Client.Set(ctx, completed, "", completeTime).Result()
+	})
+	return err
+}
