@@ -113,8 +113,8 @@ type PrefixLister interface {
 // An IdleLister is a Store that can list the names of the entries that were not saved since a
 // time, without reading all the others. A Save counts whatever it was for. An entry that is
 // saved while ListIdle runs may be listed or not; no other is left out, and none is listed twice
-// unless it is saved meanwhile. An entry that seems to have been saved more than an hour in the
-// future, because a clock was wrong, is listed: it must not be idle for ever. Where it costs
+// unless it is saved meanwhile. An entry that seems to have been saved more than a day in the
+// future, because a clock was wrong, is listed: it must not be hidden until then. Where it costs
 // little, the longest idle come first.
 //
 // A store that can hold very many entries does not keep all names in memory.

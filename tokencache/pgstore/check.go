@@ -27,14 +27,17 @@ func (s *Store) Check(ctx context.Context) error {
 		if fsync == "off" {
 			found = append(found, fmt.Errorf("%w: fsync of the server is off: a crash of its machine loses what was saved", errUnavailable))
 		}
-		var traces bool
+		var traces, indexed bool
 		var elsewhere []string
-		if err := conn.QueryRow(ctx, s.sql.check, unprepared, s.sql.gone, s.sql.entries).Scan(&traces, &elsewhere); err != nil {
+		if err := conn.QueryRow(ctx, s.sql.check, unprepared, s.sql.gone, s.sql.entries).Scan(&traces, &elsewhere, &indexed); err != nil {
 			return err
 		}
 		if !traces {
 			found = append(found, fmt.Errorf("%w: a logout leaves no trace, so lost logins are not put back: call Migrate as a role that may create %s,"+
 				" and grant SELECT, INSERT, UPDATE and DELETE on it", errUnavailable, s.sql.gone))
+		}
+		if !indexed {
+			found = append(found, fmt.Errorf("%w: all entries are read to find the idle ones: call Migrate as the owner of %s", errUnavailable, s.sql.entries))
 		}
 		if len(elsewhere) > 0 {
 			found = append(found, fmt.Errorf("%w: there is a table of that name in the schema %s too: which one is used depends on the search_path, so name the schema in Config.Table",

@@ -1,43 +1,14 @@
 package pgstore
 
 import (
-	"context"
 	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 var tableName = regexp.MustCompile(`^([a-z_][a-z0-9_]{0,55}\.)?[a-z_][a-z0-9_]{0,55}$`)
-
-// The tables. Sealed data does not compress. Room on each page lets most updates stay on it and
-// leave the index alone, which is also why there is no index on saved.
-const schema = `
-CREATE TABLE IF NOT EXISTS {entries} (
-	name    bytea PRIMARY KEY CHECK (octet_length(name) BETWEEN 1 AND 128),
-	version bigint NOT NULL,
-	saved   timestamptz NOT NULL,
-	data    bytea NOT NULL
-) WITH (fillfactor = 70, toast_tuple_target = 4080, autovacuum_vacuum_scale_factor = 0.05);
-ALTER TABLE {entries} ALTER COLUMN data SET STORAGE EXTERNAL;
-CREATE TABLE IF NOT EXISTS {locks} (
-	name  bytea PRIMARY KEY,
-	owner bigint NOT NULL,
-	turn  bigint NOT NULL
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
-`
-
-// The traces of deleted entries. Earlier versions do not know this table, and this one works
-// without it, so it can be created later.
-const tracesSchema = `
-CREATE TABLE IF NOT EXISTS {gone} (
-	name bytea PRIMARY KEY,
-	at   timestamptz NOT NULL
-);
-CREATE INDEX IF NOT EXISTS {gone at} ON {gone} (at);
-`
 
 // What is saved survives a crash of the server even if the default setting does not ensure
 // that. Stronger settings, those that wait for replicas, stay.
@@ -57,18 +28,51 @@ const secured = `coalesce(row_security_active(to_regclass($1)), false)`
 // A process is alive while it holds the advisory lock on its own number, and dead if any other
 // process can take that.
 type statements struct {
-	entries, locks, gone, create, createTraces string
-	load, version, insert, update, delete      string
-	traced, insertTraced, deleteTraced         string
-	list, purge, purgeTraced                   string
-	preflight, secured, check                  string
+	entries, locks, gone                       string
+	migrated, create, createTraces, createDays string
+	createIdleBeside, halfBuilt                string
+	load, version, delete                      string
+	dated, undated                             saving
+	traced, deleteTraced                       string
+	list, idle, idlest, purge, purgeTraced     string
+	preflight, secured, check, indexes         string
 	probes                                     []string
 	lock, unlock, orphans                      string
 }
 
-const insert = `INSERT INTO {entries} (name, data, version, saved)
-			SELECT $1, $2, $3, now() WHERE {durable}
-			ON CONFLICT (name) DO UPDATE SET saved = excluded.saved WHERE {entries}.version = excluded.version`
+// saving are the statements that save an entry.
+type saving struct{ insert, insertTraced, update string }
+
+// newSaving returns them with or without the column saved_day.
+func newSaving(dated bool) saving {
+	column, today, set, excluded := "", "", "", ""
+	if dated {
+		column, today, set, excluded = ", saved_day", ", {today}", ", saved_day = {today}", ", saved_day = excluded.saved_day"
+	}
+	// Either may be sent once more because its answer was lost, and then writes again what
+	// may be there already. To see that it is there would not be enough: what no answer has
+	// confirmed may be on the primary alone.
+	insert := `INSERT INTO {entries} (name, data, version, saved` + column + `)
+			SELECT $1, $2, $3, now()` + today + ` WHERE {durable}
+			ON CONFLICT (name) DO UPDATE SET saved = excluded.saved` + excluded + ` WHERE {entries}.version = excluded.version`
+	return saving{
+		insert:       insert,
+		insertTraced: `WITH trace AS (DELETE FROM {gone} WHERE name = $1) ` + insert,
+		update: `UPDATE {entries} SET data = $2, version = $3, saved = now()` + set + `
+			WHERE name = $1 AND version IN ($4, $3) AND {durable}`,
+	}
+}
+
+// today is the day of an entry that is saved now, in days since 1970 whatever the time zone of
+// the session.
+const today = `floor(extract(epoch FROM now()) / 86400)::integer`
+
+// idle says whether an entry was last saved more than $3 microseconds ago, or seems to have been
+// saved in the future.
+const idle = `(saved < now() - $3::bigint * interval '1 microsecond' OR saved > now() + interval '1 day')`
+
+// indexes finds the indexes that begin with saved_day.
+const indexes = `pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0] AND attname = 'saved_day' WHERE indrelid = to_regclass($1)`
 
 func newStatements(table string) statements {
 	ident := pgx.Identifier(strings.Split(table, "."))
@@ -82,34 +86,37 @@ func newStatements(table string) statements {
 	if len(ident) == 1 { // and is safe to quote
 		unqualified = "unnest('{" + table + "}'::text[]) unqualified"
 	}
-	replace := strings.NewReplacer("{entries}", ident.Sanitize(), "{locks}", locks.Sanitize(),
+	replace := strings.NewReplacer("{today}", today, "{is idle}", idle, "{indexes}", indexes, "{indexes of $2}", strings.ReplaceAll(indexes, "$1", "$2"),
+		"{idle}", pgx.Identifier{ident[len(ident)-1] + "_idle"}.Sanitize(), "{entries}", ident.Sanitize(), "{locks}", locks.Sanitize(),
 		"{gone}", gone.Sanitize(), "{unqualified}", unqualified, "{gone at}", pgx.Identifier{gone[len(gone)-1] + "_at"}.Sanitize(),
 		"{durable}", durable, "{not durable}", notDurable, "{hex}", hex, "{none}", strconv.Itoa(noVersion), "{any}", strconv.Itoa(anyVersion)).Replace
+	replaced := func(s saving) saving { return saving{replace(s.insert), replace(s.insertTraced), replace(s.update)} }
 	return statements{
 		entries:      ident.Sanitize(),
 		locks:        locks.Sanitize(),
 		gone:         gone.Sanitize(),
-		create:       replace(schema + tracesSchema),
+		create:       replace(schema + daysSchema + idleSchema + tracesSchema),
 		createTraces: replace(tracesSchema),
+		createDays:   replace(daysSchema),
+		migrated: replace(`SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL, to_regclass($3) IS NOT NULL,
+			EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'saved_day'),
+			EXISTS (SELECT FROM {indexes} AND indisvalid)`),
+		createIdleBeside: replace(idleSchemaBeside),
+		halfBuilt:        replace(`SELECT indexrelid::regclass::text FROM {indexes} AND NOT indisvalid`),
 
 		// Returns a row even if there is no entry: whether the server accepts writes is
 		// part of the answer.
 		load: replace(`SELECT data, version, current_setting('transaction_read_only')::bool
 			FROM (SELECT) one LEFT JOIN {entries} ON name = $1 WHERE {hex}`),
 		version: replace(`SELECT version FROM {entries} WHERE name = $1`),
-		// Either may be sent once more because its answer was lost, and then writes
-		// again what may be there already. To see that it is there would not be enough:
-		// what no answer has confirmed may be on the primary alone.
-		insert: replace(insert),
-		update: replace(`UPDATE {entries} SET data = $2, version = $3, saved = now()
-			WHERE name = $1 AND version IN ($4, $3) AND {durable}`),
+		dated:   replaced(newSaving(true)),
+		undated: replaced(newSaving(false)),
 		delete: replace(`WITH gone AS (DELETE FROM {entries} WHERE name = $1 AND version = $2 AND {durable} RETURNING 1)
 			SELECT EXISTS (SELECT FROM gone), EXISTS (SELECT FROM {entries} WHERE name = $1)`),
 
 		// The same with traces, which last for 31 days: tokencache.ErrNoTrace promises
 		// 30. If the server may hide them, a trace that is not seen proves nothing.
-		traced:       replace(`SELECT coalesce(row_security_active(to_regclass($2)), true) OR EXISTS (SELECT FROM {gone} WHERE name = $1)`),
-		insertTraced: replace(`WITH trace AS (DELETE FROM {gone} WHERE name = $1) ` + insert),
+		traced: replace(`SELECT coalesce(row_security_active(to_regclass($2)), true) OR EXISTS (SELECT FROM {gone} WHERE name = $1)`),
 		deleteTraced: replace(`WITH gone AS (DELETE FROM {entries} WHERE name = $1 AND version = $2 AND {durable} RETURNING 1),
 			trace AS (INSERT INTO {gone} (name, at) SELECT $1, now()
 				WHERE (EXISTS (SELECT FROM gone) OR NOT EXISTS (SELECT FROM {entries} WHERE name = $1)) AND {durable}
@@ -119,6 +126,14 @@ func newStatements(table string) statements {
 			SELECT EXISTS (SELECT FROM gone), EXISTS (SELECT FROM {entries} WHERE name = $1)`),
 
 		list: replace(`SELECT name FROM {entries} WHERE name > $1 AND {hex} ORDER BY name LIMIT $2`),
+		// Pages of the index, and of all entries where there is no index. What of a page is
+		// idle is told beside the names, so that no statement takes long.
+		idlest: replace(`SELECT name, saved_day, {is idle} FROM {entries}
+			WHERE (saved_day, name) > ($1, $2) AND saved_day <= $4 AND {hex} ORDER BY saved_day, name LIMIT $5`),
+		idle: replace(`SELECT name, $1::integer, {is idle} FROM {entries} WHERE name > $2 AND $1 <= $4::integer AND {hex} ORDER BY name LIMIT $5`),
+		// Whether there is an index, the day of the last entries that may be idle, and today.
+		indexes: replace(`SELECT EXISTS (SELECT FROM {indexes} AND indisvalid),
+			floor(extract(epoch FROM now() - $2::bigint * interval '1 microsecond') / 86400)::integer, {today}`),
 		purge: replace(`WITH page AS (SELECT name FROM {entries} WHERE name > $1 AND {hex} ORDER BY name LIMIT $2),
 			gone AS (DELETE FROM {entries} USING page WHERE {entries}.name = page.name AND saved < $3 RETURNING 1)
 			SELECT (SELECT name FROM page ORDER BY name DESC LIMIT 1), (SELECT count(*) FROM gone)`),
@@ -129,11 +144,12 @@ func newStatements(table string) statements {
 		preflight: `SELECT current_setting('transaction_read_only')::bool,
 			has_table_privilege($1, 'INSERT') AND has_table_privilege($1, 'UPDATE') AND has_table_privilege($2, 'INSERT'), ` + secured,
 		secured: `SELECT ` + secured,
-		// Whether there are traces, and the schemas in which others would look for the
-		// entries.
+		// Whether there are traces, the schemas in which others would look for the
+		// entries, and whether there is an index of what is idle.
 		check: replace(`SELECT coalesce(bool_and(has_table_privilege(to_regclass($1), r)), false) AND NOT coalesce(row_security_active(to_regclass($1)), true),
 				array(SELECT nspname::text FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace, {unqualified}
-					WHERE relname = unqualified AND relkind IN ('r', 'p') AND pg_class.oid <> to_regclass($2) AND has_schema_privilege(n.oid, 'USAGE'))
+					WHERE relname = unqualified AND relkind IN ('r', 'p') AND pg_class.oid <> to_regclass($2) AND has_schema_privilege(n.oid, 'USAGE')),
+				EXISTS (SELECT FROM {indexes of $2} AND indisvalid)
 			FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) r`),
 		probes: []string{
 			replace(`INSERT INTO {entries} (name, data, version, saved) VALUES ($1, '', 1, now()) ON CONFLICT DO NOTHING`),
@@ -172,35 +188,4 @@ func newStatements(table string) statements {
 			FROM (SELECT) one LEFT JOIN (
 				SELECT name, owner FROM {locks} WHERE owner <> $1 AND {hex} AND pg_try_advisory_xact_lock_shared(owner)) orphan ON true`),
 	}
-}
-
-// migrationLock is the advisory lock that one process at a time holds to migrate.
-const migrationLock = 0x7374_6179_6175_7468
-
-// Migrate creates the tables that do not exist yet. If all exist, it changes nothing, and needs
-// no right to create any. Many processes may call it at the same time.
-func (s *Store) Migrate(ctx context.Context) error {
-	return s.do(ctx, writes, "migrate", "", func(conn *pgxpool.Conn) error {
-		var there, traces bool
-		err := conn.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL, to_regclass($3) IS NOT NULL`,
-			unprepared, s.sql.entries, s.sql.locks, s.sql.gone).Scan(&there, &traces)
-		if err != nil || there && traces {
-			return err
-		}
-		create := s.sql.create
-		if there { // An earlier version has migrated.
-			create = s.sql.createTraces
-		}
-		err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, unprepared, int64(migrationLock)); err != nil {
-				return err
-			}
-			_, err := tx.Exec(ctx, create, pgx.QueryExecModeSimpleProtocol)
-			return err
-		})
-		if there && sqlState(err) == lacksRight {
-			err = nil // The store works without traces, and Check reports that.
-		}
-		return err
-	})
 }

@@ -262,12 +262,16 @@ var errElsewhere = fmt.Errorf("%w: the connection of this process, see Config.Se
 // drop ends the connection. It is called by the goroutine, or after that has ended.
 func (s *session) drop(err error) {
 	if s.conn != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		s.conn.Close(ctx)
+		hangUp(s.conn)
 		s.conn = nil
 	}
 	s.publish(0, err)
+}
+
+func hangUp(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	conn.Close(ctx)
 }
 
 // publish publishes the state of the session.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -43,7 +44,7 @@ type Config struct {
 }
 
 // A Store is a tokencache.Store in a PostgreSQL database. It is also a
-// tokencache.Lister, a tokencache.Preflighter, a tokencache.Recoverer, a
+// tokencache.PrefixLister, a tokencache.IdleLister, a tokencache.Preflighter, a tokencache.Recoverer, a
 // tokencache.Watcher and a tokencache.Checker.
 type Store struct {
 	pool    *pgxpool.Pool
@@ -58,6 +59,8 @@ type Store struct {
 	// writes may hang, if a synchronous replica is gone or a table is locked, and callers
 	// whose token is good must not wait for them.
 	writers chan struct{}
+
+	undated atomic.Int64 // when the column saved_day was found missing, in Unix milliseconds
 
 	onlyReads atomic.Int64 // when no server was found that accepts writes, in Unix milliseconds
 }
@@ -173,14 +176,24 @@ func (s *Store) Save(ctx context.Context, name string, data []byte, old tokencac
 	// Versions are random rather than counted, so that no later entry of that name has the
 	// same one.
 	version := random()
-	query, args := s.sql.insertTraced, []any{unprepared, []byte(name), data, version}
+	args := []any{unprepared, []byte(name), data, version}
 	if old != "" {
-		query, args = s.sql.update, append(args, parseVersion(old))
+		args = append(args, parseVersion(old))
+	}
+	exec := func(conn *pgxpool.Conn, sql saving) (done pgconn.CommandTag, err error) {
+		if old != "" {
+			return conn.Exec(ctx, sql.update, args...)
+		}
+		if done, err = conn.Exec(ctx, sql.insertTraced, args...); untraced(err) {
+			done, err = conn.Exec(ctx, sql.insert, args...)
+		}
+		return done, err
 	}
 	err := s.do(ctx, writes, "save", name, func(conn *pgxpool.Conn) error {
-		done, err := conn.Exec(ctx, query, args...)
-		if old == "" && untraced(err) {
-			done, err = conn.Exec(ctx, s.sql.insert, args...)
+		done, err := exec(conn, s.saving())
+		if sqlState(err) == lacksColumn {
+			s.undated.Store(time.Now().UnixMilli())
+			done, err = exec(conn, s.sql.undated)
 		}
 		if unconfirmed(conn) && err == nil {
 			err = errUnconfirmed
@@ -195,6 +208,22 @@ func (s *Store) Save(ctx context.Context, name string, data []byte, old tokencac
 	}
 	return formatVersion(version), nil
 }
+
+// saving returns the statements that save an entry, as the table was last seen: with the column
+// saved_day if somebody has called Migrate since this version.
+func (s *Store) saving() saving {
+	if time.Now().UnixMilli()-s.undated.Load() < lookForColumn.Milliseconds() {
+		return s.sql.undated
+	}
+	return s.sql.dated
+}
+
+// lookForColumn is how long the column is taken to be missing. Each try is an error in the log of
+// the server.
+const lookForColumn = time.Minute
+
+// lacksColumn is the SQLSTATE undefined_column.
+const lacksColumn = "42703"
 
 // Delete implements tokencache.Store.
 func (s *Store) Delete(ctx context.Context, name string, old tokencache.Version) error {

@@ -38,6 +38,11 @@ func TestStore(t *testing.T) {
 		"other schema":                  otherSchema,
 		"hooks of the pool":             hooksOfThePool,
 		"connection limit":              connectionLimit,
+		"idle pages":                    idlePages,
+		"rotations stay HOT":            rotationsStayHOT,
+		"idle beside older versions":    idleBesideOlderVersions,
+		"migrate in use":                migrateInUse,
+		"migrate during a backup":       migrateDuringBackup,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
