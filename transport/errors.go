@@ -130,8 +130,12 @@ func (e *Error) Timeout() bool {
 	return errors.As(e.Err, &t) && t.Timeout()
 }
 
-// storageError describes a failure of the cache.
+// storageError describes a failure of the cache. The store of package external has errors of its
+// own.
 func storageError(op string, err error) error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
 	return &Error{Kind: ErrStorage, Op: op, Err: err}
 }
 

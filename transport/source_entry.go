@@ -69,7 +69,8 @@ func (s *Source) adopt(ctx context.Context, f *flight, cur *snapshot, rec *token
 	if !s.cur.CompareAndSwap(cur, snap) {
 		return nil // A login or logout came between.
 	}
-	if cur != nil || s.dead != nil { // Otherwise it is what a process finds when it starts.
+	// Otherwise it is what a process finds when it starts, or nothing new.
+	if s.dead != nil || cur != nil && cur.rec.AccessToken != rec.AccessToken {
 		s.emit(ctx, f.end(Event{Type: EventAdopted}), false)
 	}
 	return snap

@@ -48,7 +48,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"iter"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -123,6 +122,3 @@ func (e *entry) List(context.Context) iter.Seq2[string, error] {
 }
 
 func (e *entry) Confidential() bool { return true } // It is in memory.
-
-// Format prints nothing that the entry holds.
-func (e *entry) Format(f fmt.State, _ rune) { fmt.Fprint(f, "entry") }

@@ -43,9 +43,9 @@ func FromOAuth2(tok *oauth2.Token) *tokencache.Record {
 // oauth2.ReuseTokenSource or oauth2.Config.TokenSource, hands out the same token until shortly
 // before its expiry, so that nothing can replace a token that an API has rejected.
 //
-// A Source stores what ts returns. To use a token that was given to the program for one run, in
-// an environment variable for instance, without storing it, give the Source a cache in memory:
-// tokencache.New(new(tokencache.Memory), nil).
+// A Source stores what ts returns. For a token that was given to the program for one run, in an
+// environment variable for instance, or that is in a file which something else renews, there is
+// package transport/external, which stores nothing.
 //
 // ts.Token has no context. While a call hangs, no second one is made, and Refresh waits for 15
 // s at most; what the call returns later is used by the next Refresh. Errors of ts are reported
