@@ -55,6 +55,9 @@ func (c *cli) use(ctx context.Context, args []string) error {
 }
 
 func (c *cli) status(ctx context.Context, _ []string) error {
+	if c.given != "" {
+		return c.statusOfGiven(ctx)
+	}
 	s, err := c.openOffline(ctx)
 	if err != nil {
 		return err

@@ -107,6 +107,9 @@ Variables without a flag, because they are secret:
   STAYAUTH_CLIENT_SECRET    the client secret
   STAYAUTH_PASSPHRASE       the passphrase of -store passphrase
   STAYAUTH_PASSPHRASE_FILE  a file that holds it
+  STAYAUTH_TOKEN            an access token to use instead of a login, as in a CI job;
+                            it is not stored, and goes to the origins of -origin only
+  STAYAUTH_TOKEN_FILE       a file that holds it, and that something else renews
 
 NO_COLOR turns colours off.
 `

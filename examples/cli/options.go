@@ -21,6 +21,7 @@ type options struct {
 	verbose      bool
 	clientSecret string // from the environment only
 	offline      bool   // no client secret is needed
+	given        string // the variable that gives a token to use instead of a login
 
 	named     string // the account that was named, now
 	flow      string
@@ -95,6 +96,8 @@ const (
 	secretVar         = "STAYAUTH_CLIENT_SECRET"
 	passphraseVar     = "STAYAUTH_PASSPHRASE"
 	passphraseFileVar = "STAYAUTH_PASSPHRASE_FILE"
+	tokenVar          = "STAYAUTH_TOKEN"
+	tokenFileVar      = "STAYAUTH_TOKEN_FILE"
 )
 
 func commonFlags(fs *flag.FlagSet, o *options) {
@@ -166,6 +169,15 @@ func (c *cli) parse(cmd command, args []string, getenv func(string) string) (res
 	if c.clientSecret != "" && c.SecretFile != "" {
 		return nil, false, usagef("%s is set, and a file is named too: use one of them", secretVar)
 	}
+	for _, name := range []string{tokenVar, tokenFileVar} {
+		switch {
+		case getenv(name) == "":
+		case c.given != "":
+			return nil, false, usagef("%s and %s give two tokens: set one", tokenVar, tokenFileVar)
+		default:
+			c.given = name
+		}
+	}
 	return rest, false, c.complete()
 }
 
@@ -188,7 +200,7 @@ func (c *cli) complete() error {
 		}
 	}
 	saved := s.Profiles[c.profileName]
-	if c.Provider != "" && c.Provider != saved.Provider || c.ClientID != "" && c.ClientID != saved.ClientID {
+	if c.given != "" || c.Provider != "" && c.Provider != saved.Provider || c.ClientID != "" && c.ClientID != saved.ClientID {
 		return nil // Another login: origins above all must not be those of this one.
 	}
 	c.Provider, c.ClientID = saved.Provider, saved.ClientID

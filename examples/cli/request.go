@@ -49,11 +49,18 @@ func (c *cli) get(ctx context.Context, args []string) error {
 		return withoutURL(err)
 	}
 	defer resp.Body.Close()
-	return s.printResponse(resp)
+	err = s.printResponse(resp)
+	if resp.StatusCode == http.StatusUnauthorized && s.given != "" {
+		err = fmt.Errorf("%w; whoever sets %s has to renew the token", err, s.given)
+	}
+	return err
 }
 
-// openSource returns the Source of the account in use.
+// openSource returns the Source of the account in use, or of the token that is given.
 func (c *cli) openSource(ctx context.Context) (*session, *transport.Source, error) {
+	if c.given != "" {
+		return c.openGiven()
+	}
 	s, err := c.open(ctx)
 	if err != nil {
 		return nil, nil, err

@@ -172,6 +172,14 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		s := stageOf(ts)
 		s.srv.RevokeFamily(s.srv.Current(args[0]).RefreshToken)
 	},
+	// given NAME [FILE]: the environment variable holds what is in the file, or nothing.
+	"given": func(ts *testscript.TestScript, _ bool, args []string) {
+		value := ""
+		if len(args) > 1 {
+			value = strings.TrimSpace(ts.ReadFile(args[1]))
+		}
+		ts.Setenv(args[0], value)
+	},
 	// approve ACCOUNT: the user enters the next code of a device at once.
 	"approve": func(ts *testscript.TestScript, _ bool, args []string) {
 		s := stageOf(ts)
