@@ -178,7 +178,26 @@ func lockError(err error) *Error {
 	return &Error{Kind: ErrUnavailable, Op: "lock", Err: busy.Err, Remedy: "another process is working on this login; try again"}
 }
 
-// lostError says that the store has lost logins, perhaps this one too.
-func lostError() error {
+// lostError says that the store has lost logins, perhaps this one too, as err says.
+func lostError(err error) error {
+	if isLost(err) {
+		return &Error{Kind: ErrStorage, Op: "load", Err: err, Remedy: "another process may put the login back within half a minute"}
+	}
 	return &Error{Kind: ErrStorage, Op: "load", Err: tokencache.ErrNoTrace, Remedy: "the store loses logins; another process may put this one back"}
+}
+
+// lostForGood returns why there is no token: nobody has put the login back if it is missing
+// because the store has lost it.
+func lostForGood(missing, why error) error {
+	if isLost(missing) && errors.Is(why, ErrLoginRequired) {
+		return &Error{Kind: ErrLoginRequired, Op: "load", Err: missing,
+			Remedy: "no process has put the login back; log in again, and find out why the store loses logins"}
+	}
+	return why
+}
+
+// isLost reports whether the store knows that it has lost the login.
+func isLost(err error) bool {
+	_, lost := errors.AsType[*tokencache.LostError](err)
+	return lost
 }

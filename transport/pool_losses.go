@@ -3,7 +3,6 @@ package transport
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -15,10 +14,6 @@ import (
 )
 
 const (
-	// lossPause is the mean time between two checks for losses. A pause may be half as long
-	// again, and then entry.NewerTime still leaves two seconds to put back what was lost.
-	lossPause = 2 * time.Second
-
 	// againPause is the time between two checks of logins that other processes are working
 	// on.
 	againPause = time.Second
@@ -53,6 +48,7 @@ func (p *Pool) watchForLosses(ctx context.Context) {
 		if begun := wallNow(); p.cfg.losses.Since(checked) {
 			checked, again = begun, p.latestFirst()
 		}
+		again = append(again, p.wanted(ctx)...)
 		if again = p.restore(ctx, again); !sleep.For(ctx, entry.ReloadPause) {
 			return // However many losses there are, this is often enough.
 		}
@@ -75,6 +71,22 @@ func (p *Pool) checkForLosses(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// wanted returns the logins in memory that the store has lost and that another process wants.
+func (p *Pool) wanted(ctx context.Context) (logins []*Source) {
+	names, _ := wantedNames(ctx, p.cfg.Cache)
+	for i := range p.shards {
+		if len(names) == 0 {
+			break // as usual
+		}
+		for _, s := range p.shards[i].all() {
+			if s.cur.Load() != nil && names[s.entry.Key().Name()] {
+				logins = append(logins, s)
+			}
+		}
+	}
+	return logins
 }
 
 // latestFirst returns the logins in memory, those with the latest tokens first: other processes
@@ -123,34 +135,4 @@ func (p *Pool) sample() *Source {
 		}
 	}
 	return nil
-}
-
-// restore puts the login back if the store has lost it or holds an older state. It reports
-// whether the login has to be checked again.
-func (s *Source) restore(ctx context.Context) (again bool) {
-	if cur := s.cur.Load(); cur == nil || cur.rec.RefreshToken == "" {
-		return false
-	}
-	defer s.deliver(ctx)
-	restored, again, err := s.entry.Restore(ctx, s.cfg.losses, s.known, s.doing)
-	if restored != nil {
-		s.restored(ctx, restored)
-	}
-	if _, busy := errors.AsType[*entry.BusyError](err); err != nil && !busy {
-		s.log(ctx, slog.LevelDebug, "the store has lost the login, which could not be put back", err)
-	}
-	return again
-}
-
-// doing returns what this process does with the login.
-func (s *Source) doing() entry.Work {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.flight != nil && s.flight.attempts.Load() > 0:
-		return entry.Spending
-	case s.flight != nil, s.unsaved != nil:
-		return entry.Busy
-	}
-	return entry.Idle
 }

@@ -19,16 +19,16 @@ func (s *Source) reload(ctx context.Context, f *flight) (*snapshot, error) {
 	key, rec, at, err := s.locateReturning(ctx)
 	f.at = at
 	switch {
-	case errors.Is(err, tokencache.ErrNoTrace) && s.mayReturn(ctx):
-		return nil, lostError() // As long as the store loses logins, nobody is a stranger.
+	case s.mayReturn(ctx, err):
+		return nil, lostError(err) // As long as the store loses logins, nobody is a stranger.
 	case errors.Is(err, tokencache.ErrNotFound):
-		if err := s.cfg.Refresher.Check(s.orNothing(nil)); cur == nil && err != nil {
+		if why := lostForGood(err, s.cfg.Refresher.Check(s.orNothing(nil))); cur == nil && why != nil {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			if s.dead != nil && errors.Is(err, ErrLoginRequired) {
+			if s.dead != nil && errors.Is(why, ErrLoginRequired) && !isLost(why) {
 				return nil, s.dead // It may know more.
 			}
-			return nil, err
+			return nil, why
 		}
 		return nil, nil
 	case err != nil:
@@ -89,8 +89,8 @@ func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Versi
 		s.cfg.losses.Missed()
 		s.restored(ctx, found.Rec)
 	}
-	if found.NoTrace && s.mayReturn(ctx) {
-		return nil, "", lostError()
+	if s.mayReturn(ctx, found.Missing) {
+		return nil, "", lostError(found.Missing)
 	}
 	s.check(ctx)
 	if found.Rec == nil {
@@ -159,17 +159,23 @@ func (s *Source) restored(ctx context.Context, rec *tokencache.Record) {
 }
 
 // mayReturn reports whether another process may put back the login, of which this process knows
-// nothing and the store has no trace: the store has lost other logins.
-func (s *Source) mayReturn(ctx context.Context) bool {
-	return s.cur.Load() == nil && s.cfg.losses.Lately(ctx) &&
-		errors.Is(s.cfg.Refresher.Check(s.orNothing(nil)), ErrLoginRequired)
+// nothing and the store has no trace, as err says: the store has lost it a moment ago or, if the
+// store cannot tell, others.
+func (s *Source) mayReturn(ctx context.Context, err error) bool {
+	if s.cur.Load() != nil || !errors.Is(err, tokencache.ErrNoTrace) {
+		return false
+	}
+	if lost, ok := errors.AsType[*tokencache.LostError](err); ok && lost.For > entry.LostTime || !ok && !s.cfg.losses.Lately(ctx) {
+		return false
+	}
+	return errors.Is(s.cfg.Refresher.Check(s.orNothing(nil)), ErrLoginRequired)
 }
 
 // locateReturning is Locate, but gives a login that may return some time to do so.
 func (s *Source) locateReturning(ctx context.Context) (key tokencache.Key, rec *tokencache.Record, v tokencache.Version, err error) {
 	for begun := wallNow(); ; {
 		key, rec, v, err = s.entry.Locate(ctx)
-		if wallNow().Sub(begun) > entry.NewerTime || !errors.Is(err, tokencache.ErrNoTrace) || !s.mayReturn(ctx) || !sleep.For(ctx, entry.ReloadPause) {
+		if wallNow().Sub(begun) > entry.NewerTime || !s.mayReturn(ctx, err) || !sleep.For(ctx, entry.ReloadPause) {
 			return key, rec, v, err
 		}
 	}

@@ -2,8 +2,14 @@ package transport
 
 import (
 	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
 	"time"
 
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/entry"
 	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
@@ -18,10 +24,14 @@ const (
 // KeepFresh refreshes the token whenever that is due, until ctx is done, and returns its cause
 // (context.Cause). It is for services, whose requests should not wait for a refresh after a
 // quiet hour; while it runs, no request waits for a background refresh to settle. OnEvent and
-// the Logger are notified of what goes wrong.
+// the Logger are notified of what goes wrong. If the store loses the login and knows that
+// (tokencache.LossTracker), KeepFresh puts it back as soon as somebody wants it.
 func (s *Source) KeepFresh(ctx context.Context) error {
 	s.keepFreshCalls.Add(1)
 	defer s.keepFreshCalls.Add(-1)
+	var work sync.WaitGroup
+	defer work.Wait()
+	work.Go(func() { s.watchForLoss(ctx) })
 	for {
 		if f := s.refreshIfDue(ctx); f != nil {
 			f.see(ctx)
@@ -61,6 +71,69 @@ func (s *Source) pause() time.Duration {
 		pause = time.Duration(min(snap.refreshAt-now.UnixNano(), int64(keepFreshPause)))
 	}
 	return min(max(pause, keepFreshStep), keepFreshPause)
+}
+
+// lossPause is the mean time between two checks for losses. A pause may be half as long again,
+// and then entry.NewerTime still leaves two seconds to put back what was lost.
+const lossPause = 2 * time.Second
+
+// watchForLoss puts the login back if the store has lost it and another process wants it.
+func (s *Source) watchForLoss(ctx context.Context) {
+	for sleep.For(ctx, lossPause/2+rand.N(lossPause)) {
+		names, err := wantedNames(ctx, s.cfg.Cache)
+		if errors.Is(err, errors.ErrUnsupported) {
+			return
+		}
+		if names[s.entry.Key().Name()] && !s.closed.Load() {
+			s.restore(ctx)
+		}
+	}
+}
+
+// wantedNames returns the names that tokencache.Cache.Wanted returns before there is an error.
+func wantedNames(ctx context.Context, cache *tokencache.Cache) (names map[string]bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, entry.Timeout)
+	defer cancel()
+	for name, err := range cache.Wanted(ctx) {
+		if err != nil {
+			return names, err
+		}
+		if names == nil {
+			names = make(map[string]bool)
+		}
+		names[name] = true
+	}
+	return names, nil
+}
+
+// restore puts the login back if the store has lost it or holds an older state. It reports
+// whether the login has to be checked again.
+func (s *Source) restore(ctx context.Context) (again bool) {
+	if cur := s.cur.Load(); cur == nil || cur.rec.RefreshToken == "" {
+		return false
+	}
+	defer s.deliver(ctx)
+	restored, again, err := s.entry.Restore(ctx, s.cfg.losses, s.known, s.doing)
+	if restored != nil {
+		s.restored(ctx, restored)
+	}
+	if _, busy := errors.AsType[*entry.BusyError](err); err != nil && !busy {
+		s.log(ctx, slog.LevelDebug, "the store has lost the login, which could not be put back", err)
+	}
+	return again
+}
+
+// doing returns what this process does with the login.
+func (s *Source) doing() entry.Work {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.flight != nil && s.flight.attempts.Load() > 0:
+		return entry.Spending
+	case s.flight != nil, s.unsaved != nil:
+		return entry.Busy
+	}
+	return entry.Idle
 }
 
 // Flush waits until no refresh is in flight and its result is saved. It returns nil if

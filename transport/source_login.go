@@ -7,6 +7,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport/internal/bearer"
+	"github.com/stayauth/stayauth/transport/internal/entry"
 	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
@@ -109,7 +110,8 @@ const saveAgain = 20
 // revoked, it returns an error and removes nothing: they are still alive, and Logout can be
 // tried again. Forget removes them without revoking them. If the provider has no way to revoke
 // them (errors.ErrUnsupported), Logout removes them from the cache and succeeds, and Err of
-// EventLogout says that they live on.
+// EventLogout says that they live on. So it does if the store has lost them, and no process that
+// has them in memory has put them back within some seconds.
 func (s *Source) Logout(ctx context.Context) error { return s.end(ctx, true) }
 
 // Forget removes the login from the cache and leaves the tokens alive at the
@@ -118,6 +120,11 @@ func (s *Source) Forget(ctx context.Context) error { return s.end(ctx, false) }
 
 func (s *Source) end(ctx context.Context, revoke bool) error {
 	defer s.deliverWithin(ctx)
+	if revoke && s.cur.Load() == nil { // What others have they put back, but not while this process has the lock.
+		waiting, cancel := context.WithTimeout(ctx, entry.Timeout)
+		s.locateReturning(waiting)
+		cancel()
+	}
 	unlock, err := s.lock(ctx)
 	if err != nil {
 		return err
@@ -132,13 +139,17 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 		return storageError("logout", err)
 	}
 	lost := errors.Is(err, tokencache.ErrNoTrace)
-	if lost {
-		rec = s.puttable()
+	held := s.held()
+	if lost || held != nil && rec != nil && rec.LoginID == held.LoginID && rec.Generation < held.Generation {
+		rec = held // The store has lost it, or has what somebody has put back who knew less.
 	}
 	if pending, _ := s.entry.Pending(); pending != nil {
 		rec = pending // Newer than what is stored.
 	}
 	var alive error // why the tokens live on
+	if revoke && rec == nil && (isLost(err) || s.mayReturn(ctx, err)) {
+		alive = &Error{Kind: ErrStorage, Op: "logout", Err: err, Remedy: "the tokens were not revoked, because the store has lost them; revoke them at the provider if that matters"}
+	}
 	if r, ok := s.cfg.Refresher.(Revoker); ok && revoke && rec != nil && rec.Tombstone == nil {
 		if alive = revokeBounded(ctx, r, rec); alive != nil && !errors.Is(alive, errors.ErrUnsupported) {
 			return alive
@@ -157,10 +168,19 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 	s.logins++
 	s.reset()
 	s.dead = &Error{Kind: ErrLoginRequired, Op: "token", Remedy: "log in again"} // This needs no event.
-	if stored || known != nil && known.rec.LoginID != "" {
+	if stored || alive != nil || known != nil && known.rec.LoginID != "" {
 		s.emit(ctx, Event{Type: EventLogout, Err: alive}, false)
 	}
 	return nil
+}
+
+// held returns the record in memory, even if it is too old to be put back, or nil.
+func (s *Source) held() *tokencache.Record {
+	rec := s.puttable()
+	if cur := s.cur.Load(); rec == nil && cur != nil && cur.rec.LoginID != "" {
+		rec = cur.rec
+	}
+	return rec
 }
 
 const (

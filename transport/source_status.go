@@ -91,7 +91,7 @@ func (s *Source) Status(ctx context.Context) (Status, error) {
 	switch gone := errors.Is(err, tokencache.ErrNoTrace); {
 	case gone && s.puttable() != nil:
 		err = nil // It will be put back.
-	case gone && s.mayReturn(ctx):
+	case gone && s.mayReturn(ctx, err):
 	case errors.Is(err, tokencache.ErrNotFound):
 		known, err = nil, nil
 	}

@@ -58,7 +58,7 @@ type Found struct {
 	Rec      *tokencache.Record // nil: nothing is stored
 	Version  tokencache.Version // the version that the next save is to replace
 	Restored bool               // the store had lost it, and it was put back
-	NoTrace  bool               // nothing is stored, and the store may have lost the login
+	Missing  error              // nothing is stored, and the store may have lost the login: its error
 }
 
 // Load returns the newest state of the login: from the store or, if that has an older one or
@@ -87,7 +87,9 @@ func (e *Entry) Load(ctx context.Context, known Known) (found Found, err error) 
 		}
 	}
 	if errors.Is(err, tokencache.ErrNotFound) {
-		found.NoTrace = errors.Is(err, tokencache.ErrNoTrace)
+		if errors.Is(err, tokencache.ErrNoTrace) {
+			found.Missing = err
+		}
 		return found, nil
 	}
 	if err == nil && e.atFormer.Load() && rec.For == "" {

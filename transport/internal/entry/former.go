@@ -86,6 +86,9 @@ func (e *Entry) Locate(ctx context.Context) (key tokencache.Key, rec *tokencache
 		return key, rec, v, err
 	}
 	old, oldVersion, oldErr := e.loadOwn(ctx, e.former())
+	if _, lost := errors.AsType[*tokencache.LostError](oldErr); lost {
+		return e.former(), nil, "", oldErr // It was there, and that is where it is put back.
+	}
 	if errors.Is(oldErr, tokencache.ErrNoTrace) {
 		return key, rec, v, err
 	}

@@ -23,6 +23,11 @@ const (
 	// NewerTime is how long those processes have for that.
 	NewerTime = 5 * time.Second
 
+	// LostTime is how long a login that the store knows to have lost may be put back. Processes
+	// that run KeepFresh look every two seconds or so for what is wanted; there may be very
+	// much of it, and a store that was just restarted may be slow.
+	LostTime = 30 * time.Second
+
 	// longestAwait is how long a refresh waits for a process that says it needs longer.
 	longestAwait = 15 * time.Second
 
