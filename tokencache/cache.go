@@ -9,8 +9,10 @@ import (
 // A Cache persists Records in a Store, sealed. Its methods are safe for concurrent use. Errors
 // wrap ErrNotFound, ErrConflict, ErrCorrupt, ErrUnavailable or ctx.Err(), and hold no secret.
 type Cache struct {
-	store Store
-	keys  *keySet // nil if entries are not sealed
+	store    Store
+	keys     *keySet   // nil if there are none
+	envelope *envelope // nil if entries have no data keys of their own
+	openOnly bool      // entries get none any more
 }
 
 // New returns a Cache on store that seals with keys. The keys may be nil only for
@@ -28,25 +30,49 @@ func New(store Store, keys KeySource) (*Cache, error) {
 	return &Cache{store: store}, nil
 }
 
-// KeyPlace says where the sealing key is kept, according to its KeySource: "OS keyring", or
-// "key file /home/ann/key". It is empty if the source does not say, or if the store is
-// Confidential and entries are not sealed.
-func (c *Cache) KeyPlace() string {
-	if c.keys == nil {
-		return ""
+// NewEnveloped returns a Cache on store that seals each record with a data key of its own.
+func NewEnveloped(store Store, e Envelope) (*Cache, error) {
+	switch {
+	case store == nil:
+		return nil, errors.New("tokencache.NewEnveloped: no store")
+	case e.Wrapper == nil:
+		return nil, errors.New("tokencache.NewEnveloped: no Wrapper")
+	case e.OpenOnly && e.Old == nil:
+		return nil, errors.New("tokencache.NewEnveloped: OpenOnly needs Old, whose first key seals")
 	}
-	if s, ok := c.keys.source.(fmt.Stringer); ok {
+	c := &Cache{store: store, envelope: newEnvelope(e), openOnly: e.OpenOnly}
+	if e.Old != nil {
+		c.keys = &keySet{source: e.Old}
+	}
+	return c, nil
+}
+
+// KeyPlace says where the sealing key is kept, according to its KeySource or KeyWrapper: "OS
+// keyring", or "key file /home/ann/key". It is empty if that is no fmt.Stringer, or if the
+// store is Confidential and entries are not sealed.
+func (c *Cache) KeyPlace() string {
+	var keeper any
+	switch {
+	case c.envelops():
+		keeper = c.envelope.wrapper
+	case c.keys != nil:
+		keeper = c.keys.source
+	}
+	if s, ok := keeper.(fmt.Stringer); ok {
 		return s.String()
 	}
 	return ""
 }
+
+// envelops reports whether entries are sealed with data keys of their own.
+func (c *Cache) envelops() bool { return c.envelope != nil && !c.openOnly }
 
 // Load returns the record of key. If there is none, the error wraps ErrNotFound. If there is
 // one that cannot be read, the error wraps ErrCorrupt, and its Version is returned all the
 // same, so that somebody who knows what they are doing can delete it.
 func (c *Cache) Load(ctx context.Context, key Key) (*Record, Version, error) {
 	name := key.Name()
-	plain, v, _, err := c.load(ctx, name)
+	plain, v, err := c.load(ctx, name)
 	if err != nil {
 		return nil, v, err
 	}
@@ -69,24 +95,30 @@ func (c *Cache) Save(ctx context.Context, key Key, r *Record, old Version) (Vers
 	if err != nil {
 		return "", err
 	}
-	save := func(keys *[]dataKey) (Version, error) {
-		data, err := seal(keys, key.Name(), plain)
-		if err != nil {
-			return "", err
+	name := key.Name()
+	var save func() (Version, error)
+	switch {
+	case c.envelops():
+		save = func() (Version, error) { return c.envelope.save(ctx, c.store, name, plain, old) }
+	case c.keys == nil:
+		return c.store.Save(ctx, name, plain, old)
+	default:
+		save = func() (Version, error) {
+			keys, err := c.keys.current(ctx, old == "" && c.rotates())
+			if err != nil {
+				return "", err
+			}
+			data, err := (*keys)[0].seal(name, plain)
+			if err != nil {
+				return "", err
+			}
+			return c.store.Save(ctx, name, data, old)
 		}
-		return c.store.Save(ctx, key.Name(), data, old)
-	}
-	if c.keys == nil {
-		return save(nil)
 	}
 	if old == "" && c.rotates() {
 		return c.saveNew(ctx, save)
 	}
-	keys, err := c.keys.get(ctx, nil)
-	if err != nil {
-		return "", err
-	}
-	return save(keys)
+	return save()
 }
 
 // Delete removes the record of key if it is at old; otherwise the error wraps ErrConflict. A
@@ -121,7 +153,14 @@ func (c *Cache) Preflight(ctx context.Context, key Key, r *Record) error {
 	// A provider's next answer may be longer than its last, in proportion: a constant would
 	// not do, because some keyrings take no more than 2 560 bytes in all.
 	size := len(plain) + len(plain)/4
-	if c.keys != nil {
+	switch {
+	case c.envelops():
+		overhead, err := c.envelope.ready(ctx, key.Name())
+		if err != nil {
+			return err
+		}
+		size += overhead
+	case c.keys != nil:
 		if _, err := c.keys.get(ctx, nil); err != nil {
 			return err
 		}
@@ -141,40 +180,47 @@ func (c *Cache) Check(ctx context.Context) error {
 	return nil
 }
 
-// load returns the plain content of an entry, its version, and the keys with
-// which it was opened.
-func (c *Cache) load(ctx context.Context, name string) (plain []byte, v Version, keys *[]dataKey, err error) {
-	data, v, err := c.store.Load(ctx, name)
-	if err != nil {
-		return nil, "", nil, err
-	}
-	if c.keys == nil {
-		if _, err := sealedWith(name, data); err == nil {
-			return nil, v, nil, fmt.Errorf("%w: entry %q is sealed and this cache has no keys", ErrCorrupt, name)
+// load returns the plain content of an entry, and its version.
+func (c *Cache) load(ctx context.Context, name string) (plain []byte, v Version, err error) {
+	for seen := Version(""); ; seen = v {
+		var data []byte
+		if data, v, err = c.store.Load(ctx, name); err != nil {
+			return nil, "", err
 		}
-		return data, v, nil, nil
-	}
-	if keys, err = c.keys.get(ctx, nil); err != nil {
-		return nil, v, nil, err
-	}
-	for {
-		plain, err = unseal(*keys, name, data)
-		if !errors.Is(err, errUnknownKey) {
-			return plain, v, keys, err
+		plain, keys, err := c.open(ctx, name, v, data)
+		if !errors.Is(err, errUnknownKey) || v == seen {
+			return plain, v, err
 		}
 		// Another process may have changed the keys since this one got them, and may
 		// have sealed the entry anew since it was read.
-		if keys, err = c.keys.get(ctx, keys); err != nil {
-			return nil, v, nil, err
-		}
-		seen := v
-		if data, v, err = c.store.Load(ctx, name); err != nil {
-			return nil, "", nil, err
-		}
-		if plain, err = unseal(*keys, name, data); !errors.Is(err, errUnknownKey) || v == seen {
-			return plain, v, keys, err
+		if _, err := c.keys.get(ctx, keys); err != nil {
+			return nil, v, err
 		}
 	}
+}
+
+// open returns the plain content of version v of an entry. If none of the known keys opens it,
+// it returns these keys, and an error that wraps errUnknownKey.
+func (c *Cache) open(ctx context.Context, name string, v Version, data []byte) (plain []byte, keys *[]dataKey, err error) {
+	_, notSealed := sealedWith(name, data)
+	switch {
+	case isEnveloped(data) && c.envelope != nil:
+		plain, err = c.envelope.open(ctx, name, v, data)
+		return plain, nil, err
+	case isEnveloped(data):
+		return nil, nil, fmt.Errorf("%w: entry %q has a wrapped data key: only a cache made by NewEnveloped opens it", ErrCorrupt, name)
+	case c.keys != nil:
+		if keys, err = c.keys.get(ctx, nil); err != nil {
+			return nil, nil, err
+		}
+		plain, err = unseal(*keys, name, data)
+		return plain, keys, err
+	case c.envelope != nil:
+		return nil, nil, fmt.Errorf("%w: entry %q is not enveloped: Envelope.Old has to have its key", ErrCorrupt, name)
+	case notSealed == nil:
+		return nil, nil, fmt.Errorf("%w: entry %q is sealed and this cache has no keys", ErrCorrupt, name)
+	}
+	return data, nil, nil
 }
 
 // encode returns the stored form of r as the record of key.
@@ -182,12 +228,4 @@ func encode(key Key, r *Record) ([]byte, error) {
 	c := *r
 	c.Key = key
 	return encodeRecord(&c)
-}
-
-// seal returns what is stored: plain itself if keys is nil.
-func seal(keys *[]dataKey, name string, plain []byte) ([]byte, error) {
-	if keys == nil {
-		return plain, nil
-	}
-	return (*keys)[0].seal(name, plain)
 }

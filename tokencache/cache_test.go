@@ -45,6 +45,9 @@ func eachCache(t *testing.T, f func(t *testing.T, c *tokencache.Cache)) {
 		dir := t.TempDir()
 		f(t, newCache(t, openDir(t, filepath.Join(dir, "tokens")), tokencache.KeyFile(filepath.Join(dir, "key"))))
 	})
+	t.Run("Dir enveloped", func(t *testing.T) {
+		f(t, enveloped(t, openDir(t, t.TempDir()), tokencache.Envelope{Wrapper: newKeyService(t)}))
+	})
 }
 
 func newCache(t *testing.T, store tokencache.Store, keys tokencache.KeySource) *tokencache.Cache {

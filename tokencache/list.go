@@ -166,7 +166,7 @@ func (c *Cache) loadAll(ctx context.Context, names iter.Seq2[string, error], yie
 
 // loadNamed loads the record of an entry whose Key is known only to the record.
 func (c *Cache) loadNamed(ctx context.Context, name string) (*Record, error) {
-	plain, _, _, err := c.load(ctx, name)
+	plain, _, err := c.load(ctx, name)
 	if err != nil {
 		return nil, err
 	}

@@ -49,7 +49,15 @@ func TestNothingPrintsASecret(t *testing.T) {
 	passFile, _ := passphrase(filepath.Join(dir, "sealed-key"), "passphrase-secret")
 	secrets = append(secrets, mustKeys(t, passFile)...)
 
+	service := newKeyService(t)
+	envelopedCache := enveloped(t, new(tokencache.Memory), tokencache.Envelope{Wrapper: service, Old: keyBytes})
+	if _, err := envelopedCache.Save(ctx, testKey, testRecord(), ""); err != nil {
+		t.Fatal(err)
+	}
+	secrets = append(secrets, service.dataKeys...)
+
 	values := map[string]any{
+		"enveloped Cache": envelopedCache, "*enveloped Cache": *envelopedCache, "Envelope": tokencache.Envelope{Wrapper: publicKey(t), Old: keyBytes},
 		"Secret": record.RefreshToken, "*Secret": &record.RefreshToken, "[]Secret": []tokencache.Secret{record.RefreshToken},
 		"Record": *record, "*Record": record, "Record with unknown members": *unknown, "*Record with unknown members": unknown, "[]Record": []tokencache.Record{*unknown},
 		"Extra": record.Extra, "Memory": memory, "Cache": plain, "sealed Cache": sealed, "*sealed Cache": *sealed,

@@ -155,6 +155,12 @@ func eachShared(t *testing.T, f func(t *testing.T, fresh func() (open func() *to
 			return func() *tokencache.Cache { return newCache(t, store, tokencache.KeyBytes(bytesKey(1))) }
 		})
 	})
+	t.Run("Memory enveloped", func(t *testing.T) {
+		f(t, func() func() *tokencache.Cache {
+			store, service := new(tokencache.Memory), newKeyService(t)
+			return func() *tokencache.Cache { return enveloped(t, store, tokencache.Envelope{Wrapper: service}) }
+		})
+	})
 	t.Run("Dir", func(t *testing.T) {
 		f(t, func() func() *tokencache.Cache {
 			dir := t.TempDir()

@@ -6,8 +6,10 @@ import (
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"unique"
 )
 
 // A sealed entry is
@@ -17,8 +19,17 @@ import (
 // Each entry has an AES-256 key of its own, derived from the data key and the name of the
 // entry. The tag, the key id and the name are authenticated too, so no entry can be passed off
 // as another.
+//
+// If the data key is the entry's own, its wrapped form stands before that:
+//
+//	tag (22) | length (2) | WrappedKey.KeyID | length (2) | WrappedKey.Data | sealed entry
+//
+// This part is not authenticated, so that the data key can be wrapped anew by somebody who
+// does not open the entry. The wrapped key of another entry does no harm there: the data key
+// does not have the id that the sealed entry names.
 const (
 	sealTag      = "stayauth sealed v1\n"
+	envelopeTag  = "stayauth enveloped v1\n"
 	sealIDSize   = 8
 	sealOverhead = len(sealTag) + sealIDSize + 12 + 16
 	keySize      = 32
@@ -107,4 +118,47 @@ func unseal(keys []dataKey, name string, sealed []byte) ([]byte, error) {
 	}
 	return nil, fmt.Errorf("%w: entry %q is sealed with another key (id %s): bring that key back, or delete the entry and log in again",
 		errUnknownKey, name, hex.EncodeToString([]byte(id)))
+}
+
+// envelop puts the wrapped key of a sealed entry before it.
+func envelop(w WrappedKey, sealed []byte) []byte {
+	data := make([]byte, 0, envelopeSize(w)+len(sealed))
+	data = append(data, envelopeTag...)
+	for _, part := range []string{w.KeyID, string(w.Data)} {
+		data = append(binary.BigEndian.AppendUint16(data, uint16(len(part))), part...)
+	}
+	return append(data, sealed...)
+}
+
+func envelopeSize(w WrappedKey) int { return len(envelopeTag) + 4 + len(w.KeyID) + len(w.Data) }
+
+// isEnveloped reports whether a wrapped key stands before the sealed entry.
+func isEnveloped(data []byte) bool { return bytes.HasPrefix(data, []byte(envelopeTag)) }
+
+// openEnvelope returns the parts of an entry that isEnveloped, and the id of its data key. The
+// wrapped key shares no memory with data.
+func openEnvelope(name string, data []byte) (w WrappedKey, sealed []byte, keyID string, err error) {
+	rest := data[len(envelopeTag):]
+	part := func(most int) (part []byte, ok bool) {
+		if len(rest) < 2 {
+			return nil, false
+		}
+		n := int(binary.BigEndian.Uint16(rest))
+		if rest = rest[2:]; n > most || n > len(rest) {
+			return nil, false
+		}
+		part, rest = rest[:n:n], rest[n:]
+		return part, true
+	}
+	id, ok := part(maxKeyID)
+	if ok {
+		w.KeyID = unique.Make(string(id)).Value() // one string for many entries
+		w.Data, ok = part(maxWrapped)
+		w.Data = bytes.Clone(w.Data)
+	}
+	if !ok || len(w.Data) == 0 {
+		return WrappedKey{}, nil, "", fmt.Errorf("%w: entry %q has a damaged header", ErrCorrupt, name)
+	}
+	keyID, err = sealedWith(name, rest)
+	return w, rest, keyID, err
 }

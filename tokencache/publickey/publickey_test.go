@@ -1,4 +1,4 @@
-package tokencache
+package publickey
 
 import (
 	"bytes"
@@ -15,6 +15,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/stayauth/stayauth/tokencache"
 )
 
 // pemPair returns a new key and its public half, as openssl writes them.
@@ -40,9 +42,9 @@ func pemBlocks(t testing.TB, key, half any) (private, public []byte) {
 	return private, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 }
 
-func publicKeys(t testing.TB, keys ...[]byte) KeyWrapper {
+func publicKeys(t testing.TB, keys ...[]byte) *Wrapper {
 	t.Helper()
-	w, err := PublicKeyWrapper(bytes.Join(keys, nil))
+	w, err := NewWrapper(bytes.Join(keys, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,8 +53,8 @@ func publicKeys(t testing.TB, keys ...[]byte) KeyWrapper {
 
 // What is wrapped with a public key opens with its private half alone, on every curve and after
 // a new key was put before the old one.
-func TestPublicKeyWrapper(t *testing.T) {
-	ctx, key := t.Context(), bytes.Repeat([]byte{7}, keySize)
+func TestWrapper(t *testing.T) {
+	ctx, key := t.Context(), bytes.Repeat([]byte{7}, 32)
 	type pair struct{ private, public []byte }
 	pairs := map[string]pair{}
 	for _, curve := range []elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()} {
@@ -79,7 +81,7 @@ func TestPublicKeyWrapper(t *testing.T) {
 			if err != nil || bytes.Equal(again.Data, wrapped.Data) || again.KeyID != wrapped.KeyID {
 				t.Errorf("wrapped twice: the same bytes, or another key id (%v)", err)
 			}
-			for who, w := range map[string]KeyWrapper{
+			for who, w := range map[string]*Wrapper{
 				"the private key":         publicKeys(t, p.private),
 				"public and private":      publicKeys(t, p.public, p.private),
 				"a newer key is first":    publicKeys(t, newer, p.private),
@@ -89,13 +91,13 @@ func TestPublicKeyWrapper(t *testing.T) {
 				got, err := w.UnwrapKey(ctx, wrapped)
 				if opens := !strings.Contains(who, "alone") && !strings.Contains(who, "else"); opens && (err != nil || !bytes.Equal(got, key)) {
 					t.Errorf("%s: %v", who, err)
-				} else if !opens && !errors.Is(err, ErrCorrupt) {
+				} else if !opens && !errors.Is(err, tokencache.ErrCorrupt) {
 					t.Errorf("%s: %v, want ErrCorrupt", who, err)
 				}
 			}
-			forged := WrappedKey{KeyID: wrapped.KeyID, Data: bytes.Clone(wrapped.Data)}
+			forged := tokencache.WrappedKey{KeyID: wrapped.KeyID, Data: bytes.Clone(wrapped.Data)}
 			forged.Data[len(forged.Data)-1] ^= 1
-			if _, err := publicKeys(t, p.private).UnwrapKey(ctx, forged); !errors.Is(err, ErrCorrupt) {
+			if _, err := publicKeys(t, p.private).UnwrapKey(ctx, forged); !errors.Is(err, tokencache.ErrCorrupt) {
 				t.Errorf("forged: %v", err)
 			}
 			now, err := publicKeys(t, newer, p.private).WrapKey(ctx, key)
@@ -107,7 +109,7 @@ func TestPublicKeyWrapper(t *testing.T) {
 }
 
 // Whoever configures the wrong file is told what is wrong with it, without being shown it.
-func TestPublicKeyWrapperSaysWhatIsWrong(t *testing.T) {
+func TestWrapperSaysWhatIsWrong(t *testing.T) {
 	private, public := pemPair(t, elliptic.P256())
 	edPublic, edPrivate, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -127,7 +129,7 @@ func TestPublicKeyWrapperSaysWhatIsWrong(t *testing.T) {
 		"damaged":   {bytes.ReplaceAll(private, []byte("PRIVATE"), []byte("PUBLIC")), "damaged"},
 		"second":    {append(bytes.Clone(public), signing...), "block 2"},
 	} {
-		_, err := PublicKeyWrapper(tt.in)
+		_, err := NewWrapper(tt.in)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)
 		}
@@ -140,9 +142,9 @@ func TestPublicKeyWrapperSaysWhatIsWrong(t *testing.T) {
 }
 
 // A private key does not show wherever its wrapper is printed.
-func TestPublicKeyWrapperPrintsNoKey(t *testing.T) {
+func TestWrapperPrintsNoKey(t *testing.T) {
 	private, _ := pemPair(t, elliptic.P256())
-	keys, err := parseHPKEKeys(private)
+	keys, err := parse(private)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +154,7 @@ func TestPublicKeyWrapperPrintsNoKey(t *testing.T) {
 	}
 	w := publicKeys(t, private)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%q"} {
-		printed := fmt.Sprintf(verb, w) + fmt.Sprintf(verb, struct{ w KeyWrapper }{w})
+		printed := fmt.Sprintf(verb, w) + fmt.Sprintf(verb, struct{ w tokencache.KeyWrapper }{w})
 		for _, form := range []string{string(secret), fmt.Sprintf("%x", secret), strings.Trim(fmt.Sprint(secret), "[]")} {
 			if strings.Contains(printed, form) {
 				t.Errorf("%s shows the key", verb)
@@ -161,16 +163,16 @@ func TestPublicKeyWrapperPrintsNoKey(t *testing.T) {
 	}
 }
 
-func FuzzParseHPKEKeys(f *testing.F) {
-	golden, err := os.ReadFile("../testdata/records/v1/enveloped.pem")
+func FuzzParse(f *testing.F) {
+	golden, err := os.ReadFile("../../testdata/records/v1/enveloped.pem")
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(golden)
 	f.Add([]byte("-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		keys, err := parseHPKEKeys(data)
-		if err == nil && (keys.public == nil || len(hpkeKeyID(keys.public)) != 32) {
+		keys, err := parse(data)
+		if err == nil && (keys.public == nil || len(keyID(keys.public)) != 32) {
 			t.Fatal("neither a key nor an error")
 		}
 	})
