@@ -24,6 +24,8 @@ const (
 	LockTimeout        = lockTimeout
 	LongestLock        = longestLock
 	LongestWait        = longestWait
+	LongestSilence     = longestSilence
+	Soonest            = soonest
 	ReloadInterval     = reloadInterval
 	MaxKept            = maxKept
 	MaxTries           = maxTries
@@ -88,7 +90,7 @@ func (r *SourceConfig) Unnamed() bool                    { return r.entries.Unna
 func (r *keptBody) Done() chan struct{}                  { return r.done }
 func (r *origin) Matches(u *url.URL) bool                { return r.matches(u) }
 func (r *outage) Fail(now time.Time, e *Error, left time.Duration) *Error {
-	return r.fail(now, e, left)
+	return r.fail(now, e, true, left)
 }
 func (r *shard) Left() map[string]weak.Pointer[Source]    { return r.left }
 func (r *shard) Mu() *sync.Mutex                          { return &r.mu }

@@ -23,8 +23,9 @@ import (
 // provider that is back is found soon.
 type outage struct {
 	since time.Time // of its first failure
-	err   *Error    // why the last attempt failed; its RetryAt is when the next is due
+	err   *Error    // why the last attempt failed; its RetryAt is when the next may be made
 	soon  time.Time // when a caller without a good token may make another attempt
+	due   time.Time // when what is spent may be presented, whatever a question brings
 
 	backoff *backoff.ExponentialBackOff
 	least   time.Duration // the shortest pause, if it is longer than minPause
@@ -41,10 +42,13 @@ const (
 	soonest = 10 * time.Second // the longest pause while callers have no token
 )
 
-// fail records a failure at the given time. left is how much longer the token in use is good.
-// It returns a copy of e with the time of the next attempt; e itself is shared.
-func (o *outage) fail(now time.Time, e *Error, left time.Duration) *Error {
-	if o.backoff == nil {
+// fail records a failure at the given time. presented says that a refresh was requested, and not
+// only a question asked: that puts off the next question, but not what is due. left is how much
+// longer the token in use is good. fail returns a copy of e with the time of the next attempt; e
+// itself is shared.
+func (o *outage) fail(now time.Time, e *Error, presented bool, left time.Duration) *Error {
+	first := o.backoff == nil
+	if first {
 		o.backoff, o.since = sleep.NewBackOff(time.Second, 2*time.Minute), now
 	}
 	wait := o.backoff.NextBackOff()
@@ -68,7 +72,15 @@ func (o *outage) fail(now time.Time, e *Error, left time.Duration) *Error {
 	c := *e
 	c.RetryAt = now.Add(max(wait, least))
 	o.err, o.soon = &c, now.Add(max(min(wait, soon), least))
+	if first || presented {
+		o.due = c.RetryAt
+	}
 	return o.err
+}
+
+// isDue reports whether the pause since the last presentation is over.
+func (o *outage) isDue(now time.Time) bool {
+	return o == nil || !within(now, o.due, 2*renewal.LongestRetryAfter)
 }
 
 // blocks returns why the provider must not be asked now, or nil. wanted says that a caller has
@@ -134,11 +146,11 @@ func (g *Gate) blocks(now time.Time, wanted bool) *Error {
 	return g.outage.blocks(now, wanted)
 }
 
-// due reports whether an attempt is due even though there is no hurry.
+// due reports whether a presentation is due even though there is no hurry.
 func (g *Gate) due(now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.outage.blocks(now, false) == nil
+	return g.outage.isDue(now)
 }
 
 // enter waits while another login finds out whether the provider is back. If it returns a
@@ -191,8 +203,9 @@ func (g *Gate) leave(trial chan struct{}) {
 	}
 }
 
-// failed records an attempt that failed at the provider, and the login that made it.
-func (g *Gate) failed(login any, e *Error, trial bool) {
+// failed records an attempt that failed at the provider, and the login that made it. presented
+// is that of outage.fail.
+func (g *Gate) failed(login any, e *Error, presented, trial bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
@@ -205,7 +218,7 @@ func (g *Gate) failed(login any, e *Error, trial bool) {
 	if g.outage == nil {
 		g.outage = &outage{least: gatePause + rand.N(gatePause)}
 	}
-	g.outage.fail(wallNow(), e, 0)
+	g.outage.fail(wallNow(), e, presented, 0)
 }
 
 // everybodys reports whether a failure is certainly not about one login. A 500 may be about the
@@ -232,7 +245,7 @@ func (g *Gate) open() {
 func (g *Gate) answered(login any, trial chan struct{}, err error) {
 	if err != nil {
 		if e := asError(err); e.Kind == ErrUnavailable || e.Kind == ErrAmbiguous {
-			g.failed(login, e, trial != nil)
+			g.failed(login, e, true, trial != nil)
 			return
 		}
 	}

@@ -13,7 +13,7 @@ func TestAProviderIsLeftAloneForASecond(t *testing.T) {
 	for range 1000 {
 		g := new(Gate)
 		for attempt := range 3 {
-			g.failed(nil, e, true)
+			g.failed(nil, e, true, true)
 			soon := wallNow().Add(900 * time.Millisecond)
 			for _, wanted := range []bool{false, true} {
 				if g.blocks(soon, wanted) == nil {

@@ -3,8 +3,11 @@ package transport_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -14,6 +17,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/endpoint"
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -285,4 +289,62 @@ func TestOffline(t *testing.T) {
 		}
 		w.wantCounts(1, 0)
 	})
+}
+
+// A provider, or what stands before it, that leaves questions without an answer for ever answers
+// token requests all the same. Callers that go on asking do not put the next attempt off: it is
+// due when the pause since the last one is over, whatever became of the questions meanwhile. But
+// as long as a lost request may still be answered, there is none.
+func TestQuestionsThatHang(t *testing.T) {
+	const down, longestPause, question = 10 * time.Minute, 4 * time.Minute, 15 * time.Second
+	for name, bound := range map[string]time.Duration{ // after the outage
+		"dead port": longestPause,
+		"503":       transport.LongestSilence, // of one that was lost at the end of the outage
+		"cut":       transport.LongestSilence,
+	} {
+		for _, logins := range []int{1, 10} { // behind one gate
+			t.Run(fmt.Sprint(name, "/", logins), func(t *testing.T) {
+				for range 3 {
+					bubble(t, func(t *testing.T) {
+						w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+						base := w.base
+						w.base = testkit.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+							if r.Method == http.MethodHead {
+								<-r.Context().Done()
+								return nil, r.Context().Err()
+							}
+							return base.RoundTrip(r)
+						})
+						p, c := w.pool(2 * logins)
+						names := w.accounts(p, logins)
+						time.Sleep(2 * time.Hour)
+						outages[name].begin(w.srv)
+						back := time.Now().Add(down)
+						time.AfterFunc(down, func() { outages[name].end(w.srv) })
+						var callers sync.WaitGroup
+						for _, name := range names {
+							callers.Go(func() {
+								for {
+									if _, err := w.whoami(c, name); err == nil || time.Since(back) > 24*time.Hour {
+										return
+									}
+									time.Sleep(3 * time.Second)
+								}
+							})
+						}
+						callers.Wait()
+						if took := time.Since(back); took > bound+transport.Soonest+question+transport.MaxSpread {
+							t.Errorf("good again after %v", took)
+						}
+						if c := w.srv.Counts(); c.Reuses != 0 || c.Rotations != logins {
+							t.Errorf("%d rotations, %d reuses", c.Rotations, c.Reuses)
+						}
+						if err := p.Close(t.Context()); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+			})
+		}
+	}
 }

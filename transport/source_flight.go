@@ -145,7 +145,7 @@ func (s *Source) overdue(ctx context.Context, f *flight) {
 		return
 	}
 	e := f.overdue()
-	s.cfg.gate.failed(s, e, f.trial != nil)
+	s.cfg.gate.failed(s, e, true, f.trial != nil)
 	s.cfg.gate.leave(f.trial)
 	if s.outage == nil && !s.cur.Load().usable(wallNow()) {
 		f.reported = true
@@ -207,7 +207,7 @@ func (s *Source) finish(ctx context.Context, f *flight) {
 	if snap, now := s.cur.Load(), wallNow(); snap.usable(now) {
 		left = time.Duration(snap.useBefore - now.UnixNano())
 	}
-	e = s.outage.fail(wallNow(), e, left)
+	e = s.outage.fail(wallNow(), e, f.attempts.Load() > 0, left)
 	s.emit(ctx, f.end(Event{Type: EventRefreshFailed, Err: e, RetryAt: e.RetryAt}), f.wanted)
 	if first {
 		s.outage.quiet = f.wanted

@@ -170,13 +170,13 @@ func (s *Source) ask(ctx context.Context, f *flight, cur *tokencache.Record) err
 	if d.interrupted {
 		d.since = cur.Attempt.At
 	}
-	d.due = s.outage.blocks(now, false) == nil && s.cfg.gate.due(now)
+	d.due = s.outage.isDue(now) && s.cfg.gate.due(now)
 	s.mu.Unlock()
 	e := s.cfg.ask(ctx, d)
 	if e == nil {
 		return nil
 	}
-	s.cfg.gate.failed(s, e, f.trial != nil)
+	s.cfg.gate.failed(s, e, false, f.trial != nil)
 	return e
 }
 
