@@ -13,6 +13,7 @@ type Cache struct {
 	keys     *keySet   // nil if there are none
 	envelope *envelope // nil if entries have no data keys of their own
 	openOnly bool      // entries get none any more
+	places   *places
 }
 
 // New returns a Cache on store that seals with keys. The keys may be nil only for
@@ -22,12 +23,12 @@ func New(store Store, keys KeySource) (*Cache, error) {
 		return nil, errors.New("tokencache.New: no store")
 	}
 	if keys != nil {
-		return &Cache{store: store, keys: &keySet{source: keys}}, nil
+		return &Cache{store: store, keys: &keySet{source: keys}, places: new(places)}, nil
 	}
 	if c, ok := store.(Confidential); !ok || !c.Confidential() {
 		return nil, fmt.Errorf("tokencache.New: %T does not keep secrets by itself: give New keys, from KeyFile for instance", store)
 	}
-	return &Cache{store: store}, nil
+	return &Cache{store: store, places: new(places)}, nil
 }
 
 // NewEnveloped returns a Cache on store that seals each record with a data key of its own.
@@ -40,7 +41,7 @@ func NewEnveloped(store Store, e Envelope) (*Cache, error) {
 	case e.OpenOnly && e.Old == nil:
 		return nil, errors.New("tokencache.NewEnveloped: OpenOnly needs Old, whose first key seals")
 	}
-	c := &Cache{store: store, envelope: newEnvelope(e), openOnly: e.OpenOnly}
+	c := &Cache{store: store, envelope: newEnvelope(e), openOnly: e.OpenOnly, places: new(places)}
 	if e.Old != nil {
 		c.keys = &keySet{source: e.Old}
 	}
@@ -84,6 +85,9 @@ func (c *Cache) Load(ctx context.Context, key Key) (*Record, Version, error) {
 		return nil, v, fmt.Errorf("entry %q: %w: it holds the record of another key", name, ErrCorrupt)
 	}
 	r.Key = key // It is equal, and its strings are in memory already.
+	if err := c.judge(ctx, r); err != nil {
+		return nil, v, fmt.Errorf("entry %q: %w", name, err)
+	}
 	return r, v, nil
 }
 
@@ -91,7 +95,7 @@ func (c *Cache) Load(ctx context.Context, key Key) (*Record, Version, error) {
 // wraps ErrConflict. The Version "" means that there is no record yet. Save does not modify r,
 // and uses key instead of r.Key.
 func (c *Cache) Save(ctx context.Context, key Key, r *Record, old Version) (Version, error) {
-	plain, err := encode(key, r)
+	plain, err := c.encode(ctx, key, r)
 	if err != nil {
 		return "", err
 	}
@@ -146,7 +150,7 @@ func (c *Cache) LockAt(ctx context.Context, key Key, v Version) (unlock func() e
 // record of key, as far as the store can tell: if the store is not a Preflighter, nil says only
 // that the sealing key is available.
 func (c *Cache) Preflight(ctx context.Context, key Key, r *Record) error {
-	plain, err := encode(key, r)
+	plain, err := c.encode(ctx, key, r)
 	if err != nil {
 		return err
 	}
@@ -224,8 +228,8 @@ func (c *Cache) open(ctx context.Context, name string, v Version, data []byte) (
 }
 
 // encode returns the stored form of r as the record of key.
-func encode(key Key, r *Record) ([]byte, error) {
-	c := *r
-	c.Key = key
-	return encodeRecord(&c)
+func (c *Cache) encode(ctx context.Context, key Key, r *Record) ([]byte, error) {
+	saved := *r
+	saved.Key, saved.Copy = key, c.placed(ctx, r.Copy)
+	return encodeRecord(&saved)
 }

@@ -49,6 +49,7 @@ func (r *Record) members() []member {
 		{"forced_at", (*instant)(&r.ForcedAt)},
 		{"claims", (*text)(&r.Claims)},
 		{"tombstone", &r.Tombstone},
+		{"place", &r.Copy},
 		{"extra", (*extra)(&r.Extra)},
 	}
 }

@@ -52,11 +52,13 @@ func TestGoldenFullRecord(t *testing.T) {
 	fourth.PutBackAt = third.ObtainedAt.Add(-2 * time.Minute)
 	fifth := fourth.Clone()
 	fifth.InterruptedAt = third.ObtainedAt.Add(-3 * time.Minute)
+	sixth := fifth.Clone()
+	sixth.Copy = &Copy{"rU9ydpZ2E3RyqGbk", "production", third.ObtainedAt.Add(-4 * time.Minute)}
 	var got *Record
 	for _, full := range []struct {
 		file string
 		want *Record
-	}{{"full.json", fullRecord()}, {"full_2.json", second}, {"full_3.json", third}, {"full_4.json", fourth}, {"full_5.json", fifth}} {
+	}{{"full.json", fullRecord()}, {"full_2.json", second}, {"full_3.json", third}, {"full_4.json", fourth}, {"full_5.json", fifth}, {"full_6.json", sixth}} {
 		golden, err := os.ReadFile("../testdata/records/v1/" + full.file)
 		if err != nil {
 			t.Fatal(err)

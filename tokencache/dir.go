@@ -3,8 +3,6 @@ package tokencache
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache/gate"
+	"github.com/stayauth/stayauth/tokencache/internal/dirid"
 )
 
 // Dir is a Store in a directory, shared by every process of the user that opens the same path.
@@ -200,6 +199,16 @@ func (d *Dir) Preflight(ctx context.Context, name string, size int) error {
 	return nil
 }
 
+// Place implements Placer, on local file systems of Linux, macOS and Windows: a directory that was
+// restored from a backup or copied is another place, and one that was renamed is the same. What
+// is restored into the directory as it is, or with the whole file system, is not noticed.
+func (d *Dir) Place(context.Context) (id, name string, err error) {
+	if id, err = dirid.Of(d.root, entriesDir); err != nil {
+		return "", "", ioError("open", d.full(entriesDir), err)
+	}
+	return id, "", nil
+}
+
 // List implements Lister.
 func (d *Dir) List(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
@@ -284,13 +293,6 @@ func (d *Dir) read(name string) ([]byte, error) {
 }
 
 func (d *Dir) full(file string) string { return filepath.Join(d.path, filepath.FromSlash(file)) }
-
-// contentVersion derives the version from the content: sealed entries never repeat, and there
-// is nothing beside the file that could be lost or out of step.
-func contentVersion(data []byte) Version {
-	sum := sha256.Sum256(data)
-	return Version(hex.EncodeToString(sum[:16]))
-}
 
 // entryFile returns the file of an entry, relative to the directory.
 func entryFile(name string) string { return entriesDir + "/" + encodeName(name) }

@@ -3,7 +3,9 @@ package tokencache
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base32"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +18,13 @@ import (
 // tempPrefix marks files that are being written. A name that a Dir or a key file
 // uses never begins with it.
 const tempPrefix = ".tmp-"
+
+// contentVersion derives the version from the content: sealed entries never repeat, and there
+// is nothing beside the file that could be lost or out of step.
+func contentVersion(data []byte) Version {
+	sum := sha256.Sum256(data)
+	return Version(hex.EncodeToString(sum[:16]))
+}
 
 // File systems disagree about case, length and which characters are special. All of them can
 // tell apart names that are a letter followed by base32: 206 bytes at most for 128, and never a

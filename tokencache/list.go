@@ -151,7 +151,11 @@ func only(names iter.Seq2[string, error], wanted func(name string) bool) iter.Se
 
 // loadAll loads the records of the entries that are named.
 func (c *Cache) loadAll(ctx context.Context, names iter.Seq2[string, error], yield func(*Record, error) bool) {
+	apart := adoptionsKey.Name()
 	for name, err := range names {
+		if name == apart {
+			continue // It is no login.
+		}
 		var r *Record
 		if err == nil {
 			if r, err = c.loadNamed(ctx, name); errors.Is(err, ErrNotFound) {
@@ -173,6 +177,9 @@ func (c *Cache) loadNamed(ctx context.Context, name string) (*Record, error) {
 	r, err := decodeRecord(plain)
 	if err == nil && r.Key.Name() != name {
 		err = fmt.Errorf("%w: it holds the record of another key", ErrCorrupt)
+	}
+	if err == nil {
+		err = c.judge(ctx, r)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("entry %q: %w", name, err)

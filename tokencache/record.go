@@ -68,6 +68,11 @@ type Record struct {
 	// Only a login ends that state.
 	Tombstone *Tombstone
 
+	// Copy, if not nil, says that this is, or was, a copy of a record in another store. Set by
+	// Cache.Load, and kept by Cache.Save; without it, the record is at home where it is
+	// saved.
+	Copy *Copy
+
 	// Extra holds the other members of the provider's answer, such as
 	// "instance_url": strings as they are, anything else as JSON.
 	Extra map[string]Secret
@@ -97,6 +102,20 @@ type Tombstone struct {
 	Interrupted bool `json:"interrupted,omitempty"`
 }
 
+// A Copy says in which store a record was saved that was found in another one.
+type Copy struct {
+	ID   string `json:"id,omitempty"`   // A hash of the id of that store, see Placer.
+	Name string `json:"name,omitempty"` // Its name.
+
+	// AdoptedAt is when somebody declared the record to be at home where it was found. Zero:
+	// nobody has, and its refresh token must not be used.
+	AdoptedAt time.Time `json:"adopted_at,omitzero"`
+}
+
+// IsCopy reports whether the refresh token of r must not be used, because it belongs to another
+// store, until somebody decides otherwise, see Cache.Adopt.
+func (r *Record) IsCopy() bool { return r.Copy != nil && r.Copy.AdoptedAt.IsZero() }
+
 // Format prints the record without its secrets, whatever the verb. The methods of Secret are
 // not enough: fmt does not call them when a verb does not fit a struct behind a pointer.
 func (r Record) Format(f fmt.State, _ rune) {
@@ -125,6 +144,10 @@ func (r *Record) Clone() *Record {
 	if r.Tombstone != nil {
 		t := *r.Tombstone
 		c.Tombstone = &t
+	}
+	if r.Copy != nil {
+		from := *r.Copy
+		c.Copy = &from
 	}
 	return &c
 }

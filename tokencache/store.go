@@ -33,6 +33,10 @@ var (
 	// ErrUnavailable means that the store cannot be used now: a locked keyring, a
 	// read-only directory, a full disk, a server that is down. Locked is not empty.
 	ErrUnavailable = errors.New("store unavailable")
+
+	// ErrCopy means that a login was not renewed, nor revoked, because its record is a copy: see
+	// Record.IsCopy.
+	ErrCopy = errors.New("this is a copy of a login that was stored elsewhere: a restored backup, or a clone")
 )
 
 // A LostError is the ErrNoTrace of a LossTracker: the entry was there, nobody has deleted it, and
@@ -147,6 +151,16 @@ type Recoverer interface {
 // one short answer of the server. What was saved again may be named for a while.
 type LossTracker interface {
 	Wanted(ctx context.Context) iter.Seq2[string, error]
+}
+
+// A Placer is a Store that can be told from its copies, such as a restored backup or a clone. Its
+// id is what no copy has, and stays the same when the program, the server or the machine is
+// restarted, and for all processes that share the store. Its name is what people call it; of two
+// stores that have names, the names alone say whether they are the same. Either may be empty: it
+// is not known. Place is called for every record that is read or saved, so it should answer from
+// memory while nothing indicates a change. An error means that nothing is known now.
+type Placer interface {
+	Place(ctx context.Context) (id, name string, err error)
 }
 
 // A Confidential store keeps its entries secret by itself, as process memory or an OS keyring

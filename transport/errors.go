@@ -34,8 +34,8 @@ const (
 	// may have been spent; it is presented again soon, a few times.
 	ErrAmbiguous Kind = "outcome unknown"
 
-	// ErrStorage: the token cache could not be read, locked or written. The cause wraps an
-	// error of package tokencache.
+	// ErrStorage: the token cache could not be read, locked or written, or is a copy of
+	// another one (tokencache.ErrCopy). The cause wraps an error of package tokencache.
 	ErrStorage Kind = "token cache"
 )
 

@@ -72,7 +72,7 @@ const (
 // that changes nothing for the user, and have err: "unlock failed", "the journal could not be
 // cleared", "the refusal of the refresh token could not be stored", "the Store panicked",
 // "OnEvent or the Logger panicked"; once per process, "the store should be set up differently",
-// see tokencache.Checker; and, without the name of a login, "no look for interrupted
+// see tokencache.Checker, and "the store is a copy of another one", see tokencache.ErrCopy; and, without the name of a login, "no look for interrupted
 // refreshes".
 type Event struct {
 	Type EventType

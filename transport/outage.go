@@ -10,6 +10,7 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
+	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport/internal/renewal"
 	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
@@ -37,6 +38,7 @@ const (
 	misconfiguredPause = 5 * time.Minute  // only a person can help, so there is no hurry
 	wholePause         = 30 * time.Second // a repetition any sooner could be taken for theft
 	storagePause       = 2 * time.Second  // the cache is cheap to ask, and users wait for it
+	copyPause          = 30 * time.Second // a person has to decide
 	minPause           = 100 * time.Millisecond
 
 	soonest = 10 * time.Second // the longest pause while callers have no token
@@ -64,7 +66,9 @@ func (o *outage) fail(now time.Time, e *Error, presented bool, left time.Duratio
 	case ErrMisconfigured, ErrLoginRequired:
 		wait, soon = misconfiguredPause, misconfiguredPause
 	case ErrStorage:
-		wait = min(wait, storagePause)
+		if wait = min(wait, storagePause); errors.Is(e.Err, tokencache.ErrCopy) {
+			wait = copyPause
+		}
 	case ErrAmbiguous:
 		o.lost = true
 	}

@@ -119,8 +119,8 @@ func (p *Pool) recoverInterrupted(ctx context.Context, refresh func(*Source) err
 				}
 				continue
 			}
-			if !p.cfg.entries.Owns(rec) {
-				continue // It belongs to another program that shares the store.
+			if !p.cfg.entries.Owns(rec) || rec.IsCopy() {
+				continue // It belongs to another program that shares the store, or to another store.
 			}
 			s := p.Source(rec.Key.Account)
 			s.interrupted(rec)

@@ -58,6 +58,7 @@ type SourceConfig struct {
 	entries entry.Config  // which entries of the cache are meant
 	losses  *entry.Losses // nil for a Source that is in no Pool
 	checked *atomic.Bool  // whether the settings of the store were checked
+	copied  *atomic.Bool  // whether it was logged that the store is a copy
 }
 
 // longestWait is how long a caller waits for a token, unless its context ends first. A refresh
@@ -113,7 +114,7 @@ func (cfg *SourceConfig) complete() error {
 		cfg.Logger = slog.Default()
 	}
 	cfg.entries.Key = cfg.Key
-	cfg.gate, cfg.losses, cfg.checked = cmp.Or(own.Gate, new(Gate)), nil, new(atomic.Bool)
+	cfg.gate, cfg.losses, cfg.checked, cfg.copied = cmp.Or(own.Gate, new(Gate)), nil, new(atomic.Bool), new(atomic.Bool)
 	cfg.born = time.Now()
 	return nil
 }

@@ -220,6 +220,19 @@ func (s *Source) finish(ctx context.Context, f *flight) {
 	}
 }
 
+// notSpent says why the refresh token of rec is not spent: it is dead, or a copy. The latter
+// concerns all that is in the store, so the log says it once.
+func (s *Source) notSpent(ctx context.Context, rec *tokencache.Record) *Error {
+	if rec.Tombstone != nil {
+		return deadError(rec)
+	}
+	e := copyError(rec)
+	if !s.cfg.copied.Swap(true) {
+		s.log(ctx, slog.LevelWarn, "the store is a copy of another one", e)
+	}
+	return e
+}
+
 // reset forgets earlier failures. s.mu is held.
 func (s *Source) reset() {
 	s.outage, s.dead, s.refused, s.reloadAt = nil, nil, nil, 0

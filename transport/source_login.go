@@ -61,7 +61,7 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 		next.LoginID = newLoginID()
 	}
 	next.Generation = 1
-	next.Attempt, next.InterruptedAt, next.Tombstone = nil, time.Time{}, nil
+	next.Attempt, next.InterruptedAt, next.Tombstone, next.Copy = nil, time.Time{}, nil, nil
 	if next.ObtainedAt.IsZero() {
 		next.ObtainedAt = now
 	}
@@ -111,7 +111,8 @@ const saveAgain = 20
 // tried again. Forget removes them without revoking them. If the provider has no way to revoke
 // them (errors.ErrUnsupported), Logout removes them from the cache and succeeds, and Err of
 // EventLogout says that they live on. So it does if the store has lost them, and no process that
-// has them in memory has put them back within some seconds.
+// has them in memory has put them back within some seconds; and if the record is a copy
+// (tokencache.ErrCopy), because the tokens belong to another store.
 func (s *Source) Logout(ctx context.Context) error { return s.end(ctx, true) }
 
 // Forget removes the login from the cache and leaves the tokens alive at the
@@ -147,8 +148,12 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 		rec = pending // Newer than what is stored.
 	}
 	var alive error // why the tokens live on
-	if revoke && rec == nil && (isLost(err) || s.mayReturn(ctx, err)) {
+	switch {
+	case !revoke:
+	case rec == nil && (isLost(err) || s.mayReturn(ctx, err)):
 		alive = &Error{Kind: ErrStorage, Op: "logout", Err: err, Remedy: "the tokens were not revoked, because the store has lost them; revoke them at the provider if that matters"}
+	case rec != nil && rec.IsCopy():
+		alive, revoke = &Error{Kind: ErrStorage, Op: "logout", Err: tokencache.ErrCopy, Remedy: "it was removed here, and lives on in the other store"}, false
 	}
 	if r, ok := s.cfg.Refresher.(Revoker); ok && revoke && rec != nil && rec.Tombstone == nil {
 		if alive = revokeBounded(ctx, r, rec); alive != nil && !errors.Is(alive, errors.ErrUnsupported) {

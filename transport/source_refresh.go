@@ -184,8 +184,8 @@ func (s *Source) ask(ctx context.Context, f *flight, cur *tokencache.Record) err
 func (s *Source) spendable(ctx context.Context, cur *tokencache.Record, version tokencache.Version) error {
 	ctx, cancel := context.WithTimeout(ctx, entry.Timeout)
 	defer cancel()
-	if cur != nil && cur.Tombstone != nil {
-		return deadError(cur)
+	if cur != nil && (cur.Tombstone != nil || cur.IsCopy()) {
+		return s.notSpent(ctx, cur)
 	}
 	s.mu.Lock()
 	dead, refused := s.dead, s.refused

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -50,7 +51,7 @@ func successor(cur, answer *tokencache.Record, rejected tokencache.Secret) *toke
 		next = cur.Clone()
 	}
 	next.Generation++
-	next.Attempt, next.Tombstone, next.PutBackAt = nil, nil, time.Time{}
+	next.Attempt, next.Tombstone, next.PutBackAt, next.Copy = nil, nil, time.Time{}, nil
 	if answer.AccessToken != "" && cur != nil {
 		if rejected != "" && cur.AccessToken == rejected || cur.Claims != "" {
 			next.ForcedAt = now
@@ -96,6 +97,10 @@ func deadError(rec *tokencache.Record) *Error {
 	case t.Interrupted:
 		e.ReuseSuspected = true
 		e.Remedy = "an earlier refresh was interrupted before its answer could be saved, and the provider does not accept its refresh token again; log in again"
+	case rec.Copy != nil && !rec.IsCopy() && t.At.After(rec.Copy.AdoptedAt):
+		e.ReuseSuspected = true
+		e.Remedy = "the login came from a backup or another store and was adopted at " + rec.Copy.AdoptedAt.UTC().Format(time.RFC3339) +
+			", and it seems to have been renewed or ended since it was copied; log in again"
 	case saysReuse(t.Code, t.Description):
 		e.ReuseSuspected = true
 		e.Remedy = "the provider says that the refresh token was used before: something that does not share this cache has a copy of the login; find out what, and log in again"
@@ -103,6 +108,18 @@ func deadError(rec *tokencache.Record) *Error {
 		e.Remedy = claimsRemedy
 	}
 	return e
+}
+
+// copyError says that a login is not renewed, because it belongs to the store that it was copied
+// from.
+func copyError(rec *tokencache.Record) *Error {
+	from := ""
+	if rec.Copy.Name != "" {
+		from = fmt.Sprintf(" (%q)", rec.Copy.Name)
+	}
+	return &Error{Kind: ErrStorage, Op: "refresh", Err: tokencache.ErrCopy,
+		Remedy: "the provider was not asked, because a renewal here can end the login in the other store" + from +
+			"; if this store replaces that one, adopt what is in it, and otherwise discard it: see Adopt and Discard of tokencache.Cache"}
 }
 
 // saysReuse reports whether a provider refuses a refresh token because it was spent before.
