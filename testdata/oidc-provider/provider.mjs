@@ -12,6 +12,13 @@ const loopback = ['127.0.0.1', '[::1]'].flatMap((host) => ['/', '/cb', '/callbac
 // header (RFC 6749 section 2.3.1), so this one does not survive unless they do.
 const secret = `${randomBytes(24).toString('base64url')} :%+/`;
 
+const confidential = {
+  grant_types: [...grantTypes, 'client_credentials'],
+  redirect_uris: loopback,
+  application_type: 'native',
+  id_token_signed_response_alg: 'ES256',
+};
+
 export const clients = {
   // A native application: public, PKCE, any loopback port (RFC 8252).
   native: {
@@ -25,23 +32,20 @@ export const clients = {
   },
   // A confidential client with client_secret_basic.
   confidential: {
+    ...confidential,
     client_id: 'confidential',
     client_name: 'A confidential client',
     client_secret: secret,
-    grant_types: [...grantTypes, 'client_credentials'],
-    redirect_uris: loopback,
-    application_type: 'native',
-    id_token_signed_response_alg: 'ES256',
   },
 };
 
-export function newProvider(issuer, store, { accessTokenTTL, dpopNonce }) {
+export function newProvider(issuer, store, { accessTokenTTL, dpopNonce, more }) {
   const signingKey = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' });
   const resourceServer = () => ({ scope: 'api', accessTokenFormat: 'opaque', accessTokenTTL });
 
   return new Provider(issuer, {
     adapter: store.adapter,
-    clients: Object.values(clients),
+    clients: [...Object.values(clients), ...more.map((client) => ({ ...confidential, ...client }))],
     jwks: { keys: [{ ...signingKey, alg: 'ES256', use: 'sig', kid: 'test' }] },
     cookies: { keys: [randomBytes(16).toString('hex')] },
     scopes: ['openid', 'offline_access', 'api'],

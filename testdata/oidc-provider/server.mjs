@@ -5,6 +5,8 @@
 //   --access-token-ttl=SECONDS   lifetime of access tokens (60)
 //   --login=auto|page            log in "alice" without asking, or show a page (auto)
 //   --dpop-nonce                 require a server-provided nonce in DPoP proofs
+//   --clients=JSON               more clients: an array of client metadata, to which grants
+//                                and redirects like those of the others are added
 
 import { createServer } from 'node:http';
 import { parseArgs } from 'node:util';
@@ -20,6 +22,7 @@ const { values: flags } = parseArgs({
     'access-token-ttl': { type: 'string', default: '60' },
     login: { type: 'string', default: 'auto' },
     'dpop-nonce': { type: 'boolean', default: false },
+    clients: { type: 'string', default: '[]' },
   },
 });
 const accessTokenTTL = Number(flags['access-token-ttl']);
@@ -36,7 +39,7 @@ await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
 
 const issuer = `http://127.0.0.1:${server.address().port}`;
 const store = new Store();
-const provider = newProvider(issuer, store, { accessTokenTTL, dpopNonce: flags['dpop-nonce'] });
+const provider = newProvider(issuer, store, { accessTokenTTL, dpopNonce: flags['dpop-nonce'], more: JSON.parse(flags.clients) });
 const authorizationServer = provider.callback();
 
 // What the server has seen. Every test that cares about reuse asks for these.

@@ -126,6 +126,20 @@ func (r *Realm) Delete() {
 	r.admin(http.MethodDelete, "/"+r.Name, nil, nil)
 }
 
+// AddKeyClient makes a client like Confidential that has a key (private_key_jwt), and may also
+// act for itself. The key is a JSON Web Key.
+func (r *Realm) AddKeyClient(id, alg string, key map[string]any) Client {
+	r.t.Helper()
+	keys, _ := json.Marshal(map[string]any{"keys": []any{key}})
+	r.admin(http.MethodPost, "/"+r.Name+"/clients", map[string]any{
+		"clientId": id, "clientAuthenticatorType": "client-jwt", "serviceAccountsEnabled": true,
+		"redirectUris": []string{"http://127.0.0.1/*"},
+		"attributes": map[string]string{"token.endpoint.auth.signing.alg": alg, "use.jwks.string": "true", "jwks.string": string(keys),
+			"oauth2.device.authorization.grant.enabled": "true"},
+	}, nil)
+	return Client{ID: id}
+}
+
 // AddUser makes a user, whose password is the name.
 func (r *Realm) AddUser(name string) {
 	r.t.Helper()

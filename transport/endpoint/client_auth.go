@@ -1,35 +1,99 @@
 package endpoint
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"net/url"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 )
 
-// A clientAuth is how a client tells the token endpoint who it is, in one way per request
-// (RFC 6749 section 2.3).
+// A ClientAuth tells the provider who the client is, other than by a secret (RFC 6749 section
+// 2.3). It is asked once for each HTTP request, repetitions included, because a proof may be
+// good for only one. Package clientauth has those that are in use. It must be safe for
+// concurrent use.
+type ClientAuth interface {
+	// Method is the name of this way in the metadata of providers, such as
+	// "private_key_jwt" (RFC 7591 section 2).
+	Method() string
+
+	// Authenticate adds the proof to the header and the form of r, which has not been sent.
+	// While it fails, nothing is: a refresh token is not spent. ctx ends after 10 seconds.
+	Authenticate(ctx context.Context, r *AuthRequest) error
+}
+
+// An AuthRequest is a request that a ClientAuth authenticates.
+type AuthRequest struct {
+	ClientID string    // it is in Form already
+	Issuer   string    // Endpoint.Issuer, or else the token endpoint: who the proof is for
+	Now      time.Time // the time by the provider's clock, as far as its last answer told it
+	Header   http.Header
+	Form     url.Values
+}
+
+// authTimeout bounds ClientAuth.Authenticate, which may ask a key service.
+const authTimeout = 10 * time.Second
+
+// A clientAuth is how a client tells the provider who it is, in one way per request.
 type clientAuth struct {
 	id     string
 	secret tokencache.Secret
 	style  oauth2.AuthStyle
+	proof  ClientAuth
 }
 
-func (a clientAuth) inHeader() bool { return a.secret != "" && a.style == oauth2.AuthStyleInHeader }
-
-// addTo adds what belongs into the form.
-func (a clientAuth) addTo(form url.Values) {
-	if !a.inHeader() {
-		form.Set("client_id", a.id)
-		set(form, "client_secret", string(a.secret))
+// authenticate adds what tells the provider who the client is.
+func (a clientAuth) authenticate(ctx context.Context, op string, r *AuthRequest) error {
+	if a.proof == nil && a.secret != "" && a.style == oauth2.AuthStyleInHeader { // Section 2.3.1: form-urlencoded first.
+		basic := &http.Request{Header: r.Header}
+		basic.SetBasicAuth(url.QueryEscape(a.id), url.QueryEscape(string(a.secret)))
+		return nil
 	}
+	r.Form.Set("client_id", a.id)
+	if a.proof == nil {
+		set(r.Form, "client_secret", string(a.secret))
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, authTimeout)
+	defer cancel()
+	err := a.proof.Authenticate(ctx, r)
+	if err == nil {
+		return nil
+	}
+	// Whatever goes wrong is about this machine or its key service, never about the login.
+	failed, ok := errors.AsType[*transport.Error](err)
+	if !ok {
+		return &transport.Error{Kind: transport.ErrUnavailable, Op: op, Field: "Endpoint.ClientAuth", Err: err,
+			Remedy: "nothing was sent: the proof of who the client is could not be made"}
+	}
+	told := *failed
+	if told.Op = op; told.Kind != transport.ErrMisconfigured {
+		told.Kind = transport.ErrUnavailable
+	}
+	return &told
 }
 
-// sign adds what belongs into the header.
-func (a clientAuth) sign(req *http.Request) {
-	if a.inHeader() { // Section 2.3.1: form-urlencoded first.
-		req.SetBasicAuth(url.QueryEscape(a.id), url.QueryEscape(string(a.secret)))
+// A clock is that of the provider, as far as its last answer told it.
+type clock struct{ ahead atomic.Int64 } // of this machine's, as a time.Duration
+
+// learn notes the time of an answer that came straight from the provider. A difference of
+// seconds is nothing.
+func (c *clock) learn(header http.Header, sent, received time.Time) {
+	date, err := http.ParseTime(header.Get("Date"))
+	if err != nil || header.Get("Age") != "" {
+		return
 	}
+	ahead := date.Sub(sent.Add(received.Sub(sent) / 2))
+	if ahead.Abs() < 5*time.Second {
+		ahead = 0
+	}
+	c.ahead.Store(int64(ahead))
 }
+
+func (c *clock) now() time.Time { return time.Now().Round(0).Add(time.Duration(c.ahead.Load())) }

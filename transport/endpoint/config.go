@@ -1,11 +1,14 @@
 package endpoint
 
 import (
-	"golang.org/x/oauth2"
+	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/loopback"
+	"golang.org/x/oauth2"
 )
 
 // check says which field is wrong, and what to do about it.
@@ -22,15 +25,8 @@ func (e *Endpoint) check() error {
 	if e.ClientID == "" {
 		return endpointError("ClientID", "set it to the identifier the provider gave to this program")
 	}
-	switch e.AuthStyle {
-	case oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams:
-	case oauth2.AuthStyleAutoDetect:
-		if e.ClientSecret != "" {
-			return endpointError("AuthStyle",
-				"set oauth2.AuthStyleInHeader or oauth2.AuthStyleInParams: trying both could spend a refresh token twice")
-		}
-	default:
-		return endpointError("AuthStyle", "use oauth2.AuthStyleInHeader or oauth2.AuthStyleInParams")
+	if err := e.checkAuth(); err != nil {
+		return err
 	}
 	for name := range e.Params {
 		if remedy := ownedParam(name); remedy != "" {
@@ -67,6 +63,28 @@ func (e *Endpoint) checkOrigin(rec *tokencache.Record) error {
 	if rec.TokenURL != e.TokenURL && (rec.RefreshToken != "" || rec.AccessToken != "") {
 		return endpointError("TokenURL",
 			"the stored login belongs to another token endpoint; set TokenURL back to that one, or log in again")
+	}
+	return nil
+}
+
+// checkAuth says what is wrong with the fields that authenticate the client.
+func (e *Endpoint) checkAuth() error {
+	if e.ClientAuth != nil && e.ClientSecret != "" {
+		return endpointError("ClientSecret", "remove it, or ClientAuth: a client authenticates in one way")
+	}
+	if e.ClientAuth != nil && e.AuthMethods != nil && !slices.Contains(e.AuthMethods, e.ClientAuth.Method()) {
+		return endpointError("ClientAuth", fmt.Sprintf("use another way of client authentication: the provider does not list %s, only %s",
+			e.ClientAuth.Method(), strings.Join(e.AuthMethods, ", ")))
+	}
+	switch e.AuthStyle {
+	case oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams:
+	case oauth2.AuthStyleAutoDetect:
+		if e.ClientSecret != "" {
+			return endpointError("AuthStyle",
+				"set oauth2.AuthStyleInHeader or oauth2.AuthStyleInParams: trying both could spend a refresh token twice")
+		}
+	default:
+		return endpointError("AuthStyle", "use oauth2.AuthStyleInHeader or oauth2.AuthStyleInParams")
 	}
 	return nil
 }

@@ -51,6 +51,15 @@ type Endpoint struct {
 	// because guessing would cost a refresh token.
 	AuthStyle oauth2.AuthStyle
 
+	// ClientAuth proves who the program is in another way than by a secret: by a private key
+	// or by a token of its platform, see package clientauth. Default: ClientSecret.
+	ClientAuth ClientAuth
+
+	// AuthMethods are the ways of client authentication that the provider's metadata lists
+	// (RFC 8414 section 2). If the Method of ClientAuth is not among them, nothing is sent.
+	// Default: any.
+	AuthMethods []string
+
 	// Scopes are requested by ClientCredentials, and by the ways to log in. A refresh names
 	// no scope, which means the scope that was granted. Default: the provider's choice.
 	Scopes []string
@@ -109,6 +118,7 @@ type Endpoint struct {
 type shared struct {
 	gate     transport.Gate
 	question question
+	clock    clock
 }
 
 func (e *Endpoint) shared() *shared {

@@ -60,9 +60,9 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 	ctx, giveUp := context.WithCancelCause(httphooks.Without(ctx))
 	defer giveUp(nil)
 	var progress progress
-	req, err := e.request(httptrace.WithClientTrace(ctx, progress.trace()), target, form)
+	req, err := e.request(httptrace.WithClientTrace(ctx, progress.trace()), op, target, form)
 	if err != nil {
-		return nil, endpointError("TokenURL", "use an absolute URL, such as https://login.example.com/token")
+		return nil, err
 	}
 	a := &answer{op: op, sentAt: wallNow(), sent: e.secrets(form), codes: e.Codes}
 	probe := e.probe
@@ -91,6 +91,7 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 		a.incomplete = errTooLong
 	}
 	a.at = wallNow()
+	e.shared().clock.learn(a.header, a.sentAt, a.at)
 	a.sentAt = a.madeAt()
 	a.parse(body)
 	return a, nil
@@ -192,15 +193,20 @@ func (e *Endpoint) probeNow(ctx context.Context) *transport.Error {
 }
 
 // request builds the request of an authenticated client.
-func (e *Endpoint) request(ctx context.Context, target string, form url.Values) (*http.Request, error) {
-	auth := clientAuth{e.ClientID, e.ClientSecret, e.AuthStyle}
-	auth.addTo(form)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(form.Encode()))
-	if err != nil {
+func (e *Endpoint) request(ctx context.Context, op, target string, form url.Values) (*http.Request, error) {
+	header := http.Header{
+		"Content-Type": {formType},
+		"Accept":       {jsonType}, // GitHub answers with a form otherwise.
+	}
+	proven := &AuthRequest{ClientID: e.ClientID, Issuer: cmp.Or(e.Issuer, e.TokenURL), Now: e.shared().clock.now(), Header: header, Form: form}
+	auth := clientAuth{e.ClientID, e.ClientSecret, e.AuthStyle, e.ClientAuth}
+	if err := auth.authenticate(ctx, op, proven); err != nil {
 		return nil, err
 	}
-	auth.sign(req)
-	req.Header.Set("Content-Type", formType)
-	req.Header.Set("Accept", jsonType) // GitHub answers with a form otherwise.
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, endpointError("TokenURL", "use an absolute URL, such as https://login.example.com/token")
+	}
+	req.Header = header
 	return req, nil
 }

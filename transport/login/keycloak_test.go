@@ -15,7 +15,9 @@ import (
 	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/clientauth"
 	"github.com/stayauth/stayauth/transport/endpoint"
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/login"
 	"github.com/stayauth/stayauth/transport/provider"
 )
@@ -34,6 +36,7 @@ func TestKeycloak(t *testing.T) {
 	}{
 		{"preset", keycloakPreset},
 		{"browser", keycloakBrowser},
+		{"private keys", keycloakPrivateKeys},
 		{"rotation", keycloakRotation},
 		{"administrator ends the sessions", keycloakAdminLogout},
 		{"realm is disabled for a while", keycloakRealmDisabled},
@@ -173,36 +176,66 @@ func keycloakBrowser(t *testing.T, w *keycloakWorld) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w.use(t, tt.client)
-			profile := browser.NewProfile(t)
-			done := make(chan struct{})
-			rec, err := login.Loopback(t.Context(), login.Config{Provider: w.provider, Endpoint: w.endpoint, PAR: tt.par, Out: io.Discard,
-				Open: func(_ context.Context, url string) error {
-					go func() {
-						defer close(done)
-						tab := profile.Open(url)
-						tab.WaitFor("Sign in to your account")
-						tab.Fill("#username", "alice")
-						tab.Fill("#password", "alice")
-						tab.Click("#kc-login")
-						tab.WaitFor("You are logged in")
-					}()
-					return nil
-				}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			<-done
-			if name := login.AccountOf(rec).Name; name != "alice" {
-				t.Errorf("%q has logged in", name)
-			}
-			if err := w.pool.Source("alice").Login(t.Context(), rec); err != nil {
-				t.Fatal(err)
-			}
-			if err := w.call(t.Context(), "alice"); err != nil {
-				t.Error(err)
-			}
-			if err := w.pool.Source("alice").Logout(t.Context()); err != nil {
-				t.Error(err)
+			keycloakLogin(t, w, browser, tt.par)
+		})
+	}
+}
+
+// keycloakLogin logs alice in with a browser of her own, uses the login until it was renewed,
+// and ends it.
+func keycloakLogin(t *testing.T, w *keycloakWorld, browser *realparts.Chromium, par bool) {
+	profile := browser.NewProfile(t)
+	done := make(chan struct{})
+	rec, err := login.Loopback(t.Context(), login.Config{Provider: w.provider, Endpoint: w.endpoint, PAR: par, Out: io.Discard,
+		Open: func(_ context.Context, url string) error {
+			go func() {
+				defer close(done)
+				tab := profile.Open(url)
+				tab.WaitFor("Sign in to your account")
+				tab.Fill("#username", "alice")
+				tab.Fill("#password", "alice")
+				tab.Click("#kc-login")
+				tab.WaitFor("You are logged in")
+			}()
+			return nil
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	if name := login.AccountOf(rec).Name; name != "alice" {
+		t.Errorf("%q has logged in", name)
+	}
+	if err := w.pool.Source("alice").Login(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "a second token", func() bool {
+		if err := w.call(t.Context(), "alice"); err != nil {
+			t.Error(err)
+		}
+		st, err := w.pool.Source("alice").Status(t.Context())
+		return err != nil || st.Generation > 1
+	})
+	if err := w.pool.Source("alice").Logout(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// The client proves who it is by a key: each request has a statement that the server has not
+// seen, since it refuses any other.
+func keycloakPrivateKeys(t *testing.T, w *keycloakWorld) {
+	w.AddUser("alice")
+	browser := realparts.StartChromium(t)
+	for _, alg := range []string{"ES256", "PS256", "RS256", "EdDSA"} {
+		t.Run(alg, func(t *testing.T) {
+			key := testkit.NewKey(t, alg)
+			w.use(t, w.AddKeyClient(alg, alg, testkit.JWK(key, alg, "k1")))
+			w.endpoint.ClientAuth = &clientauth.PrivateKey{Key: func(context.Context) (*clientauth.Key, error) {
+				return &clientauth.Key{Signer: key, Algorithm: alg, ID: "k1"}, nil
+			}}
+			keycloakLogin(t, w, browser, alg == "PS256")
+			if rec, err := w.endpoint.ClientCredentials().Refresh(t.Context(), new(tokencache.Record)); err != nil || rec.AccessToken == "" {
+				t.Errorf("client credentials: %v", err)
 			}
 		})
 	}

@@ -121,7 +121,7 @@ func (s *Server) serveRevoke(w http.ResponseWriter, r *http.Request) {
 // serveMetadata is RFC 8414.
 func (s *Server) serveMetadata(w http.ResponseWriter, r *http.Request) {
 	base := origin(r)
-	method := [...]string{AuthBasic: "client_secret_basic", AuthPost: "client_secret_post", AuthNone: "none"}[s.cfg.AuthStyle]
+	method := [...]string{AuthBasic: "client_secret_basic", AuthPost: "client_secret_post", AuthNone: "none", AuthPrivateKey: "private_key_jwt"}[s.cfg.AuthStyle]
 	writeJSON(w, http.StatusOK, map[string]any{
 		"issuer":                                         base,
 		"authorization_endpoint":                         base + "/authorize",

@@ -1,6 +1,9 @@
 package oauthtest
 
-import "time"
+import (
+	"crypto"
+	"time"
+)
 
 // A Policy says what an authorization server does when a refresh token is spent, and when it is
 // presented again.
@@ -44,9 +47,10 @@ type AuthStyle int
 
 // The ways of client authentication.
 const (
-	AuthBasic AuthStyle = iota // client_secret_basic: HTTP Basic, each part form-encoded first
-	AuthPost                   // client_secret_post: client_id and client_secret in the body
-	AuthNone                   // none: a public client, client_id in the body and no secret
+	AuthBasic      AuthStyle = iota // client_secret_basic: HTTP Basic, each part form-encoded first
+	AuthPost                        // client_secret_post: client_id and client_secret in the body
+	AuthNone                        // none: a public client, client_id in the body and no secret
+	AuthPrivateKey                  // private_key_jwt: an assertion for each request, signed by one of Config.ClientKeys
 )
 
 // Config says how a Server behaves. The zero Config is a confidential client of
@@ -66,6 +70,10 @@ type Config struct {
 	ClientID     string    // Default: "client".
 	ClientSecret string    // Default: a random one, see Server.ClientSecret.
 	AuthStyle    AuthStyle // Default: AuthBasic.
+
+	// ClientKeys are the public keys of AuthPrivateKey, any of which may have signed:
+	// *ecdsa.PublicKey on P-256, *rsa.PublicKey or ed25519.PublicKey.
+	ClientKeys []crypto.PublicKey
 
 	// OneAtATime refuses a refresh token while an earlier request with it is in progress,
 	// with an invalid_grant that is not meant, and without spending or revoking anything.
@@ -101,8 +109,11 @@ type Counts struct {
 	FamiliesRevoked int // logins that were revoked because of a reuse
 	InvalidGrants   int // answers invalid_grant, for any reason
 	Revocations     int // requests to the revocation endpoint
-	APICalls        int // requests to the API
-	APIRefused      int // of these, answered 401 or 403
-	Connections     int // connections accepted, in memory and over TCP
-	Refused         int // connections, and requests of Direct, refused while the server was down
+	Assertions      int // client assertions that were presented
+
+	RepeatedAssertions int // of these, those that had been presented before, and were refused
+	APICalls           int // requests to the API
+	APIRefused         int // of these, answered 401 or 403
+	Connections        int // connections accepted, in memory and over TCP
+	Refused            int // connections, and requests of Direct, refused while the server was down
 }

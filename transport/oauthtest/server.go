@@ -33,6 +33,8 @@ type Server struct {
 	claims  string // see DemandClaims
 	strays  []Stray
 
+	assertions map[string]bool // the jti of those that were accepted
+
 	atWork map[string]bool // refresh tokens, for Config.OneAtATime
 	frozen chan struct{}   // closed by Thaw; nil if the server is not frozen
 	last   chan struct{}   // closed when the last request in the queue is done; nil: the queue is empty
@@ -61,7 +63,7 @@ func New(cfg Config) *Server {
 	if cfg.ClientID == "" {
 		cfg.ClientID = "client"
 	}
-	if cfg.AuthStyle == AuthNone {
+	if cfg.AuthStyle == AuthNone || cfg.AuthStyle == AuthPrivateKey {
 		cfg.ClientSecret = ""
 	} else if cfg.ClientSecret == "" {
 		cfg.ClientSecret = "cs-" + rand.Text()
@@ -75,7 +77,9 @@ func New(cfg Config) *Server {
 		devices: map[string]*device{},
 		current: map[string]Tokens{},
 		atWork:  map[string]bool{},
-		conns:   map[net.Conn]struct{}{},
+
+		assertions: map[string]bool{},
+		conns:      map[net.Conn]struct{}{},
 	}
 	if cfg.ClientSecret != "" {
 		s.secrets = append(s.secrets, cfg.ClientSecret)

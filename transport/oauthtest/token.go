@@ -112,7 +112,19 @@ func (s *Server) authenticate(r *http.Request) (url.Values, *oauthError) {
 		return nil, &oauthError{400, "invalid_request", "more than one way of client authentication"}
 	}
 	style := AuthNone
-	if basic {
+	switch {
+	case f.Has("client_assertion"):
+		if basic || f.Has("client_secret") {
+			return nil, &oauthError{400, "invalid_request", "more than one way of client authentication"}
+		}
+		if s.cfg.AuthStyle == AuthPrivateKey {
+			if e := s.checkAssertion(f, origin(r)); e != nil {
+				return nil, e
+			}
+			return f, nil
+		}
+		style = AuthPrivateKey
+	case basic:
 		style = AuthBasic
 		var err1, err2 error
 		id, err1 = url.QueryUnescape(id)
@@ -120,7 +132,7 @@ func (s *Server) authenticate(r *http.Request) (url.Values, *oauthError) {
 		if err1 != nil || err2 != nil {
 			return nil, &oauthError{401, "invalid_client", "client id and secret are to be form-encoded"}
 		}
-	} else {
+	default:
 		id, secret = f.Get("client_id"), f.Get("client_secret")
 		if f.Has("client_secret") {
 			style = AuthPost

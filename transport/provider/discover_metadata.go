@@ -77,6 +77,7 @@ func parse(issuer string, doc []byte) (*Provider, error) {
 		SendsIss:      m.SendsIss,
 		NoPKCE:        len(m.PKCEMethods) > 0 && !slices.Contains(m.PKCEMethods, "S256"), // Many do not list what they have.
 		AuthStyle:     authStyle(m.AuthMethods),
+		AuthMethods:   m.AuthMethods,
 	}
 	if slices.Contains(m.Scopes, "offline_access") {
 		// OpenID Connect Core section 11: without the prompt the scope may be ignored.

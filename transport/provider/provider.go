@@ -56,6 +56,10 @@ type Provider struct {
 	// AuthStyle is how a confidential client authenticates at the token endpoint.
 	AuthStyle oauth2.AuthStyle
 
+	// AuthMethods are the ways of client authentication that the metadata lists, for an
+	// Endpoint with a ClientAuth. Default: any.
+	AuthMethods []string
+
 	// Scopes and AuthParams, the parameters of the authorization request, are what it takes
 	// to get a refresh token. An "audience" or "resource" must be set before Endpoint is
 	// called, so that logins for different ones are kept apart.
@@ -82,6 +86,7 @@ func (p *Provider) Endpoint(clientID string, secret tokencache.Secret, scopes ..
 		ClientID:      clientID,
 		ClientSecret:  secret,
 		AuthStyle:     p.AuthStyle,
+		AuthMethods:   slices.Clone(p.AuthMethods),
 		Scopes:        slices.Clone(scopes),
 
 		RepeatRedirectURI: p.RepeatRedirectURI,

@@ -1,0 +1,130 @@
+package clientauth
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+)
+
+// maxFile bounds what is read: the longest key with a chain of certificates is far shorter.
+const maxFile = 1 << 20
+
+// KeyFile returns a function for PrivateKey.Key that reads the key from a PEM file, called id at
+// the provider: PKCS #8 ("PRIVATE KEY"), PKCS #1 ("RSA PRIVATE KEY") or SEC 1 ("EC PRIVATE
+// KEY"), not encrypted. If certificates follow, the one of the key is Key.Certificate. A file
+// that is replaced is noticed at the next request; while it holds no whole key, because it is
+// being written, the old key remains in use.
+func KeyFile(path, id string) func(ctx context.Context) (*Key, error) {
+	var mu sync.Mutex
+	var content []byte
+	var key *Key
+	return func(context.Context) (*Key, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		now, err := readFile(path)
+		if err == nil && (key == nil || !bytes.Equal(now, content)) {
+			var parsed *Key
+			if parsed, err = parseKey(now); err == nil {
+				parsed.ID = id
+				content, key = now, parsed
+			}
+		}
+		if key == nil {
+			return nil, misconfigured("KeyFile", "put a private key in PEM there", fmt.Errorf("%s: %w", path, err))
+		}
+		return key, nil
+	}
+}
+
+// readFile reads a small file.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, cause(err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	switch {
+	case err != nil:
+		return nil, cause(err)
+	case len(data) > maxFile:
+		return nil, errors.New("it is too long")
+	}
+	return data, nil
+}
+
+// cause returns an error without the name of the file, which the caller adds.
+func cause(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err
+	}
+	return err
+}
+
+// parseKey returns the private key of a PEM file, and its certificate if that is there. No error
+// shows anything of the file.
+func parseKey(data []byte) (*Key, error) {
+	var key *Key
+	var certificates []*x509.Certificate
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			break
+		}
+		switch block.Type {
+		case "CERTIFICATE":
+			if c, err := x509.ParseCertificate(block.Bytes); err == nil {
+				certificates = append(certificates, c)
+			}
+		case "ENCRYPTED PRIVATE KEY":
+			return nil, errors.New("the key is encrypted: decrypt it, with openssl pkey for instance, and protect the file")
+		case "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY":
+			if key != nil {
+				return nil, errors.New("it holds more than one private key")
+			}
+			signer, err := parseSigner(block)
+			if err != nil {
+				return nil, err
+			}
+			key = &Key{Signer: signer}
+		}
+	}
+	if key == nil {
+		return nil, errors.New("it holds no private key in PEM")
+	}
+	for _, c := range certificates {
+		if public, ok := key.Signer.Public().(interface{ Equal(crypto.PublicKey) bool }); ok && public.Equal(c.PublicKey) {
+			key.Certificate = c
+			break
+		}
+	}
+	return key, nil
+}
+
+func parseSigner(block *pem.Block) (crypto.Signer, error) {
+	var parsed any
+	var err error
+	switch {
+	case block.Headers["DEK-Info"] != "":
+		return nil, errors.New("the key is encrypted: decrypt it, with openssl pkey for instance, and protect the file")
+	case block.Type == "RSA PRIVATE KEY":
+		parsed, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	case block.Type == "EC PRIVATE KEY":
+		parsed, err = x509.ParseECPrivateKey(block.Bytes)
+	default:
+		parsed, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	}
+	signer, ok := parsed.(crypto.Signer)
+	if err != nil || !ok {
+		return nil, errors.New("its private key is damaged, or of a kind that cannot sign")
+	}
+	return signer, nil
+}

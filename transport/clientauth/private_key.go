@@ -1,0 +1,170 @@
+package clientauth
+
+import (
+	"cmp"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
+	"github.com/stayauth/stayauth/transport/internal/jws"
+)
+
+// A Key is a private key that signs for a client.
+type Key struct {
+	// Signer is the key: ECDSA on P-256, RSA of at least 2048 bits, or Ed25519. A key
+	// service or a hardware module may be behind it. Required.
+	Signer crypto.Signer
+
+	// Algorithm is the one to sign with (RFC 7518 section 3.1, RFC 8037 section 3.1). It is
+	// needed only for an RSA key that is to sign with "PS256", as Microsoft Entra
+	// recommends. Default: "ES256", "RS256" or "EdDSA", whichever fits the key.
+	Algorithm string
+
+	// ID names the key at the provider ("kid"). Default: none, which is enough if the
+	// provider knows one key of this client.
+	ID string
+
+	// Certificate is the one by which Microsoft Entra knows the key: its SHA-256 thumbprint
+	// is sent ("x5t#S256", RFC 7515 section 4.1.8). Default: none.
+	Certificate *x509.Certificate
+}
+
+// Format prints which key this is, whatever the verb, and nothing of Signer.
+func (k Key) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "Key{ID: %q}", k.ID) }
+
+// A PrivateKey authenticates a client by statements that its private key signs
+// (private_key_jwt, RFC 7523 section 2.2). The fields must not be changed after the first use,
+// and a PrivateKey must not be copied after that.
+type PrivateKey struct {
+	// Key returns the key to sign with. It is called for every request, so a key that has
+	// been replaced is in use from then on. See KeyFile; a function that returns what it
+	// holds is enough for a key that never changes. Required.
+	Key func(ctx context.Context) (*Key, error)
+
+	// Audience is who the statement is for ("aud", always one string). Okta and Microsoft
+	// Entra want their token endpoint. Default: the issuer.
+	Audience string
+
+	// Lifetime is how long a statement is good. Providers refuse more than ten minutes or
+	// less, and so does PrivateKey. Default: one minute.
+	Lifetime time.Duration
+
+	// Type is the "typ" of the statement: RFC 7523 has none, and some providers want
+	// "client-authentication+jwt". Default: "JWT".
+	Type string
+
+	once    sync.Once
+	signing chan struct{} // has a place for each signature that may be made at a time
+}
+
+const (
+	defaultLifetime = time.Minute
+	maxLifetime     = 10 * time.Minute
+
+	// maxSigning is how many signatures are made at a time: a Signer has no context, so
+	// each call of one that hangs keeps a goroutine.
+	maxSigning = 16
+)
+
+// Method implements endpoint.ClientAuth.
+func (p *PrivateKey) Method() string { return "private_key_jwt" }
+
+// Authenticate implements endpoint.ClientAuth.
+func (p *PrivateKey) Authenticate(ctx context.Context, r *endpoint.AuthRequest) error {
+	lifetime := cmp.Or(p.Lifetime, defaultLifetime)
+	switch {
+	case p.Key == nil:
+		return misconfigured("PrivateKey.Key", "set it: KeyFile returns such a function", nil)
+	case lifetime < 0 || lifetime > maxLifetime:
+		return misconfigured("PrivateKey.Lifetime", "use ten minutes at most, or 0 for one minute", nil)
+	}
+	key, err := p.Key(ctx)
+	if err != nil {
+		return unavailable(err, "the private key cannot be had")
+	}
+	if key == nil || key.Signer == nil {
+		return misconfigured("PrivateKey.Key", "it must return a key with a Signer", nil)
+	}
+	alg, err := jws.Algorithm(key.Signer.Public(), key.Algorithm)
+	if err != nil {
+		return misconfigured("PrivateKey.Key", "use a key that providers accept, and Algorithm with an RSA key only", err)
+	}
+	header := map[string]any{"typ": cmp.Or(p.Type, "JWT")}
+	if key.ID != "" {
+		header["kid"] = key.ID
+	}
+	if key.Certificate != nil {
+		sum := sha256.Sum256(key.Certificate.Raw)
+		header["x5t#S256"] = base64.RawURLEncoding.EncodeToString(sum[:])
+	}
+	now := r.Now.Unix()
+	assertion, err := p.sign(ctx, key.Signer, alg, header, map[string]any{
+		"iss": r.ClientID,
+		"sub": r.ClientID,
+		"aud": cmp.Or(p.Audience, r.Issuer),
+		"iat": now,
+		"exp": now + int64(lifetime/time.Second),
+		"jti": rand.Text(),
+	})
+	if err != nil {
+		return unavailable(err, "the private key has not signed")
+	}
+	assert(r, assertion)
+	return nil
+}
+
+// sign waits for a signature until ctx is done.
+func (p *PrivateKey) sign(ctx context.Context, signer crypto.Signer, alg string, header, claims map[string]any) (string, error) {
+	p.once.Do(func() { p.signing = make(chan struct{}, maxSigning) })
+	select {
+	case p.signing <- struct{}{}:
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+	type result struct {
+		token string
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		defer func() { <-p.signing }()
+		token, err := jws.Sign(signer, alg, header, claims)
+		done <- result{token, err}
+	}()
+	select {
+	case r := <-done:
+		return r.token, r.err
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+}
+
+// assertionType says what kind of statement client_assertion is (RFC 7523 section 2.2).
+const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+func assert(r *endpoint.AuthRequest, assertion string) {
+	r.Form.Set("client_assertion_type", assertionType)
+	r.Form.Set("client_assertion", assertion)
+}
+
+func misconfigured(field, remedy string, cause error) error {
+	return &transport.Error{Kind: transport.ErrMisconfigured, Field: "clientauth." + field, Remedy: remedy, Err: cause}
+}
+
+// unavailable says that nothing was sent. The cause is that of a key service or a file, which
+// may have many lines, and is kept if it only says that time was up.
+func unavailable(cause error, what string) error {
+	if e, ok := errors.AsType[*transport.Error](cause); ok {
+		return e
+	}
+	return &transport.Error{Kind: transport.ErrUnavailable, Err: cause, Remedy: what + ", so nothing was sent"}
+}

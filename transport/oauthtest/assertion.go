@@ -1,0 +1,114 @@
+package oauthtest
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"math/big"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// An assertion is what a client has signed to prove who it is (RFC 7523 section 3).
+type assertion struct {
+	Issuer   string          `json:"iss"`
+	Subject  string          `json:"sub"`
+	Audience json.RawMessage `json:"aud"`
+	Issued   int64           `json:"iat"`
+	Expiry   int64           `json:"exp"`
+	ID       string          `json:"jti"`
+}
+
+// The strictest bounds that are in use: an assertion lives for a minute at most (Box), and
+// clocks may differ by some seconds only (Keycloak).
+const (
+	longestAssertion = time.Minute
+	clockTolerance   = 15 * time.Second
+)
+
+// assertionType is the only client_assertion_type (RFC 7523 section 2.2).
+const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+// checkAssertion checks a client_assertion as strictly as the strictest of the providers: the
+// audience is one string, the issuer, and no assertion is accepted twice.
+func (s *Server) checkAssertion(f url.Values, issuer string) *oauthError {
+	invalid := func(why string) *oauthError { return &oauthError{401, "invalid_client", why} }
+	token := f.Get("client_assertion")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts.Assertions++
+	s.secrets = append(s.secrets, token)
+	if f.Get("client_assertion_type") != assertionType {
+		return invalid("client_assertion_type is to be jwt-bearer")
+	}
+	if id := f.Get("client_id"); id != "" && id != s.cfg.ClientID {
+		return invalid("client_id is that of another client")
+	}
+	var a assertion
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 || !decodePart(parts[1], &a) {
+		return invalid("the assertion is no JWT")
+	}
+	now := time.Now()
+	expiry, issued := time.Unix(a.Expiry, 0), time.Unix(a.Issued, 0)
+	switch {
+	case !slices.ContainsFunc(s.cfg.ClientKeys, func(key crypto.PublicKey) bool { return verify(key, parts) }):
+		return invalid("the signature is wrong, or its algorithm is not that of a registered key")
+	case a.Issuer != s.cfg.ClientID || a.Subject != s.cfg.ClientID:
+		return invalid("iss and sub are to be the client")
+	case string(a.Audience) != quoted(issuer):
+		return invalid("aud is to be the issuer, as a string")
+	case !now.Before(expiry):
+		return invalid("the assertion has expired")
+	case expiry.Sub(now) > longestAssertion+clockTolerance:
+		return invalid("the assertion expires too late")
+	case issued.After(now.Add(clockTolerance)):
+		return invalid("the assertion was issued in the future")
+	case a.ID == "":
+		return invalid("jti is missing")
+	case s.assertions[a.ID]:
+		s.counts.RepeatedAssertions++
+		return invalid("the assertion was used before")
+	}
+	s.assertions[a.ID] = true
+	return nil
+}
+
+func quoted(text string) string {
+	q, _ := json.Marshal(text) // Strings always can be.
+	return string(q)
+}
+
+func decodePart(part string, into any) bool {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(part)
+	return err == nil && json.Unmarshal(raw, into) == nil
+}
+
+// verify reports whether the third part signs the other two in a way that fits the key: what
+// the header says is believed only then.
+func verify(key crypto.PublicKey, parts []string) bool {
+	var header struct{ Alg string }
+	signature, err := base64.RawURLEncoding.Strict().DecodeString(parts[2])
+	if err != nil || !decodePart(parts[0], &header) {
+		return false
+	}
+	message := []byte(parts[0] + "." + parts[1])
+	sum := sha256.Sum256(message)
+	switch key := key.(type) {
+	case *ecdsa.PublicKey:
+		return header.Alg == "ES256" && len(signature) == 64 &&
+			ecdsa.Verify(key, sum[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:]))
+	case *rsa.PublicKey:
+		return header.Alg == "RS256" && rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], signature) == nil ||
+			header.Alg == "PS256" && rsa.VerifyPSS(key, crypto.SHA256, sum[:], signature, &rsa.PSSOptions{SaltLength: sha256.Size}) == nil
+	case ed25519.PublicKey:
+		return header.Alg == "EdDSA" && ed25519.Verify(key, message, signature)
+	}
+	return false
+}
