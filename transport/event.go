@@ -72,8 +72,11 @@ const (
 // that changes nothing for the user, and have err: "unlock failed", "the journal could not be
 // cleared", "the refusal of the refresh token could not be stored", "the Store panicked",
 // "OnEvent or the Logger panicked"; once per process, "the store should be set up differently",
-// see tokencache.Checker, and "the store is a copy of another one", see tokencache.ErrCopy; and, without the name of a login, "no look for interrupted
-// refreshes".
+// see tokencache.Checker, and "the store is a copy of another one", see tokencache.ErrCopy; and,
+// without the name of a login, "no look for interrupted refreshes", "an unused login cannot be
+// read", and "unused logins cannot be renewed", which is a warning until one was, see
+// Pool.KeepFresh. The failure to renew an unused login is a refresh failed without an outage,
+// unless somebody needs the token before it is over.
 type Event struct {
 	Type EventType
 	At   time.Time // when it happened

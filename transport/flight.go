@@ -18,9 +18,13 @@ type flight struct {
 	rejected tokencache.Secret // a token that an API has rejected, or ""
 	instead  *Error            // if set, only the cache is asked, and this is the error if it has nothing
 	wanted   bool              // a caller has no token
-	attempts atomic.Int32      // requests to the provider
-	trial    chan struct{}     // set if it finds out for all whether the provider is back, see Gate
-	reported bool              // an outage was reported, because the answer is overdue
+
+	renewed *tokencache.Record // if set, this state of the login is renewed even if its token is good
+	unused  bool               // by a Pool's upkeep, so that nobody needs a token unless it is wanted
+
+	attempts atomic.Int32  // requests to the provider
+	trial    chan struct{} // set if it finds out for all whether the provider is back, see Gate
+	reported bool          // an outage was reported, because the answer is overdue
 
 	awaited atomic.Bool // by a request that has ended, see transport_settle.go
 
@@ -70,6 +74,9 @@ func (f *flight) see(ctx context.Context) {
 	case <-timer.C:
 	}
 }
+
+// unnoticed reports whether nobody needs the token. s.mu of its Source is held.
+func (f *flight) unnoticed() bool { return f.unused && !f.wanted }
 
 // settleTime is how long after its start a flight is waited for so as not to interrupt it.
 const settleTime = 5 * time.Second

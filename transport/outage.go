@@ -32,6 +32,7 @@ type outage struct {
 	least   time.Duration // the shortest pause, if it is longer than minPause
 	lost    bool          // the outcome of some attempt is unknown
 	quiet   bool          // callers got its first error, so it need not be logged
+	untold  bool          // nobody uses the login, so no event has reported the outage
 }
 
 const (

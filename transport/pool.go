@@ -36,6 +36,7 @@ type Pool struct {
 	cfg            SourceConfig
 	refresh        int          // PoolConfig.MaxRefreshes
 	keepFreshCalls atomic.Int32 // that are running
+	upkeepFails    atomic.Bool  // said so, and not renewed an unused login since
 	closed         atomic.Bool
 
 	seed   maphash.Seed
@@ -86,7 +87,7 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 // returns the same one.
 func (p *Pool) Source(account string) *Source {
 	hash := maphash.String(p.seed, account)
-	sh := &p.shards[hash>>32&uint64(len(p.shards)-1)]
+	sh := p.shard(hash)
 	s := sh.find(account, hash, p)
 	if s.closed.Load() && !p.closed.Load() && !s.busy() {
 		s = sh.replace(s, p) // It was closed by itself, not with the pool.
@@ -95,6 +96,28 @@ func (p *Pool) Source(account string) *Source {
 		s.used.Store(true)
 	}
 	return s
+}
+
+// visit returns the Source of the account for one piece of work, after which nothing keeps it
+// in memory if nothing did before.
+func (p *Pool) visit(account string) *Source {
+	hash := maphash.String(p.seed, account)
+	return p.shard(hash).visit(account, hash, p)
+}
+
+func (p *Pool) shard(hash uint64) *shard { return &p.shards[hash>>32&uint64(len(p.shards)-1)] }
+
+// empty reports whether no login is in memory.
+func (p *Pool) empty() bool {
+	for i := range p.shards {
+		p.shards[i].mu.Lock()
+		n := len(p.shards[i].ring)
+		p.shards[i].mu.Unlock()
+		if n > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // Flush waits until no refresh is in flight and the results are saved. It returns nil if

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport/internal/sleep"
+	"github.com/stayauth/stayauth/transport/internal/upkeep"
 )
 
 // The pace of KeepFresh: a pass looks at every login once, in passSteps steps, and takes from
@@ -33,6 +34,12 @@ const recoverPause = 2 * time.Second
 // request waits for a refresh after a quiet hour. OnEvent and the Logger are notified of what
 // goes wrong.
 //
+// The logins in the store that nobody uses are renewed too, about once in
+// SourceConfig.RenewEvery, so that no refresh token dies of disuse, however often the service is
+// deployed. Each has its own time in that period. The processes that share the store share that
+// work, and what was missed in an outage is spread over a period again. The store must be a
+// tokencache.IdleLister or at least a tokencache.Lister.
+//
 // If the cache's store is a tokencache.Recoverer, KeepFresh also makes up for refreshes that
 // were interrupted when another process died, within seconds, whether or not there are requests
 // for that login: any later, the provider may take the refresh token for stolen.
@@ -47,11 +54,12 @@ func (p *Pool) KeepFresh(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
 	// Interrupted refreshes do not queue behind those that are merely due.
-	work.Go(func() { p.recoverInterrupted(ctx, p.refresher(ctx, &work)) })
+	interrupted, due := p.limited(ctx, &work), p.limited(ctx, &work)
+	work.Go(func() { p.recoverInterrupted(ctx, interrupted) })
 	work.Go(func() { p.watchForLosses(ctx) })
-	refresh := p.refresher(ctx, &work)
+	work.Go(func() { p.renewUnused(ctx, due) })
 	for pass := firstPass; ; {
-		shortest, err := p.pass(ctx, pass, refresh)
+		shortest, err := p.pass(ctx, pass, due)
 		if err != nil {
 			return err
 		}
@@ -62,12 +70,14 @@ func (p *Pool) KeepFresh(ctx context.Context) error {
 	}
 }
 
-// refresher returns a function that refreshes a login in the background if that is due,
-// PoolConfig.MaxRefreshes at a time: it waits for a free slot, and returns an error if ctx is
-// done first.
-func (p *Pool) refresher(ctx context.Context, work *sync.WaitGroup) func(*Source) error {
+// A limiter runs functions in the background, a number of them at a time: it waits for a free
+// slot, and returns an error if the context of KeepFresh is done first.
+type limiter func(func()) error
+
+// limited returns a limiter for PoolConfig.MaxRefreshes.
+func (p *Pool) limited(ctx context.Context, work *sync.WaitGroup) limiter {
 	slots := make(chan struct{}, p.refresh)
-	return func(s *Source) error {
+	return func(f func()) error {
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():
@@ -75,17 +85,28 @@ func (p *Pool) refresher(ctx context.Context, work *sync.WaitGroup) func(*Source
 		}
 		work.Go(func() {
 			defer func() { <-slots }()
-			if f := s.refreshIfDue(ctx); f != nil {
-				f.see(ctx)
-			}
+			f()
 		})
 		return nil
 	}
 }
 
+// seeIfDue refreshes the token if it is time for that.
+func (s *Source) seeIfDue(ctx context.Context) {
+	if f := s.refreshIfDue(ctx); f != nil {
+		f.see(ctx)
+	}
+}
+
 // pass looks at every login in memory once, over the time d. It returns the shortest time that
 // any token leaves for its refresh, or 0 if none is known.
-func (p *Pool) pass(ctx context.Context, d time.Duration, refresh func(*Source) error) (shortest time.Duration, err error) {
+func (p *Pool) pass(ctx context.Context, d time.Duration, limit limiter) (shortest time.Duration, err error) {
+	if p.empty() { // Do not wake up in vain.
+		if !sleep.For(ctx, d) {
+			return 0, context.Cause(ctx)
+		}
+		return 0, nil
+	}
 	for step := range passSteps {
 		for i := range p.shards {
 			due, window := p.shards[i].due(step)
@@ -93,7 +114,7 @@ func (p *Pool) pass(ctx context.Context, d time.Duration, refresh func(*Source) 
 				shortest = window
 			}
 			for _, s := range due {
-				if err := refresh(s); err != nil {
+				if err := limit(func() { s.seeIfDue(ctx) }); err != nil {
 					return 0, err
 				}
 			}
@@ -107,7 +128,7 @@ func (p *Pool) pass(ctx context.Context, d time.Duration, refresh func(*Source) 
 
 // recoverInterrupted refreshes the logins whose last refresh was interrupted by the death of
 // its process.
-func (p *Pool) recoverInterrupted(ctx context.Context, refresh func(*Source) error) {
+func (p *Pool) recoverInterrupted(ctx context.Context, limit limiter) {
 	for {
 		for rec, err := range p.cfg.Cache.Interrupted(ctx) {
 			switch {
@@ -124,7 +145,7 @@ func (p *Pool) recoverInterrupted(ctx context.Context, refresh func(*Source) err
 			}
 			s := p.Source(rec.Key.Account)
 			s.interrupted(rec)
-			if refresh(s) != nil {
+			if limit(func() { s.seeIfDue(ctx) }) != nil {
 				return
 			}
 		}
@@ -142,4 +163,94 @@ func (s *Source) interrupted(rec *tokencache.Record) {
 	if cur := s.cur.Load(); cur.fresh(wallNow()) && !newer(cur.rec, rec) {
 		s.cur.CompareAndSwap(cur, s.snapshot(rec))
 	}
+}
+
+// renewUnused renews the logins of the store that nobody uses, see SourceConfig.RenewEvery.
+func (p *Pool) renewUnused(ctx context.Context, limit limiter) {
+	every := p.cfg.RenewEvery
+	if every < 0 {
+		return
+	}
+	pause := upkeep.Pause(every, 0)
+	for last := (time.Time{}); ; {
+		begun := wallNow()
+		due, err := p.unused(ctx, upkeep.From(last, begun, pause), begun)
+		pause = upkeep.Pause(every, wallNow().Sub(begun))
+		if err == nil {
+			last = begun
+		} else if p.upkeepFailed(ctx, err); errors.Is(err, errors.ErrUnsupported) {
+			return
+		}
+		for _, rec := range due {
+			if limit(func() { p.renew(ctx, rec) }) != nil {
+				return
+			}
+		}
+		if !sleep.For(ctx, begun.Add(pause/2+rand.N(pause)).Sub(wallNow())) {
+			return
+		}
+	}
+}
+
+// unused returns the logins of the pool that nobody uses and whose time has come, as far as they
+// can be listed. The records say no more than which state of which login was seen.
+func (p *Pool) unused(ctx context.Context, from, to time.Time) (due []*tokencache.Record, failed error) {
+	for _, r := range upkeep.Rounds(p.cfg.RenewEvery, p.cfg.idleTime) {
+		for rec, err := range p.cfg.Cache.Idle(ctx, to.Add(-r.Idle), r.Wanted(from, to)) {
+			switch {
+			case errors.Is(err, tokencache.ErrCorrupt): // Perhaps it belongs to another program.
+				p.cfg.Logger.LogAttrs(ctx, slog.LevelDebug, "stayauth: an unused login cannot be read", slog.String("err", err.Error()))
+			case err != nil:
+				failed = err
+			case !p.cfg.entries.Owns(rec) || rec.RefreshToken == "" || rec.Tombstone != nil:
+			case rec.IsCopy():
+				p.upkeepFailed(ctx, copyError(rec))
+			default:
+				due = append(due, &tokencache.Record{Key: rec.Key, LoginID: rec.LoginID, Generation: rec.Generation})
+			}
+		}
+	}
+	return due, failed
+}
+
+// renew renews a login if it is still in the state that was seen.
+func (p *Pool) renew(ctx context.Context, seen *tokencache.Record) {
+	account := seen.Key.Account
+	s := p.visit(account)
+	_, rec, _, err := s.entry.Locate(ctx)
+	if err != nil || rec.LoginID != seen.LoginID || rec.Generation != seen.Generation || !s.renewable(rec) {
+		return
+	}
+	f := s.renew(ctx, &flight{renewed: rec, unused: true})
+	if f == nil {
+		return
+	}
+	f.see(ctx)
+	select {
+	case <-f.done:
+		s.mu.Lock()
+		unknown := s.outage != nil && s.outage.lost
+		s.mu.Unlock()
+		if !unknown {
+			if f.err == nil || errors.Is(f.err, ErrLoginRequired) {
+				p.upkeepFails.Store(false)
+			} else {
+				p.upkeepFailed(ctx, f.err)
+			}
+			return
+		}
+	default:
+	}
+	// If the refresh token was spent and the answer is lost, the provider accepts it again
+	// for some time only. A login in memory is tried again in time.
+	p.Source(account)
+}
+
+// upkeepFailed warns once that the logins that nobody uses cannot be renewed, until one was.
+func (p *Pool) upkeepFailed(ctx context.Context, err error) {
+	level := slog.LevelWarn
+	if p.upkeepFails.Swap(true) || ctx.Err() != nil {
+		level = slog.LevelDebug
+	}
+	p.cfg.Logger.LogAttrs(ctx, level, "stayauth: unused logins cannot be renewed", slog.String("err", err.Error()))
 }

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -53,6 +54,21 @@ func (sh *shard) find(account string, hash uint64, p *Pool) *Source {
 	}
 	delete(sh.left, s.account)
 	sh.add(s)
+	return s
+}
+
+// visit returns the Source of the account. If there is none in use, the new one is only among
+// those that left: it can be found while somebody works with it.
+func (sh *shard) visit(account string, hash uint64, p *Pool) *Source {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if s := cmp.Or(sh.logins.find(account, hash), sh.left[account].Value()); s != nil {
+		return s
+	}
+	s := newSource(&p.cfg, account)
+	s.hash = hash
+	s.closed.Store(p.closed.Load()) // as in find
+	sh.remember(s)
 	return s
 }
 
@@ -130,6 +146,11 @@ func (s *Source) evictionCost(now time.Time) int {
 // leave evicts s, which can be found again as long as it is in use. sh.mu is held.
 func (sh *shard) leave(s *Source) {
 	sh.logins.remove(s)
+	sh.remember(s)
+}
+
+// remember adds s to those that left. sh.mu is held.
+func (sh *shard) remember(s *Source) {
 	if len(sh.left) >= sh.sweepAt {
 		for account, w := range sh.left {
 			if w.Value() == nil {

@@ -54,6 +54,10 @@ type Identity struct {
 	// here, because earlier versions of this module stored logins that way.
 	Former bool
 
+	// IdleTime is how long a login lives that is not refreshed, and Lifetime how long any
+	// lives, whatever is done. Zero: not known, or without end.
+	IdleTime, Lifetime time.Duration
+
 	// Gate is shared by all that send requests to the same provider. Default: each Source,
 	// or each Pool, has its own.
 	Gate *Gate

@@ -232,7 +232,7 @@ func (s *Source) replace(ctx context.Context, rejected tokencache.Secret, demand
 			if s.closed.Load() || !s.mayReload(now, reloadInterval) {
 				return nil, nil, e
 			}
-			return s.start(ctx, rejected, e), nil, nil
+			return s.start(ctx, &flight{rejected: rejected, instead: e}), nil, nil
 		}
 		if demanded == "" {
 			s.cur.Store(snap.reject())

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport/internal/entry"
+	"github.com/stayauth/stayauth/transport/internal/upkeep"
 )
 
 // A SourceConfig says whose tokens a Source keeps, where, and how it renews them.
@@ -38,6 +39,11 @@ type SourceConfig struct {
 	// and the error of ordinary clocks. It never exceeds a quarter of the lifetime.
 	Skew time.Duration
 
+	// RenewEvery is how often KeepFresh renews a login that nobody uses, so that its refresh
+	// token does not die of disuse. Negative: never. Default: 24 h, but a quarter at most of
+	// the IdleTime of the Refresher's Identity, and an eighth of its Lifetime.
+	RenewEvery time.Duration
+
 	// Timeout bounds a refresh as a whole, as a last resort: an Endpoint gives up by itself
 	// when that is safe. Callers wait no longer than their own contexts allow, and for 15 s
 	// at most. Default: 10 minutes, or a day with a Prober, such as an Endpoint.
@@ -53,12 +59,13 @@ type SourceConfig struct {
 	// call Close. Package transport/otelstayauth turns events into metrics and traces.
 	OnEvent func(context.Context, Event)
 
-	gate    *Gate         // of the Refresher
-	born    time.Time     // when the process began to use the login
-	entries entry.Config  // which entries of the cache are meant
-	losses  *entry.Losses // nil for a Source that is in no Pool
-	checked *atomic.Bool  // whether the settings of the store were checked
-	copied  *atomic.Bool  // whether it was logged that the store is a copy
+	gate     *Gate         // of the Refresher
+	idleTime time.Duration // and its Identity.IdleTime
+	born     time.Time     // when the process began to use the login
+	entries  entry.Config  // which entries of the cache are meant
+	losses   *entry.Losses // nil for a Source that is in no Pool
+	checked  *atomic.Bool  // whether the settings of the store were checked
+	copied   *atomic.Bool  // whether it was logged that the store is a copy
 }
 
 // longestWait is how long a caller waits for a token, unless its context ends first. A refresh
@@ -104,6 +111,10 @@ func (cfg *SourceConfig) complete() error {
 			return bad(d.field, "use a positive duration, or 0 for the default")
 		}
 	}
+	if cfg.RenewEvery == 0 {
+		cfg.RenewEvery = upkeep.Period(own.IdleTime, own.Lifetime)
+	}
+	cfg.idleTime = own.IdleTime
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 10 * time.Minute
 		if _, patient := cfg.Refresher.(Prober); patient {

@@ -52,7 +52,7 @@ func (s *Source) reload(ctx context.Context, f *flight) (*snapshot, error) {
 func (s *Source) adopt(ctx context.Context, f *flight, cur *snapshot, rec *tokencache.Record) *snapshot {
 	now := wallNow()
 	switch {
-	case rec == nil, rec.AccessToken == f.rejected:
+	case rec == nil, rec.AccessToken == f.rejected, f.renewed != nil && !newer(rec, f.renewed):
 		return nil
 	case cur != nil && !newer(rec, cur.rec):
 		if cur.fresh(now) && !newer(cur.rec, rec) {

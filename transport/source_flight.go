@@ -23,13 +23,18 @@ const (
 // startInBackground starts a flight if there is none and one may start now.
 // s.mu is held.
 func (s *Source) startInBackground(ctx context.Context, now time.Time) *flight {
+	return s.startUnlessBlocked(ctx, now, new(flight))
+}
+
+// startUnlessBlocked starts f on the same conditions. s.mu is held.
+func (s *Source) startUnlessBlocked(ctx context.Context, now time.Time, f *flight) *flight {
 	if s.flight != nil || s.closed.Load() || s.blocked(now, false) != nil {
 		return nil
 	}
 	if s.dead != nil && !s.mayReload(now, deadReloadInterval) {
 		return nil // It would only reload the cache for a new login; not at each request.
 	}
-	return s.start(ctx, "", nil)
+	return s.start(ctx, f)
 }
 
 // joinOrStart returns the single flight that will bring a token, or an error if there can be
@@ -47,7 +52,7 @@ func (s *Source) joinOrStart(ctx context.Context, now time.Time, rejected tokenc
 	if blocked != nil && !s.mayReload(now, reloadInterval) {
 		return nil, blocked
 	}
-	f := s.start(ctx, rejected, blocked)
+	f := s.start(ctx, &flight{rejected: rejected, instead: blocked})
 	f.wanted = true
 	return f, nil
 }
@@ -75,14 +80,13 @@ func (s *Source) blocked(now time.Time, wanted bool) *Error {
 	return own
 }
 
-// start starts a flight. If instead is not nil, the flight only reloads the cache, and callers
-// get that error if there is nothing. s.mu is held.
-func (s *Source) start(ctx context.Context, rejected tokencache.Secret, instead *Error) *flight {
+// start starts f. s.mu is held.
+func (s *Source) start(ctx context.Context, f *flight) *flight {
 	if cur := s.cur.Load(); cur != nil && cur.rejected {
-		rejected = cur.rec.AccessToken // also if an earlier flight failed to replace it
+		f.rejected = cur.rec.AccessToken // also if an earlier flight failed to replace it
 	}
-	f := &flight{begun: time.Now(), logins: s.logins, rejected: rejected, instead: instead,
-		late: make(chan struct{}), done: make(chan struct{})}
+	f.begun, f.logins = time.Now(), s.logins
+	f.late, f.done = make(chan struct{}), make(chan struct{})
 	s.flight = f
 	s.work.Begin()
 	ctx = detached(ctx)
@@ -147,7 +151,7 @@ func (s *Source) overdue(ctx context.Context, f *flight) {
 	e := f.overdue()
 	s.cfg.gate.failed(s, e, true, f.trial != nil)
 	s.cfg.gate.leave(f.trial)
-	if s.outage == nil && !s.cur.Load().usable(wallNow()) {
+	if s.outage == nil && !s.cur.Load().usable(wallNow()) && !f.unnoticed() {
 		f.reported = true
 		s.emit(ctx, Event{Type: EventOutage, Err: e, RetryAt: e.RetryAt}, f.wanted)
 	}
@@ -182,7 +186,7 @@ func (s *Source) land(ctx context.Context, f *flight) {
 // s.mu is held.
 func (s *Source) finish(ctx context.Context, f *flight) {
 	if f.err == nil {
-		if s.outage != nil || f.reported {
+		if s.outage != nil && !s.outage.untold || f.reported {
 			s.emit(ctx, Event{Type: EventRecovered}, f.reported && f.wanted || s.outage != nil && s.outage.quiet)
 		}
 		s.reset()
@@ -191,7 +195,8 @@ func (s *Source) finish(ctx context.Context, f *flight) {
 
 	e := asError(f.err)
 	if e.Kind == ErrLoginRequired && e.RetryAt.IsZero() {
-		if s.dead == nil || s.outage != nil {
+		// A login that nobody uses has ended elsewhere? Whoever has ended it has said so.
+		if (s.dead == nil || s.outage != nil) && (f.attempts.Load() > 0 || !f.unnoticed()) {
 			s.emit(ctx, f.end(Event{Type: EventLoginRequired, Err: e}), f.wanted)
 		}
 		refused, reloadAt := s.refused, s.reloadAt
@@ -199,7 +204,7 @@ func (s *Source) finish(ctx context.Context, f *flight) {
 		s.dead, s.refused, s.reloadAt, f.err = e, refused, reloadAt, e
 		return
 	}
-	first := s.outage == nil && !f.reported
+	first := s.outage == nil && !f.reported || s.outage != nil && s.outage.untold
 	if s.outage == nil {
 		s.outage = new(outage)
 	}
@@ -209,7 +214,7 @@ func (s *Source) finish(ctx context.Context, f *flight) {
 	}
 	e = s.outage.fail(wallNow(), e, f.attempts.Load() > 0, left)
 	s.emit(ctx, f.end(Event{Type: EventRefreshFailed, Err: e, RetryAt: e.RetryAt}), f.wanted)
-	if first {
+	if s.outage.untold = first && f.unnoticed(); first && !s.outage.untold {
 		s.outage.quiet = f.wanted
 		s.emit(ctx, Event{Type: EventOutage, Err: e, RetryAt: e.RetryAt}, f.wanted)
 	}

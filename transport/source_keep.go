@@ -11,6 +11,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport/internal/entry"
 	"github.com/stayauth/stayauth/transport/internal/sleep"
+	"github.com/stayauth/stayauth/transport/internal/upkeep"
 )
 
 // The longest pauses of KeepFresh: it notices within a minute that a laptop has woken up, and,
@@ -24,8 +25,9 @@ const (
 // KeepFresh refreshes the token whenever that is due, until ctx is done, and returns its cause
 // (context.Cause). It is for services, whose requests should not wait for a refresh after a
 // quiet hour; while it runs, no request waits for a background refresh to settle. OnEvent and
-// the Logger are notified of what goes wrong. If the store loses the login and knows that
-// (tokencache.LossTracker), KeepFresh puts it back as soon as somebody wants it.
+// the Logger are notified of what goes wrong. A refresh token whose access token stays good is
+// renewed too, about once in SourceConfig.RenewEvery. If the store loses the login and knows
+// that (tokencache.LossTracker), KeepFresh puts it back as soon as somebody wants it.
 func (s *Source) KeepFresh(ctx context.Context) error {
 	s.keepFreshCalls.Add(1)
 	defer s.keepFreshCalls.Add(-1)
@@ -33,7 +35,11 @@ func (s *Source) KeepFresh(ctx context.Context) error {
 	defer work.Wait()
 	work.Go(func() { s.watchForLoss(ctx) })
 	for {
-		if f := s.refreshIfDue(ctx); f != nil {
+		f := s.refreshIfDue(ctx)
+		if f == nil {
+			f = s.renewIfUnused(ctx)
+		}
+		if f != nil {
 			f.see(ctx)
 		}
 		if !sleep.For(ctx, s.pause()) {
@@ -50,6 +56,38 @@ func (s *Source) refreshIfDue(ctx context.Context) *flight {
 		return s.startInBackground(ctx, now)
 	}
 	return nil
+}
+
+// renewIfUnused starts a refresh in the background if the token is good but so old that the
+// refresh token might die of disuse, see SourceConfig.RenewEvery.
+func (s *Source) renewIfUnused(ctx context.Context) *flight {
+	cur, every := s.cur.Load(), s.cfg.RenewEvery
+	if cur == nil || every < 0 || !s.renewable(cur.rec) {
+		return nil
+	}
+	due := upkeep.Rounds(every, 0)[0]
+	if upkeep.Next(s.entry.Key().Name(), due.Every, cur.rec.ObtainedAt.Add(due.Idle)).After(wallNow()) {
+		return nil
+	}
+	return s.renew(ctx, &flight{renewed: cur.rec})
+}
+
+// renewable reports whether rec is to be renewed although nobody asks for its token. Where an
+// access token takes the place of a refresh token, its life says when.
+func (s *Source) renewable(rec *tokencache.Record) bool {
+	return rec.RefreshToken != "" && rec.Tombstone == nil &&
+		(rec.RefreshToken != rec.AccessToken || !s.snapshot(rec).fresh(wallNow()))
+}
+
+// renew starts f in the background, unless there is a later state of the login than the one to
+// be renewed.
+func (s *Source) renew(ctx context.Context, f *flight) *flight {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if cur := s.cur.Load(); ctx.Err() != nil || cur != nil && newer(cur.rec, f.renewed) {
+		return nil
+	}
+	return s.startUnlessBlocked(ctx, wallNow(), f)
 }
 
 // pause returns for how long there is nothing to do.

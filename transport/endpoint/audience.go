@@ -16,6 +16,8 @@ func (e *Endpoint) Identity() transport.Identity {
 	id := transport.Identity{
 		Key:      tokencache.Key{Issuer: cmp.Or(e.Issuer, e.TokenURL), ClientID: e.ClientID},
 		TokenURL: e.TokenURL,
+		IdleTime: e.IdleTime,
+		Lifetime: e.Lifetime,
 		Gate:     &e.shared().gate,
 	}
 	asked := targets(e.Params)

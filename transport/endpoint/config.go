@@ -52,6 +52,9 @@ func (e *Endpoint) check() error {
 			return endpointError("Codes", "remove the empty code: it would stand for any error")
 		}
 	}
+	if e.IdleTime < 0 || e.Lifetime < 0 {
+		return endpointError("IdleTime, Lifetime", "use positive durations, or 0 if they are not known")
+	}
 	if e.Timeout < 0 {
 		return endpointError("Timeout", "use a positive duration, or 0 for 15 s")
 	}

@@ -89,6 +89,12 @@ type Endpoint struct {
 	// and is also the RefreshToken of the record. Default: refresh tokens.
 	ExchangeGrant string
 
+	// IdleTime is how long a login lives at this provider that is not refreshed, and
+	// Lifetime how long any login lives, whatever is done. They decide how often
+	// transport.Pool.KeepFresh renews the logins that nobody uses, and when a user is asked
+	// to log in again before the end (transport.EventEnding). Default: not known.
+	IdleTime, Lifetime time.Duration
+
 	// Codes gives the meaning of errors of this provider that this package does not know,
 	// or understands differently: ErrLoginRequired, ErrMisconfigured, ErrUnavailable or
 	// ErrAmbiguous. A key is an error code, or a phrase that occurs in descriptions, in

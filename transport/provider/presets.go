@@ -14,7 +14,7 @@ import (
 // only the first time a user allows the program. Refresh tokens are not rotated. They end after
 // six months without use, when the user changes the password and the scopes include Gmail, when
 // the same user logs in to the same client for the 101st time, and after seven days as long as
-// the project's consent screen is external and in testing. A desktop client has a secret too,
+// the project's consent screen is external and in testing (set Lifetime then). A desktop client has a secret too,
 // which is not really secret: pass it all the same.
 //
 // The device flow allows few scopes, and no API of Google beyond them.
@@ -32,6 +32,7 @@ func Google() *Provider {
 		AuthStyle:     oauth2.AuthStyleInParams,
 		AuthParams:    url.Values{"access_type": {"offline"}, "prompt": {"consent"}},
 		Origins:       []string{"https://*.googleapis.com"},
+		IdleTime:      180 * day,
 	}
 }
 
@@ -41,7 +42,8 @@ func Google() *Provider {
 //
 // It asks for the scope offline_access, which is not enough on its own: name at least one scope
 // of an API, such as "User.Read". Every refresh returns another refresh token, good for 90
-// days, and the old one stays good too; those of a single-page application end after 24 hours.
+// days, and the old one stays good too; those of a single-page application end after 24 hours,
+// whatever is done (set Lifetime then).
 // Each token is for one API. ClientCredentials needs the scope
 // "https://graph.microsoft.com/.default", or the like of another API.
 //
@@ -65,6 +67,7 @@ func Microsoft(tenant string) *Provider {
 		Scopes:        []string{"offline_access"},
 		AuthParams:    url.Values{},
 		Origins:       []string{"https://graph.microsoft.com"},
+		IdleTime:      90 * day,
 	}
 }
 
@@ -80,8 +83,8 @@ func Microsoft(tenant string) *Provider {
 // With rotation, which is a setting of the application, a refresh token can be used once; set
 // an overlap period of some seconds there, so that a lost answer is not a lost login. Rotation
 // does not extend the login beyond the absolute lifetime of its refresh token, 30 days unless
-// set otherwise. Depending on the tenant's settings, revoking ends all logins of the user with
-// this application.
+// set otherwise (set Lifetime then). Depending on the tenant's settings, revoking ends all
+// logins of the user with this application.
 //
 // Not confirmed in Auth0's documentation: that the application authenticates with
 // the secret in the body, which is a setting of the application.
@@ -99,6 +102,7 @@ func Auth0(domain string) *Provider {
 		Scopes:        []string{"offline_access"},
 		AuthParams:    url.Values{},
 		Origins:       []string{origin(base)},
+		Lifetime:      30 * day,
 	}
 }
 
@@ -140,6 +144,7 @@ func Keycloak(baseURL, realm string) *Provider {
 		Scopes:        []string{"offline_access"},
 		AuthParams:    url.Values{},
 		Origins:       []string{origin(base)},
+		IdleTime:      30 * day, // of an offline session
 	}
 }
 
@@ -176,6 +181,7 @@ func Okta(domain, authServer string) *Provider {
 		Scopes:        []string{"offline_access"},
 		AuthParams:    url.Values{},
 		Origins:       []string{origin(base)},
+		IdleTime:      7 * day,
 	}
 }
 
@@ -205,6 +211,7 @@ func GitHub() *Provider {
 		AuthStyle:     oauth2.AuthStyleInParams,
 		AuthParams:    url.Values{},
 		Origins:       []string{"https://api.github.com", "https://uploads.github.com"},
+		IdleTime:      183 * day,
 	}
 }
 
@@ -268,9 +275,11 @@ func Facebook() *Provider {
 		AuthParams:    url.Values{},
 		ExchangeGrant: "fb_exchange_token",
 		Origins:       []string{"https://graph.facebook.com"},
-		Lead:          20 * 24 * time.Hour,
+		Lead:          20 * day,
 	}
 }
+
+const day = 24 * time.Hour
 
 // server returns the base address of a server that is given by its address or, with https, by
 // its host alone.

@@ -71,6 +71,11 @@ type Provider struct {
 	RepeatRedirectURI bool
 	ExchangeGrant     string
 
+	// IdleTime is how long a login lives that is not refreshed, and Lifetime how long any
+	// login lives, whatever is done; 0 if that is not known, or if there is no end. Where
+	// an administrator can change them, the presets have what holds unless somebody did.
+	IdleTime, Lifetime time.Duration
+
 	Origins []string      // of its own APIs, for transport.Config
 	Lead    time.Duration // for transport.SourceConfig; 0 for the default
 }
@@ -91,6 +96,8 @@ func (p *Provider) Endpoint(clientID string, secret tokencache.Secret, scopes ..
 
 		RepeatRedirectURI: p.RepeatRedirectURI,
 		ExchangeGrant:     p.ExchangeGrant,
+		IdleTime:          p.IdleTime,
+		Lifetime:          p.Lifetime,
 	}
 	if len(p.AuthParams) > 0 {
 		e.AuthParams = make(url.Values, len(p.AuthParams))
