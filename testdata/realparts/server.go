@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"io"
 	"net"
+	"os"
 	"os/exec"
 	"strconv"
 	"testing"
@@ -24,16 +25,22 @@ type Server struct {
 	stop    string // the signal that ends it in the orderly way; default: INT
 	log     bytes.Buffer
 
-	cmd   *exec.Cmd // nil while the server is stopped
-	stdin io.WriteCloser
+	cmd      *exec.Cmd // nil while the server is stopped
+	stdin    io.WriteCloser
+	signaled *os.File // has a byte for each signal after which the server goes on
 }
 
 // Until its standard input ends, or brings the name of a signal that ends it, the shell keeps
 // the program running. It is the only one to hold the other end of that pipe that matters:
 // the program does not outlive the test process, however that dies. A program that is frozen
-// does not, either.
-const untilInput = `"$@" & while read -r signal; do
-	case $signal in STOP|CONT) kill -s $signal $!;; *) break;; esac
+// does not, either. A busy machine takes a while to stop all threads.
+const untilInput = `"$@" 3>&- & while read -r signal; do
+	case $signal in
+	STOP) kill -s STOP $!; while grep -L '^State:.T' /proc/$!/task/*/status | grep -q .; do sleep 0.01; done;;
+	CONT) kill -s CONT $!;;
+	*) break;;
+	esac
+	echo >&3
 done
 kill -s "${signal:-INT}" $!; kill -s CONT $!; wait $!`
 
@@ -48,6 +55,12 @@ func (s *Server) Start() {
 	if s.stdin, err = s.cmd.StdinPipe(); err != nil {
 		s.t.Fatal(err)
 	}
+	signaled, shell, err := os.Pipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer shell.Close()
+	s.signaled, s.cmd.ExtraFiles = signaled, []*os.File{shell}
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -60,10 +73,18 @@ func (s *Server) Crash() { s.end(s.crash) }
 
 // Freeze stops the clock of the server: it neither answers nor closes a connection, and the
 // kernel accepts new ones for it, until Thaw.
-func (s *Server) Freeze() { io.WriteString(s.stdin, "STOP\n") }
+func (s *Server) Freeze() { s.signal("STOP") }
 
 // Thaw lets a frozen server go on.
-func (s *Server) Thaw() { io.WriteString(s.stdin, "CONT\n") }
+func (s *Server) Thaw() { s.signal("CONT") }
+
+func (s *Server) signal(name string) {
+	s.t.Helper()
+	io.WriteString(s.stdin, name+"\n")
+	if _, err := s.signaled.Read(make([]byte, 1)); err != nil {
+		s.t.Fatal(err)
+	}
+}
 
 func (s *Server) end(signal string) {
 	if s.cmd == nil {
@@ -74,6 +95,7 @@ func (s *Server) end(signal string) {
 	stuck := time.AfterFunc(10*time.Second, func() { s.cmd.Process.Kill() })
 	defer stuck.Stop()
 	s.cmd.Wait()
+	s.signaled.Close()
 	s.cmd = nil
 }
 

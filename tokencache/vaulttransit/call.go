@@ -19,10 +19,6 @@ import (
 )
 
 const (
-	// callTimeout is how long a call takes at most, retries included: a server that lives
-	// answers within some milliseconds, and whoever waits has more to do.
-	callTimeout = 10 * time.Second
-
 	attempts  = 3 // for a connection that was lost, and a server that is overloaded or restarts
 	pause     = 100 * time.Millisecond
 	maxAnswer = 64 << 10
@@ -44,22 +40,18 @@ func (w *Wrapper) call(ctx context.Context, op, key string, in map[string]string
 			return problem(op, key, tokencache.ErrUnavailable, "Config.Token has returned no token")
 		}
 	}
-	limited, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
 	for attempt := 1; ; attempt++ {
-		kind, says, again := w.try(limited, op, key, token, body, out)
+		kind, says, again := w.try(ctx, op, key, token, body, out)
 		switch {
 		case kind == nil:
 			return nil
 		case ctx.Err() != nil:
 			return fmt.Errorf("vaulttransit: %s with key %q: %w: %w", op, key, tokencache.ErrUnavailable, ctx.Err())
-		case limited.Err() != nil:
-			return problem(op, key, tokencache.ErrUnavailable, fmt.Sprintf("no answer within %v", callTimeout))
 		case !again || attempt == attempts:
 			return problem(op, key, kind, says)
 		}
 		select {
-		case <-limited.Done():
+		case <-ctx.Done():
 		case <-time.After(pause<<attempt/2 + rand.N(pause<<attempt/2)):
 		}
 	}

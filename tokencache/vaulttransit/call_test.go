@@ -12,8 +12,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/stayauth/stayauth/testdata/realparts/keycheck"
 	"github.com/stayauth/stayauth/tokencache"
@@ -151,24 +149,6 @@ func TestRequests(t *testing.T) {
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-// A caller without a deadline waits ten seconds, however often the server is silent.
-func TestSilentServer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := mustNew(t, vaulttransit.Config{Address: "https://vault.internal", Key: "logins", Client: &http.Client{
-			Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
-				<-r.Context().Done()
-				return nil, r.Context().Err()
-			}),
-		}})
-		begun := time.Now()
-		_, err := w.UnwrapKey(t.Context(), wrappedKey)
-		keycheck.CannotUse(t, err, "no answer within 10s")
-		if took := time.Since(begun); took != 10*time.Second {
-			t.Errorf("it took %v", took)
-		}
-	})
-}
 
 // An error of Config.Client or Config.Token may hold anything, and is not shown.
 func TestErrorsOfOthers(t *testing.T) {

@@ -9,8 +9,8 @@ decides, and writes down, who unwraps.
 		Key:     "logins",
 		Token:   vaulttransit.TokenFile("/run/vault/token"),
 	})
-
-The Wrapper is a [tokencache.KeyWrapper]; the example has the rest.
+	...
+	cache, err := tokencache.NewEnveloped(store, tokencache.Envelope{Wrapper: wrapper})
 
 # The key and the rights
 
@@ -33,18 +33,18 @@ token until it has nearly expired.
 
 # How often the server is asked
 
-Once for each data key, not for each login, and again when a process that has just started, or
-whose memory of the data key is too old, meets it: see [tokencache.KeyWrapper] and what uses it.
-A call ends after 10 seconds. It is sent three times at most, if the connection was lost or the
-server is overloaded.
+Once when a login is first saved, once when a process first loads it, and for logins in use
+again after half of Envelope.MaxAge; never for a refresh. A call that finds the server
+overloaded, or loses the connection, is sent three times at most, within the five seconds that
+the cache gives it.
 
 # Rotation
 
 	vault write -f transit/keys/logins/rotate
 
 gives the key a new version. New data keys are wrapped with it, and every older version still
-unwraps. KeyID of a wrapped key names the version, so the cache knows which data keys are to be
-wrapped anew. After that has been done for all of them,
+unwraps. [tokencache.Cache.Rekey] wraps the data keys of all records with the new version, and
+opens none of them. After that,
 
 	vault write transit/keys/logins/config min_decryption_version=2
 

@@ -32,5 +32,13 @@ func ExampleNew() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	var _ tokencache.KeyWrapper = wrapper
+	store, err := tokencache.OpenDir("/var/lib/app/logins") // pgstore or redisstore for several machines
+	if err != nil {
+		log.Fatal(err)
+	}
+	cache, err := tokencache.NewEnveloped(store, tokencache.Envelope{Wrapper: wrapper})
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Print("logins are kept under ", cache.KeyPlace())
 }

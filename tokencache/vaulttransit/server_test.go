@@ -2,6 +2,7 @@ package vaulttransit_test
 
 import (
 	"context"
+	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/vaulttransit"
 )
+
+var records = flag.Int("records", 100, "how many logins there are")
 
 // policy is what the package documentation says the token of a service needs.
 const policy = `
@@ -66,6 +69,7 @@ func TestServer(t *testing.T) {
 	t.Run("old keys", func(t *testing.T) { oldKeys(t, mount(t, server, "old")) })
 	t.Run("misconfigured", func(t *testing.T) { misconfigured(t, mount(t, server, "misconfigured")) })
 	t.Run("token file", func(t *testing.T) { tokenFile(t, mount(t, server, "file")) })
+	t.Run("logins", func(t *testing.T) { logins(t, mount(t, server, "logins")) })
 	t.Run("namespaces", func(t *testing.T) { namespaces(t, server) })
 }
 
@@ -201,4 +205,17 @@ func namespaces(t *testing.T, server *realparts.OpenBao) {
 	server.Do(t, "POST", "team/secrets/transit/keys/logins", nil, nil)
 	w := mustNew(t, vaulttransit.Config{Address: server.URL() + "/", Key: "logins", Mount: "/secrets/transit/", Namespace: "team", Token: fixed(server.Token)})
 	keycheck.Wrap(t, w)
+}
+
+// What logins cost, and what becomes of them.
+func logins(t *testing.T, p part) {
+	keycheck.Cache(t, mustNew(t, p.cfg), keycheck.Service{
+		Rotate: func() { p.Do(t, "POST", "logins/keys/logins/rotate", nil, nil) },
+		Retire: func() {
+			p.Do(t, "POST", "logins/keys/logins/config", map[string]int{"min_decryption_version": 2, "min_encryption_version": 2}, nil)
+			p.Do(t, "POST", "logins/keys/logins/trim", map[string]int{"min_available_version": 2}, nil) // destroys version 1
+		},
+		Down: func() { p.Seal(t) },
+		Up:   func() { p.Unseal(t) },
+	}, *records)
 }
