@@ -38,6 +38,25 @@ supplies the data key: [KeyFile], [PassphraseFile], [KeyBytes], or the OS keyrin
 [Cache.Rekey] replaces it while other processes carry on. Only a store that is
 [Confidential] may be used without keys.
 
+# Backups and clones
+
+A refresh token that is rotated may be spent once, wherever its record was copied to. So a
+record says in which store it was saved, and in any other store, such as a restored backup or
+the clone of a database, it is a copy: its access token is used while it is good, but nothing
+is renewed or revoked until [Cache.Adopt] or [Cache.Discard] has decided. Until then the error
+of package transport wraps [ErrCopy]. Either may be called while the program runs.
+
+For a Dir, which must be on a local file system of Linux, macOS or Windows, restore into a new
+directory (cp -a, tar, rsync), start the program, and adopt:
+
+	n, err := cache.Adopt(ctx)
+
+If the provider rotates refresh tokens, a login that was renewed after the backup was made is
+lost: it has a token that is spent. A strict provider refuses it and ends the login; the error
+then says that it came from a backup. Logins that were not renewed since go on. What is
+restored into the existing directory, or together with its whole file system, looks like the
+store itself; then there is no question, and the same loss.
+
 # Guaranteed
 
   - If Save returns nil, the record survives a crash of the process and of the

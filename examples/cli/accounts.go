@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -25,8 +26,11 @@ func (c *cli) accounts(ctx context.Context, _ []string) error {
 		if a.Key == inUse.Key {
 			mark = "*"
 		}
-		if a.LoginRequired {
+		switch {
+		case a.LoginRequired:
 			state = "has to log in again"
+		case a.Copy:
+			state = "copied from elsewhere: see 'stayauth help adopt'"
 		}
 		fmt.Fprintf(w, "%s %s\t%s\t%s\n", mark, cmp.Or(a.Name, "(no name)"), a.Key.Issuer, state)
 	}
@@ -76,10 +80,10 @@ func (c *cli) status(ctx context.Context, _ []string) error {
 		return err
 	}
 	s.printStatus(account, st)
-	switch st.State {
-	case transport.StateDead:
+	switch {
+	case st.State == transport.StateDead, errors.Is(st.Err, tokencache.ErrCopy):
 		return st.Err
-	case transport.StateEmpty: // Somebody has just logged out.
+	case st.State == transport.StateEmpty: // Somebody has just logged out.
 		return transport.ErrLoginRequired
 	}
 	return nil
@@ -90,9 +94,11 @@ func (s *session) printStatus(account login.Account, st transport.Status) {
 		s.print("%s %s\n", s.paintOut(bold, fmt.Sprintf("%-9s", name)), fmt.Sprintf(format, args...))
 	}
 	state, colour := st.String(), green
-	switch st.State {
-	case transport.StateDead, transport.StateEmpty: // The reason follows as an error.
+	switch {
+	case st.State == transport.StateDead, st.State == transport.StateEmpty: // The reason follows as an error.
 		state, colour = "login required", red
+	case errors.Is(st.Err, tokencache.ErrCopy): // So it does here.
+		state, colour = "copied from elsewhere", red
 	}
 	row("account", "%s", cmp.Or(account.Name, "(no name)"))
 	row("provider", "%s", s.provider.Issuer)

@@ -94,6 +94,16 @@ the public key can write an export: import only your own.
   stayauth import -key private.pem logins.export
 `
 
+const adoptHelp = `Adopt decides that the logins which came here with a restored backup or a copied
+directory are used here from now on. Until then they are not renewed, because a
+provider can take that for theft if they are also used where they were copied from.
+Logins that were renewed there since they were copied usually have to be made anew.
+`
+
+const discardHelp = `Discard removes the logins that came here with a copied directory. Their providers are
+told nothing, so the logins live on where they were copied from.
+`
+
 const completionHelp = `Completion prints a script that makes your shell complete commands and flags.
 
   source <(stayauth completion bash)

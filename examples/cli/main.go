@@ -83,6 +83,7 @@ func run(ctx context.Context, args []string) int {
 	if _, ok := errors.AsType[usageError](err); ok && status == exitUsage {
 		c.say("See 'stayauth help'.\n")
 	}
+	c.sayCopied(err)
 	if status == exitLogin {
 		c.say("Log in with 'stayauth login'.\n")
 	}

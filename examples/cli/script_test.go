@@ -68,6 +68,18 @@ func setup(t *testing.T, store string, extra []string) func(*testscript.Env) err
 	}
 }
 
+// condition is [placed]: the file system tells a directory from its copies.
+func condition(dir string) func(string) (bool, error) {
+	return func(string) (bool, error) {
+		store, err := tokencache.OpenDir(dir)
+		if err != nil {
+			return false, err
+		}
+		id, _, err := store.Place(context.Background())
+		return id != "", err
+	}
+}
+
 // calm ends all faults.
 func (s *stage) calm() {
 	s.srv.Heal()

@@ -36,6 +36,7 @@ type Account struct {
 
 	AuthorizedAt  time.Time // when the user logged in
 	LoginRequired bool      // the provider has refused the refresh token
+	Copy          bool      // it belongs to another store, see tokencache.Record.IsCopy
 }
 
 // AccountOf returns the account of a login, which need not be stored yet.
@@ -48,6 +49,7 @@ func AccountOf(rec *tokencache.Record) Account {
 		Name:          text.Clean(cmp.Or(claims.Username, claims.Email, claims.Name, claims.Subject, label, account)),
 		AuthorizedAt:  rec.AuthorizedAt,
 		LoginRequired: rec.Tombstone != nil,
+		Copy:          rec.IsCopy(),
 	}
 }
 
