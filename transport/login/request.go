@@ -52,18 +52,28 @@ func (cfg *Config) checkAuthURL() error {
 
 // newRequest returns a request whose answer arrives at redirectURI.
 func (f *flow) newRequest(ctx context.Context, redirectURI string) (*request, error) {
-	if err := f.checkAuthURL(); err != nil {
-		return nil, err
+	r := f.draw(redirectURI)
+	return r, r.address(ctx)
+}
+
+// draw returns a request that has no url yet.
+func (f *flow) draw(redirectURI string) *request {
+	return &request{flow: f, redirectURI: redirectURI, state: rand.Text(), verifier: oauth2.GenerateVerifier()}
+}
+
+// address finds out the url of the request, which may have to be pushed.
+func (r *request) address(ctx context.Context) error {
+	if err := r.checkAuthURL(); err != nil {
+		return err
 	}
-	u, err := url.Parse(f.Provider.AuthURL)
+	u, err := url.Parse(r.Provider.AuthURL)
 	if err != nil {
-		return nil, misconfigured("Provider", "set AuthURL, or use a flow that does not need it", nil)
+		return misconfigured("Provider", "set AuthURL, or use a flow that does not need it", nil)
 	}
-	r := &request{flow: f, redirectURI: redirectURI, state: rand.Text(), verifier: oauth2.GenerateVerifier()}
 	params := r.params()
-	if f.PAR || f.Provider.RequirePAR {
+	if r.PAR || r.Provider.RequirePAR {
 		if params, err = r.push(ctx, params); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	query := u.Query() // RFC 6749 section 3.1: what it has is retained.
@@ -72,7 +82,7 @@ func (f *flow) newRequest(ctx context.Context, redirectURI string) (*request, er
 	}
 	u.RawQuery = query.Encode()
 	r.url = u.String()
-	return r, nil
+	return nil
 }
 
 // requested returns the parameters that say what is requested of the user.

@@ -121,11 +121,13 @@ func (web *Web) refuse(w http.ResponseWriter, r *http.Request, user, label strin
 // cookies of other attempts stay.
 func (web *Web) end(w http.ResponseWriter, id string, a *attempt, out *outcome) {
 	done := &attempt{Label: a.Label, Return: cmp.Or(out.Return, a.Return), Cause: a.Cause, Outcome: out, End: time.Now().Add(web.cfg.Timeout).Unix()}
-	for web.cookies.set(w, id, done) != nil { // It has more to say than fits.
-		if done.Outcome.Description == "" {
-			break
-		}
+	cookie, err := web.cookies.of(id, done)
+	if err != nil { // It has more to say than fits.
 		done.Outcome = &outcome{Refusal: out.Refusal, Kind: out.Kind, Code: out.Code}
+		cookie, err = web.cookies.of(id, done)
+	}
+	if err == nil {
+		http.SetCookie(w, cookie)
 	}
 	web.lead(w, id, done)
 }

@@ -189,14 +189,17 @@ func (web *Web) begin(w http.ResponseWriter, r *http.Request, s *Start, why caus
 	if !flow.openID() {
 		web.warnOfClock(ctx, flow)
 	}
-	rq, err := flow.newRequest(ctx, web.cfg.RedirectURL)
+	rq := flow.draw(web.cfg.RedirectURL)
+	a.State, a.Verifier, a.User, a.End = rq.state, rq.verifier, userHash(rq.state, user), time.Now().Add(web.cfg.Timeout).Unix()
+	cookie, err := web.cookies.of(attemptID(a.State), a)
 	if err != nil {
+		return user, &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Field: "Start", Err: err,
+			Remedy: "use a shorter return address, a shorter label or fewer scopes"}
+	}
+	if err := rq.address(ctx); err != nil {
 		return user, err
 	}
-	a.State, a.Verifier, a.User, a.End = rq.state, rq.verifier, userHash(rq.state, user), time.Now().Add(web.cfg.Timeout).Unix()
-	if err := web.cookies.set(w, attemptID(a.State), a); err != nil {
-		return user, &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Err: err}
-	}
+	http.SetCookie(w, cookie)
 	web.cookies.makeRoom(w, r)
 	redirect(w, rq.url)
 	return user, nil

@@ -42,7 +42,7 @@ const (
 	maxCookie   = 800 // bytes, with the name
 )
 
-var errCookieTooLong = errors.New("what the attempt has to remember does not fit into a cookie; use a shorter return address, fewer scopes or a shorter label")
+var errCookieTooLong = errors.New("what the attempt has to remember does not fit into a cookie")
 
 // cookies seals attempts. Each cookie has a key of its own, derived from its name, and what it
 // belongs to is authenticated with it, so that none can be passed off as another.
@@ -179,22 +179,21 @@ func (c *cookies) all(r *http.Request) []*attempt {
 	return all
 }
 
-// set gives the browser the cookie of the attempt called id.
-func (c *cookies) set(w http.ResponseWriter, id string, a *attempt) error {
+// of returns the cookie of the attempt called id.
+func (c *cookies) of(id string, a *attempt) (*http.Cookie, error) {
 	now := time.Now()
 	value, err := c.seal(id, a, now)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c.write(w, c.prefix+id, value, int(time.Unix(a.End, 0).Sub(now).Seconds())+1)
-	return nil
+	return c.cookie(c.prefix+id, value, int(time.Unix(a.End, 0).Sub(now).Seconds())+1), nil
 }
 
-func (c *cookies) write(w http.ResponseWriter, name, value string, maxAge int) {
-	http.SetCookie(w, &http.Cookie{
+func (c *cookies) cookie(name, value string, maxAge int) *http.Cookie {
+	return &http.Cookie{
 		Name: name, Value: value, Path: "/", MaxAge: maxAge, Secure: c.secure, HttpOnly: true,
 		SameSite: http.SameSiteLaxMode, // Not Strict: the browser comes back from another site.
-	})
+	}
 }
 
 // makeRoom removes the oldest attempts of the browser, including those with other providers,
@@ -214,7 +213,7 @@ func (c *cookies) makeRoom(w http.ResponseWriter, r *http.Request) {
 	}
 	slices.SortFunc(all, func(a, b old) int { return cmp.Compare(a.begun, b.begun) })
 	for len(all) >= maxAttempts {
-		c.write(w, all[0].name, "", -1)
+		http.SetCookie(w, c.cookie(all[0].name, "", -1))
 		all = all[1:]
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/sleep"
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 	"github.com/stayauth/stayauth/transport/provider"
 )
@@ -200,7 +201,8 @@ func (v *visitor) wants(resp *http.Response, err error) func(page string) {
 
 // Three days with a deployment every hour, a new key for the cookies every day, and a
 // provider that forgives nothing: nobody who has connected is ever asked to connect again,
-// and nobody has to start again because of a deployment.
+// and nobody has to start again because of a deployment. STAYAUTH_FAULTS_SEED=7 makes the users
+// of a run come again.
 func TestThreeDaysOfDeployments(t *testing.T) {
 	const (
 		days, users, replicas = 3, 40, 2
@@ -238,8 +240,7 @@ func TestThreeDaysOfDeployments(t *testing.T) {
 				deployments++
 			}
 		})
-		seed := rand.Uint64()
-		t.Log("seed", seed)
+		seed := testkit.Seed(t)
 		requests := 0
 		for i := range users {
 			r := rand.New(rand.NewPCG(seed, uint64(i)))

@@ -51,8 +51,11 @@ func (web *Web) emit(ctx context.Context, t transport.EventType, user, label str
 
 // levelOf returns how loud an event is. What users and attackers do is routine.
 func levelOf(err error) slog.Level {
-	if errors.Is(err, context.Canceled) {
-		return slog.LevelDebug // The browser has gone, which is no fault of the store.
+	switch {
+	case errors.Is(err, context.Canceled): // The browser has gone, which is no fault of the store.
+		return slog.LevelDebug
+	case errors.Is(err, errCookieTooLong): // The browser chooses the label and the return address.
+		return slog.LevelDebug
 	}
 	e, ok := errors.AsType[*transport.Error](err)
 	why, refusal := errors.AsType[Refusal](err)

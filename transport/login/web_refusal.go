@@ -86,6 +86,7 @@ func failureOf(err error, back string) Failure {
 	case isRefusal:
 		t, _ := refusal.page()
 		f.Status = t.status
+	case errors.Is(err, errCookieTooLong): // What is so long has come with the request.
 	case !isError:
 		f.Status = http.StatusInternalServerError
 	case e.Kind == transport.ErrMisconfigured && e.Code == "":
@@ -119,6 +120,8 @@ func (f Failure) page(provider string) page {
 		p.Text = provider + " cannot be reached now. Try again in a while."
 	case e.Kind == transport.ErrStorage:
 		p.Text = "This site cannot store it now. Try again in a while."
+	case errors.Is(e, errCookieTooLong):
+		p.Text = "The link that you followed asks for more than can be remembered meanwhile. Nothing was changed. Start again from another page."
 	case e.Kind == transport.ErrMisconfigured:
 		p.Text = "This site and " + provider + " do not understand each other. Whoever runs this site has to see to that."
 	}

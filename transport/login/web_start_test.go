@@ -177,6 +177,20 @@ func TestW09PushedRequest(t *testing.T) {
 	}
 }
 
+// What a cookie cannot hold is refused as the visitor's doing, before anything is sent: whoever
+// runs the site can do nothing about it.
+func TestW17TooLongForACookie(t *testing.T) {
+	par := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the parameters were pushed") }))
+	defer par.Close()
+	s := newSite(t, oauthtest.Config{}, 1, func(c *WebConfig) { c.Provider.PARURL, c.Provider.RequirePAR = par.URL, true })
+	b := s.surfer("ann")
+	v := b.do(form("/connect", "return", "/"+strings.Repeat("r", 250), "label", strings.Repeat("l", 250)), always)
+	b.wantPage(v, http.StatusBadRequest, "more than can be remembered")
+	if says := s.lastError(); begun(v) || !strings.Contains(says, "shorter return address") || strings.Contains(s.log.String(), "level=WARN") {
+		t.Errorf("%v, %s: %s", v.header, says, s.log.String())
+	}
+}
+
 // beginning is a replica whose /begin begins what the test says, and shows the error.
 func beginning(t *testing.T, s *site, start func() Start) {
 	t.Helper()

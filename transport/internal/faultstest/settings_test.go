@@ -1,16 +1,16 @@
 package faultstest
 
 import (
-	"math/rand/v2"
 	"os"
-	"strconv"
 	"testing"
+
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 )
 
 const account = "ann" // whose login it is
 
 const (
-	seedEnv = "STAYAUTH_FAULTS_SEED"
+	seedEnv = testkit.SeedEnv
 	howEnv  = "STAYAUTH_FAULTS" // "full": everything
 )
 
@@ -33,13 +33,5 @@ func pick[T any](short, real, all T) T {
 // seed returns the seed of the schedules.
 func seed(t *testing.T) uint64 {
 	t.Helper()
-	n := rand.Uint64()
-	if s := os.Getenv(seedEnv); s != "" {
-		var err error
-		if n, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatalf("%s: %v", seedEnv, err)
-		}
-	}
-	t.Logf("%s=%d", seedEnv, n)
-	return n
+	return testkit.Seed(t)
 }

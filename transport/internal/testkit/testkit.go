@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -83,4 +85,21 @@ func Meanings(t *testing.T, dir string, meaning func(t *testing.T, wire []byte) 
 	if len(want) > 0 {
 		t.Errorf("meaning.txt has lines without an answer: %v", slices.Collect(maps.Keys(want)))
 	}
+}
+
+// SeedEnv sets the seed of a test, to see a run again.
+const SeedEnv = "STAYAUTH_FAULTS_SEED"
+
+// Seed returns the seed of what a test does by chance, and logs it.
+func Seed(t testing.TB) uint64 {
+	t.Helper()
+	n := rand.Uint64()
+	if s := os.Getenv(SeedEnv); s != "" {
+		var err error
+		if n, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatalf("%s: %v", SeedEnv, err)
+		}
+	}
+	t.Logf("%s=%d", SeedEnv, n)
+	return n
 }
