@@ -10,6 +10,7 @@
 //	days         a life of days under traffic
 //	dir          on a real disk
 //	interleave   two things at once
+//	key_service  a KMS that is down, or replaces its key
 
 package transport_test
 

@@ -1,0 +1,253 @@
+package transport_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/publickey"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+// A keyService protects data keys as a KMS does: its key can be replaced, and it can be down.
+type keyService struct {
+	mu    sync.Mutex
+	keys  [][]byte // PEM, the newest first
+	fault func(context.Context) error
+	calls atomic.Int64
+}
+
+func (s *keyService) rotate(t testing.TB) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys = append([][]byte{pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})}, s.keys...)
+}
+
+func (s *keyService) destroyOld() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys = s.keys[:1]
+}
+
+func (s *keyService) fail(fault func(context.Context) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = fault
+}
+
+func (s *keyService) wrapper(ctx context.Context) (*publickey.Wrapper, error) {
+	s.calls.Add(1)
+	s.mu.Lock()
+	keys, fault := bytes.Join(s.keys, nil), s.fault
+	s.mu.Unlock()
+	if fault != nil {
+		if err := fault(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return publickey.NewWrapper(keys)
+}
+
+func (s *keyService) WrapKey(ctx context.Context, key []byte) (tokencache.WrappedKey, error) {
+	w, err := s.wrapper(ctx)
+	if err != nil {
+		return tokencache.WrappedKey{}, err
+	}
+	return w.WrapKey(ctx, key)
+}
+
+func (s *keyService) UnwrapKey(ctx context.Context, wrapped tokencache.WrappedKey) ([]byte, error) {
+	w, err := s.wrapper(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return w.UnwrapKey(ctx, wrapped)
+}
+
+// A crowd is many users whose logins two processes keep, sealed with the help of a key service.
+type crowd struct {
+	*world
+	service *keyService
+	pools   []*transport.Pool
+	clients []*http.Client
+	failed  atomic.Int64
+}
+
+const (
+	crowdSize = 200
+	callEvery = 20 * time.Second
+)
+
+func newCrowd(t *testing.T) *crowd {
+	w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: 4 * time.Minute, Latency: 200 * time.Millisecond})
+	w.base = w.srv.Direct()
+	c := &crowd{world: w, service: new(keyService)}
+	c.service.rotate(t)
+	for range 2 {
+		pool, err := transport.NewPool(transport.PoolConfig{Source: transport.SourceConfig{Cache: c.cache(), Refresher: w.endpoint()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rt, err := transport.New(transport.Config{Pool: pool, Origins: []string{w.srv.APIOrigin()}, Base: w.base})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.pools, c.clients = append(c.pools, pool), append(c.clients, &http.Client{Transport: rt})
+	}
+	for i := range crowdSize {
+		w.login(c.pools[0].Source(fmt.Sprint(i)), fmt.Sprint(i))
+	}
+	return c
+}
+
+// cache returns one as a process has it that was just started.
+func (c *crowd) cache() *tokencache.Cache {
+	cache, err := tokencache.NewEnveloped(c.store, tokencache.Envelope{Wrapper: c.service})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return cache
+}
+
+// call makes calls of all users to both processes for a time.
+func (c *crowd) call(span time.Duration) {
+	var wg sync.WaitGroup
+	for i := range crowdSize {
+		wg.Go(func() {
+			time.Sleep(callEvery * time.Duration(i) / crowdSize)
+			ctx := transport.WithAccount(c.t.Context(), fmt.Sprint(i))
+			for end := time.Now().Add(span); time.Now().Before(end); time.Sleep(callEvery) {
+				for _, client := range c.clients {
+					req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.srv.APIURL(), nil)
+					if err != nil {
+						c.t.Error(err)
+						return
+					}
+					resp, err := client.Do(req)
+					if err == nil {
+						resp.Body.Close()
+					}
+					if err != nil || resp.StatusCode != http.StatusOK {
+						if c.failed.Add(1) == 1 {
+							c.t.Errorf("user %d: %v, %v", i, resp, err)
+						}
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func (c *crowd) wantNoLosses() {
+	c.t.Helper()
+	counts := c.srv.Counts()
+	c.t.Logf("%d API calls, %d failed; %d rotations; %d calls to the key service", counts.APICalls, c.failed.Load(), counts.Rotations, c.service.calls.Load())
+	if c.failed.Load() != 0 || counts.Reuses != 0 {
+		c.t.Errorf("%d calls failed, %d refresh tokens were used twice", c.failed.Load(), counts.Reuses)
+	}
+}
+
+// The key service is down for ten minutes, in which every login has to be rotated twice. No
+// call of a login that is in memory fails, hardly any goes to the key service, and what is not
+// in memory is served again within seconds afterwards.
+func TestKeyServiceIsDownForTenMinutes(t *testing.T) {
+	for name, fault := range map[string]func(context.Context) error{
+		"refuses": func(context.Context) error { return fmt.Errorf("%w: being tested", tokencache.ErrUnavailable) },
+		"hangs":   func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				c := newCrowd(t)
+				c.call(time.Minute) // now both processes know every login
+				before, began := c.srv.Counts().Rotations, c.service.calls.Load()
+				c.service.fail(fault)
+				c.call(10 * time.Minute)
+				if n := c.srv.Counts().Rotations - before; n < 2*crowdSize {
+					t.Errorf("%d rotations during the outage, want at least %d", n, 2*crowdSize)
+				}
+				if n := c.service.calls.Load() - began; n != 0 {
+					t.Errorf("%d calls to the key service, by logins that need none", n)
+				}
+				fresh := freshSource(c)
+				if _, err := fresh.Token(t.Context()); err == nil {
+					t.Error("a process that was just started opened a login without the key service")
+				}
+				c.service.fail(nil)
+				back := time.Now()
+				for {
+					_, err := fresh.Token(t.Context())
+					if err == nil {
+						break
+					}
+					if time.Since(back) > time.Minute {
+						t.Fatalf("still failing after a minute: %v", err)
+					}
+					time.Sleep(time.Second)
+				}
+				t.Logf("served again %v after the outage", time.Since(back))
+				c.call(6 * time.Minute)
+				c.wantNoLosses()
+			})
+		})
+	}
+}
+
+// freshSource returns the Source of a login as a process has it that was just started.
+func freshSource(c *crowd) *transport.Source {
+	return c.source(func(cfg *transport.SourceConfig) {
+		cfg.Cache, cfg.Key.Account = c.cache(), "0"
+	})
+}
+
+// The key of the key service is replaced while all users call, and the old one destroyed when
+// Rekey has returned. No call fails, and what is in the store opens with the new key alone.
+func TestKeyServiceReplacesItsKeyUnderLoad(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newCrowd(t)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			c.call(15 * time.Minute)
+		}()
+		for range 3 {
+			time.Sleep(4 * time.Minute)
+			c.service.rotate(t)
+			if err := c.cache().Rekey(t.Context()); err != nil {
+				t.Error(err)
+			}
+			c.service.destroyOld()
+		}
+		<-done
+		c.wantNoLosses()
+		n := 0
+		for _, err := range c.cache().List(t.Context()) {
+			if n++; err != nil {
+				t.Error(err)
+			}
+		}
+		if n != crowdSize {
+			t.Errorf("%d logins are stored, want %d", n, crowdSize)
+		}
+	})
+}
