@@ -15,16 +15,16 @@ in a file, or from a key management service; see [tokencache.KeySource].
 # Tables and rights
 
 [Store.Migrate] creates three tables. Entries have a name, a version, the time at which
-they were last saved, the day of that time, and the sealed data. Locks have a row for each lock that is held. The
-names of deleted entries are kept for 31 days, so that entries which vanish in another way,
-because an empty database has replaced this one for instance, are not taken for logouts
-([tokencache.ErrNoTrace]). The third table is new: the store works without it, as earlier
-versions did, which do not use it, and [Store.Check] reports that it is missing. While earlier
-versions run beside this one, a login that they forget can come back.
+they were last saved, the number of the six hours in which that was, and the sealed data. Locks
+have a row for each lock that is held. The names of deleted entries are kept for 31 days, so that
+entries which vanish in another way, because an empty database has replaced this one for instance,
+are not taken for logouts ([tokencache.ErrNoTrace]). The third table is new: the store works
+without it, as earlier versions did, which do not use it, and [Store.Check] reports that it is
+missing. While earlier versions run beside this one, a login that they forget can come back.
 
-The day, in the column saved_day with an index, is new too: it is how [Store.ListIdle] finds the
-logins that nobody uses without reading the others. An update changes it once a day at most, so
-the others stay heap-only (HOT). Migrate adds it to tables that are in use: the column takes a lock
+The six hours are new too, the column saved_span with an index: by them [Store.ListIdle] finds the
+logins that nobody uses without reading the others. Four updates a day change the column at most;
+all others stay heap-only (HOT). Migrate adds it to a table that is in use: the column takes a lock
 on the table for a moment, and the index is built concurrently. If a backup or another long
 transaction is in the way, Migrate gives up after some seconds, and the next one tries again. The
 store works meanwhile, and ListIdle reads all entries.

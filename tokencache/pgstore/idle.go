@@ -11,17 +11,17 @@ import (
 )
 
 // ListIdle implements tokencache.IdleLister, by the clock of the server: the entries that were
-// last saved on the earliest day come first. It reads pages of an index, or pages of all entries
+// last saved in the earliest six hours come first. It reads pages of an index, or pages of all entries
 // if the index is missing, see Check.
 func (s *Store) ListIdle(ctx context.Context, before time.Time) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		var indexed bool
-		var last, today int32
+		var last, now int32
 		err := s.do(ctx, reads, "list", "", func(conn *pgxpool.Conn) error {
 			if err := s.visible(ctx, conn, []byte("row-level security")); err != nil {
 				return err // What is hidden would die of disuse.
 			}
-			return conn.QueryRow(ctx, s.sql.indexes, unprepared, s.sql.entries, age(before)).Scan(&indexed, &last, &today)
+			return conn.QueryRow(ctx, s.sql.indexes, unprepared, s.sql.entries, age(before)).Scan(&indexed, &last, &now)
 		})
 		if err != nil {
 			yield("", err)
@@ -33,7 +33,7 @@ func (s *Store) ListIdle(ctx context.Context, before time.Time) iter.Seq2[string
 		}
 		// The second part are those that seem to have been saved in the future.
 		if s.eachIdle(ctx, s.sql.idlest, before, math.MinInt32, last, yield) {
-			s.eachIdle(ctx, s.sql.idlest, before, max(last, today)+1, math.MaxInt32, yield)
+			s.eachIdle(ctx, s.sql.idlest, before, max(last, now)+1, math.MaxInt32, yield)
 		}
 	}
 }
@@ -43,17 +43,17 @@ func (s *Store) ListIdle(ctx context.Context, before time.Time) iter.Seq2[string
 func age(t time.Time) int64 { return time.Since(t).Microseconds() }
 
 // eachIdle yields the names of what is idle, page by page, and returns whether to go on. Without
-// the index, the days do not matter.
+// the index, the spans do not matter.
 func (s *Store) eachIdle(ctx context.Context, query string, before time.Time, first, last int32, yield func(string, error) bool) bool {
 	type entry struct {
 		Name []byte
-		Day  int32
+		Span int32
 		Idle bool
 	}
-	for after := (entry{Name: []byte{}, Day: first}); ; {
+	for after := (entry{Name: []byte{}, Span: first}); ; {
 		var entries []entry
 		err := s.do(ctx, reads, "list", "", func(conn *pgxpool.Conn) error {
-			rows, err := conn.Query(ctx, query, unprepared, after.Day, after.Name, age(before), last, page)
+			rows, err := conn.Query(ctx, query, unprepared, after.Span, after.Name, age(before), last, page)
 			if err == nil {
 				entries, err = pgx.CollectRows(rows, pgx.RowToStructByPos[entry])
 			}

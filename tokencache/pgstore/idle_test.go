@@ -21,7 +21,7 @@ func olderTable(t *testing.T, server *realparts.PostgreSQL) (arg string, sql fun
 	arg = newTable(t, server.URL())
 	_, table, _ := strings.Cut(arg, "|")
 	sql = func(text string) { query(t, server, strings.ReplaceAll(text, "{t}", table)) }
-	sql(`ALTER TABLE {t} DROP COLUMN saved_day`)
+	sql(`ALTER TABLE {t} DROP COLUMN saved_span`)
 	return arg, sql
 }
 
@@ -58,14 +58,14 @@ func idlePages(t *testing.T, server *realparts.PostgreSQL) {
 	s := mustOpen(t, arg)
 	// Every entry is an hour older than the one before it; some are of earlier versions, some
 	// were saved by a server whose clock was wrong, a thousand of them in the same moment.
-	query(t, server, strings.ReplaceAll(`INSERT INTO {t} (name, version, saved, saved_day, data)
-		SELECT convert_to(n, 'UTF8'), 1, t, CASE WHEN i % 5 = 0 THEN 0 ELSE floor(extract(epoch FROM t) / 86400) END, 'x' FROM (
+	query(t, server, strings.ReplaceAll(`INSERT INTO {t} (name, version, saved, saved_span, data)
+		SELECT convert_to(n, 'UTF8'), 1, t, CASE WHEN i % 5 = 0 THEN 0 ELSE floor(extract(epoch FROM t) / 21600) END, 'x' FROM (
 			SELECT i, format('%s', i) n, now() - i * interval '1 hour' t FROM generate_series(1, 3500) i
 			UNION ALL SELECT 1, format('future %s', i), now() + interval '10 days' FROM generate_series(1, 1100) i
 			UNION ALL SELECT 1, 'soon', now() + interval '1 minute') rows`, "{t}", table))
 	for _, index := range []bool{true, false} {
 		if !index {
-			query(t, server, strings.ReplaceAll(`DROP INDEX {t}_idle`, "{t}", table))
+			query(t, server, strings.ReplaceAll(`DROP INDEX {t}_saved`, "{t}", table))
 		}
 		for _, test := range []struct {
 			age  time.Duration
@@ -75,16 +75,16 @@ func idlePages(t *testing.T, server *realparts.PostgreSQL) {
 			if distinct := len(slices.Compact(slices.Sorted(slices.Values(names)))); len(names) != test.want || distinct != test.want {
 				t.Errorf("index: %t, not saved since %v: %d names, %d different ones, want %d", index, test.age, len(names), distinct, test.want)
 			}
-			var ages []int // in days, of those of this version
+			var ages []int // in spans, of those of this version
 			for _, name := range names {
 				var hours int
 				if n, _ := fmt.Sscan(name, &hours); n == 1 && hours%5 != 0 {
-					ages = append(ages, hours/24)
+					ages = append(ages, hours/6)
 				}
 			}
 			for i := range ages[min(1, len(ages)):] {
 				if index && ages[i+1] > ages[i]+1 {
-					t.Fatalf("not saved since %v: %d days after %d days", test.age, ages[i+1], ages[i])
+					t.Fatalf("not saved since %v: %d spans ago comes after %d", test.age, ages[i+1], ages[i])
 				}
 			}
 		}
@@ -94,7 +94,7 @@ func idlePages(t *testing.T, server *realparts.PostgreSQL) {
 	}
 }
 
-// Two saves for each refresh must not touch the indexes: only the first of a day does.
+// Two saves for each refresh must not touch the indexes: only the first of six hours does.
 func rotationsStayHOT(t *testing.T, server *realparts.PostgreSQL) {
 	arg := newTable(t, server.URL())
 	_, table, _ := strings.Cut(arg, "|")
@@ -106,7 +106,7 @@ func rotationsStayHOT(t *testing.T, server *realparts.PostgreSQL) {
 	for user := range users {
 		storecheck.Save(t, s, fmt.Sprint(user), "x", "")
 	}
-	query(t, server, `UPDATE `+table+` SET saved = saved - interval '1 day', saved_day = saved_day - 1`)
+	query(t, server, `UPDATE `+table+` SET saved = saved - interval '6 hours', saved_span = saved_span - 1`)
 	for user := range users {
 		_, v, err := s.Load(t.Context(), fmt.Sprint(user))
 		for range 2 * refreshes {
@@ -174,11 +174,11 @@ func idleBesideOlderVersions(t *testing.T, server *realparts.PostgreSQL) {
 	wantIdle(t, "what earlier versions have just saved", s, time.Hour)
 	wantIdle(t, "what earlier versions have just saved", s, -time.Hour, "a", "b", "c", "d")
 	sql(`UPDATE {t} SET saved = now() - interval '3 days' WHERE name IN ('a', 'c', 'd')`)
-	wantIdle(t, "what earlier versions saved long ago, or without the day", s, 48*time.Hour, "a", "c")
-	wantIdle(t, "the day of the last save by this version is over", s, -24*time.Hour, "a", "b", "c", "d")
+	wantIdle(t, "what earlier versions saved long ago, or without the span", s, 48*time.Hour, "a", "c")
+	wantIdle(t, "all", s, -24*time.Hour, "a", "b", "c", "d")
 
 	// A process that has used the column goes on when it is gone, and the other way round.
-	sql(`ALTER TABLE {t} DROP COLUMN saved_day`)
+	sql(`ALTER TABLE {t} DROP COLUMN saved_span`)
 	_, v, err := owner.Load(t.Context(), "b")
 	if err != nil {
 		t.Fatal(err)
@@ -189,7 +189,7 @@ func idleBesideOlderVersions(t *testing.T, server *realparts.PostgreSQL) {
 		t.Errorf("Migrate: %v, indexed: %t", err, indexed(t, owner))
 	}
 	storecheck.Save(t, owner, "b", "z", v)
-	sql(`DO $$ BEGIN ASSERT (SELECT saved_day > 10000 FROM {t} WHERE name = 'b'), 'saves without the day after Migrate'; END $$`)
+	sql(`DO $$ BEGIN ASSERT (SELECT saved_span > 50000 FROM {t} WHERE name = 'b'), 'saves without the span after Migrate'; END $$`)
 }
 
 // All replicas of a new version find a table of an earlier one in use, and one of them builds the
@@ -224,7 +224,7 @@ func migrateInUse(t *testing.T, server *realparts.PostgreSQL) {
 		if n := len(listIdle(t, worker, time.Hour)); n != 20000 {
 			t.Errorf("a table %s lists %d idle entries", when, n)
 		}
-		sql(`UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{t}_idle'::regclass`)
+		sql(`UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{t}_saved'::regclass`)
 	}
 	stop()
 	working.Wait()
@@ -282,9 +282,9 @@ func migrateDuringBackup(t *testing.T, server *realparts.PostgreSQL) {
 		wantIdle(t, what, s, -time.Hour, "a")
 		sql(`COMMIT`)
 	}
-	sql(`ALTER TABLE {t} DROP COLUMN saved_day`)
+	sql(`ALTER TABLE {t} DROP COLUMN saved_span`)
 	step("the backup reads the table")
-	sql(`ALTER TABLE {t} ADD COLUMN saved_day integer NOT NULL DEFAULT 0`)
+	sql(`ALTER TABLE {t} ADD COLUMN saved_span integer NOT NULL DEFAULT 0`)
 	step("the index waits for the backup")
 	if err := mustOpen(t, arg).Migrate(t.Context()); err != nil || !indexed(t, s) {
 		t.Errorf("Migrate after the backup: %v, indexed: %t", err, indexed(t, s))

@@ -24,26 +24,26 @@ CREATE TABLE IF NOT EXISTS {locks} (
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 `
 
-// The day on which an entry was saved, which an update changes once a day at most, so that the
-// others leave its index alone. Earlier versions do not know this column, and leave it as it is:
-// an entry was saved on that day or later.
+// The span of six hours in which an entry was saved, which four updates a day change at most, so
+// that the others leave its index alone. Earlier versions do not know this column, and leave it
+// as it is: an entry was saved in that span or later.
 //
 // Even an ALTER TABLE that changes nothing would wait for whoever builds the index, and the
 // index for that.
-const daysSchema = `
+const spansSchema = `
 DO $$ BEGIN
-	IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = '{entries}'::regclass AND attname = 'saved_day') THEN
-		ALTER TABLE {entries} ADD COLUMN IF NOT EXISTS saved_day integer NOT NULL DEFAULT 0;
+	IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = '{entries}'::regclass AND attname = 'saved_span') THEN
+		ALTER TABLE {entries} ADD COLUMN IF NOT EXISTS saved_span integer NOT NULL DEFAULT 0;
 	END IF;
 END $$;
 `
 
 const idleSchema = `
-CREATE INDEX IF NOT EXISTS {idle} ON {entries} (saved_day, name);
+CREATE INDEX IF NOT EXISTS {saved index} ON {entries} (saved_span, name);
 `
 
 // The same for a table that is in use.
-const idleSchemaBeside = `CREATE INDEX CONCURRENTLY IF NOT EXISTS {idle} ON {entries} (saved_day, name)`
+const idleSchemaBeside = `CREATE INDEX CONCURRENTLY IF NOT EXISTS {saved index} ON {entries} (saved_span, name)`
 
 // The traces of deleted entries. Earlier versions do not know this table, and this one works
 // without it, so it can be created later.
@@ -71,9 +71,9 @@ const (
 // entries; other processes do not wait for that. Whatever of this cannot be done now is left to
 // the next Migrate: the store works without it, and Check reports it.
 func (s *Store) Migrate(ctx context.Context) error {
-	var there, traces, days, indexed bool
+	var there, traces, spans, indexed bool
 	err := s.run(ctx, writes, func(conn *pgxpool.Conn) error {
-		return conn.QueryRow(ctx, s.sql.migrated, unprepared, s.sql.entries, s.sql.locks, s.sql.gone).Scan(&there, &traces, &days, &indexed)
+		return conn.QueryRow(ctx, s.sql.migrated, unprepared, s.sql.entries, s.sql.locks, s.sql.gone).Scan(&there, &traces, &spans, &indexed)
 	})
 	switch {
 	case err == nil && !there:
@@ -87,7 +87,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 		return problem(ctx, "migrate", "", err)
 	}
 	if there && !indexed {
-		s.addIndex(ctx, days)
+		s.addIndex(ctx, spans)
 	}
 	return nil
 }
@@ -106,14 +106,14 @@ func (s *Store) change(ctx context.Context, statements string) error {
 }
 
 // addIndex adds what ListIdle needs to be fast to a table that is in use, as far as that can be
-// done now. There are days if the table has the column.
-func (s *Store) addIndex(ctx context.Context, days bool) {
-	if !days {
+// done now. There are spans if the table has the column.
+func (s *Store) addIndex(ctx context.Context, spans bool) {
+	if !spans {
 		// Whoever comes while this waits for the table waits behind it.
-		if s.change(ctx, `SET LOCAL lock_timeout = '250ms'; `+s.sql.createDays) != nil {
+		if s.change(ctx, `SET LOCAL lock_timeout = '250ms'; `+s.sql.createSpans) != nil {
 			return
 		}
-		s.undated.Store(0)
+		s.noSpans.Store(0)
 	}
 	// The index is built outside of a transaction, by a connection without the pool's limits.
 	conn, err := s.session.dial(ctx)

@@ -28,32 +28,32 @@ const secured = `coalesce(row_security_active(to_regclass($1)), false)`
 // A process is alive while it holds the advisory lock on its own number, and dead if any other
 // process can take that.
 type statements struct {
-	entries, locks, gone                       string
-	migrated, create, createTraces, createDays string
-	createIdleBeside, halfBuilt                string
-	load, version, delete                      string
-	dated, undated                             saving
-	traced, deleteTraced                       string
-	list, idle, idlest, purge, purgeTraced     string
-	preflight, secured, check, indexes         string
-	probes                                     []string
-	lock, unlock, orphans                      string
+	entries, locks, gone                        string
+	migrated, create, createTraces, createSpans string
+	createIdleBeside, halfBuilt                 string
+	load, version, delete                       string
+	saving, savingBefore                        saving // with the column saved_span, and as before there was one
+	traced, deleteTraced                        string
+	list, idle, idlest, purge, purgeTraced      string
+	preflight, secured, check, indexes          string
+	probes                                      []string
+	lock, unlock, orphans                       string
 }
 
 // saving are the statements that save an entry.
 type saving struct{ insert, insertTraced, update string }
 
-// newSaving returns them with or without the column saved_day.
-func newSaving(dated bool) saving {
-	column, today, set, excluded := "", "", "", ""
-	if dated {
-		column, today, set, excluded = ", saved_day", ", {today}", ", saved_day = {today}", ", saved_day = excluded.saved_day"
+// newSaving returns them with or without the column saved_span.
+func newSaving(spans bool) saving {
+	column, span, set, excluded := "", "", "", ""
+	if spans {
+		column, span, set, excluded = ", saved_span", ", {this span}", ", saved_span = {this span}", ", saved_span = excluded.saved_span"
 	}
 	// Either may be sent once more because its answer was lost, and then writes again what
 	// may be there already. To see that it is there would not be enough: what no answer has
 	// confirmed may be on the primary alone.
 	insert := `INSERT INTO {entries} (name, data, version, saved` + column + `)
-			SELECT $1, $2, $3, now()` + today + ` WHERE {durable}
+			SELECT $1, $2, $3, now()` + span + ` WHERE {durable}
 			ON CONFLICT (name) DO UPDATE SET saved = excluded.saved` + excluded + ` WHERE {entries}.version = excluded.version`
 	return saving{
 		insert:       insert,
@@ -63,16 +63,16 @@ func newSaving(dated bool) saving {
 	}
 }
 
-// today is the day of an entry that is saved now, in days since 1970 whatever the time zone of
-// the session.
-const today = `floor(extract(epoch FROM now()) / 86400)::integer`
+// thisSpan is the span of an entry that is saved now: six hours, counted since 1970 whatever the
+// time zone of the session.
+const thisSpan = `floor(extract(epoch FROM now()) / 21600)::integer`
 
 // idle says whether an entry was last saved more than $3 microseconds ago, or seems to have been
 // saved in the future.
 const idle = `(saved < now() - $3::bigint * interval '1 microsecond' OR saved > now() + interval '1 day')`
 
-// indexes finds the indexes that begin with saved_day.
-const indexes = `pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0] AND attname = 'saved_day' WHERE indrelid = to_regclass($1)`
+// indexes finds the indexes that begin with saved_span.
+const indexes = `pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0] AND attname = 'saved_span' WHERE indrelid = to_regclass($1)`
 
 func newStatements(table string) statements {
 	ident := pgx.Identifier(strings.Split(table, "."))
@@ -86,8 +86,8 @@ func newStatements(table string) statements {
 	if len(ident) == 1 { // and is safe to quote
 		unqualified = "unnest('{" + table + "}'::text[]) unqualified"
 	}
-	replace := strings.NewReplacer("{today}", today, "{is idle}", idle, "{indexes}", indexes, "{indexes of $2}", strings.ReplaceAll(indexes, "$1", "$2"),
-		"{idle}", pgx.Identifier{ident[len(ident)-1] + "_idle"}.Sanitize(), "{entries}", ident.Sanitize(), "{locks}", locks.Sanitize(),
+	replace := strings.NewReplacer("{this span}", thisSpan, "{is idle}", idle, "{indexes}", indexes, "{indexes of $2}", strings.ReplaceAll(indexes, "$1", "$2"),
+		"{saved index}", pgx.Identifier{ident[len(ident)-1] + "_saved"}.Sanitize(), "{entries}", ident.Sanitize(), "{locks}", locks.Sanitize(),
 		"{gone}", gone.Sanitize(), "{unqualified}", unqualified, "{gone at}", pgx.Identifier{gone[len(gone)-1] + "_at"}.Sanitize(),
 		"{durable}", durable, "{not durable}", notDurable, "{hex}", hex, "{none}", strconv.Itoa(noVersion), "{any}", strconv.Itoa(anyVersion)).Replace
 	replaced := func(s saving) saving { return saving{replace(s.insert), replace(s.insertTraced), replace(s.update)} }
@@ -95,11 +95,11 @@ func newStatements(table string) statements {
 		entries:      ident.Sanitize(),
 		locks:        locks.Sanitize(),
 		gone:         gone.Sanitize(),
-		create:       replace(schema + daysSchema + idleSchema + tracesSchema),
+		create:       replace(schema + spansSchema + idleSchema + tracesSchema),
 		createTraces: replace(tracesSchema),
-		createDays:   replace(daysSchema),
+		createSpans:  replace(spansSchema),
 		migrated: replace(`SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL, to_regclass($3) IS NOT NULL,
-			EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'saved_day'),
+			EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'saved_span'),
 			EXISTS (SELECT FROM {indexes} AND indisvalid)`),
 		createIdleBeside: replace(idleSchemaBeside),
 		halfBuilt:        replace(`SELECT indexrelid::regclass::text FROM {indexes} AND NOT indisvalid`),
@@ -108,9 +108,9 @@ func newStatements(table string) statements {
 		// part of the answer.
 		load: replace(`SELECT data, version, current_setting('transaction_read_only')::bool
 			FROM (SELECT) one LEFT JOIN {entries} ON name = $1 WHERE {hex}`),
-		version: replace(`SELECT version FROM {entries} WHERE name = $1`),
-		dated:   replaced(newSaving(true)),
-		undated: replaced(newSaving(false)),
+		version:      replace(`SELECT version FROM {entries} WHERE name = $1`),
+		saving:       replaced(newSaving(true)),
+		savingBefore: replaced(newSaving(false)),
 		delete: replace(`WITH gone AS (DELETE FROM {entries} WHERE name = $1 AND version = $2 AND {durable} RETURNING 1)
 			SELECT EXISTS (SELECT FROM gone), EXISTS (SELECT FROM {entries} WHERE name = $1)`),
 
@@ -128,12 +128,12 @@ func newStatements(table string) statements {
 		list: replace(`SELECT name FROM {entries} WHERE name > $1 AND {hex} ORDER BY name LIMIT $2`),
 		// Pages of the index, and of all entries where there is no index. What of a page is
 		// idle is told beside the names, so that no statement takes long.
-		idlest: replace(`SELECT name, saved_day, {is idle} FROM {entries}
-			WHERE (saved_day, name) > ($1, $2) AND saved_day <= $4 AND {hex} ORDER BY saved_day, name LIMIT $5`),
+		idlest: replace(`SELECT name, saved_span, {is idle} FROM {entries}
+			WHERE (saved_span, name) > ($1, $2) AND saved_span <= $4 AND {hex} ORDER BY saved_span, name LIMIT $5`),
 		idle: replace(`SELECT name, $1::integer, {is idle} FROM {entries} WHERE name > $2 AND $1 <= $4::integer AND {hex} ORDER BY name LIMIT $5`),
-		// Whether there is an index, the day of the last entries that may be idle, and today.
+		// Whether there is an index, the span of the last entries that may be idle, and this one.
 		indexes: replace(`SELECT EXISTS (SELECT FROM {indexes} AND indisvalid),
-			floor(extract(epoch FROM now() - $2::bigint * interval '1 microsecond') / 86400)::integer, {today}`),
+			floor(extract(epoch FROM now() - $2::bigint * interval '1 microsecond') / 21600)::integer, {this span}`),
 		purge: replace(`WITH page AS (SELECT name FROM {entries} WHERE name > $1 AND {hex} ORDER BY name LIMIT $2),
 			gone AS (DELETE FROM {entries} USING page WHERE {entries}.name = page.name AND saved < $3 RETURNING 1)
 			SELECT (SELECT name FROM page ORDER BY name DESC LIMIT 1), (SELECT count(*) FROM gone)`),

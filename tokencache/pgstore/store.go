@@ -60,7 +60,7 @@ type Store struct {
 	// whose token is good must not wait for them.
 	writers chan struct{}
 
-	undated atomic.Int64 // when the column saved_day was found missing, in Unix milliseconds
+	noSpans atomic.Int64 // when the column saved_span was found missing, in Unix milliseconds
 
 	onlyReads atomic.Int64 // when no server was found that accepts writes, in Unix milliseconds
 }
@@ -192,8 +192,8 @@ func (s *Store) Save(ctx context.Context, name string, data []byte, old tokencac
 	err := s.do(ctx, writes, "save", name, func(conn *pgxpool.Conn) error {
 		done, err := exec(conn, s.saving())
 		if sqlState(err) == lacksColumn {
-			s.undated.Store(time.Now().UnixMilli())
-			done, err = exec(conn, s.sql.undated)
+			s.noSpans.Store(time.Now().UnixMilli())
+			done, err = exec(conn, s.sql.savingBefore)
 		}
 		if unconfirmed(conn) && err == nil {
 			err = errUnconfirmed
@@ -210,12 +210,12 @@ func (s *Store) Save(ctx context.Context, name string, data []byte, old tokencac
 }
 
 // saving returns the statements that save an entry, as the table was last seen: with the column
-// saved_day if somebody has called Migrate since this version.
+// saved_span if somebody has called Migrate since this version.
 func (s *Store) saving() saving {
-	if time.Now().UnixMilli()-s.undated.Load() < lookForColumn.Milliseconds() {
-		return s.sql.undated
+	if time.Now().UnixMilli()-s.noSpans.Load() < lookForColumn.Milliseconds() {
+		return s.sql.savingBefore
 	}
-	return s.sql.dated
+	return s.sql.saving
 }
 
 // lookForColumn is how long the column is taken to be missing. Each try is an error in the log of
