@@ -11,7 +11,8 @@ import (
 // Import saves records that another Cache lists, or that package export reads, and returns how
 // many of them it has saved, and how many it has not because the Cache has the same or a newer
 // one. It never replaces a later state of a login, nor a later login, see Record.NewerThan. A
-// login that has been ended here since the records were written comes back.
+// login that has been ended here since the records were written comes back. What is saved is at
+// home here, unless the record was a copy already, see Record.IsCopy.
 //
 // Records are saved one by one, each under the lock on its entry, so other processes may go on,
 // and an Import that was interrupted can simply be done again. A record or an entry that cannot
@@ -56,11 +57,20 @@ func (c *Cache) saveNewer(ctx context.Context, r *Record) (saved bool, err error
 		case errors.Is(err, ErrNotFound):
 		case err != nil:
 			return false, err
-		case !r.NewerThan(stored), stored.NewerThan(r):
+		case !replaces(r, stored):
 			return false, nil
 		}
 		if _, err = c.Save(ctx, r.Key, r, v); !errors.Is(err, ErrConflict) {
 			return err == nil, err
 		}
 	}
+}
+
+// replaces reports whether r is saved in place of stored. Something newer never is. A copy whose
+// refresh token nobody may use is replaced by the same from where it is at home.
+func replaces(r, stored *Record) bool {
+	if stored.NewerThan(r) {
+		return false
+	}
+	return r.NewerThan(stored) || stored.IsCopy() && !r.IsCopy() && stored.Tombstone == nil
 }

@@ -209,3 +209,49 @@ func memoryCache(t *testing.T) *tokencache.Cache {
 	}
 	return cache
 }
+
+// Whoever imports logins has decided that they live here from now on, also where a restored
+// backup of the same logins is. But the import of a copy decides nothing.
+func TestImportAndCopies(t *testing.T) {
+	cacheOn := func(store *placedStore) *tokencache.Cache {
+		cache, err := tokencache.New(store, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cache
+	}
+	live := &placedStore{place: place{id: "production"}}
+	production := cacheOn(live)
+	for i := range 3 {
+		saveAt(t, production, account(i), &tokencache.Record{LoginID: "a", Generation: 5}, "")
+	}
+	restored := cacheOn(live.copyTo(t, place{id: "restored"}))
+	// In the copy, one login is dead, and one is newer than in production.
+	dead, v := loadAt(t, restored, account(0))
+	dead.Tombstone = new(tokencache.Tombstone)
+	saveAt(t, restored, account(0), dead, v)
+	newer, v := loadAt(t, restored, account(1))
+	newer.Generation = 6
+	saveAt(t, restored, account(1), newer, v)
+
+	elsewhere := cacheOn(&placedStore{place: place{id: "elsewhere"}})
+	if imported, kept, err := elsewhere.Import(t.Context(), restored.List(t.Context())); imported != 3 || kept != 0 || err != nil {
+		t.Fatalf("imported %d, kept %d, %v", imported, kept, err)
+	}
+	for i := range 3 {
+		if r, _ := loadAt(t, elsewhere, account(i)); !r.IsCopy() {
+			t.Errorf("login %d, imported from a copy, is at home", i)
+		}
+	}
+	for try := range 2 {
+		imported, kept, err := restored.Import(t.Context(), production.List(t.Context()))
+		if imported != 1-try || kept != 2+try || err != nil {
+			t.Fatalf("imported %d, kept %d, %v", imported, kept, err)
+		}
+		for i, copied := range []bool{true, true, false} {
+			if r, _ := loadAt(t, restored, account(i)); r.IsCopy() != copied {
+				t.Errorf("login %d is a copy: %t, want %t", i, !copied, copied)
+			}
+		}
+	}
+}
