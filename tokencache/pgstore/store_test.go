@@ -37,6 +37,7 @@ func TestStore(t *testing.T) {
 		"no traces":                     noTraces,
 		"other schema":                  otherSchema,
 		"hooks of the pool":             hooksOfThePool,
+		"enveloped":                     envelopedRecords,
 		"connection limit":              connectionLimit,
 		"idle pages":                    idlePages,
 		"rotations stay HOT":            rotationsStayHOT,
@@ -66,6 +67,10 @@ func removeAccount(t *testing.T, server *realparts.PostgreSQL) {
 
 func replaceKey(t *testing.T, server *realparts.PostgreSQL) {
 	storecheck.ReplaceKey(t, mustOpen(t, newTable(t, server.URL())), sealAnew)
+}
+
+func envelopedRecords(t *testing.T, server *realparts.PostgreSQL) {
+	storecheck.Enveloped(t, mustOpen(t, newTable(t, server.URL("pool_max_conns=4"))))
 }
 
 // The store of the example is one, and tells what happens.

@@ -106,6 +106,11 @@ func TestWrongSealingKey(t *testing.T) {
 	storecheck.WrongSealingKey(t, mustOpen(t, empty(realparts.StartRedis(t).URL())))
 }
 
+func TestEnveloped(t *testing.T) {
+	t.Parallel()
+	storecheck.Enveloped(t, mustOpen(t, empty(realparts.StartRedis(t).URL())))
+}
+
 func TestRemoveAccount(t *testing.T) {
 	t.Parallel()
 	storecheck.RemoveAccount(t, mustOpen(t, empty(realparts.StartRedis(t).URL())))
