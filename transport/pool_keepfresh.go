@@ -47,7 +47,8 @@ const recoverPause = 2 * time.Second
 // It also checks that the store still has the logins that are in memory: some of them every two
 // seconds or so, and all of them if one is gone. What the store has lost
 // (tokencache.ErrNoTrace) is put back; meanwhile a caller that needs a login which is not in
-// memory waits some seconds for it.
+// memory waits some seconds for it. A store that knows what it has lost is asked what is wanted
+// (tokencache.LossTracker).
 func (p *Pool) KeepFresh(ctx context.Context) error {
 	p.keepFreshCalls.Add(1)
 	defer p.keepFreshCalls.Add(-1)

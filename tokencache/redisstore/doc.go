@@ -21,14 +21,21 @@ its memory is full, anything at all. Keep logins on a server with
 
 [Store.Check] reports settings that differ, and so does the log before the first refresh.
 
-Delete leaves an empty key of its own for 31 days, so that an entry which was flushed or
-evicted, or which an empty replica does not have, is not taken for a logout
-([tokencache.ErrNoTrace]): a process that has the login in memory puts it back, within some
-seconds if it runs Pool.KeepFresh. Requests at other replicas wait for that. A replica that
-has no login in memory, or not the one that was evicted among many that were not, says that
-the user has to log in. A server that evicts may lose the trace of a logout too. Entries that
-Config.Expiry removes leave no trace, nor do versions before this one: while those run beside
-it, a login that they forget can come back.
+What it forgets all the same, a process that has the login in memory puts back, within
+some seconds if it runs Pool.KeepFresh or Source.KeepFresh. Requests at other replicas
+wait for that. For this the Store keeps two things. Delete leaves an empty key of its own
+for 31 days, so that an entry which was flushed, or which an empty replica does not have,
+is not taken for a logout ([tokencache.ErrNoTrace]). And an index names all entries, so
+that one which was evicted, or removed by hand, is not taken for a login that never was
+([tokencache.LostError]): if nobody has put it back after half a minute, the user is told
+to log in, and why. Save and Delete change the index in the same step. It is spread over
+the slots of a cluster, and takes about 60 bytes for each login where there are very many.
+
+A server that evicts may evict the trace of a logout too, or a part of the index, which
+the next saves make good; until then nothing distinguishes its entries from those that
+never were. Entries that Config.Expiry removes leave no trace, nor do very early versions:
+while those run beside it, a login that they forget can come back. Earlier versions do not
+keep the index, and need not: [Store.ListIdle] adds what they have saved once a day.
 
 Replication does not wait either: after a failover, the new primary may lack the newest
 refresh token, and have one that was spent. Set [Config.Replicas], and
