@@ -46,6 +46,7 @@ func (r *Record) members() []member {
 		{"attempt", &r.Attempt},
 		{"interrupted_at", (*instant)(&r.InterruptedAt)},
 		{"put_back_at", (*instant)(&r.PutBackAt)},
+		{"ending_at", (*instant)(&r.EndingAt)},
 		{"forced_at", (*instant)(&r.ForcedAt)},
 		{"claims", (*text)(&r.Claims)},
 		{"tombstone", &r.Tombstone},

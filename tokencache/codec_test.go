@@ -54,11 +54,13 @@ func TestGoldenFullRecord(t *testing.T) {
 	fifth.InterruptedAt = third.ObtainedAt.Add(-3 * time.Minute)
 	sixth := fifth.Clone()
 	sixth.Copy = &Copy{"rU9ydpZ2E3RyqGbk", "production", third.ObtainedAt.Add(-4 * time.Minute)}
+	seventh := sixth.Clone()
+	seventh.EndingAt = third.ObtainedAt.Add(7 * 24 * time.Hour)
 	var got *Record
 	for _, full := range []struct {
 		file string
 		want *Record
-	}{{"full.json", fullRecord()}, {"full_2.json", second}, {"full_3.json", third}, {"full_4.json", fourth}, {"full_5.json", fifth}, {"full_6.json", sixth}} {
+	}{{"full.json", fullRecord()}, {"full_2.json", second}, {"full_3.json", third}, {"full_4.json", fourth}, {"full_5.json", fifth}, {"full_6.json", sixth}, {"full_7.json", seventh}} {
 		golden, err := os.ReadFile("../testdata/records/v1/" + full.file)
 		if err != nil {
 			t.Fatal(err)

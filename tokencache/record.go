@@ -55,6 +55,10 @@ type Record struct {
 	// once.
 	PutBackAt time.Time
 
+	// EndingAt is when the login ends whatever is done, once the user was asked to log in
+	// again before that, see EventEnding in package transport.
+	EndingAt time.Time
+
 	// ForcedAt is when the access token was last replaced because an API rejected it, so
 	// that an API that rejects everything cannot cause a storm of refreshes.
 	ForcedAt time.Time

@@ -27,6 +27,7 @@ const (
 	EventSaved         EventType = "saved"
 	EventRestored      EventType = "restored"
 	EventWaiting       EventType = "waiting"
+	EventEnding        EventType = "ending"
 )
 
 // An Event is one change in the life of a login, as one Source sees it. It holds no
@@ -57,9 +58,15 @@ const (
 //	waiting         Warn*  Login, Logout, Forget or a refresh has    see Err: it names who works on
 //	                       waited for 2 s for another that works     the login, if that is known
 //	                       on the login, and waits on
+//	ending          Warn   the provider ends the login at Ends,      ask the user to log in again
+//	                       whatever is done                          before that
 //
 // (*) Debug if a caller was waiting and gets the error: what is returned to the program need
 // not be logged as well.
+//
+// An ending is announced once, whichever process does it, by the refresh that is the first in
+// the last quarter of the login's life, and in its last week: if the provider's answers show that
+// refreshes do not postpone the end, or if the Refresher's Identity has a Lifetime.
 //
 // Each event is delivered once, in the order in which they happen. An outage ends with
 // recovered, login required, login or logout. The state unsaved ends with saved or, if that
@@ -67,7 +74,7 @@ const (
 // a process finds in the cache when it starts is not an event.
 //
 // In the log, the message is the type after "stayauth: ", and the attributes are the fields
-// that are set: issuer, client_id, account, generation, expiry, retry_at, took, attempts, and
+// that are set: issuer, client_id, account, generation, expiry, retry_at, ends, took, attempts, and
 // of Err kind, status, code, reuse_suspected and err, its text. Further messages report trouble
 // that changes nothing for the user, and have err: "unlock failed", "the journal could not be
 // cleared", "the refusal of the refresh token could not be stored", "the Store panicked",
@@ -92,6 +99,7 @@ type Event struct {
 	Took     time.Duration
 	Attempts int
 
+	Ends    time.Time // when the login ends, for ending
 	Err     error     // an *Error: why, for refresh failed, outage, login required, unsaved, waiting and logout
 	RetryAt time.Time // when the next attempt may be made, for refresh failed and outage
 }
@@ -99,7 +107,7 @@ type Event struct {
 // level returns how important an event is.
 func (t EventType) level() slog.Level {
 	switch t {
-	case EventLoginRequired, EventOutage, EventRecovered, EventUnsaved, EventSaved, EventRestored, EventWaiting:
+	case EventLoginRequired, EventOutage, EventRecovered, EventUnsaved, EventSaved, EventRestored, EventWaiting, EventEnding:
 		return slog.LevelWarn
 	}
 	return slog.LevelDebug
@@ -116,6 +124,9 @@ func (e *Event) attrs() []slog.Attr {
 	}
 	if !e.RetryAt.IsZero() {
 		attrs = append(attrs, slog.Time("retry_at", e.RetryAt))
+	}
+	if !e.Ends.IsZero() {
+		attrs = append(attrs, slog.Time("ends", e.Ends))
 	}
 	if e.Took != 0 {
 		attrs = append(attrs, slog.Duration("took", e.Took))

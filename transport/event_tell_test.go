@@ -271,6 +271,9 @@ func TestLog(t *testing.T) {
 		}
 		login(peer)
 		use(t, s, nil)
+		provider.answer.RefreshExpiry = transport.WallNow().Add(5 * time.Hour) // and no refresh postpones it
+		expire(nil)
+		expire(nil)
 		provider.err = &transport.Error{Kind: transport.ErrLoginRequired, Op: "refresh", Status: 400, Code: "invalid_grant", Description: "token reuse detected"}
 		expire(transport.ErrLoginRequired)
 

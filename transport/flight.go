@@ -91,6 +91,14 @@ func (f *flight) overdue() *Error {
 	return e
 }
 
+// brought returns the event that ends a refresh which has brought a token.
+func (f *flight) brought(adopted bool) Event {
+	if adopted {
+		return f.end(Event{Type: EventAdopted})
+	}
+	return f.end(Event{Type: EventRefreshed})
+}
+
 // end returns e as the event that ends the flight.
 func (f *flight) end(e Event) Event {
 	e.Took, e.Attempts = max(time.Since(f.begun), 1), int(f.attempts.Load()) // Clocks may be coarse.

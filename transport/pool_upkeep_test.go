@@ -29,28 +29,33 @@ var (
 // refreshed for a time.
 type disuse struct {
 	idleTime time.Duration
+	lifetime time.Duration // that its preset knows, or 0
 
-	mu       sync.Mutex
-	current  map[string]tokencache.Secret // by account
-	used     map[string]time.Time
-	down     bool
-	requests []time.Time
-	refusals int
-	latency  time.Duration
-	life     time.Duration                         // of an access token
-	fault    func(account string) *transport.Error // instead of an answer
-	exchange bool                                  // an access token is its own refresh token
+	mu        sync.Mutex
+	current   map[string]tokencache.Secret // by account
+	used      map[string]time.Time
+	down      bool
+	requests  []time.Time
+	refusals  int
+	latency   time.Duration
+	life      time.Duration                         // of an access token
+	fault     func(account string) *transport.Error // instead of an answer
+	ends      time.Duration                         // of a login after it was made, which refreshes do not postpone; 0: never
+	made      map[string]time.Time
+	postpones time.Duration // life of each refresh token, or 0 if the answers do not say
+	exchange  bool          // an access token is its own refresh token
 }
 
 func newDisuse(idleTime time.Duration) *disuse {
 	return &disuse{idleTime: idleTime, latency: 150 * time.Millisecond, life: time.Hour,
-		current: map[string]tokencache.Secret{}, used: map[string]time.Time{}}
+		current: map[string]tokencache.Secret{}, made: map[string]time.Time{}, used: map[string]time.Time{}}
 }
 
 // login returns the tokens of a new login.
 func (d *disuse) login(account string) *tokencache.Record {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.made[account] = transport.WallNow()
 	return d.issue(account)
 }
 
@@ -62,7 +67,14 @@ func (d *disuse) issue(account string) *tokencache.Record {
 	if d.exchange {
 		access = token
 	}
-	return &tokencache.Record{AccessToken: access, RefreshToken: token, TokenType: "Bearer", ObtainedAt: now, Expiry: now.Add(d.life)}
+	rec := &tokencache.Record{AccessToken: access, RefreshToken: token, TokenType: "Bearer", ObtainedAt: now, Expiry: now.Add(d.life)}
+	if d.ends > 0 {
+		rec.RefreshExpiry = d.made[account].Add(d.ends)
+	}
+	if d.postpones > 0 {
+		rec.RefreshExpiry = now.Add(d.postpones)
+	}
+	return rec
 }
 
 // A replica is the provider as one process sees it.
@@ -72,7 +84,7 @@ type replica struct {
 }
 
 func (r *replica) Identity() transport.Identity {
-	return transport.Identity{Key: tokencache.Key{Issuer: "https://as.example", ClientID: "app"}, IdleTime: r.idleTime}
+	return transport.Identity{Key: tokencache.Key{Issuer: "https://as.example", ClientID: "app"}, IdleTime: r.idleTime, Lifetime: r.lifetime}
 }
 
 func (r *replica) Check(rec *tokencache.Record) error {
@@ -100,7 +112,7 @@ func (r *replica) Refresh(_ context.Context, rec *tokencache.Record) (*tokencach
 			return nil, err
 		}
 	}
-	if rec.RefreshToken != r.current[account] || time.Since(r.used[account]) > r.idleTime {
+	if rec.RefreshToken != r.current[account] || time.Since(r.used[account]) > r.idleTime || r.ends > 0 && time.Since(r.made[account]) > r.ends {
 		r.refusals++
 		return nil, &transport.Error{Kind: transport.ErrLoginRequired, Op: "refresh", Status: 400, Code: "invalid_grant"}
 	}

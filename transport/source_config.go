@@ -60,7 +60,8 @@ type SourceConfig struct {
 	OnEvent func(context.Context, Event)
 
 	gate     *Gate         // of the Refresher
-	idleTime time.Duration // and its Identity.IdleTime
+	idleTime time.Duration // Identity.IdleTime
+	lifetime time.Duration // Identity.Lifetime
 	born     time.Time     // when the process began to use the login
 	entries  entry.Config  // which entries of the cache are meant
 	losses   *entry.Losses // nil for a Source that is in no Pool
@@ -114,7 +115,7 @@ func (cfg *SourceConfig) complete() error {
 	if cfg.RenewEvery == 0 {
 		cfg.RenewEvery = upkeep.Period(own.IdleTime, own.Lifetime)
 	}
-	cfg.idleTime = own.IdleTime
+	cfg.idleTime, cfg.lifetime = own.IdleTime, own.Lifetime
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 10 * time.Minute
 		if _, patient := cfg.Refresher.(Prober); patient {

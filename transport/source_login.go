@@ -61,7 +61,7 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 		next.LoginID = newLoginID()
 	}
 	next.Generation = 1
-	next.Attempt, next.InterruptedAt, next.Tombstone, next.Copy = nil, time.Time{}, nil, nil
+	next.Attempt, next.InterruptedAt, next.Tombstone, next.Copy, next.EndingAt = nil, time.Time{}, nil, nil, time.Time{}
 	if next.ObtainedAt.IsZero() {
 		next.ObtainedAt = now
 	}

@@ -112,6 +112,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 			return nil, false, err
 		}
 		next := successor(cur, answer, f.rejected)
+		next.EndingAt = announced(cur, answer, s.cfg.lifetime)
 		s.entry.Mark(next)
 		// 7: what is not saved is lost at the next crash, so ctx does not bound this.
 		out := s.entry.Replace(context.WithoutCancel(ctx), next, version)
@@ -121,18 +122,17 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 			return nil, false, endedElsewhere()
 		}
 		// 8: publish. 9: unlock.
-		snap := s.snapshot(saved)
-		how := EventRefreshed
-		if saved != next { // Another process was faster, although we hold the lock.
-			how = EventAdopted
-		}
+		snap, adopted = s.snapshot(saved), saved != next // Another process was faster, although we hold the lock.
 		s.mu.Lock()
 		s.cur.Store(snap)
 		if err == nil {
-			s.emit(ctx, f.end(Event{Type: how}), false)
+			s.emit(ctx, f.brought(adopted), false)
+		}
+		if !adopted && cur != nil && !next.EndingAt.Equal(cur.EndingAt) {
+			s.emit(ctx, Event{Type: EventEnding, Ends: next.EndingAt}, false)
 		}
 		s.mu.Unlock()
-		return snap, how == EventAdopted, err
+		return snap, adopted, err
 	}
 	return nil, false, &Error{Kind: ErrStorage, Op: "refresh", Err: tokencache.ErrConflict, Remedy: "other processes change this entry without taking its lock"}
 }

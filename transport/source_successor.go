@@ -14,6 +14,7 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/entry"
 	"github.com/stayauth/stayauth/transport/internal/renewal"
 	"github.com/stayauth/stayauth/transport/internal/sleep"
+	"github.com/stayauth/stayauth/transport/internal/upkeep"
 )
 
 // lostRequestTime is how long a request may still be under way after its sender has died or its
@@ -68,6 +69,15 @@ func successor(cur, answer *tokencache.Record, rejected tokencache.Secret) *toke
 		next.InterruptedAt = time.Time{}
 	}
 	return next
+}
+
+// announced returns the end of the login that the user has been told of or is to be told of now,
+// or zero. lifetime is Identity.Lifetime.
+func announced(cur, answer *tokencache.Record, lifetime time.Duration) time.Time {
+	if cur == nil || cur.RefreshToken == "" {
+		return time.Time{}
+	}
+	return upkeep.Ending(cur, answer, lifetime, wallNow())
 }
 
 // mayBeLate reports whether the provider may have handled an interrupted refresh after the one

@@ -142,6 +142,8 @@ func (c *cli) onEvent(_ context.Context, e transport.Event) {
 		c.say("Waiting for whoever works on this login: %v\n", e.Err)
 	case transport.EventUnsaved:
 		c.say("%v\nTrying again, for %d s when the work is done: make room for your login now, or you will have to log in again.\n", e.Err, int(closeTimeout.Seconds()))
+	case transport.EventEnding:
+		c.say("Your login ends on %s: log in again before that.\n", e.Ends.Local().Format("Monday, 2 January 15:04"))
 	case transport.EventSaved:
 		c.say("Your login is saved.\n")
 	}
