@@ -71,6 +71,12 @@ func newPostgreSQL(t testing.TB) *PostgreSQL {
 
 func (p *PostgreSQL) data() string { return filepath.Join(p.Dir, "data") }
 
+// Run runs a client program of PostgreSQL, such as pg_dump, on the server.
+func (p *PostgreSQL) Run(name string, args ...string) {
+	p.t.Helper()
+	p.must(name, append([]string{"-h", "127.0.0.1", "-p", strconv.Itoa(p.Port), "-U", "postgres"}, args...)...)
+}
+
 // must runs a program that prepares the data.
 func (p *PostgreSQL) must(name string, args ...string) {
 	p.t.Helper()

@@ -102,6 +102,35 @@ statements for another server_login_retry, which is 15 seconds by default.
     login that is in no memory is lost, and a replica that has none at all in memory says
     that the user has to log in.
 
+# Backups and clones
+
+A refresh token that is rotated may be spent once, so a database that is restored or cloned must
+not be used without a decision, see package tokencache. The Store knows its [Store.Place]: the
+number that initdb gave the server, and those of the database and the table. Restarts and
+replicas that are promoted keep them; pg_restore, CREATE DATABASE with a template, a copy in
+another schema and pg_upgrade do not. After the last, and after a move by logical replication,
+nothing is renewed before somebody has called [tokencache.Cache.Adopt], once; meanwhile access
+tokens are served as long as they are good. With a [Config.Name] the name alone counts.
+
+To restore a dump, in place or elsewhere:
+
+	createdb -T template0 logins
+	pg_restore -d logins logins.dump
+
+start the service, with another Config.Name if it has one, such as "production-2", and adopt what
+is in it, by a command of the service with the same store and key, as the example does. A base
+backup with its log, or a snapshot of the disk, looks like the server itself and is noticed only
+by another Name than the one with which the records were saved: so set a Name from the start.
+
+For a staging environment that is cloned from production, set another Name there, or make it by
+pg_dump. Its service spends nothing of what it has got. To remove that, call
+[tokencache.Cache.Discard] there; production notices nothing of it.
+
+What a backup is worth depends on the provider. If it rotates refresh tokens, those of the
+backup are spent wherever a login was renewed since, and a strict provider ends such a login
+when it sees one; the error says that the login came from a backup. After an hour or a day that
+is true of nearly all logins in use. A standby, which has every token, is worth more.
+
 # Replacing the key
 
 While a service is deployed, old and new replicas run side by side, and any deployment may

@@ -3,7 +3,9 @@ package pgstore_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log"
+	"os"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -112,4 +114,23 @@ func sealAnew(ctx context.Context, cache *tokencache.Cache, key tokencache.Key) 
 		_, err = cache.Save(ctx, key, record, version)
 	}
 	return err
+}
+
+// After a restore, somebody decides that the restored database is the one in use from now on. A
+// service has a command for that, such as "service adopt", and one for Discard.
+func ExampleStore_Place() {
+	store, err := pgstore.Open(pgstore.Config{DSN: os.Getenv("DSN"), Name: "production"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer store.Close()
+	cache, err := tokencache.New(store, tokencache.KeyFile("/run/secrets/token-key"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	n, err := cache.Adopt(context.Background())
+	fmt.Printf("adopted %d logins\n", n)
+	if err != nil {
+		log.Fatal(err)
+	}
 }

@@ -11,7 +11,7 @@ import (
 
 // String returns the configuration without its addresses.
 func (c Config) String() string {
-	return fmt.Sprintf("pgstore.Config{DSN: %s, SessionDSN: %s, Pool: %t, Table: %q}", redacted(c.DSN), redacted(c.SessionDSN), c.Pool != nil, c.Table)
+	return fmt.Sprintf("pgstore.Config{DSN: %s, SessionDSN: %s, Pool: %t, Table: %q, Name: %q}", redacted(c.DSN), redacted(c.SessionDSN), c.Pool != nil, c.Table, c.Name)
 }
 
 // Format implements fmt.Formatter with String, whatever the verb.

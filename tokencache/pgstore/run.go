@@ -103,6 +103,7 @@ func (s *Store) once(ctx context.Context, f func(conn *pgxpool.Conn) error) (clo
 		return false, err
 	}
 	defer conn.Release()
+	s.see(conn.Conn().PgConn())
 	err = f(conn)
 	return conn.Conn().IsClosed(), err
 }

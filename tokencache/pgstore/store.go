@@ -41,12 +41,20 @@ type Config struct {
 	// The locks are in a table of that name followed by "_locks". Default:
 	// "stayauth_entries".
 	Table string
+
+	// Name, such as "production", tells this database from copies of it that nothing in
+	// them does: copies of the whole server, by snapshots of its disk or by its log. It is
+	// sealed into each record when that is saved, see tokencache.Placer. Give every copy
+	// another Name, before its service starts. Default: none; then copies that are made by
+	// pg_dump or CREATE DATABASE, or inside the database, are told apart by themselves.
+	Name string
 }
 
 // A Store is a tokencache.Store in a PostgreSQL database. It is also a
 // tokencache.PrefixLister, a tokencache.IdleLister, a tokencache.Preflighter, a tokencache.Recoverer, a
-// tokencache.Watcher and a tokencache.Checker.
+// tokencache.Watcher, a tokencache.Placer and a tokencache.Checker.
 type Store struct {
+	name    string
 	pool    *pgxpool.Pool
 	ownPool bool
 	sql     statements
@@ -54,6 +62,7 @@ type Store struct {
 	session *session
 	deaths  deaths
 	turns   atomic.Int64 // counts the locks of this process
+	where   whereabouts
 
 	// writers has a place for each connection of the pool but one, which is for reads:
 	// writes may hang, if a synchronous replica is gone or a table is locked, and callers
@@ -74,7 +83,10 @@ func Open(cfg Config) (*Store, error) {
 	if !tableName.MatchString(cfg.Table) {
 		return nil, fmt.Errorf("pgstore: Table %q is not a name in lower case, or schema.name", cfg.Table)
 	}
-	s := &Store{pool: cfg.Pool, sql: newStatements(cfg.Table)}
+	if !placeName.MatchString(cfg.Name) {
+		return nil, fmt.Errorf("pgstore: Name %q is not printable ASCII, or longer than 100", cfg.Name)
+	}
+	s := &Store{name: cfg.Name, pool: cfg.Pool, sql: newStatements(cfg.Table)}
 	if s.pool == nil {
 		if cfg.DSN == "" {
 			return nil, errors.New("pgstore: set Config.DSN or Config.Pool")
@@ -93,6 +105,7 @@ func Open(cfg Config) (*Store, error) {
 	s.writers = make(chan struct{}, max(1, poolConfig.MaxConns-1))
 	s.session = newSession(poolConfig)
 	s.session.makeRoom = s.pool.Reset
+	s.where.mark = fmt.Sprint("stayauth pgstore ", s.session.owner)
 	if cfg.SessionDSN != "" {
 		var err error
 		if s.session.config, err = pgx.ParseConfig(cfg.SessionDSN); err != nil {

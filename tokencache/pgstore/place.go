@@ -1,0 +1,88 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// A whereabouts is what is known about where the entries are. The database may be replaced while
+// this process runs, so what was asked is known until there is a new connection, because the old
+// ones end with the old database, or for a minute, because a pooler may hide that.
+type whereabouts struct {
+	mark string // of connections that this Store has seen
+
+	mu          sync.Mutex
+	connections int64 // that were seen so far
+	known       string
+	asked       time.Time // zero: never
+	at          int64     // how many connections there had been then
+}
+
+const placeKnown = time.Minute
+
+const placeQuery = `SELECT (SELECT system_identifier FROM pg_control_system()),
+	(SELECT oid FROM pg_database WHERE datname = current_database()), to_regclass($1)::oid`
+
+var placeName = regexp.MustCompile(`^[ -~]{0,100}$`)
+
+// see counts the connection if it is new to s.
+func (s *Store) see(conn *pgconn.PgConn) {
+	if seen := conn.CustomData(); seen[s.where.mark] == nil {
+		seen[s.where.mark] = true
+		s.where.mu.Lock()
+		s.where.connections++
+		s.where.mu.Unlock()
+	}
+}
+
+func (w *whereabouts) get() (id string, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.known, !w.asked.IsZero() && w.at == w.connections && time.Since(w.asked) < placeKnown
+}
+
+// Place implements tokencache.Placer. The id is that of the server's data, the database and the
+// table, which replicas share. If the role may not ask for it, or the server does not know it, it
+// is empty.
+func (s *Store) Place(ctx context.Context) (id, name string, err error) {
+	if id, ok := s.where.get(); ok {
+		return id, s.name, nil
+	}
+	leave, err := s.gates.Enter(ctx, "") // which is not the name of an entry
+	if err != nil {
+		return "", "", err
+	}
+	defer leave()
+	if id, ok := s.where.get(); ok {
+		return id, s.name, nil
+	}
+	err = s.do(ctx, reads, "place", "", func(conn *pgxpool.Conn) error {
+		s.where.mu.Lock()
+		at := s.where.connections
+		s.where.mu.Unlock()
+		var system *int64
+		var database, table *uint32
+		err := conn.QueryRow(ctx, placeQuery, unprepared, s.sql.entries).Scan(&system, &database, &table)
+		switch {
+		case rolledBack(err) && !passes(err):
+			id = ""
+		case err != nil:
+			return err
+		case system == nil || database == nil || table == nil:
+			id = ""
+		default:
+			id = fmt.Sprintf("postgresql %d database %d table %d", uint64(*system), *database, *table)
+		}
+		s.where.mu.Lock()
+		defer s.where.mu.Unlock()
+		s.where.known, s.where.asked, s.where.at = id, time.Now(), at
+		return nil
+	})
+	return id, s.name, err
+}
