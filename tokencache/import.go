@@ -19,6 +19,9 @@ import (
 // be read (ErrCorrupt) is left as it is, the others follow, and the error says so. Any other
 // error ends the Import.
 //
+// To whoever asks for idle logins, such as Pool.KeepFresh in package transport, a store says that
+// what is imported was renewed when it was imported.
+//
 // From then on the logins are here. If the tokens are rotated, only one of the two caches may
 // be used any more: whichever refreshes second presents a refresh token that was spent, and a
 // strict provider then ends the login for both.

@@ -23,6 +23,7 @@ func TestStore(t *testing.T) {
 		"wrong sealing key":             wrongSealingKey,
 		"account removal":               removeAccount,
 		"key replacement":               replaceKey,
+		"logins of another store":       moveIn,
 		"least rights":                  leastRights,
 		"waiters only read":             waitersOnlyRead,
 		"metrics":                       metrics,
@@ -63,6 +64,10 @@ func wrongSealingKey(t *testing.T, server *realparts.PostgreSQL) {
 
 func removeAccount(t *testing.T, server *realparts.PostgreSQL) {
 	storecheck.RemoveAccount(t, mustOpen(t, newTable(t, server.URL())))
+}
+
+func moveIn(t *testing.T, server *realparts.PostgreSQL) {
+	storecheck.MoveIn(t, mustOpen(t, newTable(t, server.URL())))
 }
 
 func replaceKey(t *testing.T, server *realparts.PostgreSQL) {

@@ -116,6 +116,11 @@ func TestRemoveAccount(t *testing.T) {
 	storecheck.RemoveAccount(t, mustOpen(t, empty(realparts.StartRedis(t).URL())))
 }
 
+func TestMoveIn(t *testing.T) {
+	t.Parallel()
+	storecheck.MoveIn(t, mustOpen(t, empty(realparts.StartRedis(t).URL())))
+}
+
 // A server that accepts connections and says nothing delays nobody beyond their
 // context, whether that has a deadline or is cancelled.
 func TestMuteServer(t *testing.T) {
