@@ -127,7 +127,7 @@ func (r *Realm) Delete() {
 }
 
 // AddKeyClient makes a client like Confidential that has a key (private_key_jwt), and may also
-// act for itself. The key is a JSON Web Key.
+// act for itself and exchange tokens. The key is a JSON Web Key.
 func (r *Realm) AddKeyClient(id, alg string, key map[string]any) Client {
 	r.t.Helper()
 	keys, _ := json.Marshal(map[string]any{"keys": []any{key}})
@@ -135,7 +135,7 @@ func (r *Realm) AddKeyClient(id, alg string, key map[string]any) Client {
 		"clientId": id, "clientAuthenticatorType": "client-jwt", "serviceAccountsEnabled": true,
 		"redirectUris": []string{"http://127.0.0.1/*"},
 		"attributes": map[string]string{"token.endpoint.auth.signing.alg": alg, "use.jwks.string": "true", "jwks.string": string(keys),
-			"oauth2.device.authorization.grant.enabled": "true"},
+			"oauth2.device.authorization.grant.enabled": "true", "standard.token.exchange.enabled": "true"},
 	}, nil)
 	return Client{ID: id}
 }

@@ -12,6 +12,8 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+
+	"github.com/stayauth/stayauth/transport/internal/statement"
 )
 
 // maxFile bounds what is read: the longest key with a chain of certificates is far shorter.
@@ -38,7 +40,7 @@ func KeyFile(path, id string) func(ctx context.Context) (*Key, error) {
 			}
 		}
 		if key == nil {
-			return nil, misconfigured("KeyFile", "put a private key in PEM there", fmt.Errorf("%s: %w", path, err))
+			return nil, statement.Misconfigured("KeyFile", "put a private key in PEM there", fmt.Errorf("%s: %w", path, err))
 		}
 		return key, nil
 	}

@@ -4,18 +4,12 @@ import (
 	"cmp"
 	"context"
 	"crypto"
-	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/base64"
-	"errors"
 	"fmt"
-	"sync"
 	"time"
 
-	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/endpoint"
-	"github.com/stayauth/stayauth/transport/internal/jws"
+	"github.com/stayauth/stayauth/transport/internal/statement"
 )
 
 // A Key is a private key that signs for a client.
@@ -62,17 +56,12 @@ type PrivateKey struct {
 	// "client-authentication+jwt". Default: "JWT".
 	Type string
 
-	once    sync.Once
-	signing chan struct{} // has a place for each signature that may be made at a time
+	statements statement.Maker
 }
 
 const (
 	defaultLifetime = time.Minute
 	maxLifetime     = 10 * time.Minute
-
-	// maxSigning is how many signatures are made at a time: a Signer has no context, so
-	// each call of one that hangs keeps a goroutine.
-	maxSigning = 16
 )
 
 // Method implements endpoint.ClientAuth.
@@ -83,69 +72,22 @@ func (p *PrivateKey) Authenticate(ctx context.Context, r *endpoint.AuthRequest) 
 	lifetime := cmp.Or(p.Lifetime, defaultLifetime)
 	switch {
 	case p.Key == nil:
-		return misconfigured("PrivateKey.Key", "set it: KeyFile returns such a function", nil)
+		return statement.Misconfigured("PrivateKey.Key", "set it: KeyFile returns such a function", nil)
 	case lifetime < 0 || lifetime > maxLifetime:
-		return misconfigured("PrivateKey.Lifetime", "use ten minutes at most, or 0 for one minute", nil)
+		return statement.Misconfigured("PrivateKey.Lifetime", "use ten minutes at most, or 0 for one minute", nil)
 	}
 	key, err := p.Key(ctx)
 	if err != nil {
-		return unavailable(err, "the private key cannot be had")
+		return statement.Unavailable(err, "the private key cannot be had")
 	}
-	if key == nil || key.Signer == nil {
-		return misconfigured("PrivateKey.Key", "it must return a key with a Signer", nil)
-	}
-	alg, err := jws.Algorithm(key.Signer.Public(), key.Algorithm)
-	if err != nil {
-		return misconfigured("PrivateKey.Key", "use a key that providers accept, and Algorithm with an RSA key only", err)
-	}
-	header := map[string]any{"typ": cmp.Or(p.Type, "JWT")}
-	if key.ID != "" {
-		header["kid"] = key.ID
-	}
-	if key.Certificate != nil {
-		sum := sha256.Sum256(key.Certificate.Raw)
-		header["x5t#S256"] = base64.RawURLEncoding.EncodeToString(sum[:])
-	}
-	now := r.Now.Unix()
-	assertion, err := p.sign(ctx, key.Signer, alg, header, map[string]any{
-		"iss": r.ClientID,
-		"sub": r.ClientID,
-		"aud": cmp.Or(p.Audience, r.Issuer),
-		"iat": now,
-		"exp": now + int64(lifetime/time.Second),
-		"jti": rand.Text(),
+	signed, err := p.statements.Make(ctx, "PrivateKey.Key", (*statement.Key)(key), statement.Statement{
+		Type: p.Type, Issuer: r.ClientID, Subject: r.ClientID, Audience: cmp.Or(p.Audience, r.Issuer), Now: r.Now, Lifetime: lifetime,
 	})
 	if err != nil {
-		return unavailable(err, "the private key has not signed")
+		return err
 	}
-	assert(r, assertion)
+	assert(r, signed)
 	return nil
-}
-
-// sign waits for a signature until ctx is done.
-func (p *PrivateKey) sign(ctx context.Context, signer crypto.Signer, alg string, header, claims map[string]any) (string, error) {
-	p.once.Do(func() { p.signing = make(chan struct{}, maxSigning) })
-	select {
-	case p.signing <- struct{}{}:
-	case <-ctx.Done():
-		return "", context.Cause(ctx)
-	}
-	type result struct {
-		token string
-		err   error
-	}
-	done := make(chan result, 1)
-	go func() {
-		defer func() { <-p.signing }()
-		token, err := jws.Sign(signer, alg, header, claims)
-		done <- result{token, err}
-	}()
-	select {
-	case r := <-done:
-		return r.token, r.err
-	case <-ctx.Done():
-		return "", context.Cause(ctx)
-	}
 }
 
 // assertionType says what kind of statement client_assertion is (RFC 7523 section 2.2).
@@ -154,17 +96,4 @@ const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 func assert(r *endpoint.AuthRequest, assertion string) {
 	r.Form.Set("client_assertion_type", assertionType)
 	r.Form.Set("client_assertion", assertion)
-}
-
-func misconfigured(field, remedy string, cause error) error {
-	return &transport.Error{Kind: transport.ErrMisconfigured, Field: "clientauth." + field, Remedy: remedy, Err: cause}
-}
-
-// unavailable says that nothing was sent. The cause is that of a key service or a file, which
-// may have many lines, and is kept if it only says that time was up.
-func unavailable(cause error, what string) error {
-	if e, ok := errors.AsType[*transport.Error](cause); ok {
-		return e
-	}
-	return &transport.Error{Kind: transport.ErrUnavailable, Err: cause, Remedy: what + ", so nothing was sent"}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport/endpoint"
+	"github.com/stayauth/stayauth/transport/internal/statement"
 )
 
 // A Token authenticates a client by a statement that its platform has made (RFC 7523 section
@@ -35,11 +36,11 @@ func (t Token) Method() string { return "private_key_jwt" }
 func (t Token) Authenticate(ctx context.Context, r *endpoint.AuthRequest) error {
 	token, err := t(ctx)
 	if err != nil {
-		return unavailable(err, "the token of the platform cannot be had")
+		return statement.Unavailable(err, "the token of the platform cannot be had")
 	}
 	text := strings.TrimSpace(string(token))
 	if text == "" {
-		return unavailable(errors.New("it is empty"), "the token of the platform cannot be had")
+		return statement.Unavailable(errors.New("it is empty"), "the token of the platform cannot be had")
 	}
 	assert(r, text)
 	return nil

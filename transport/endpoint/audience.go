@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
@@ -27,21 +26,6 @@ func (e *Endpoint) Identity() transport.Identity {
 	}
 	id.Key.Audience = asked.Encode()
 	id.Former = id.Key.Audience != ""
-	return id
-}
-
-// Identity differs from that of the Endpoint, so that the program's own token never replaces a
-// user's login. No issuer has a fragment (RFC 8414 section 2). There is no login that decides
-// the scopes, so they are part of what such a token is for.
-func (c clientCredentials) Identity() transport.Identity {
-	id := c.Endpoint.Identity()
-	id.Key.Issuer += "#client_credentials"
-	asked := targets(c.Params)
-	if scopes := normal(strings.Fields(c.scope())); len(scopes) > 0 {
-		asked["scope"] = scopes
-	}
-	id.Key.Audience = asked.Encode()
-	id.Former = false // What is stored there may be for anything, and a new token costs no login.
 	return id
 }
 

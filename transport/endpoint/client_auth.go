@@ -62,15 +62,19 @@ func (a clientAuth) authenticate(ctx context.Context, op string, r *AuthRequest)
 	}
 	ctx, cancel := context.WithTimeout(ctx, authTimeout)
 	defer cancel()
-	err := a.proof.Authenticate(ctx, r)
-	if err == nil {
-		return nil
+	if err := a.proof.Authenticate(ctx, r); err != nil {
+		return notSent(op, "ClientAuth", err)
 	}
-	// Whatever goes wrong is about this machine or its key service, never about the login.
-	failed, ok := errors.AsType[*transport.Error](err)
+	return nil
+}
+
+// notSent is the error of a request that could not be made, because of something on this
+// machine or a key service: it says nothing about the login.
+func notSent(op, field string, cause error) error {
+	failed, ok := errors.AsType[*transport.Error](cause)
 	if !ok {
-		return &transport.Error{Kind: transport.ErrUnavailable, Op: op, Field: "Endpoint.ClientAuth", Err: err,
-			Remedy: "nothing was sent: the proof of who the client is could not be made"}
+		return &transport.Error{Kind: transport.ErrUnavailable, Op: op, Field: "Endpoint." + field, Err: cause,
+			Remedy: "nothing was sent: what the request needs could not be made"}
 	}
 	told := *failed
 	if told.Op = op; told.Kind != transport.ErrMisconfigured {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -197,53 +196,6 @@ func (e *Endpoint) Exchange(ctx context.Context, code, verifier, redirectURI str
 	e.keepRedirectURI(rec, redirectURI)
 	e.replaceRefreshToken(rec)
 	return e.prolong(ctx, rec), nil
-}
-
-// ClientCredentials returns a Refresher that obtains tokens for the program itself, not for a
-// user (RFC 6749 section 4.4). It needs no login. In the cache it has an entry of its own,
-// apart from those of the client's users, for each resource, audience and set of scopes. It
-// does not request the scope offline_access, which asks for a refresh token, and for a user who
-// consents. Some providers want a scope of another form here than in a login: Microsoft Entra
-// wants the resource with "/.default" at its end.
-func (e *Endpoint) ClientCredentials() transport.Refresher { return clientCredentials{e} }
-
-// clientCredentials is an Endpoint that uses another grant.
-type clientCredentials struct{ *Endpoint }
-
-func (c clientCredentials) Check(current *tokencache.Record) error {
-	if err := c.check(); err != nil {
-		return err
-	}
-	return checkClaims(c.Params, current)
-}
-
-func (c clientCredentials) Refresh(ctx context.Context, current *tokencache.Record) (*tokencache.Record, error) {
-	if err := c.Check(current); err != nil {
-		return nil, err
-	}
-	form := c.form("client_credentials")
-	demand(form, current)
-	set(form, "scope", c.scope())
-	rec, err := c.obtain(ctx, "client credentials", form)
-	if err, ok := err.(*transport.Error); ok && err.Kind == transport.ErrLoginRequired {
-		// There is no user who could log in: it is the client that the provider
-		// refuses.
-		err.Kind, err.Remedy = transport.ErrMisconfigured, "check what the provider grants to this client"
-	}
-	if err != nil {
-		return nil, err
-	}
-	rec.RefreshToken = "" // RFC 6749 section 4.4.3: There should be none, and none is needed.
-	if rec.Scope == "" {
-		rec.Scope = c.scope()
-	}
-	return rec, nil
-}
-
-// scope returns the scopes to request. If a client without a user asks for offline_access, the
-// provider refuses the whole request, or ignores that scope.
-func (c clientCredentials) scope() string {
-	return strings.Join(slices.DeleteFunc(slices.Clone(c.Scopes), func(s string) bool { return s == "offline_access" }), " ")
 }
 
 // Format prints which endpoint and client this is, whatever the verb, and no query. Without it,

@@ -17,6 +17,7 @@ import (
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/clientauth"
 	"github.com/stayauth/stayauth/transport/endpoint"
+	"github.com/stayauth/stayauth/transport/grants"
 	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/login"
 	"github.com/stayauth/stayauth/transport/provider"
@@ -234,8 +235,16 @@ func keycloakPrivateKeys(t *testing.T, w *keycloakWorld) {
 				return &clientauth.Key{Signer: key, Algorithm: alg, ID: "k1"}, nil
 			}}
 			keycloakLogin(t, w, browser, alg == "PS256")
-			if rec, err := w.endpoint.ClientCredentials().Refresh(t.Context(), new(tokencache.Record)); err != nil || rec.AccessToken == "" {
-				t.Errorf("client credentials: %v", err)
+			program, err := w.endpoint.ClientCredentials().Refresh(t.Context(), new(tokencache.Record))
+			if err != nil {
+				t.Fatalf("client credentials: %v", err)
+			}
+			exchanged, err := grants.TokenExchange(w.endpoint, grants.Exchange{Type: grants.AccessToken,
+				Subject: func(context.Context, tokencache.Key) (grants.Subject, error) {
+					return grants.Subject{Token: program.AccessToken}, nil
+				}}).Refresh(t.Context(), new(tokencache.Record))
+			if err != nil || exchanged.AccessToken == "" || exchanged.AccessToken == program.AccessToken {
+				t.Errorf("token exchange: %v", err)
 			}
 		})
 	}

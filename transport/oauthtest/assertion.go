@@ -38,46 +38,56 @@ const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 // checkAssertion checks a client_assertion as strictly as the strictest of the providers: the
 // audience is one string, the issuer, and no assertion is accepted twice.
 func (s *Server) checkAssertion(f url.Values, issuer string) *oauthError {
-	invalid := func(why string) *oauthError { return &oauthError{401, "invalid_client", why} }
-	token := f.Get("client_assertion")
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.counts.Assertions++
-	s.secrets = append(s.secrets, token)
+	invalid := func(why string) *oauthError { return &oauthError{401, "invalid_client", why} }
 	if f.Get("client_assertion_type") != assertionType {
 		return invalid("client_assertion_type is to be jwt-bearer")
 	}
 	if id := f.Get("client_id"); id != "" && id != s.cfg.ClientID {
 		return invalid("client_id is that of another client")
 	}
-	var a assertion
+	a, why := s.read(f.Get("client_assertion"), issuer)
+	if why == "" && a.Subject != s.cfg.ClientID {
+		why = "sub is to be the client"
+	}
+	if why != "" {
+		return invalid(why)
+	}
+	return nil
+}
+
+// read returns what a token of the client says, or why it is refused. s.mu is held.
+func (s *Server) read(token, audience string) (a assertion, why string) {
+	s.counts.Assertions++
+	s.secrets = append(s.secrets, token)
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 || !decodePart(parts[1], &a) {
-		return invalid("the assertion is no JWT")
+		return a, "the assertion is no JWT"
 	}
 	now := time.Now()
 	expiry, issued := time.Unix(a.Expiry, 0), time.Unix(a.Issued, 0)
 	switch {
 	case !slices.ContainsFunc(s.cfg.ClientKeys, func(key crypto.PublicKey) bool { return verify(key, parts) }):
-		return invalid("the signature is wrong, or its algorithm is not that of a registered key")
-	case a.Issuer != s.cfg.ClientID || a.Subject != s.cfg.ClientID:
-		return invalid("iss and sub are to be the client")
-	case string(a.Audience) != quoted(issuer):
-		return invalid("aud is to be the issuer, as a string")
+		return a, "the signature is wrong, or its algorithm is not that of a registered key"
+	case a.Issuer != s.cfg.ClientID:
+		return a, "iss is to be the client"
+	case string(a.Audience) != quoted(audience):
+		return a, "aud is to be " + audience + ", as a string"
 	case !now.Before(expiry):
-		return invalid("the assertion has expired")
+		return a, "the assertion has expired"
 	case expiry.Sub(now) > longestAssertion+clockTolerance:
-		return invalid("the assertion expires too late")
+		return a, "the assertion expires too late"
 	case issued.After(now.Add(clockTolerance)):
-		return invalid("the assertion was issued in the future")
+		return a, "the assertion was issued in the future"
 	case a.ID == "":
-		return invalid("jti is missing")
+		return a, "jti is missing"
 	case s.assertions[a.ID]:
 		s.counts.RepeatedAssertions++
-		return invalid("the assertion was used before")
+		return a, "the assertion was used before"
 	}
 	s.assertions[a.ID] = true
-	return nil
+	return a, ""
 }
 
 func quoted(text string) string {

@@ -163,6 +163,10 @@ func (s *Server) grant(f url.Values, issuer string) (map[string]any, *oauthError
 		t, e = s.poll(f.Get("device_code"), issuer)
 	case "client_credentials":
 		t, e = s.clientCredentials(f.Get("scope"), issuer)
+	case jwtBearerGrant:
+		t, e = s.jwtBearer(f, issuer)
+	case tokenExchangeGrant:
+		t, e = s.tokenExchange(f, issuer)
 	case "":
 		e = &oauthError{400, "invalid_request", "no grant_type"}
 	default:
@@ -172,24 +176,11 @@ func (s *Server) grant(f url.Values, issuer string) (map[string]any, *oauthError
 		return nil, e
 	}
 	s.access[t.AccessToken].claims = f.Get("claims")
-	return s.answer(t), nil
-}
-
-// clientCredentials is RFC 6749 section 4.4: no user, no refresh token.
-func (s *Server) clientCredentials(scope, issuer string) (Tokens, *oauthError) {
-	if s.cfg.AuthStyle == AuthNone {
-		return Tokens{}, &oauthError{400, "unauthorized_client", "a public client has no credentials"}
+	answer := s.answer(t)
+	if f.Get("grant_type") == tokenExchangeGrant {
+		answer["issued_token_type"] = accessTokenType
 	}
-	if scope == "" {
-		scope = s.cfg.Scope
-	}
-	if !covers(s.cfg.Scope, scope) {
-		return Tokens{}, &oauthError{400, "invalid_scope", "more than the client may have"}
-	}
-	l := &login{account: s.cfg.ClientID, scope: scope, since: time.Now()}
-	t := s.issueAccess(l, scope, issuer)
-	s.current[l.account] = t
-	return t, nil
+	return answer, nil
 }
 
 // answer returns the body of RFC 6749 section 5.1. s.mu is held.

@@ -1,0 +1,16 @@
+// Package grants has the grants that renew without a user: a service that acts on behalf of its
+// users, subjects or tenants holds one token for each in a transport.Pool, by the account.
+//
+// [JWTBearer] signs a statement about whom the token is for (RFC 7523 section 2.1): a Google
+// service account with domain-wide delegation, Salesforce, Box, DocuSign.
+//
+//	refresher := grants.JWTBearer(endpoint, grants.JWT{Key: clientauth.KeyFile("key.pem", "")})
+//	pool, err := transport.NewPool(transport.PoolConfig{Source: transport.SourceConfig{Cache: cache, Refresher: refresher}})
+//
+// [TokenExchange] exchanges a token that somebody else issued (RFC 8693): Google's security
+// token service, Okta, Keycloak.
+//
+// Neither has a refresh token. A token is obtained anew whenever it is about to expire, by one
+// process of those that share the cache; what the provider refuses is the configuration's
+// fault, and never a reason to ask a user to log in.
+package grants

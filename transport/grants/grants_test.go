@@ -1,0 +1,217 @@
+package grants_test
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/clientauth"
+	"github.com/stayauth/stayauth/transport/endpoint"
+	"github.com/stayauth/stayauth/transport/grants"
+	"github.com/stayauth/stayauth/transport/internal/testkit"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+	"golang.org/x/oauth2"
+)
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A world is a provider that knows the key of its client.
+type world struct {
+	srv   *oauthtest.Server
+	key   crypto.Signer
+	cache *tokencache.Cache
+}
+
+func newWorld(t *testing.T, style oauthtest.AuthStyle) *world {
+	t.Helper()
+	key := testkit.NewKey(t, "ES256")
+	srv := oauthtest.New(oauthtest.Config{AuthStyle: style, ClientKeys: []crypto.PublicKey{key.Public()}, AccessTTL: time.Hour})
+	t.Cleanup(srv.Close)
+	cache, err := tokencache.New(new(tokencache.Memory), nil)
+	must(t, err)
+	return &world{srv, key, cache}
+}
+
+func (w *world) endpoint() *endpoint.Endpoint {
+	return &endpoint.Endpoint{Issuer: w.srv.URL(), TokenURL: w.srv.TokenURL(), ClientID: w.srv.ClientID(), Base: w.srv.RoundTripper()}
+}
+
+func (w *world) signs(context.Context) (*clientauth.Key, error) {
+	return &clientauth.Key{Signer: w.key}, nil
+}
+
+func (w *world) pool(t *testing.T, r transport.Refresher) *transport.Pool {
+	t.Helper()
+	p, err := transport.NewPool(transport.PoolConfig{Source: transport.SourceConfig{Cache: w.cache, Refresher: r}})
+	must(t, err)
+	t.Cleanup(func() { p.Close(context.Background()) })
+	return p
+}
+
+// Many goroutines of two replicas act for many subjects with one key: each subject has one token
+// per period, and each attempt a statement of its own (C79, C91).
+func TestOneTokenPerSubject(t *testing.T) {
+	const subjects, callers, periods = 1000, 10, 3
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.AuthNone)
+		pools := []*transport.Pool{}
+		for range 2 {
+			pools = append(pools, w.pool(t, grants.JWTBearer(w.endpoint(), grants.JWT{Key: w.signs})))
+		}
+		for range periods {
+			var all sync.WaitGroup
+			for i := range subjects {
+				account := fmt.Sprint("user ", i)
+				for c := range callers {
+					all.Go(func() {
+						tok, err := pools[c%2].Source(account).Token(t.Context())
+						if err != nil || w.srv.Current(account).AccessToken != string(tok.AccessToken) {
+							t.Errorf("%s: %v", account, err)
+						}
+					})
+				}
+			}
+			all.Wait()
+			time.Sleep(time.Hour)
+		}
+		if n := w.srv.Counts(); n.TokenRequests != subjects*periods || n.Assertions != subjects*periods || n.RepeatedAssertions != 0 {
+			t.Errorf("%+v", n)
+		}
+	})
+}
+
+// TestStatements: what is signed fits what providers of this grant want.
+func TestStatements(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		jwt     grants.JWT
+		account string
+		kind    transport.Kind // "": it works
+		says    string
+	}{
+		{"the account", grants.JWT{}, "ann", "", ""},
+		{"no account", grants.JWT{}, "", "", ""},
+		{"a function", grants.JWT{Subject: func(k tokencache.Key) string { return k.Account + "@example.com" }}, "ann", "", ""},
+		{"another issuer", grants.JWT{Issuer: "robot"}, "ann", transport.ErrMisconfigured, "iss is to be"},
+		{"another audience", grants.JWT{Audience: "https://else.example"}, "ann", transport.ErrMisconfigured, "aud is to be"},
+		{"too long for this provider", grants.JWT{Lifetime: time.Hour}, "ann", transport.ErrMisconfigured, "too late"},
+		{"too long for any", grants.JWT{Lifetime: 2 * time.Hour}, "ann", transport.ErrMisconfigured, "one hour"},
+		{"key service down", grants.JWT{Key: func(context.Context) (*clientauth.Key, error) { return nil, errors.New("away") }}, "ann", transport.ErrUnavailable, "away"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, oauthtest.AuthNone)
+			if tt.jwt.Key == nil {
+				tt.jwt.Key = w.signs
+			}
+			tok, err := w.pool(t, grants.JWTBearer(w.endpoint(), tt.jwt)).Source(tt.account).Token(t.Context())
+			if tt.kind != "" {
+				if !errors.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.says) || errors.Is(err, transport.ErrLoginRequired) {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			must(t, err)
+			want := map[string]string{"the account": "ann", "no account": w.srv.ClientID(), "a function": "ann@example.com"}[tt.name]
+			if w.srv.Current(want).AccessToken != string(tok.AccessToken) {
+				t.Errorf("the token is not that of %s", want)
+			}
+		})
+	}
+	if _, err := grants.JWTBearer(newWorld(t, oauthtest.AuthNone).endpoint(), grants.JWT{}).Refresh(t.Context(), new(tokencache.Record)); !errors.Is(err, transport.ErrMisconfigured) {
+		t.Errorf("no key: %v", err)
+	}
+}
+
+// Google wants the scopes in the statement and not beside it.
+func TestScopeClaim(t *testing.T) {
+	w := newWorld(t, oauthtest.AuthNone)
+	e := w.endpoint()
+	e.Scopes = []string{"a", "b"}
+	var form url.Values
+	base := e.Base
+	e.Base = testkit.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
+		body, err := io.ReadAll(req.Body)
+		must(t, err)
+		form, err = url.ParseQuery(string(body))
+		must(t, err)
+		req.Body = io.NopCloser(bytes.NewReader(body))
+		return base.RoundTrip(req)
+	})
+	if _, err := grants.JWTBearer(e, grants.JWT{Key: w.signs, ScopeClaim: true, Claims: map[string]any{"box_sub_type": "user"}}).Refresh(t.Context(), new(tokencache.Record)); err != nil {
+		t.Fatal(err)
+	}
+	var claims map[string]any
+	raw, err := base64.RawURLEncoding.DecodeString(strings.Split(form.Get("assertion"), ".")[1])
+	must(t, err)
+	must(t, json.Unmarshal(raw, &claims))
+	if form.Has("scope") || claims["scope"] != "a b" || claims["box_sub_type"] != "user" {
+		t.Errorf("scope beside: %t, claims %v", form.Has("scope"), claims)
+	}
+}
+
+// The token of a subject is asked for at each attempt, and sent to the provider alone (C92).
+func TestTokenExchange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.AuthBasic)
+		e := w.endpoint()
+		e.ClientSecret, e.AuthStyle = tokencache.Secret(w.srv.ClientSecret()), oauth2.AuthStyleInHeader
+		asked := 0
+		var fails error
+		subject := func(_ context.Context, key tokencache.Key) (grants.Subject, error) {
+			asked++
+			return grants.Subject{Token: tokencache.Secret(w.srv.Login(key.Account).AccessToken)}, fails
+		}
+		s := w.pool(t, grants.TokenExchange(e, grants.Exchange{Subject: subject, Actor: subject, Type: grants.AccessToken})).Source("ann")
+		for range 3 {
+			before := asked
+			tok, err := s.Token(t.Context())
+			if err != nil || w.srv.Current("ann").AccessToken != string(tok.AccessToken) || asked != before+2 {
+				t.Fatalf("asked %d times: %v", asked-before, err)
+			}
+			time.Sleep(2 * time.Hour)
+		}
+		fails = errors.New("the session has ended")
+		n := w.srv.Counts().TokenRequests
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrUnavailable) || !strings.Contains(err.Error(), "session has ended") || w.srv.Counts().TokenRequests != n {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// A subject's token that the provider does not accept is nobody's login to make again.
+func TestTokenExchangeIsRefused(t *testing.T) {
+	for name, x := range map[string]grants.Exchange{
+		"none":  {},
+		"empty": {Subject: func(context.Context, tokencache.Key) (grants.Subject, error) { return grants.Subject{}, nil }},
+		"bad": {Subject: func(context.Context, tokencache.Key) (grants.Subject, error) {
+			return grants.Subject{Token: "not-a-token"}, nil
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, oauthtest.AuthNone)
+			_, err := w.pool(t, grants.TokenExchange(w.endpoint(), x)).Source("ann").Token(t.Context())
+			if err == nil || errors.Is(err, transport.ErrLoginRequired) || strings.Contains(err.Error(), "not-a-token") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,90 @@
+package grants
+
+import (
+	"cmp"
+	"context"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/clientauth"
+	"github.com/stayauth/stayauth/transport/endpoint"
+	"github.com/stayauth/stayauth/transport/internal/statement"
+)
+
+// A JWT says what JWTBearer signs.
+type JWT struct {
+	// Key returns the key to sign with, as that of clientauth.PrivateKey does. Required.
+	Key func(ctx context.Context) (*clientauth.Key, error)
+
+	// Issuer is who signs ("iss"). Default: the ClientID of the Endpoint.
+	Issuer string
+
+	// Subject returns whom the token is for ("sub"): a user, for whom the client may act.
+	// Default: the account of the login, or Issuer if it has none.
+	Subject func(key tokencache.Key) string
+
+	// Audience is who the statement is for ("aud"). Default: the token endpoint, as most
+	// providers of this grant want.
+	Audience string
+
+	// Lifetime is how long a statement is good. Box accepts one minute, and no provider more
+	// than an hour. Default: one minute.
+	Lifetime time.Duration
+
+	// Claims are further claims, such as Box's "box_sub_type". Default: none.
+	Claims map[string]any
+
+	// ScopeClaim puts the Scopes of the Endpoint into the statement ("scope"), where Google
+	// wants them, and not beside it.
+	ScopeClaim bool
+}
+
+// maxLifetime is the longest that any provider accepts.
+const maxLifetime = time.Hour
+
+// JWTBearer returns a Refresher that obtains each token by a new statement that jwt describes
+// (RFC 7523 section 2.1). The client authenticates as the fields of e say, if at all.
+func JWTBearer(e *endpoint.Endpoint, jwt JWT) transport.Refresher {
+	maker := new(statement.Maker)
+	return e.GrantRefresher("urn:ietf:params:oauth:grant-type:jwt-bearer", func(ctx context.Context, r endpoint.GrantRequest) (url.Values, error) {
+		lifetime := cmp.Or(jwt.Lifetime, time.Minute)
+		switch {
+		case jwt.Key == nil:
+			return nil, statement.Misconfigured("JWT.Key", "set it: clientauth.KeyFile returns such a function", nil)
+		case lifetime < 0 || lifetime > maxLifetime:
+			return nil, statement.Misconfigured("JWT.Lifetime", "use one hour at most, or 0 for one minute", nil)
+		}
+		key, err := jwt.Key(ctx)
+		if err != nil {
+			return nil, statement.Unavailable(err, "the private key cannot be had")
+		}
+		s := statement.Statement{Issuer: cmp.Or(jwt.Issuer, e.ClientID), Audience: cmp.Or(jwt.Audience, e.TokenURL),
+			Now: r.Now, Lifetime: lifetime, Claims: jwt.Claims}
+		if s.Subject = cmp.Or(r.Key.Account, s.Issuer); jwt.Subject != nil {
+			s.Subject = jwt.Subject(r.Key)
+		}
+		params := url.Values{}
+		if scopes := strings.Join(e.Scopes, " "); jwt.ScopeClaim && scopes != "" {
+			s.Claims = with(s.Claims, "scope", scopes)
+			params.Set("scope", "") // not twice
+		}
+		signed, err := maker.Make(ctx, "JWT.Key", (*statement.Key)(key), s)
+		if err != nil {
+			return nil, err
+		}
+		params.Set("assertion", signed)
+		return params, nil
+	})
+}
+
+// with returns claims with one more.
+func with(claims map[string]any, name string, value any) map[string]any {
+	more := map[string]any{name: value}
+	for n, v := range claims {
+		more[n] = v
+	}
+	return more
+}

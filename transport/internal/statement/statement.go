@@ -1,0 +1,119 @@
+// Package statement makes signed statements about a client or those for whom it acts (RFC 7523
+// section 3), with keys that may be in a key service.
+package statement
+
+import (
+	"cmp"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/jws"
+)
+
+// A Key is that of package clientauth.
+type Key struct {
+	Signer      crypto.Signer
+	Algorithm   string
+	ID          string
+	Certificate *x509.Certificate
+}
+
+// A Statement is what is said. Times are those of the reader's clock.
+type Statement struct {
+	Type     string // "typ"; default: "JWT"
+	Issuer   string
+	Subject  string
+	Audience string // always one: servers differ about lists
+	Now      time.Time
+	Lifetime time.Duration
+	Claims   map[string]any // further ones; they do not replace those above
+}
+
+// maxSigning is how many signatures a Maker makes at a time: a crypto.Signer has no context, so
+// each call of one that hangs keeps a goroutine.
+const maxSigning = 16
+
+// A Maker makes statements. The zero value is ready to use, and must not be copied after that.
+type Maker struct {
+	once    sync.Once
+	signing chan struct{} // has a place for each signature that may be made at a time
+}
+
+// Make returns a statement that was never made before. Errors are *transport.Error; field names
+// the configuration field that has the key.
+func (m *Maker) Make(ctx context.Context, field string, key *Key, s Statement) (string, error) {
+	if key == nil || key.Signer == nil {
+		return "", Misconfigured(field, "it must return a key with a Signer", nil)
+	}
+	alg, err := jws.Algorithm(key.Signer.Public(), key.Algorithm)
+	if err != nil {
+		return "", Misconfigured(field, "use a key that providers accept, and Algorithm with an RSA key only", err)
+	}
+	header := map[string]any{"typ": cmp.Or(s.Type, "JWT")}
+	if key.ID != "" {
+		header["kid"] = key.ID
+	}
+	if key.Certificate != nil {
+		sum := sha256.Sum256(key.Certificate.Raw)
+		header["x5t#S256"] = base64.RawURLEncoding.EncodeToString(sum[:])
+	}
+	claims := make(map[string]any)
+	for name, value := range s.Claims {
+		claims[name] = value
+	}
+	claims["iss"], claims["sub"], claims["aud"] = s.Issuer, s.Subject, s.Audience
+	claims["iat"], claims["exp"] = s.Now.Unix(), s.Now.Unix()+int64(s.Lifetime/time.Second)
+	claims["jti"] = rand.Text()
+	signed, err := m.sign(ctx, key.Signer, alg, header, claims)
+	if err != nil {
+		return "", Unavailable(err, "the private key has not signed")
+	}
+	return signed, nil
+}
+
+// sign waits for a signature until ctx is done.
+func (m *Maker) sign(ctx context.Context, signer crypto.Signer, alg string, header, claims map[string]any) (string, error) {
+	m.once.Do(func() { m.signing = make(chan struct{}, maxSigning) })
+	select {
+	case m.signing <- struct{}{}:
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+	type result struct {
+		token string
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		defer func() { <-m.signing }()
+		token, err := jws.Sign(signer, alg, header, claims)
+		done <- result{token, err}
+	}()
+	select {
+	case r := <-done:
+		return r.token, r.err
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+}
+
+// Misconfigured is the error of a field that is wrong.
+func Misconfigured(field, remedy string, cause error) error {
+	return &transport.Error{Kind: transport.ErrMisconfigured, Field: field, Remedy: remedy, Err: cause}
+}
+
+// Unavailable says that nothing was sent, unless cause says something better.
+func Unavailable(cause error, what string) error {
+	if e, ok := errors.AsType[*transport.Error](cause); ok {
+		return e
+	}
+	return &transport.Error{Kind: transport.ErrUnavailable, Err: cause, Remedy: what + ", so nothing was sent"}
+}
