@@ -164,6 +164,10 @@ func Edit(change func(answer map[string]any)) Fault {
 	return func(endpoint http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			a := genuine(endpoint, r)
+			if isQuestion(r) { // Its answer has nothing to change.
+				a.send(w)
+				return
+			}
 			fields := a.fields()
 			change(fields)
 			maps.Copy(w.Header(), a.header)

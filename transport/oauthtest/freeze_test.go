@@ -123,6 +123,11 @@ func TestQuestionsAreHarmless(t *testing.T) {
 			if n := s.Counts(); n.Questions != 5 || n.TokenRequests != 2 {
 				t.Errorf("%d questions and %d token requests, want 5 and 2", n.Questions, n.TokenRequests)
 			}
+			s.Fault("/token", 0, Edit(func(map[string]any) { t.Error("the answer to a question is to be changed") }))
+			if status, err := ask(); status != 405 {
+				t.Errorf("%d, %v; want 405", status, err)
+			}
+			s.Heal()
 			s.Fault("/token", 0, Drop)
 			if status, err := ask(); err == nil {
 				t.Errorf("%d, want no answer", status)
