@@ -18,6 +18,7 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/clock"
 	"github.com/stayauth/stayauth/transport/internal/localpath"
 	"github.com/stayauth/stayauth/transport/internal/loopback"
+	"github.com/stayauth/stayauth/transport/internal/text"
 	"github.com/stayauth/stayauth/transport/provider"
 )
 
@@ -37,7 +38,8 @@ type WebConfig struct {
 
 	// RedirectURL is the public address of Callback, as it is registered at the provider:
 	// https, or http on a loopback address for development. Each provider needs one of its
-	// own, see "What protects a login". Nothing that a request says changes it. Required.
+	// own, see "What protects a login". Nothing that a request says changes it. Users must
+	// use the application at its host, because their cookies are sent to no other. Required.
 	RedirectURL string
 
 	// Keys seal the cookies that hold all that is known about an attempt until its answer
@@ -130,7 +132,8 @@ type Web struct {
 	config   Config // what is shared with the other ways to log in
 	key      tokencache.Key
 	cookies  cookies
-	origin   string // of the application, and
+	origin   string // of the application,
+	host     string // its host, and
 	callback string // the path, of RedirectURL
 
 	clock  clock.Watch // what all attempts know
@@ -186,7 +189,7 @@ func (web *Web) check() error {
 	web.callback = cmp.Or(u.EscapedPath(), "/")
 	web.key = cfg.Endpoint.Identity().Key
 	web.config.Timeout = cfg.Timeout
-	web.origin = originOf(u)
+	web.origin, web.host = originOf(u), u.Hostname()
 	web.cookies, err = newCookies(cfg.Keys, u.Scheme == "https", cfg.Timeout, web.key.Issuer, web.key.ClientID, cfg.RedirectURL)
 	return err
 }
@@ -200,6 +203,18 @@ func originOf(u *url.URL) string {
 		host = strings.TrimSuffix(host, ":80")
 	}
 	return u.Scheme + "://" + host
+}
+
+// atHome returns an error if the page is on another host than Callback, localhost instead of
+// 127.0.0.1 for instance: the browser would not send the cookie there.
+func (web *Web) atHome(r *http.Request) error {
+	page, err := url.Parse(r.Header.Get("Origin"))
+	if err != nil || page.Host == "" || strings.EqualFold(page.Hostname(), web.host) {
+		return nil
+	}
+	return &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Field: "WebConfig.RedirectURL",
+		Err:    fmt.Errorf("the login begins at %s and would end at %s, where the browser does not send its cookie", text.Clean(page.Hostname()), web.host),
+		Remedy: "use one host for both, and redirect browsers that come to another"}
 }
 
 // PoolAccount returns the account of a user's login in the Pool, for transport.WithAccount

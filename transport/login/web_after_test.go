@@ -175,6 +175,7 @@ func TestW45Development(t *testing.T) {
 	req := form("/connect")
 	req.URL = must(url.Parse(dev + "/connect"))
 	req.Header.Set("Cookie", "user=ann")
+	req.Header.Set("Origin", dev)
 	resp := s.serve(req)
 	cookie := resp.Cookies()[0]
 	v := browseUntil(resp.Header.Get("Location"), func(next *http.Request) bool { return next.URL.Host == "localhost:8080" })

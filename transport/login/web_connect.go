@@ -153,6 +153,9 @@ func (web *Web) begin(w http.ResponseWriter, r *http.Request, s *Start, why caus
 	if user, err = web.user(r); err != nil {
 		return "", err
 	}
+	if err = web.atHome(r); err != nil {
+		return user, err
+	}
 	if s.Return == "" {
 		s.Return = web.cfg.Home
 	}
@@ -207,15 +210,6 @@ func (web *Web) begin(w http.ResponseWriter, r *http.Request, s *Start, why caus
 
 func startError(field, remedy string) error {
 	return &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Field: "Start." + field, Remedy: remedy}
-}
-
-// redirect makes the browser send a GET, without the body of the present request (RFC 9700
-// section 4.12).
-func redirect(w http.ResponseWriter, to string) {
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Referrer-Policy", "no-referrer")
-	w.Header().Set("Location", to)
-	w.WriteHeader(http.StatusSeeOther)
 }
 
 // more returns the scopes that are in wanted and not in have.

@@ -30,6 +30,7 @@ func TestW11CookieAttributes(t *testing.T) {
 			s := newSite(t, oauthtest.Config{}, 1, func(c *WebConfig) { c.RedirectURL = tt.redirectURL })
 			req := form("/connect")
 			req.Header.Set("Cookie", "user=ann")
+			req.Header.Set("Origin", s.replicas[0].web.origin)
 			resp := s.serve(req)
 			set := resp.Cookies()
 			if len(set) != 1 {

@@ -85,6 +85,29 @@ func TestW01OnlyTheUserStartsALogin(t *testing.T) {
 	}
 }
 
+// A site that is also used at another host than that of its RedirectURL is told so when a login
+// begins there, and not by a callback without a cookie.
+func TestTheLoginBeginsWhereItEnds(t *testing.T) {
+	for origin, begins := range map[string]bool{
+		"https://app.test": true, "https://APP.test:443": true, "http://app.test:8080": true, "null": true, "": true,
+		"https://www.app.test": false, "http://127.0.0.1:8080": false, "http://[::1]": false,
+	} {
+		t.Run(origin, func(t *testing.T) {
+			s := newSite(t, oauthtest.Config{}, 1, nil)
+			b := s.surfer("ann")
+			req := form("/connect")
+			req.Header.Set("Origin", origin)
+			v := b.do(req, always)
+			if begun(v) != begins {
+				t.Fatalf("HTTP %d, %v", v.status, v.header)
+			}
+			if says := s.lastError(); !begins && (v.status != http.StatusInternalServerError || !strings.Contains(says, "would end at app.test") || !strings.Contains(s.log.String(), "level=WARN")) {
+				t.Errorf("HTTP %d, and whoever runs the site is told %q", v.status, says)
+			}
+		})
+	}
+}
+
 // An application that cannot tell who is signed in begins nothing, and says so.
 func TestW02UserUnknown(t *testing.T) {
 	for name, tt := range map[string]struct {
