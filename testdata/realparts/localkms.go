@@ -24,9 +24,9 @@ func StartLocalKMS(t testing.TB) *LocalKMS {
 	program, err := localKMSServer()
 	Require(t, what, err)
 	port := freePort(t)
-	args := []string{"-c", untilInput, "sh", program, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), filepath.Join(t.TempDir(), "keys")}
+	args := []string{"-u", "GODEBUG", "sh", "-c", untilInput, "sh", program, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), filepath.Join(t.TempDir(), "keys")}
 	k := &LocalKMS{Server{Port: port, t: t, what: "Local KMS", stop: "TERM", crash: "KILL",
-		command: func() (string, []string) { return "sh", args },
+		command: func() (string, []string) { return "env", args },
 		ready:   func() error { return dial(port) },
 	}}
 	k.run()

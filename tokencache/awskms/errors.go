@@ -14,34 +14,34 @@ import (
 )
 
 // meaning says what a code of KMS means to whoever runs the program.
-func meaning(code string) (kind error, says string) {
+func meaning(code string) (says string, kind error) {
 	corrupt, unavailable := tokencache.ErrCorrupt, tokencache.ErrUnavailable
 	switch code {
 	case "InvalidCiphertextException":
-		return corrupt, "the wrapped key is damaged"
+		return "the wrapped key is damaged", corrupt
 	case "IncorrectKeyException":
-		return corrupt, "another key has wrapped it: add that to Config.OldKeys if it is yours"
+		return "another key has wrapped it: add that to Config.OldKeys if it is yours", corrupt
 	case "DisabledException":
-		return unavailable, "the key is disabled: enable it"
+		return "the key is disabled: enable it", unavailable
 	case "KMSInvalidStateException":
-		return unavailable, "the key is about to be deleted, or its material is not there: cancel the deletion and enable it, or import the material again"
+		return "the key is about to be deleted, or its material is not there: cancel the deletion and enable it, or import the material again", unavailable
 	case "KeyUnavailableException":
-		return unavailable, "the key is not available now"
+		return "the key is not available now", unavailable
 	case "NotFoundException":
-		return unavailable, "there is no such key in the account and the Region of Config.Client"
+		return "there is no such key in the account and the Region of Config.Client", unavailable
 	case "InvalidArnException":
-		return unavailable, "the name of the key is not valid"
+		return "the name of the key is not valid", unavailable
 	case "InvalidKeyUsageException":
-		return unavailable, "it is no symmetric encryption key"
+		return "it is no symmetric encryption key", unavailable
 	case "AccessDeniedException":
-		return unavailable, "access denied: the policies of the key and of the role must allow kms:Encrypt and kms:Decrypt"
+		return "access denied: the policies of the key and of the role must allow kms:Encrypt and kms:Decrypt", unavailable
 	case "ThrottlingException", "LimitExceededException", "RequestLimitExceeded", "TooManyRequestsException":
-		return unavailable, "KMS limits the rate of requests: ask for a higher quota"
+		return "KMS limits the rate of requests: ask for a higher quota", unavailable
 	case "UnrecognizedClientException", "InvalidClientTokenId", "InvalidSignatureException", "IncompleteSignature",
 		"SignatureDoesNotMatch", "ExpiredTokenException", "ExpiredToken", "MissingAuthenticationToken":
-		return unavailable, "the credentials of Config.Client are not valid, or have expired"
+		return "the credentials of Config.Client are not valid, or have expired", unavailable
 	}
-	return unavailable, "KMS says " + word(code)
+	return "KMS says " + word(code), unavailable
 }
 
 // problem returns what the caller sees of err. It is not wrapped: errors of the client hold the
@@ -52,7 +52,7 @@ func problem(ctx context.Context, op, key string, err error) error {
 		return fmt.Errorf("%s: %w: %w", what, tokencache.ErrUnavailable, e)
 	}
 	if e, ok := errors.AsType[smithy.APIError](err); ok {
-		kind, says := meaning(e.ErrorCode())
+		says, kind := meaning(e.ErrorCode())
 		return fmt.Errorf("%s: %w: %s", what, kind, says)
 	}
 	return fmt.Errorf("%s: %w: %s", what, tokencache.ErrUnavailable, harmless(err))

@@ -21,7 +21,7 @@ var records = flag.Int("records", 100, "how many logins there are")
 func newClient(server *realparts.LocalKMS) *kms.Client {
 	return kms.New(kms.Options{
 		Region: "eu-west-1", BaseEndpoint: aws.String(server.URL()),
-		Credentials: credentials.NewStaticCredentialsProvider("id", "s3cret", ""),
+		Credentials: credentials.NewStaticCredentialsProvider("id", "a secret of forty characters, as AWS has", ""),
 	})
 }
 

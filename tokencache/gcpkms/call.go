@@ -45,9 +45,9 @@ func call[A answer](ctx context.Context, w *Wrapper, op, key, field string, data
 	}
 	for attempt := 1; ; attempt++ {
 		var got A
-		kind, says, again := w.try(ctx, op, key, body, &got)
+		says, again, kind := w.try(ctx, op, key, body, &got)
 		if kind == nil && !got.whole() {
-			kind, says, again = tokencache.ErrUnavailable, damaged, true
+			says, again, kind = damaged, true, tokencache.ErrUnavailable
 		}
 		switch {
 		case kind == nil:
@@ -70,19 +70,19 @@ func problem(op, key string, kind error, says string) error {
 	return fmt.Errorf("gcpkms: %s with key %.200q: %w: %s", op, key, kind, says)
 }
 
-// try sends one request. If it fails, it returns the kind of the error, what to say, and
-// whether it is worth another attempt.
-func (w *Wrapper) try(ctx context.Context, op, key string, body []byte, out any) (kind error, says string, again bool) {
+// try sends one request. If it fails, it returns what to say, whether it is worth another
+// attempt, and the kind of the error.
+func (w *Wrapper) try(ctx context.Context, op, key string, body []byte, out any) (says string, again bool, kind error) {
 	status, got, err := w.send(ctx, w.base+"/"+key+":"+op, body)
 	switch {
 	case err != nil:
-		return tokencache.ErrUnavailable, harmless(err), true
+		return harmless(err), true, tokencache.ErrUnavailable
 	case status != http.StatusOK:
 		return meaning(status, op, got)
 	case json.Unmarshal(got, out) != nil:
-		return tokencache.ErrUnavailable, notUnderstood, false
+		return notUnderstood, false, tokencache.ErrUnavailable
 	}
-	return nil, "", false
+	return "", false, nil
 }
 
 // send waits no longer than ctx says, even if the client does: those of package oauth2 fetch
@@ -118,7 +118,7 @@ func (w *Wrapper) send(ctx context.Context, url string, body []byte) (status int
 }
 
 // meaning says what an answer means that is not the one that was hoped for.
-func meaning(status int, op string, got []byte) (kind error, says string, again bool) {
+func meaning(status int, op string, got []byte) (says string, again bool, kind error) {
 	var body struct {
 		Error struct{ Status, Message string }
 	}
@@ -129,26 +129,26 @@ func meaning(status int, op string, got []byte) (kind error, says string, again 
 	case "INVALID_ARGUMENT":
 		switch {
 		case strings.Contains(text, "checksum") || strings.Contains(text, "crc32c"):
-			return kind, damaged, true
+			return damaged, true, kind
 		case op == "decrypt" && strings.HasPrefix(text, "Decryption failed"):
-			return tokencache.ErrCorrupt, "the wrapped key is damaged, or another key has wrapped it", false
+			return "the wrapped key is damaged, or another key has wrapped it", false, tokencache.ErrCorrupt
 		}
-		return kind, "the service does not accept the request: is the purpose of the key ENCRYPT_DECRYPT?", false
+		return "the service does not accept the request: is the purpose of the key ENCRYPT_DECRYPT?", false, kind
 	case "FAILED_PRECONDITION":
-		return kind, "the version of the key is disabled or destroyed: enable it, or restore it while that is possible", false
+		return "the version of the key is disabled or destroyed: enable it, or restore it while that is possible", false, kind
 	case "UNAUTHENTICATED":
-		return kind, "Config.Client has no valid credentials", false
+		return "Config.Client has no valid credentials", false, kind
 	case "PERMISSION_DENIED":
-		return kind, "permission denied: grant roles/cloudkms.cryptoKeyEncrypterDecrypter on the key; the API has to be enabled in the project too", false
+		return "permission denied: grant roles/cloudkms.cryptoKeyEncrypterDecrypter on the key; the API has to be enabled in the project too", false, kind
 	case "NOT_FOUND":
-		return kind, "there is no such key", false
+		return "there is no such key", false, kind
 	case "RESOURCE_EXHAUSTED":
-		return kind, "the service limits the rate of requests: ask for a higher quota", true
+		return "the service limits the rate of requests: ask for a higher quota", true, kind
 	}
 	if 300 <= status && status < 400 {
-		return kind, "the service redirects, which is not followed with a data key: check Config.Endpoint", false
+		return "the service redirects, which is not followed with a data key: check Config.Endpoint", false, kind
 	}
-	return kind, fmt.Sprintf("the service answers with status %d", status), status == http.StatusTooManyRequests || status >= 500
+	return fmt.Sprintf("the service answers with status %d", status), status == http.StatusTooManyRequests || status >= 500, kind
 }
 
 func harmless(err error) string {

@@ -41,7 +41,7 @@ func (w *Wrapper) call(ctx context.Context, op, key string, in map[string]string
 		}
 	}
 	for attempt := 1; ; attempt++ {
-		kind, says, again := w.try(ctx, op, key, token, body, out)
+		says, again, kind := w.try(ctx, op, key, token, body, out)
 		switch {
 		case kind == nil:
 			return nil
@@ -63,12 +63,12 @@ func problem(op, key string, kind error, says string) error {
 	return fmt.Errorf("vaulttransit: %s with key %.100q: %w: %s", op, key, kind, says)
 }
 
-// try sends one request. If it fails, it returns the kind of the error, what to say, and
-// whether it is worth another attempt.
-func (w *Wrapper) try(ctx context.Context, op, key string, token tokencache.Secret, body []byte, out any) (kind error, says string, again bool) {
+// try sends one request. If it fails, it returns what to say, whether it is worth another
+// attempt, and the kind of the error.
+func (w *Wrapper) try(ctx context.Context, op, key string, token tokencache.Secret, body []byte, out any) (says string, again bool, kind error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.base+"/"+op+"/"+key, bytes.NewReader(body))
 	if err != nil {
-		return tokencache.ErrUnavailable, "the address is not valid", false
+		return "the address is not valid", false, tokencache.ErrUnavailable
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("X-Vault-Request", "true") // Agents may insist on it.
@@ -80,25 +80,25 @@ func (w *Wrapper) try(ctx context.Context, op, key string, token tokencache.Secr
 	}
 	resp, err := w.client.Do(req)
 	if err != nil {
-		return tokencache.ErrUnavailable, harmless(err), true
+		return harmless(err), true, tokencache.ErrUnavailable
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return tokencache.ErrUnavailable, "the connection was lost", true
+		return "the connection was lost", true, tokencache.ErrUnavailable
 	}
 	if resp.StatusCode == http.StatusOK {
 		if json.Unmarshal(answer, &struct{ Data any }{out}) != nil {
-			return tokencache.ErrUnavailable, notUnderstood, false
+			return notUnderstood, false, tokencache.ErrUnavailable
 		}
-		return nil, "", false
+		return "", false, nil
 	}
-	kind, says = meaning(resp.StatusCode, op, w.cfg.Mount, answer)
-	return kind, says, resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500
+	says, kind = meaning(resp.StatusCode, op, w.cfg.Mount, answer)
+	return says, resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500, kind
 }
 
 // meaning says what an answer means that is not the one that was hoped for.
-func meaning(status int, op, mount string, answer []byte) (kind error, says string) {
+func meaning(status int, op, mount string, answer []byte) (says string, kind error) {
 	var body struct{ Errors []string }
 	json.Unmarshal(answer, &body)
 	text := strings.Join(body.Errors, " ")
@@ -107,24 +107,24 @@ func meaning(status int, op, mount string, answer []byte) (kind error, says stri
 	case status == http.StatusBadRequest:
 		for _, m := range meanings {
 			if strings.Contains(text, m.text) && (m.op == "" || m.op == op) {
-				return m.kind, m.says
+				return m.says, m.kind
 			}
 		}
-		return kind, "the server cannot use the key: it must be of type aes256-gcm96 or another one that encrypts with associated data, and not derived"
+		return "the server cannot use the key: it must be of type aes256-gcm96 or another one that encrypts with associated data, and not derived", kind
 	case status == http.StatusForbidden && op == "encrypt":
-		return kind, "permission denied: the token has expired, its policy lacks update on " + mount + "/encrypt/KEY, or there is no such key"
+		return "permission denied: the token has expired, its policy lacks update on " + mount + "/encrypt/KEY, or there is no such key", kind
 	case status == http.StatusForbidden:
-		return kind, "permission denied: the token has expired, or its policy lacks update on " + mount + "/decrypt/KEY"
+		return "permission denied: the token has expired, or its policy lacks update on " + mount + "/decrypt/KEY", kind
 	case status == http.StatusNotFound:
-		return kind, "nothing is there: check Config.Mount and Namespace"
+		return "nothing is there: check Config.Mount and Namespace", kind
 	case status == http.StatusTooManyRequests:
-		return kind, "the server limits the rate of requests"
+		return "the server limits the rate of requests", kind
 	case status >= 300 && status < 400:
-		return kind, "the server redirects, which is not followed with a token: name the address of the active server, or of a load balancer that finds it"
+		return "the server redirects, which is not followed with a token: name the address of the active server, or of a load balancer that finds it", kind
 	case strings.Contains(text, "sealed"):
-		return kind, "the server is sealed: unseal it"
+		return "the server is sealed: unseal it", kind
 	}
-	return kind, fmt.Sprintf("the server answers with status %d", status)
+	return fmt.Sprintf("the server answers with status %d", status), kind
 }
 
 // What the errors with status 400 say, more particular ones first.
