@@ -77,7 +77,10 @@ func (c *cli) imports(ctx context.Context, args []string) error {
 	if err := s.openCache(ctx); err != nil {
 		return err
 	}
+	waiting := s.newProgress("Importing")
+	waiting.start()
 	imported, kept, err := s.cache.Import(ctx, export.Read(in, key))
+	waiting.stop()
 	if imported > 0 || err == nil {
 		s.say("Imported: %s.\n", logins(imported))
 	}
