@@ -192,13 +192,16 @@ func (c *Cache) load(ctx context.Context, name string) (plain []byte, v Version,
 			return nil, "", err
 		}
 		plain, keys, err := c.open(ctx, name, v, data)
-		if !errors.Is(err, errUnknownKey) || v == seen {
+		unknown := errors.Is(err, errUnknownKey) || isEnveloped(data) && errors.Is(err, ErrCorrupt)
+		if !unknown || v == seen {
 			return plain, v, err
 		}
 		// Another process may have changed the keys since this one got them, and may
 		// have sealed the entry anew since it was read.
-		if _, err := c.keys.get(ctx, keys); err != nil {
-			return nil, v, err
+		if keys != nil {
+			if _, err := c.keys.get(ctx, keys); err != nil {
+				return nil, v, err
+			}
 		}
 	}
 }

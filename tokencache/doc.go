@@ -38,6 +38,28 @@ supplies the data key: [KeyFile], [PassphraseFile], [KeyBytes], or the OS keyrin
 [Cache.Rekey] replaces it while other processes carry on. Only a store that is
 [Confidential] may be used without keys.
 
+# Keys that a service protects
+
+With [NewEnveloped] each record has a data key of its own, and a [KeyWrapper] protects that:
+a KMS (packages awskms, gcpkms and vaulttransit), or a public key (package publickey). The
+wrapped data key is stored beside the record. Whoever has a copy of the store, and even of
+the program's configuration, still has to ask the service, which can refuse and keeps a log.
+A process asks it when it first uses a login, and once in half of Envelope.MaxAge, but not for
+every refresh. [Envelope] says what happens during an outage.
+
+A service whose records were sealed with keys moves there in steps, each of them a deployment
+of all replicas:
+
+ 1. Envelope{Wrapper: w, Old: keys, OpenOnly: true}, so that all can open what comes next;
+ 2. Envelope{Wrapper: w, Old: keys}, which envelops each record when it is next saved;
+ 3. [Cache.Rekey], once, for the remaining records;
+ 4. Envelope{Wrapper: w}.
+
+The way back is the same in reverse: Old again, OpenOnly again, Rekey, and then New with the
+keys. From one service to another, the Wrapper wraps with the new one and unwraps with either,
+by the KeyID. When the service's own key is replaced, Rekey wraps the data keys anew without
+opening the records; afterwards the old key may be destroyed, as the comment there says.
+
 # Backups and clones
 
 A refresh token that is rotated may be spent once, wherever its record was copied to. So a

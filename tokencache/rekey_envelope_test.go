@@ -164,19 +164,10 @@ func TestRekeyOfEnvelopesUnderLoad(t *testing.T) {
 		if err := open().Rekey(t.Context()); err != nil {
 			t.Error(err)
 		}
-		service.mu.Lock()
-		service.keys = service.keys[:2] // what is one key old may be in the middle of its way to the reader
-		service.mu.Unlock()
-		if err := open().Rekey(t.Context()); err != nil {
-			t.Error(err)
-		}
+		service.destroyOld()
 	}
 	stop()
 	wg.Wait()
-	if err := open().Rekey(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	service.destroyOld()
 	for name, data := range onDisk(t, store) {
 		if !bytes.HasPrefix(data, []byte("stayauth enveloped v1\n")) {
 			t.Errorf("entry %q has no data key of its own", name)
@@ -276,5 +267,38 @@ func TestEnvelopeMigrationFromKeyFile(t *testing.T) {
 		if err != nil {
 			t.Error(fmt.Errorf("%v: %w", r, err))
 		}
+	}
+}
+
+// movedService wraps with one service and unwraps with that or with the one before.
+type movedService struct{ now, before *keyService }
+
+func (m movedService) WrapKey(ctx context.Context, key []byte) (tokencache.WrappedKey, error) {
+	w, err := m.now.WrapKey(ctx, key)
+	w.KeyID = "now " + w.KeyID
+	return w, err
+}
+
+func (m movedService) UnwrapKey(ctx context.Context, w tokencache.WrappedKey) ([]byte, error) {
+	if id, now := strings.CutPrefix(w.KeyID, "now "); now {
+		return m.now.UnwrapKey(ctx, tokencache.WrappedKey{KeyID: id, Data: w.Data})
+	}
+	return m.before.UnwrapKey(ctx, w)
+}
+
+// Records move from one key service to another as they do from one key to the next.
+func TestRekeyToAnotherKeyService(t *testing.T) {
+	store, moved := new(tokencache.Memory), movedService{newKeyService(t), newKeyService(t)}
+	for i := range 3 {
+		mustSave(t, enveloped(t, store, tokencache.Envelope{Wrapper: moved.before}), account(i), "")
+	}
+	c := enveloped(t, store, tokencache.Envelope{Wrapper: moved})
+	mustLoad(t, c, account(0))
+	if err := c.Rekey(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	moved.before.fail(refusing)
+	for i := range 3 {
+		mustLoad(t, enveloped(t, store, tokencache.Envelope{Wrapper: moved}), account(i))
 	}
 }

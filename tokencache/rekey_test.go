@@ -1,7 +1,9 @@
 package tokencache_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/publickey"
 )
 
 // rekeyEnv names the directory in which a child process changes the keys for as
@@ -37,7 +40,16 @@ func rekeyForEver(dir string) error {
 	c, err := openRekeyCache(dir)
 	fmt.Println("ready")
 	for err == nil {
-		err = c.Rekey(context.Background())
+		service := fileService(dir)
+		if service.there() {
+			err = service.rotate(true)
+		}
+		if err == nil {
+			err = c.Rekey(context.Background())
+		}
+		if err == nil && service.there() {
+			err = service.rotate(false)
+		}
 	}
 	return err
 }
@@ -47,13 +59,66 @@ func openRekeyCache(dir string) (*tokencache.Cache, error) {
 	if err != nil {
 		return nil, err
 	}
+	if service := fileService(dir); service.there() {
+		return tokencache.NewEnveloped(store, tokencache.Envelope{Wrapper: service, MaxKeys: 2})
+	}
 	return tokencache.New(store, tokencache.KeyFile(filepath.Join(dir, "key")))
+}
+
+// A fileService is a KeyWrapper whose keys are in a file of a directory, for all processes.
+type fileService string
+
+func (s fileService) file() string { return filepath.Join(string(s), "keys.pem") }
+
+func (s fileService) there() bool { return len(s.read()) > 0 }
+
+func (s fileService) read() []byte {
+	keys, _ := os.ReadFile(s.file())
+	return keys
+}
+
+// rotate puts a new key before the others, or else forgets all but the first.
+func (s fileService) rotate(add bool) error {
+	keys := s.read()
+	if add {
+		key, err := newPrivateKey()
+		if err != nil {
+			return err
+		}
+		keys = append(key, keys...)
+	} else if _, rest := pem.Decode(keys); len(rest) > 0 {
+		keys = keys[:len(keys)-len(rest)]
+	}
+	temp := s.file() + ".new"
+	if err := os.WriteFile(temp, keys, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temp, s.file())
+}
+
+func (s fileService) WrapKey(ctx context.Context, key []byte) (w tokencache.WrappedKey, err error) {
+	wrapper, err := publickey.NewWrapper(s.read())
+	if err != nil {
+		return w, err
+	}
+	return wrapper.WrapKey(ctx, key)
+}
+
+func (s fileService) UnwrapKey(ctx context.Context, w tokencache.WrappedKey) ([]byte, error) {
+	wrapper, err := publickey.NewWrapper(s.read())
+	if err != nil {
+		return nil, err
+	}
+	return wrapper.UnwrapKey(ctx, w)
 }
 
 func account(i int) tokencache.Key { return tokencache.Key{Account: strconv.Itoa(i)} }
 
 func countKeys(t *testing.T, dir string) int {
 	t.Helper()
+	if service := fileService(dir); service.there() {
+		return bytes.Count(service.read(), []byte("BEGIN PRIVATE KEY"))
+	}
 	return len(mustKeys(t, tokencache.KeyFile(filepath.Join(dir, "key"))))
 }
 
@@ -145,8 +210,18 @@ func TestRekeyWantsARotatorAndALister(t *testing.T) {
 // Processes that change the keys are killed at any moment, while others, who know
 // older keys, go on saving: every record must be readable throughout.
 func TestRekeySurvivesSIGKILL(t *testing.T) {
+	t.Run("key file", func(t *testing.T) { rekeySurvivesSIGKILL(t, t.TempDir()) })
+	t.Run("enveloped", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := fileService(dir).rotate(true); err != nil {
+			t.Fatal(err)
+		}
+		rekeySurvivesSIGKILL(t, dir)
+	})
+}
+
+func rekeySurvivesSIGKILL(t *testing.T, dir string) {
 	const records = 4
-	dir := t.TempDir()
 	mustOpen := func() *tokencache.Cache {
 		c, err := openRekeyCache(dir)
 		if err != nil {
@@ -213,6 +288,12 @@ func TestRekeySurvivesSIGKILL(t *testing.T) {
 	c := mustOpen()
 	if err := c.Rekey(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	if service := fileService(dir); service.there() {
+		if err := service.rotate(false); err != nil {
+			t.Fatal(err)
+		}
+		c = mustOpen()
 	}
 	if n := countKeys(t, dir); n != 1 {
 		t.Errorf("%d keys are left", n)
