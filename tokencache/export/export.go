@@ -36,8 +36,8 @@
 //
 // # Not guaranteed
 //
-//   - Who wrote a file: everybody who has the public key can make one. Import only what came on
-//     a way that nobody else can write to.
+//   - Who wrote a file: everybody who has the public key can make one. Import only what came
+//     over a channel that nobody else can write to.
 //   - Its length tells how many logins there are, and of what length.
 package export
 
