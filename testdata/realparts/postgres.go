@@ -77,6 +77,12 @@ func (p *PostgreSQL) Run(name string, args ...string) {
 	p.must(name, append([]string{"-h", "127.0.0.1", "-p", strconv.Itoa(p.Port), "-U", "postgres"}, args...)...)
 }
 
+// Promote makes a standby a primary, whatever becomes of the old one.
+func (p *PostgreSQL) Promote() {
+	p.t.Helper()
+	p.must("pg_ctl", "promote", "-w", "-D", p.data())
+}
+
 // must runs a program that prepares the data.
 func (p *PostgreSQL) must(name string, args ...string) {
 	p.t.Helper()

@@ -105,7 +105,7 @@ func TestCopiesOfADatabase(t *testing.T) {
 	server.Start()
 	wantCopy(t, "after a restart", dsn, "", false)
 	server.Stop()
-	query(t, standby, `SELECT pg_promote()`)
+	standby.Promote()
 	wantCopy(t, "a standby that was promoted", standby.URL(), "", false)
 }
 
@@ -140,7 +140,7 @@ func TestPhysicalCopiesAreToldApartByName(t *testing.T) {
 	}
 	wantCopy(t, "a process without a name", server.URL(), "", false)
 	clone := server.StartStandby(t, "clone")
-	query(t, clone, `SELECT pg_promote()`)
+	clone.Promote()
 	wantCopy(t, "a physical copy without a name", clone.URL(), "", false)
 	wantCopy(t, "a physical copy with the same name", clone.URL(), "production", false)
 	wantCopy(t, "a physical copy with another name", clone.URL(), "staging", true)

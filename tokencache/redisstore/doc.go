@@ -72,6 +72,20 @@ from replicas. A client of your own also honours deadlines sooner with
 ContextTimeoutEnabled; all methods return when ctx is done in any case, and leave the
 command behind until its time-out.
 
+# Backups and clones
+
+A refresh token that is rotated may be spent once, so a server that is restored or cloned must not
+be used without a decision, see package tokencache. Nothing in a Redis tells a copy of its data
+from the original, so set a [Config.Name], such as "production", from the start. To restore an
+RDB file or a snapshot, start the service with another Name, such as "production-2", and call
+[tokencache.Cache.Adopt]; to make a staging environment, give that its own Name, and call
+[tokencache.Cache.Discard] there. Until then nothing is renewed, and access tokens are served as
+long as they are good. Replicas and a restarted server keep the Name, because the service has it.
+
+What a backup is worth depends on the provider: where refresh tokens are rotated, those of the
+logins that were renewed since are spent, and a strict provider ends such a login when it sees
+one; the error says that the login came from a backup.
+
 # Removing users
 
 The name of an entry is a hash of its [tokencache.Key]. A program that knows the key

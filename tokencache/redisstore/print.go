@@ -15,8 +15,8 @@ func (c Config) String() string {
 	if c.URL != "" {
 		url = "[redacted]"
 	}
-	return fmt.Sprintf("redisstore.Config{URL: %s, Client: %t, Prefix: %q, Lease: %v, Replicas: %d, Expiry: %v}",
-		url, c.Client != nil, c.Prefix, c.Lease, c.Replicas, c.Expiry)
+	return fmt.Sprintf("redisstore.Config{URL: %s, Client: %t, Prefix: %q, Lease: %v, Replicas: %d, Expiry: %v, Name: %q}",
+		url, c.Client != nil, c.Prefix, c.Lease, c.Replicas, c.Expiry, c.Name)
 }
 
 // Format implements fmt.Formatter with String, whatever the verb.

@@ -44,12 +44,18 @@ type Config struct {
 	// Expiry is how long an entry is kept without being saved again: somewhat longer than
 	// the provider's refresh tokens live. Default: for ever.
 	Expiry time.Duration
+
+	// Name, such as "production", tells this server from its copies: nothing in a Redis
+	// does. It is sealed into each record when that is saved, see tokencache.Placer. Give
+	// every copy another Name, before its service starts. Default: none; then a copy is
+	// not noticed.
+	Name string
 }
 
 // A Store is a tokencache.Store in Redis. It is also a tokencache.Lister, a
 // tokencache.PrefixLister, a tokencache.IdleLister, a tokencache.Preflighter, a
-// tokencache.Checker, a tokencache.Recoverer, a tokencache.Watcher and a
-// tokencache.LossTracker.
+// tokencache.Checker, a tokencache.Recoverer, a tokencache.Watcher, a
+// tokencache.LossTracker and a tokencache.Placer.
 type Store struct {
 	cfg    Config
 	own    bool // the client
@@ -80,6 +86,9 @@ func Open(cfg Config) (*Store, error) {
 	}
 	if cfg.Lease < time.Second || cfg.Replicas < 0 || cfg.Expiry < 0 {
 		return nil, errors.New("redisstore: Lease is less than a second, or Replicas or Expiry is negative")
+	}
+	if !placeName.MatchString(cfg.Name) {
+		return nil, fmt.Errorf("redisstore: Name %q is not printable ASCII, or longer than 100", cfg.Name)
 	}
 	s := &Store{cfg: cfg}
 	s.over, s.close = context.WithCancel(context.Background())
