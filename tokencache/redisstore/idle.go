@@ -52,31 +52,24 @@ func (s *Store) listIdle(ctx context.Context, before time.Time, use func(name st
 	for i, slot := range rand.Perm(slots) { // Other processes may be doing the same.
 		all[i] = uint16(slot)
 	}
-	var some []uint16 // those with anything idle
+	idle := redis.ZRangeBy{Min: "-inf", Max: until(before)}
+	future := redis.ZRangeBy{Min: fmt.Sprint(now.Add(wrongClock).UnixMilli()), Max: "+inf"}
+	var some []uint16 // those with anything in either range
 	for part := range slices.Chunk(all, slotsAtOnce) {
-		found, err := s.readIndexes(ctx, part, redis.ZRangeBy{Min: "-inf", Max: until(before), Count: 1})
+		occupied, err := s.occupied(ctx, part, idle, future)
 		if err != nil {
 			return err
 		}
-		for i, names := range found {
-			if len(names) > 0 {
-				some = append(some, part[i])
-			}
-		}
+		some = append(some, occupied...)
 	}
-	type span struct {
-		slots    []uint16
-		min, max string
-	}
-	spans, from := []span(nil), "-inf"
+	spans, from := []redis.ZRangeBy(nil), idle.Min
 	for _, age := range idleSpans {
 		end := before.Add(-age)
-		spans, from = append(spans, span{some, from, until(end)}), fmt.Sprint(end.UnixMilli())
+		spans, from = append(spans, redis.ZRangeBy{Min: from, Max: until(end)}), fmt.Sprint(end.UnixMilli())
 	}
-	spans = append(spans, span{all, fmt.Sprint(now.Add(wrongClock).UnixMilli()), "+inf"})
-	for _, span := range spans {
-		for part := range slices.Chunk(span.slots, slotsAtOnce) {
-			found, err := s.readIndexes(ctx, part, redis.ZRangeBy{Min: span.min, Max: span.max})
+	for _, span := range append(spans, future) {
+		for part := range slices.Chunk(some, slotsAtOnce) {
+			found, err := s.readIndexes(ctx, part, span)
 			if err != nil {
 				return err
 			}
@@ -90,6 +83,48 @@ func (s *Store) listIdle(ctx context.Context, before time.Time, use func(name st
 		}
 	}
 	return nil
+}
+
+// Returns the numbers of the indexes that have anything in either range.
+var occupiedScript = redis.NewScript(`
+local occupied = {}
+for i, key in ipairs(KEYS) do
+	if #redis.call('ZRANGEBYSCORE', key, ARGV[1], ARGV[2], 'LIMIT', 0, 1) > 0
+		or #redis.call('ZRANGEBYSCORE', key, ARGV[3], ARGV[4], 'LIMIT', 0, 1) > 0 then occupied[#occupied + 1] = i end
+end
+return occupied`)
+
+// occupied returns which slots have anything in either range. Most have nothing, and a server
+// that has all slots is not asked for each.
+func (s *Store) occupied(ctx context.Context, of []uint16, a, b redis.ZRangeBy) (occupied []uint16, err error) {
+	if _, cluster := s.cfg.Client.(*redis.ClusterClient); !cluster {
+		keys := make([]string, len(of))
+		for i, slot := range of {
+			keys[i] = s.index(slot)
+		}
+		numbers, err := await(ctx, func(ctx context.Context) ([]int64, error) {
+			return occupiedScript.Run(ctx, s.cfg.Client, keys, a.Min, a.Max, b.Min, b.Max).Int64Slice()
+		})
+		for _, i := range numbers {
+			occupied = append(occupied, of[i-1])
+		}
+		return occupied, err
+	}
+	a.Count, b.Count = 1, 1
+	inA, err := s.readIndexes(ctx, of, a)
+	if err != nil {
+		return nil, err
+	}
+	inB, err := s.readIndexes(ctx, of, b)
+	if err != nil {
+		return nil, err
+	}
+	for i, slot := range of {
+		if len(inA[i])+len(inB[i]) > 0 {
+			occupied = append(occupied, slot)
+		}
+	}
+	return occupied, nil
 }
 
 // until returns the bound of scores that are before a time.

@@ -76,7 +76,7 @@ func TestIdleOfMany(t *testing.T) {
 	const day = 24 * time.Hour
 	for _, url := range []string{server.URL(), "cluster:" + cluster} {
 		s := mustOpen(t, url+"|")
-		ages := []time.Duration{0, 2 * day, 8 * day, 40 * day, -2 * time.Hour} // the last one by a wrong clock
+		ages := []time.Duration{0, 2 * day, 9 * day, 40 * day, -2 * time.Hour} // the last one by a wrong clock
 		saved := make(map[string]int)
 		for i := range 2000 {
 			name := fmt.Sprint(i)
