@@ -91,6 +91,8 @@ func explain(err error) (status int, text string, again bool) {
 		return http.StatusForbidden, "The API wants you to confirm this with the provider.", true
 	case errors.Is(err, transport.ErrUnavailable), errors.Is(err, transport.ErrAmbiguous):
 		return http.StatusBadGateway, "The provider cannot be reached at the moment. Your account is still connected.", false
+	case errors.Is(err, transport.ErrMisconfigured): // The log says what has to be mended.
+		return http.StatusInternalServerError, "This site is not set up as it should be. Nothing was changed.", false
 	case errors.Is(err, transport.ErrStorage):
 		return http.StatusServiceUnavailable, "Your accounts cannot be read at the moment. They are still connected.", false
 	}

@@ -182,6 +182,21 @@ func TestSignInRenewsTheSession(t *testing.T) {
 	}
 }
 
+// What whoever runs the site has to mend, here that it is used at another host than that of its
+// redirect URI, is not said to be the API's fault.
+func TestASiteThatIsSetUpWrong(t *testing.T) {
+	s := startSite(t, options{})
+	v := newVisitor(t, s)
+	v.post("/sign-in", "name", "ann", "password", "ann")(http.StatusOK)
+	req, err := http.NewRequest(http.MethodPost, s.url+"/more", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Sec-Fetch-Site", "same-origin")
+	req.Header.Set("Origin", "http://localhost:8080")
+	v.wants(v.Do(req))(http.StatusInternalServerError, "not set up as it should be")
+}
+
 // W01: another site cannot press a button of this one.
 func TestOtherSitesPressNoButtons(t *testing.T) {
 	s := startSite(t, options{})
