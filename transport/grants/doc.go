@@ -10,7 +10,9 @@
 // [TokenExchange] exchanges a token that somebody else issued (RFC 8693): Google's security
 // token service, Okta, Keycloak.
 //
-// Neither has a refresh token. A token is obtained anew whenever it is about to expire, by one
+// A [GitHubApp] obtains tokens for the installations of an app.
+//
+// None of them has a refresh token. A token is obtained anew whenever it is about to expire, by one
 // process of those that share the cache; what the provider refuses is the configuration's
 // fault, and never a reason to ask a user to log in.
 package grants

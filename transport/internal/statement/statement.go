@@ -69,7 +69,11 @@ func (m *Maker) Make(ctx context.Context, field string, key *Key, s Statement) (
 	for name, value := range s.Claims {
 		claims[name] = value
 	}
-	claims["iss"], claims["sub"], claims["aud"] = s.Issuer, s.Subject, s.Audience
+	for name, value := range map[string]string{"iss": s.Issuer, "sub": s.Subject, "aud": s.Audience} {
+		if value != "" {
+			claims[name] = value
+		}
+	}
 	claims["iat"], claims["exp"] = s.Now.Unix(), s.Now.Unix()+int64(s.Lifetime/time.Second)
 	claims["jti"] = rand.Text()
 	signed, err := m.sign(ctx, key.Signer, alg, header, claims)
