@@ -20,11 +20,14 @@ type ledger struct {
 	tokens map[string]*spending // by refresh token
 	good   map[string]time.Time // by access token: until when it is certainly used
 	killed map[int]bool         // replicas
+	idle   time.Duration        // how long the provider keeps a login that is not refreshed; 0: for ever
+	asking map[int]int          // requests under way, by replica, without those for the dead
 	tally
 }
 
 // A spending is what the ledger knows of a refresh token.
 type spending struct {
+	issued    time.Time
 	due       time.Time // before, nobody has a reason to spend it
 	presented time.Time // for the first time; zero: not yet
 	by        int       // the replica that has presented it last
@@ -39,7 +42,9 @@ type tally struct {
 
 	logins int // not of refresh tokens, but of codes
 
-	wait time.Duration // the longest from the first request for a refresh token to one that was needed once more
+	most   int           // requests of a replica under way at a time, but for the dead
+	oldest time.Duration // the longest that a refresh token was not used
+	wait   time.Duration // the longest from the first request for a refresh token to one that was needed once more
 }
 
 // needed is how many token requests there have to be.
@@ -50,7 +55,7 @@ func (t tally) needed() int { return t.due + t.lost }
 const goodUntil = "Token-Good-Until"
 
 func newLedger(provider http.Handler) *ledger {
-	return &ledger{provider: provider, tokens: make(map[string]*spending), good: make(map[string]time.Time), killed: make(map[int]bool)}
+	return &ledger{provider: provider, tokens: make(map[string]*spending), good: make(map[string]time.Time), killed: make(map[int]bool), asking: make(map[int]int)}
 }
 
 func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -67,7 +72,7 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.ParseForm()
 	if r.PostForm.Get("grant_type") == "refresh_token" {
 		by, _ := strconv.Atoi(r.PostForm.Get(replicaParam))
-		l.presented(r.PostForm.Get("refresh_token"), by)
+		defer l.presented(r.PostForm.Get("refresh_token"), by)()
 	} else {
 		l.exchanged()
 	}
@@ -89,7 +94,10 @@ func (l *ledger) issued(accessToken, refreshToken string, at time.Time, life tim
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.good[accessToken] = at.Add(life * 3 / 4)
-	l.tokens[refreshToken] = &spending{due: at.Add(life / 4)}
+	if l.idle > 0 { // Whoever sees to that does it four times in this time.
+		life = min(life, l.idle*7/8)
+	}
+	l.tokens[refreshToken] = &spending{issued: at, due: at.Add(life / 4)}
 }
 
 func (l *ledger) exchanged() {
@@ -98,7 +106,8 @@ func (l *ledger) exchanged() {
 	l.logins++
 }
 
-func (l *ledger) presented(token string, by int) {
+// presented returns what is to be called when there is an answer.
+func (l *ledger) presented(token string, by int) (answered func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.tokens[token]
@@ -115,6 +124,16 @@ func (l *ledger) presented(token string, by int) {
 		} else {
 			l.due++
 		}
+		if !s.issued.IsZero() {
+			l.oldest = max(l.oldest, now.Sub(s.issued))
+		}
+		l.asking[by]++
+		l.most = max(l.most, l.asking[by])
+		answered = func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.asking[by]--
+		}
 	case l.killed[s.by], l.killed[by]: // The request of the one that was killed may come last.
 		l.lost++
 		l.wait = max(l.wait, now.Sub(s.presented))
@@ -122,6 +141,20 @@ func (l *ledger) presented(token string, by int) {
 		l.again++
 	}
 	s.by = by
+	if answered == nil {
+		answered = func() {}
+	}
+	return answered
+}
+
+// age returns for how long nobody has used the refresh token.
+func (l *ledger) age(token string) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.tokens[token]; s != nil {
+		return time.Since(s.issued)
+	}
+	return 0
 }
 
 // kills says that a replica is about to be killed.

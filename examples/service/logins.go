@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/oauth2"
@@ -32,6 +33,9 @@ type config struct {
 	App          string // the address of the replicas, at the balancer
 	CookieKey    []byte // which the cookies of those who log in are sealed with
 	Replica      int    // its number
+
+	Idle  time.Duration // how long the provider keeps a login that is not refreshed; 0: for ever
+	Lease time.Duration // of locks in Redis; 0: the default
 }
 
 // replicaParam is the parameter of token requests that tells the ledger who asks.
@@ -52,7 +56,7 @@ func (c config) openStore() (tokencache.Store, error) {
 // openRedis opens a store on one server, on the primary that sentinels name, or on a
 // cluster.
 func (c config) openRedis() (tokencache.Store, error) {
-	redisConfig := redisstore.Config{URL: c.Store, Replicas: c.Confirm}
+	redisConfig := redisstore.Config{URL: c.Store, Replicas: c.Confirm, Lease: c.Lease}
 	if url, ok := strings.CutPrefix(c.Store, "redis-sentinel"); ok {
 		options, err := redis.ParseFailoverURL("redis" + url)
 		if err != nil {
@@ -108,5 +112,6 @@ func (c config) endpoint() *endpoint.Endpoint {
 		ClientSecret: tokencache.Secret(c.ClientSecret),
 		AuthStyle:    oauth2.AuthStyleInHeader,
 		Params:       url.Values{replicaParam: {strconv.Itoa(c.Replica)}},
+		IdleTime:     c.Idle,
 	}
 }

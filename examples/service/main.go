@@ -34,9 +34,11 @@ type options struct {
 	kill      time.Duration
 	grace     time.Duration
 	latency   time.Duration
+	idle      time.Duration
 
-	nextKey []byte       // opens entries too, if there is one
-	during  func(*swarm) // the replicas serve until it returns; nil: for duration
+	lease   time.Duration // of locks in Redis; 0 is the default
+	nextKey []byte        // opens entries too, if there is one
+	during  func(*swarm)  // the replicas serve until it returns; nil: for duration
 }
 
 func (o *options) register(flags *flag.FlagSet) {
@@ -45,11 +47,12 @@ func (o *options) register(flags *flag.FlagSet) {
 	flags.IntVar(&o.confirm, "confirm", 0, "with Redis in -store: how many of its replicas must have confirmed what is saved")
 	flags.IntVar(&o.replicas, "replicas", 4, "processes that serve")
 	flags.IntVar(&o.users, "users", 50, "users who are logged in")
-	flags.IntVar(&o.rate, "rate", 200, "requests per second to all replicas")
+	flags.IntVar(&o.rate, "rate", 200, "requests per second to all replicas; 0: nobody uses the logins")
 	flags.DurationVar(&o.duration, "for", 20*time.Second, "how long")
 	flags.DurationVar(&o.tokenLife, "token-life", 5*time.Second, "how long an access token is good")
 	flags.DurationVar(&o.kill, "kill", 0, "how often a replica is killed and replaced; 0 is never")
 	flags.DurationVar(&o.grace, "grace", time.Minute, "with -kill, how long the provider accepts a refresh token again")
+	flags.DurationVar(&o.idle, "idle", 0, "how long the provider keeps a login that is not refreshed; 0 is for ever")
 	flags.DurationVar(&o.latency, "latency", 30*time.Millisecond, "how long the provider takes to answer")
 }
 
@@ -64,7 +67,7 @@ func main() {
 	var o options
 	o.register(flag.CommandLine)
 	flag.Parse()
-	if flag.NArg() > 0 || o.replicas < 1 || o.users < 1 || o.rate < 1 {
+	if flag.NArg() > 0 || o.replicas < 1 || o.users < 1 || o.rate < 0 {
 		flag.Usage()
 		os.Exit(2)
 	}

@@ -36,6 +36,8 @@ func (p *proof) String() string {
 	}
 	row("not needed: before it was due", p.early)
 	row("not needed: once more, and nobody was killed", p.again)
+	row("the most requests of a replica at a time", p.most)
+	row("the longest that nobody used a refresh token", p.oldest.Round(time.Millisecond))
 	row("rotations that are in the store", p.saved)
 	if p.killed > 0 {
 		row("still to be made up for", p.open)

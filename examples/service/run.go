@@ -27,8 +27,10 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 		GracePeriod: o.grace,
 		AccessTTL:   o.tokenLife,
 		Latency:     o.latency,
+		RefreshIdle: o.idle,
 	})
 	ledger := newLedger(provider.Handler())
+	ledger.idle = o.idle
 	server := httptest.NewServer(ledger)
 	defer server.Close()
 	if o.store == "" {
@@ -43,7 +45,8 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 	app := httptest.NewServer(s.balance())
 	defer app.Close()
 	c := config{Store: o.store, Session: o.session, Confirm: o.confirm, Key: make([]byte, 32), TokenURL: server.URL + "/token",
-		ClientID: provider.ClientID(), ClientSecret: provider.ClientSecret(), API: server.URL, App: app.URL, CookieKey: make([]byte, 32)}
+		ClientID: provider.ClientID(), ClientSecret: provider.ClientSecret(), API: server.URL, App: app.URL, CookieKey: make([]byte, 32),
+		Idle: o.idle, Lease: o.lease}
 	rand.Read(c.Key)
 	rand.Read(c.CookieKey)
 	if o.nextKey != nil {
@@ -73,7 +76,11 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 	}
 	defer erase(web, s.accounts)
 	begun := time.Now()
-	if err := s.connect(ctx, o.tokenLife); err != nil {
+	within := o.tokenLife
+	if o.idle > 0 {
+		within = min(within, o.idle/4)
+	}
+	if err := s.connect(ctx, within); err != nil {
 		return nil, err
 	}
 	fmt.Fprintf(out, "%d users logged in, in %v\n", o.users, time.Since(begun).Round(100*time.Millisecond))
@@ -112,6 +119,8 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 			p.ended++
 		} else if ledger.wasSpent(string(now.RefreshToken)) {
 			p.open++
+		} else {
+			p.oldest = max(p.oldest, ledger.age(string(now.RefreshToken)))
 		}
 	}
 	for _, f := range p.failures {

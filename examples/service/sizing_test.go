@@ -148,7 +148,8 @@ func logins(t *testing.T, n int, put func(name string, data []byte) error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rec := &tokencache.Record{TokenURL: "https://issuer.test/token", TokenType: "Bearer", ObtainedAt: time.Now(), Expiry: time.Now().Add(time.Hour),
+	obtained := time.Now().Add(-idleAge - time.Hour) // TestIdlePass says how many were not saved since.
+	rec := &tokencache.Record{TokenURL: "https://issuer.test/token", TokenType: "Bearer", ObtainedAt: obtained, Expiry: obtained.Add(time.Hour),
 		AccessToken: tokencache.Secret(strings.Repeat("a", 800)), RefreshToken: tokencache.Secret(strings.Repeat("r", 400)), Generation: 1}
 	for i := range n {
 		if _, err := cache.Save(t.Context(), sizingKey(i), rec, "new"); err != nil {
@@ -181,13 +182,14 @@ func fillPostgreSQL(t *testing.T, n int) (url string, bytesPerLogin float64) {
 	defer conn.Close(context.Background())
 	var page [][]any
 	flush := func() {
-		if _, err := conn.CopyFrom(t.Context(), pgx.Identifier{"stayauth_entries"}, []string{"name", "version", "saved", "data"}, pgx.CopyFromRows(page)); err != nil {
+		if _, err := conn.CopyFrom(t.Context(), pgx.Identifier{"stayauth_entries"}, []string{"name", "version", "saved", "saved_span", "data"}, pgx.CopyFromRows(page)); err != nil {
 			t.Fatal(err)
 		}
 		page = nil
 	}
 	logins(t, n, func(name string, data []byte) error {
-		if page = append(page, []any{[]byte(name), int64(1), time.Now(), data}); len(page) == 10_000 {
+		saved := time.Now().Add(-rand.N(idleAge - time.Hour)) // as if each had been renewed once a day
+		if page = append(page, []any{[]byte(name), int64(1), saved, int32(saved.Unix() / 21600), data}); len(page) == 10_000 {
 			flush()
 		}
 		return nil

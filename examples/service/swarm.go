@@ -62,9 +62,9 @@ func (s *swarm) deploy(program string, c config) error {
 		if err := s.add(); err != nil {
 			return err
 		}
-		s.mu.Lock()
-		s.replicas = slices.DeleteFunc(slices.Clone(s.replicas), func(other *replica) bool { return other == r })
-		s.mu.Unlock()
+		if !s.remove(r) {
+			continue // It was killed meanwhile.
+		}
 		if err := r.stop(); err != nil {
 			return err
 		}
@@ -72,12 +72,25 @@ func (s *swarm) deploy(program string, c config) error {
 	return nil
 }
 
+// remove reports whether the replica was there.
+func (s *swarm) remove(r *replica) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	there := slices.Contains(s.replicas, r)
+	s.replicas = slices.DeleteFunc(slices.Clone(s.replicas), func(other *replica) bool { return other == r })
+	return there
+}
+
 // load sends requests to the replicas until ctx is done, and kills one now and then.
 func (s *swarm) load(ctx context.Context, o options) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	ask := time.NewTicker(time.Second / time.Duration(o.rate))
-	defer ask.Stop()
+	ask := make(<-chan time.Time)
+	if o.rate > 0 {
+		ticker := time.NewTicker(time.Second / time.Duration(o.rate))
+		defer ticker.Stop()
+		ask = ticker.C
+	}
 	kill := make(<-chan time.Time)
 	if o.kill > 0 {
 		ticker := time.NewTicker(o.kill)
@@ -109,7 +122,7 @@ func (s *swarm) load(ctx context.Context, o options) error {
 				case <-ctx.Done():
 				}
 			})
-		case <-ask.C:
+		case <-ask:
 			slots <- struct{}{}
 			wg.Go(func() {
 				defer func() { <-slots }()

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"cmp"
+	"testing"
+	"time"
+)
+
+// Nobody uses the logins, replicas are killed and replaced all the time, and the provider ends
+// what is not refreshed for a while, without a grace for those that come late: none dies of
+// disuse, each is renewed once in a quarter of that time, and no replica asks for many at once.
+func TestNobodyAsks(t *testing.T) {
+	for name, store := range map[string]func(t *testing.T) (string, server){"PostgreSQL": onPostgreSQL, "Redis": onRedis} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := size
+			o.rate, o.tokenLife, o.replicas, o.users = 0, 24*time.Hour, max(size.replicas, 4), max(size.users, 60)
+			o.idle = cmp.Or(size.idle, 20*time.Second)
+			o.duration = max(size.duration, o.idle+time.Second)
+			o.kill = max(size.kill, 7*time.Second)
+			o.lease = o.idle / 7 // A login that a dead replica has locked waits for that.
+			o.store, _ = store(t)
+			o.during = func(s *swarm) {
+				for end := time.Now().Add(o.duration); ; {
+					if pause := min(o.idle/2, time.Until(end)); pause > 0 {
+						time.Sleep(pause)
+					}
+					if !time.Now().Before(end) {
+						return
+					}
+					if err := s.deploy("", s.config); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			proof, err := run(t.Context(), o, t.Output())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Log(proof)
+			if err := proof.check(); err != nil {
+				t.Error(err)
+			}
+			if proof.oldest >= o.idle {
+				t.Errorf("a refresh token was not used for %v: the provider has ended that login", proof.oldest)
+			}
+			every := o.idle / 4
+			least := float64(o.users) * float64(o.duration+o.idle/4) / float64(every)
+			t.Logf("%d renewals of %d users, of whom each has had %.1f periods of %v", proof.due, o.users, least/float64(o.users), every)
+			if n := proof.TokenRequests - proof.lost; float64(n) > 1.1*least {
+				t.Errorf("%d token requests, want %.0f at most", n, 1.1*least)
+			}
+			if proof.most > 16 { // PoolConfig.MaxRefreshes
+				t.Errorf("a replica had %d requests under way", proof.most)
+			}
+			if proof.killed == 0 {
+				t.Error("no replica was killed")
+			}
+		})
+	}
+}
