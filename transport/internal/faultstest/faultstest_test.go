@@ -146,6 +146,9 @@ func (c *cell) check(t *testing.T) {
 	if r.Counts.Reuses > r.Lost {
 		fail("%d reuses", r.Counts.Reuses)
 	}
+	if n := r.Counts.RepeatedAssertions; n > 0 {
+		fail("%d statements about the client were sent twice", n)
+	}
 	if c.fault.once && r.Counts.Replays > 0 {
 		fail("%d refresh tokens were presented again", r.Counts.Replays)
 	}

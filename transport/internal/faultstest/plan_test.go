@@ -3,7 +3,9 @@ package faultstest
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"io"
@@ -24,6 +26,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/clientauth"
 	"github.com/stayauth/stayauth/transport/endpoint"
 )
 
@@ -35,6 +38,7 @@ type plan struct {
 	API, Origin            string // a protected URL, and where it is
 	Oracle                 string // a URL that, followed by an access token, tells whether it is good; or none
 	ClientID, ClientSecret string
+	ClientKey              []byte        // instead of the secret: an ECDSA key in PKCS #8
 	TTL                    time.Duration // of access tokens
 	Lead                   time.Duration // 0: the default
 	Timeout                time.Duration // of the Endpoint; 0: the default
@@ -138,8 +142,21 @@ func (h hasty) Refresh(ctx context.Context, r *tokencache.Record) (*tokencache.R
 }
 
 func (p plan) endpoint(base http.RoundTripper) *endpoint.Endpoint {
-	return &endpoint.Endpoint{TokenURL: p.TokenURL, ClientID: p.ClientID, ClientSecret: tokencache.Secret(p.ClientSecret),
+	e := &endpoint.Endpoint{TokenURL: p.TokenURL, ClientID: p.ClientID, ClientSecret: tokencache.Secret(p.ClientSecret),
 		AuthStyle: oauth2.AuthStyleInHeader, Timeout: p.Timeout, Base: base}
+	if p.ClientKey != nil {
+		e.ClientAuth = &clientauth.PrivateKey{Audience: strings.TrimSuffix(p.TokenURL, "/token"), Key: p.clientKey}
+	}
+	return e
+}
+
+// clientKey returns what ClientKey holds.
+func (p plan) clientKey(context.Context) (*clientauth.Key, error) {
+	parsed, err := x509.ParsePKCS8PrivateKey(p.ClientKey)
+	if err != nil {
+		return nil, err
+	}
+	return &clientauth.Key{Signer: parsed.(*ecdsa.PrivateKey)}, nil
 }
 
 // clientHeader tells the provider which process has sent a request.

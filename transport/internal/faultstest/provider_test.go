@@ -3,6 +3,7 @@ package faultstest
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"io"
 	"net"
 	"net/http"
@@ -51,8 +52,12 @@ type entry struct {
 	strange   bool   // the cache held another refresh token
 }
 
-func newProvider(policy oauthtest.Policy, latency, ttl time.Duration) (*provider, error) {
+// newProvider starts a provider. If key is not nil, its client proves by that who it is.
+func newProvider(policy oauthtest.Policy, latency, ttl time.Duration, key crypto.Signer) (*provider, error) {
 	cfg := oauthtest.Config{Policy: policy, AccessTTL: ttl}
+	if key != nil {
+		cfg.AuthStyle, cfg.ClientKeys = oauthtest.AuthPrivateKey, []crypto.PublicKey{key.Public()}
+	}
 	if policy == oauthtest.Grace {
 		cfg.GracePeriod = gracePeriod
 	}

@@ -1,6 +1,11 @@
 package faultstest
 
 import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	cryptorand "crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -66,16 +71,34 @@ type setup struct {
 	noLock    bool
 }
 
+// clientKey returns a key for the client of every other world, which then proves who it is by a
+// statement that is good for one request (RFC 7523); the others have a secret.
+func clientKey(seed [2]uint64) (key crypto.Signer, encoded []byte, err error) {
+	if seed[1]%2 == 0 {
+		return nil, nil, nil
+	}
+	k, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	encoded, err = x509.MarshalPKCS8PrivateKey(k)
+	return k, encoded, err
+}
+
 // newWorld logs in and starts the processes.
 func newWorld(c setup) (w *world, err error) {
 	w = &world{keyring: c.keyring, rng: rand.New(rand.NewPCG(c.seed[0], c.seed[1])), killed: make(map[string]time.Time), answered: make(map[string]bool)}
 	w.result.Events = make(map[string]int)
-	if w.provider, err = newProvider(c.policy, c.latency, c.ttl); err != nil {
+	key, encoded, err := clientKey(c.seed)
+	if err != nil {
+		return nil, err
+	}
+	if w.provider, err = newProvider(c.policy, c.latency, c.ttl, key); err != nil {
 		return nil, err
 	}
 	w.plan = plan{Dir: c.dir, TokenURL: w.provider.tokenURL, API: w.provider.api.URL + "/api", Origin: w.provider.api.URL, Oracle: w.provider.api.URL + oracle,
 		TTL: c.ttl, Timeout: c.timeout, Wrapped: c.wrapped || c.plain || c.noLock, Plain: c.plain, NoLock: c.noLock,
-		ClientID: w.provider.ClientID(), ClientSecret: w.provider.ClientSecret()}
+		ClientID: w.provider.ClientID(), ClientSecret: w.provider.ClientSecret(), ClientKey: encoded}
 	if c.keyring != nil {
 		w.plan.Keyring = c.keyring.Env
 	}
