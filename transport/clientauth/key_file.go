@@ -34,7 +34,7 @@ func KeyFile(path, id string) func(ctx context.Context) (*Key, error) {
 		now, err := readFile(path)
 		if err == nil && (key == nil || !bytes.Equal(now, content)) {
 			var parsed *Key
-			if parsed, err = parseKey(now); err == nil {
+			if parsed, err = ParseKey(now); err == nil {
 				parsed.ID = id
 				content, key = now, parsed
 			}
@@ -71,9 +71,9 @@ func cause(err error) error {
 	return err
 }
 
-// parseKey returns the private key of a PEM file, and its certificate if that is there. No error
-// shows anything of the file.
-func parseKey(data []byte) (*Key, error) {
+// ParseKey returns the private key of a text in PEM, such as KeyFile reads: from a secret
+// manager, for instance. No error shows anything of it.
+func ParseKey(data []byte) (*Key, error) {
 	var key *Key
 	var certificates []*x509.Certificate
 	for {

@@ -10,7 +10,8 @@
 // [TokenExchange] exchanges a token that somebody else issued (RFC 8693): Google's security
 // token service, Okta, Keycloak.
 //
-// A [GitHubApp] obtains tokens for the installations of an app.
+// A [GitHubApp] obtains tokens for the installations of an app, and a [GoogleServiceAccount] for
+// the users of a domain or itself, by its key file.
 //
 // None of them has a refresh token. A token is obtained anew whenever it is about to expire, by one
 // process of those that share the cache; what the provider refuses is the configuration's

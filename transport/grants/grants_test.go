@@ -141,30 +141,45 @@ func TestStatements(t *testing.T) {
 	}
 }
 
-// Google wants the scopes in the statement and not beside it.
-func TestScopeClaim(t *testing.T) {
-	w := newWorld(t, oauthtest.AuthNone)
-	e := w.endpoint()
-	e.Scopes = []string{"a", "b"}
-	var form url.Values
-	base := e.Base
-	e.Base = testkit.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
-		body, err := io.ReadAll(req.Body)
-		must(t, err)
-		form, err = url.ParseQuery(string(body))
-		must(t, err)
-		req.Body = io.NopCloser(bytes.NewReader(body))
-		return base.RoundTrip(req)
-	})
-	if _, err := grants.JWTBearer(e, grants.JWT{Key: w.signs, ScopeClaim: true, Claims: map[string]any{"box_sub_type": "user"}}).Refresh(t.Context(), new(tokencache.Record)); err != nil {
-		t.Fatal(err)
+// formOf returns the form of a request, which can still be sent.
+func formOf(t *testing.T, req *http.Request) url.Values {
+	t.Helper()
+	body, err := io.ReadAll(req.Body)
+	must(t, err)
+	req.Body = io.NopCloser(bytes.NewReader(body))
+	form, err := url.ParseQuery(string(body))
+	must(t, err)
+	return form
+}
+
+// claimsOf returns what a statement says.
+func claimsOf(t *testing.T, statement string) (claims map[string]any) {
+	t.Helper()
+	parts := strings.Split(statement, ".")
+	if len(parts) != 3 {
+		t.Fatalf("%d parts", len(parts))
 	}
-	var claims map[string]any
-	raw, err := base64.RawURLEncoding.DecodeString(strings.Split(form.Get("assertion"), ".")[1])
+	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
 	must(t, err)
 	must(t, json.Unmarshal(raw, &claims))
-	if form.Has("scope") || claims["scope"] != "a b" || claims["box_sub_type"] != "user" {
-		t.Errorf("scope beside: %t, claims %v", form.Has("scope"), claims)
+	return claims
+}
+
+// Providers want further claims: they are signed, and replace none of the others.
+func TestFurtherClaims(t *testing.T) {
+	w := newWorld(t, oauthtest.AuthNone)
+	e := w.endpoint()
+	base, claims := e.Base, map[string]any(nil)
+	e.Base = testkit.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
+		claims = claimsOf(t, formOf(t, req).Get("assertion"))
+		return base.RoundTrip(req)
+	})
+	jwt := grants.JWT{Key: w.signs, Claims: map[string]any{"box_sub_type": "user", "iss": "somebody else"}}
+	if _, err := grants.JWTBearer(e, jwt).Refresh(t.Context(), new(tokencache.Record)); err != nil {
+		t.Fatal(err)
+	}
+	if claims["box_sub_type"] != "user" || claims["iss"] != w.srv.ClientID() {
+		t.Errorf("claims %v", claims)
 	}
 }
 
