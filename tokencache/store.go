@@ -145,10 +145,11 @@ type Recoverer interface {
 }
 
 // A LossTracker is a Store that knows which entries it should have: its Load returns a *LostError
-// for one that is lost. Wanted returns the names of those that somebody has tried to load a
-// moment ago, for a minute at least after the first time, so that a process which has one in
-// memory can save it again; the order is any. Usually there are none, and finding that out costs
-// one short answer of the server. What was saved again may be named for a while.
+// for one that is lost. Wanted returns, in any order, the names of those that somebody has tried
+// to load in the last minute, so that a process which has one in memory can save it again. What
+// was saved again meanwhile is among them, because another process may have a newer state; what
+// has been missed for longer need not be. Usually there are none, and finding that out costs one
+// short answer of the server.
 type LossTracker interface {
 	Wanted(ctx context.Context) iter.Seq2[string, error]
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -21,11 +22,13 @@ type tracking struct {
 	losing
 	known  sync.Map // name -> true
 	missed sync.Map // name -> when a lost entry was first missed
+	wanted sync.Map // name -> when a lost entry was last missed
 }
 
 func (f *tracking) Load(ctx context.Context, name string) ([]byte, tokencache.Version, error) {
 	data, v, err := f.losing.Load(ctx, name)
 	if _, known := f.known.Load(name); known && errors.Is(err, tokencache.ErrNoTrace) {
+		f.wanted.Store(name, time.Now())
 		since, _ := f.missed.LoadOrStore(name, time.Now())
 		err = fmt.Errorf("load: %w", &tokencache.LostError{For: time.Since(since.(time.Time))})
 	}
@@ -52,8 +55,8 @@ func (f *tracking) Delete(ctx context.Context, name string, old tokencache.Versi
 
 func (f *tracking) Wanted(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		f.missed.Range(func(name, since any) bool {
-			return time.Since(since.(time.Time)) > time.Minute || yield(name.(string), nil)
+		f.wanted.Range(func(name, at any) bool {
+			return time.Since(at.(time.Time)) > time.Minute || yield(name.(string), nil)
 		})
 	}
 }
@@ -66,7 +69,7 @@ func (f *tracking) evict(t *testing.T, s *transport.Source) {
 	if err == nil {
 		err = f.Memory.Delete(t.Context(), name, v)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, tokencache.ErrNotFound) {
 		t.Fatal(err)
 	}
 }
@@ -117,6 +120,71 @@ func TestAnEvictedLoginIsPutBack(t *testing.T) {
 					begun = time.Now()
 					if _, err := p.Source("nobody").Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) || time.Since(begun) > 5*time.Second {
 						t.Errorf("nobody: %v after %v", err, time.Since(begun))
+					}
+				}
+				if n := w.srv.Counts().Reuses; n != 0 {
+					t.Errorf("%d reuses", n)
+				}
+			})
+		})
+	}
+}
+
+// Whichever logins a store evicts, and whenever, none ends and no refresh token is presented
+// twice, whoever asks: replicas that have it, that are renewing it, or that have just started.
+func TestEvictionsEndNoLogin(t *testing.T) {
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				random := rand.New(rand.NewPCG(seed, 0))
+				cfg := oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: 2 * time.Minute}
+				w, store := newTracking(t)
+				if seed%2 == 1 {
+					cfg.Latency, cfg.AccessTTL = 2*time.Second, 20*time.Second
+					store.slow = 20 * time.Millisecond
+				}
+				w = newWorld(t, cfg)
+				w.store = store
+				ctx, cancel := context.WithCancel(t.Context())
+				defer time.Sleep(time.Minute) // until all has ended
+				defer cancel()
+				var pools []*transport.Pool
+				start := func() *transport.Pool {
+					p, _ := w.pool(100, func(cfg *transport.PoolConfig) { cfg.Source.Logger = cfg.Source.Logger.With("pool", len(pools)) })
+					go p.KeepFresh(ctx)
+					pools = append(pools, p)
+					return p
+				}
+				for range 3 {
+					start()
+				}
+				var users []string
+				for i := range 10 {
+					users = append(users, fmt.Sprint("user", i))
+					w.login(pools[0].Source(users[i]), users[i])
+				}
+				for range 60 {
+					user := users[random.IntN(len(users))]
+					store.evict(t, pools[0].Source(user))
+					asked := pools[random.IntN(len(pools))]
+					if random.IntN(5) == 0 {
+						asked = start()
+					}
+					for range 1 + random.IntN(8) {
+						s := asked.Source(user)
+						// One that is evicted again and again is not spent for as long.
+						if token, err := s.Token(t.Context()); err != nil {
+							if !errors.Is(err, transport.ErrUnavailable) && !errors.Is(err, transport.ErrStorage) {
+								t.Fatal(err)
+							}
+						} else if random.IntN(8) == 0 {
+							s.Reject(t.Context(), token)
+						}
+						time.Sleep(time.Duration(random.Int64N(int64(time.Second))))
+						user, asked = users[random.IntN(len(users))], pools[random.IntN(len(pools))]
+					}
+					if _, err := asked.Source("nobody").Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) && !errors.Is(err, transport.ErrStorage) {
+						t.Errorf("nobody: %v", err)
 					}
 				}
 				if n := w.srv.Counts().Reuses; n != 0 {

@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -134,5 +135,37 @@ func TestLostForHowLong(t *testing.T) {
 	_, _, err = s.Load(t.Context(), "a")
 	if lost, ok := errors.AsType[*tokencache.LostError](err); !ok || lost.For < time.Second || lost.For > 2*time.Second {
 		t.Errorf("Load: %v", err)
+	}
+}
+
+// On a cluster too, whichever node had the entry, and with the rights of the documentation.
+func TestLostOnACluster(t *testing.T) {
+	t.Parallel()
+	nodes, url := realparts.StartRedisCluster(t)
+	for _, node := range nodes {
+		addUser(t, newClient(t, node.URL()), "+cluster|slots")
+	}
+	s := mustOpen(t, asUser(empty("cluster:"+url)))
+	var names []string
+	for i := range 50 {
+		names = append(names, fmt.Sprint("name ", i))
+		storecheck.Save(t, s, names[i], "x", "")
+	}
+	evicted := 0
+	for _, node := range nodes {
+		client := newClient(t, node.URL())
+		keys, err := client.Keys(t.Context(), "*:entry:*").Result()
+		must(t, err)
+		for _, key := range keys {
+			evicted += int(client.Del(t.Context(), key).Val())
+		}
+	}
+	for _, name := range names {
+		if got := absent(t, s, name); got != (absence{true, true, true}) {
+			t.Errorf("%q: %+v", name, got)
+		}
+	}
+	if got := absent(t, s, "another"); evicted != len(names) || got != (absence{noTrace: true}) {
+		t.Errorf("%d evicted; what never was there: %+v", evicted, got)
 	}
 }

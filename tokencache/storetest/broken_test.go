@@ -100,6 +100,17 @@ func brokenStores() map[string]brokenStore {
 			}
 			return s
 		}},
+		"takes what never was for a loss": {"delete leaves a trace", func() tokencache.Store {
+			s := newFaulty()
+			s.load = func(ctx context.Context, name string) ([]byte, tokencache.Version, error) {
+				data, v, err := s.Memory.Load(ctx, name)
+				if errors.Is(err, tokencache.ErrNotFound) {
+					err = &tokencache.LostError{}
+				}
+				return data, v, err
+			}
+			return s
+		}},
 		"text only": {"any bytes", func() tokencache.Store {
 			s := newFaulty()
 			s.load = func(ctx context.Context, name string) ([]byte, tokencache.Version, error) {

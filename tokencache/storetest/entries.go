@@ -85,6 +85,9 @@ func deleteLeavesTrace(t *testing.T, s tokencache.Store) {
 		t.Helper()
 		_, _, err := s.Load(t.Context(), name)
 		wantErr(t, fmt.Sprintf("Load(%q) of what is absent", name), err, tokencache.ErrNotFound)
+		if _, ok := errors.AsType[*tokencache.LostError](err); ok {
+			t.Fatalf("Load(%q) of what was deleted, or never was there, says that it is surely lost: %v", name, err)
+		}
 		return errors.Is(err, tokencache.ErrNoTrace)
 	}
 	if !lost("a") {
