@@ -26,5 +26,7 @@ func identify(dir *os.File) (string, error) {
 	if err != nil || windows.UTF16ToString(name[:]) != "NTFS" {
 		return "", err
 	}
-	return fmt.Sprintf("file %d created %d", uint64(info.FileIndexHigh)<<32|uint64(info.FileIndexLow), info.CreationTime.Nanoseconds()), nil
+	// The index has a part that changes when the file system uses a number again, so the time
+	// of creation, which Wine does not know, is not needed.
+	return fmt.Sprintf("volume %08x file %d", info.VolumeSerialNumber, uint64(info.FileIndexHigh)<<32|uint64(info.FileIndexLow)), nil
 }
