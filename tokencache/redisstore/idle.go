@@ -89,8 +89,8 @@ func (s *Store) listIdle(ctx context.Context, before time.Time, use func(name st
 var occupiedScript = redis.NewScript(`
 local occupied = {}
 for i, key in ipairs(KEYS) do
-	if #redis.call('ZRANGEBYSCORE', key, ARGV[1], ARGV[2], 'LIMIT', 0, 1) > 0
-		or #redis.call('ZRANGEBYSCORE', key, ARGV[3], ARGV[4], 'LIMIT', 0, 1) > 0 then occupied[#occupied + 1] = i end
+	if redis.call('EXISTS', key) == 1 and (#redis.call('ZRANGEBYSCORE', key, ARGV[1], ARGV[2], 'LIMIT', 0, 1) > 0
+		or #redis.call('ZRANGEBYSCORE', key, ARGV[3], ARGV[4], 'LIMIT', 0, 1) > 0) then occupied[#occupied + 1] = i end
 end
 return occupied`)
 
