@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"iter"
 	"sync"
+
+	"github.com/stayauth/stayauth/tokencache/internal/failures"
 )
 
 // The names of the locks with which processes take turns at changing keys. They are never names
@@ -163,7 +165,7 @@ func (c *Cache) saveNew(ctx context.Context, save func() (Version, error)) (Vers
 }
 
 // resealAtOnce is how many entries are sealed anew at a time: a key service may be far away.
-const resealAtOnce = 8
+const resealAtOnce = 16
 
 // resealAll seals the entries that are named anew where that is necessary. Those that cannot be
 // opened do not keep it from going on; a store or a key service that is down does.
@@ -171,7 +173,7 @@ func (c *Cache) resealAll(ctx context.Context, names iter.Seq2[string, error], a
 	var (
 		wg     sync.WaitGroup
 		mu     sync.Mutex
-		failed []error
+		failed failures.Some
 		down   bool
 	)
 	turns := make(chan struct{}, resealAtOnce)
@@ -186,10 +188,8 @@ func (c *Cache) resealAll(ctx context.Context, names iter.Seq2[string, error], a
 			mu.Lock()
 			defer mu.Unlock()
 			changed = changed || did
-			if err != nil {
-				failed = append(failed, err)
-				down = down || errors.Is(err, ErrUnavailable) || ctx.Err() != nil
-			}
+			failed.Add(err)
+			down = down || errors.Is(err, ErrUnavailable) || ctx.Err() != nil
 		})
 		mu.Lock()
 		stop := down
@@ -199,7 +199,7 @@ func (c *Cache) resealAll(ctx context.Context, names iter.Seq2[string, error], a
 		}
 	}
 	wg.Wait()
-	return changed, errors.Join(failed...)
+	return changed, failed.Err()
 }
 
 // reseal seals an entry anew unless it is sealed with the newest key.
