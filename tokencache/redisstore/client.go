@@ -141,7 +141,7 @@ var remedies = map[string]string{
 	"MASTERDOWN":  "the server is a replica without a primary",
 	"NOREPLICAS":  "the server has too few replicas to accept a write",
 	"CLUSTERDOWN": "the cluster is down",
-	"CROSSSLOT":   "the keys of an entry are on different nodes",
+	crossSlot:     "the keys of an entry are on different nodes",
 	"MOVED":       "the server is part of a cluster: pass a cluster client as Config.Client",
 }
 
@@ -160,8 +160,11 @@ func problem(ctx context.Context, op, name string, err error) error {
 	return fmt.Errorf("%s: %w: %s", what, tokencache.ErrUnavailable, harmless(err))
 }
 
-// lacksRight is the word of an error that says so.
-const lacksRight = "NOPERM"
+// The words of errors that are not only shown.
+const (
+	lacksRight = "NOPERM"
+	crossSlot  = "CROSSSLOT"
+)
 
 // kind returns the first word of an error of the server, and the rest.
 func kind(err error) (word, text string) {

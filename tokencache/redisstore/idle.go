@@ -108,7 +108,9 @@ func (s *Store) occupied(ctx context.Context, of []uint16, a, b redis.ZRangeBy) 
 		for _, i := range numbers {
 			occupied = append(occupied, of[i-1])
 		}
-		return occupied, err
+		if word, _ := kind(err); word != crossSlot { // as behind a proxy that hides a cluster
+			return occupied, err
+		}
 	}
 	a.Count, b.Count = 1, 1
 	inA, err := s.readIndexes(ctx, of, a)
