@@ -260,7 +260,7 @@ func TestEnvelopeMaxAge(t *testing.T) {
 	realparts.Bubble(t, func(t *testing.T) {
 		ctx, store, service := t.Context(), new(tokencache.Memory), newKeyService(t)
 		c := enveloped(t, store, tokencache.Envelope{Wrapper: service})
-		v := mustSave(t, c, testKey, "")
+		mustSave(t, c, testKey, "")
 		service.called()
 		for range 24 * 10 {
 			time.Sleep(time.Hour)
@@ -272,7 +272,7 @@ func TestEnvelopeMaxAge(t *testing.T) {
 		service.fail(hanging)
 		for range 12 { // it was confirmed 12 hours ago at most
 			begun := time.Now()
-			v = mustLoad(t, c, testKey)
+			mustLoad(t, c, testKey)
 			if wait := time.Since(begun); wait > 2*time.Second {
 				t.Errorf("an outage held up a load for %v", wait)
 			}
@@ -284,7 +284,7 @@ func TestEnvelopeMaxAge(t *testing.T) {
 
 		service.fail(nil)
 		time.Sleep(time.Minute)
-		v = mustLoad(t, c, testKey)
+		v := mustLoad(t, c, testKey)
 		service.rotate(t)
 		service.destroyOld()
 		time.Sleep(12*time.Hour + time.Minute)
