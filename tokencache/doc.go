@@ -79,6 +79,10 @@ then says that it came from a backup. Logins that were not renewed since go on. 
 restored into the existing directory, or together with its whole file system, looks like the
 store itself; then there is no question, and the same loss.
 
+A directory that is copied or restored again and again, as the cache of a CI job and the
+$SNAP_USER_DATA of a snap are, has to be adopted each time: call Adopt at the start, if the old
+copy is never used again, or keep logins where nothing copies them, as in $SNAP_USER_COMMON.
+
 # Guaranteed
 
   - If Save returns nil, the record survives a crash of the process and of the

@@ -313,3 +313,45 @@ func TestPlaceOfADir(t *testing.T) {
 	saveAt(t, open(renamed), testKey, testRecord(), v)
 	at("renamed and saved", renamed, false)
 }
+
+// What the earliest versions have saved is at home where an update finds it, and has a place from
+// its next save on.
+func TestRecordsOfEarlierVersionsGetAPlace(t *testing.T) {
+	base := t.TempDir()
+	path := filepath.Join(base, "logins")
+	if err := os.CopyFS(path, os.DirFS("../testdata/caches/without-audience/key-file")); err != nil {
+		t.Fatal(err)
+	}
+	open := func(dir string) *tokencache.Cache {
+		if runtime.GOOS != "windows" {
+			if err := os.Chmod(filepath.Join(dir, "sealing-key"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return newCache(t, openDir(t, dir), tokencache.KeyFile(filepath.Join(dir, "sealing-key")))
+	}
+	c, n := open(path), 0
+	for r, err := range c.List(t.Context()) {
+		if err != nil || r.Copy != nil {
+			t.Fatalf("%+v, %v", r.Copy, err)
+		}
+		r, v := loadAt(t, c, r.Key)
+		saveAt(t, c, r.Key, r, v)
+		n++
+	}
+	if id, _, err := openDir(t, path).Place(t.Context()); n == 0 || id == "" {
+		t.Logf("%d records; the file system has no place: %v", n, err)
+		return
+	}
+	copied := filepath.Join(base, "copied")
+	if err := os.CopyFS(copied, os.DirFS(path)); err != nil {
+		t.Fatal(err)
+	}
+	for dir, want := range map[string]bool{path: false, copied: true} {
+		for r, err := range open(dir).List(t.Context()) {
+			if err != nil || r.IsCopy() != want {
+				t.Errorf("in %s: a copy is %t, want %t; %v", filepath.Base(dir), r.IsCopy(), want, err)
+			}
+		}
+	}
+}

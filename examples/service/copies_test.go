@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -326,6 +327,12 @@ func TestRestoredBackup(t *testing.T) {
 			return
 		}
 		copied := func(from, to string) {
+			if runtime.GOOS == "windows" {
+				if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
 			if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}

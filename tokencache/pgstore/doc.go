@@ -122,6 +122,10 @@ is in it, by a command of the service with the same store and key, as the exampl
 backup with its log, or a snapshot of the disk, looks like the server itself and is noticed only
 by another Name than the one with which the records were saved: so set a Name from the start.
 
+Rows that are loaded into the existing table, by pg_restore --data-only or COPY, look like its
+own. The number of the server is read by pg_control_system, which every role may call; where that
+right was taken away, only a Name helps.
+
 For a staging environment that is cloned from production, set another Name there, or make it by
 pg_dump. Its service spends nothing of what it has got. To remove that, call
 [tokencache.Cache.Discard] there; production notices nothing of it.
