@@ -120,21 +120,23 @@ func stored(t *testing.T, store tokencache.Store, key tokencache.Key) *tokencach
 	return rec
 }
 
-// A login that upkeep finds dead is reported once, whatever the number of replicas and deploys,
+// A login that upkeep finds dead is reported once, however many replicas are about to renew it,
 // and the provider is not asked again.
 func TestUpkeepReportsADeathOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		const dead = 100
 		f := newFleet(t)
-		f.provider.latency = 5 * time.Second
-		f.login(40)
-		for i := range 20 {
+		f.provider.latency = 5 * time.Second // so that the replicas meet
+		f.change = func(cfg *transport.PoolConfig) { cfg.Source.RenewEvery, cfg.MaxRefreshes = short, 1 }
+		f.login(3 * dead)
+		for i := range dead {
 			delete(f.provider.current, fmt.Sprint("account ", i))
 		}
 		stop := f.run(3)
-		time.Sleep(4 * short)
+		time.Sleep(3 * short)
 		stop()
-		if n := f.seen(transport.EventLoginRequired); n != 20 || f.provider.refusals != 20 {
-			t.Errorf("login required was reported %d times, after %d requests; want 20", n, f.provider.refusals)
+		if n := f.seen(transport.EventLoginRequired); n != dead || f.provider.refusals != dead {
+			t.Errorf("login required was reported %d times, after %d requests; want %d", n, f.provider.refusals, dead)
 		}
 	})
 }
@@ -145,7 +147,7 @@ func TestUpkeepAfterALongOutage(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFleet(t)
 		f.login(200)
-		time.Sleep(5*short + short*3/4)
+		time.Sleep(6*short + short/4)
 		p, r := f.pool()
 		stop := f.keepFresh(p)
 		back := time.Now()
