@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/publickey"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -173,7 +175,7 @@ func (c *crowd) wantNoLosses() {
 // in memory is served again within seconds afterwards.
 func TestKeyServiceIsDownForTenMinutes(t *testing.T) {
 	for name, fault := range map[string]func(context.Context) error{
-		"refuses": func(context.Context) error { return fmt.Errorf("%w: being tested", tokencache.ErrUnavailable) },
+		"refuses": unavailable,
 		"hangs":   func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -248,6 +250,100 @@ func TestKeyServiceReplacesItsKeyUnderLoad(t *testing.T) {
 		}
 		if n != crowdSize {
 			t.Errorf("%d logins are stored, want %d", n, crowdSize)
+		}
+	})
+}
+
+// envelopedWorld is a world whose logins are sealed with the help of a key service.
+func envelopedWorld(t *testing.T) (*world, *keyService) {
+	w, service := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: time.Hour}), new(keyService)
+	service.rotate(t)
+	return w, service
+}
+
+func unavailable(context.Context) error {
+	return fmt.Errorf("%w: being tested", tokencache.ErrUnavailable)
+}
+
+// A refresh whose result could not be sealed is not begun: the refresh token is not spent. The
+// login works again as soon as the key service does.
+func TestKeyServiceIsDownBeforeARefresh(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, service := envelopedWorld(t)
+		keys := tokencache.KeyBytes(bytes.Repeat([]byte("k"), 32))
+		sealed, err := tokencache.New(w.store, keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.login(w.source(func(cfg *transport.SourceConfig) { cfg.Cache = sealed }), "ann")
+		cache, err := tokencache.NewEnveloped(w.store, tokencache.Envelope{Wrapper: service, Old: keys})
+		if err != nil {
+			t.Fatal(err)
+		}
+		service.fail(unavailable)
+		s := w.source(func(cfg *transport.SourceConfig) { cfg.Cache = cache })
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Errorf("a good token is not served: %v", err)
+		}
+		time.Sleep(2 * time.Hour)
+		_, err = s.Token(t.Context())
+		if e, ok := errors.AsType[*transport.Error](err); !ok || e.Kind != transport.ErrStorage || !errors.Is(err, tokencache.ErrUnavailable) {
+			t.Errorf("error %v, want one of the storage that is unavailable", err)
+		}
+		if n := w.srv.Counts().TokenRequests; n != 0 {
+			t.Errorf("%d token requests", n)
+		}
+		service.fail(nil)
+		time.Sleep(time.Minute)
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// If the data key of a login was forgotten in the middle of a refresh, and the key service is
+// down then, the new tokens are used unsaved, and saved as soon as it is back.
+func TestKeyServiceIsDownAfterARefresh(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, service := envelopedWorld(t)
+		cache, err := tokencache.NewEnveloped(w.store, tokencache.Envelope{Wrapper: service, MaxKeys: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		withCache := func(cfg *transport.SourceConfig) { cfg.Cache = cache }
+		var during func()
+		base := w.base
+		w.base = testkit.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
+			if during != nil {
+				during()
+			}
+			return base.RoundTrip(req)
+		})
+		s := w.source(withCache)
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		during = func() {
+			other := tokencache.Key{Account: "another login"}
+			if _, err := cache.Save(t.Context(), other, &tokencache.Record{}, ""); err != nil {
+				t.Error(err)
+			}
+			service.fail(unavailable)
+			during = nil
+		}
+		token, err := s.Token(t.Context())
+		if err != nil {
+			t.Fatalf("the new token is not served: %v", err)
+		}
+		if n := w.seen(transport.EventUnsaved); n != 1 {
+			t.Errorf("it was told %d times that the login is not saved", n)
+		}
+		service.fail(nil)
+		time.Sleep(time.Minute)
+		if stored := w.stored(s); stored.AccessToken != token.AccessToken {
+			t.Error("the new token was not saved when the key service was back")
+		}
+		if c := w.srv.Counts(); c.Reuses != 0 || c.Rotations != 1 {
+			t.Errorf("%d rotations, %d reuses", c.Rotations, c.Reuses)
 		}
 	})
 }
