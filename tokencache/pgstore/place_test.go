@@ -104,6 +104,9 @@ func TestCopiesOfADatabase(t *testing.T) {
 	server.Stop()
 	server.Start()
 	wantCopy(t, "after a restart", dsn, "", false)
+	if r, _, err := c.Load(t.Context(), placeKey); err != nil || r.IsCopy() {
+		t.Errorf("after a restart, in a process that has outlived it: %+v, %v", r, err)
+	}
 	server.Stop()
 	standby.Promote()
 	wantCopy(t, "a standby that was promoted", standby.URL(), "", false)

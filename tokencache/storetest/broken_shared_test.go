@@ -2,6 +2,7 @@ package storetest_test
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -49,6 +50,9 @@ var brokenShared = map[string]struct {
 	}},
 	"takes the living for dead": {"interrupted", func(dir *tokencache.Dir, _ string) tokencache.Store {
 		return &allDead{dir}
+	}},
+	"each process is in a place of its own": {"processes see each other", func(dir *tokencache.Dir, _ string) tokencache.Store {
+		return &placeOfOwn{dir, rand.Text()}
 	}},
 }
 
@@ -121,3 +125,10 @@ type allDead struct{ *tokencache.Dir }
 func (*allDead) Interrupted(context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) { yield("a", nil) }
 }
+
+type placeOfOwn struct {
+	*tokencache.Dir
+	id string
+}
+
+func (s *placeOfOwn) Place(context.Context) (id, name string, err error) { return s.id, "", nil }

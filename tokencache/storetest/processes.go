@@ -63,6 +63,29 @@ func seeEachOther(t *testing.T, a, b tokencache.Store) {
 	wantLocked(t, b, "x", 50*time.Millisecond)
 	mustUnlock(t, unlock)
 	mustUnlock(t, mustLock(t, b, "x"))
+	samePlace(t, a, b)
+}
+
+// samePlace checks that two handles on one store are in one place, also when something was
+// saved.
+func samePlace(t *testing.T, a, b tokencache.Store) {
+	var first [2]string
+	for i, s := range []tokencache.Store{a, b, a} {
+		p, ok := s.(tokencache.Placer)
+		if !ok {
+			return
+		}
+		id, name, err := p.Place(t.Context())
+		if err != nil {
+			t.Fatalf("Place: %v", err)
+		}
+		if now := [2]string{id, name}; i == 0 {
+			first = now
+		} else if now != first {
+			t.Errorf("one store is in two places: %q and %q", first, now)
+		}
+		mustSave(t, s, fmt.Sprint("place ", i), nil, "")
+	}
 }
 
 func processesExclude(t *testing.T, arg string, s tokencache.Store) {
