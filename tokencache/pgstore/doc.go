@@ -110,7 +110,8 @@ number that initdb gave the server, and those of the database and the table. Res
 replicas that are promoted keep them; pg_restore, CREATE DATABASE with a template, a copy in
 another schema and pg_upgrade do not. After the last, and after a move by logical replication,
 nothing is renewed before somebody has called [tokencache.Cache.Adopt], once; meanwhile access
-tokens are served as long as they are good. With a [Config.Name] the name alone counts.
+tokens are served as long as they are good. With a [Config.Name] the name alone counts, so set
+one where a failover may lead to a server with another number, as a managed service may.
 
 To restore a dump, in place or elsewhere:
 
