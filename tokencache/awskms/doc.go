@@ -27,7 +27,7 @@ The condition is optional: every call has this encryption context, so with it th
 unwrap nothing else that the key protects. The key policy must leave such decisions to IAM, as
 the default one does. A program that only reads logins needs kms:Decrypt alone.
 
-Each Decrypt names a key of [Config], so KMS refuses what any other key has wrapped, even if the
+A wrapped key is stored with the ARN of its key. Each Decrypt names a key of [Config], so KMS refuses what any other key has wrapped, even if the
 role may use that one: whoever can write to the store cannot choose the key.
 
 # How often KMS is asked

@@ -95,10 +95,13 @@ func TestOldKeys(t *testing.T) {
 		{"an old one, and the new one is disabled", map[string]string{"new": "DisabledException"}, nil, 2},
 		{"none", map[string]string{"new": "IncorrectKeyException", "old": "IncorrectKeyException", "older": "IncorrectKeyException"}, tokencache.ErrCorrupt, 3},
 		{"perhaps the disabled one", map[string]string{"new": "IncorrectKeyException", "old": "DisabledException", "older": "IncorrectKeyException"}, tokencache.ErrUnavailable, 3},
+		{"KMS does not answer", map[string]string{"new": "no answer"}, tokencache.ErrUnavailable, 1},
 	} {
 		client := &fake{arn: wrappedKey.KeyID}
 		client.fails = func(ctx context.Context, key string, data []byte) error {
-			if code := tt.fails[key]; code != "" {
+			if code := tt.fails[key]; code == "no answer" {
+				return errors.New(code)
+			} else if code != "" {
 				return says(code)(ctx, key, data)
 			}
 			return nil

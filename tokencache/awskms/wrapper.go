@@ -9,6 +9,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/smithy-go"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
@@ -94,13 +95,14 @@ func (w *Wrapper) UnwrapKey(ctx context.Context, wrapped tokencache.WrappedKey) 
 			}
 			return out.Plaintext, nil
 		}
+		_, answered := errors.AsType[smithy.APIError](err)
 		err = problem(ctx, "decrypt", key, err)
 		// A key that cannot be used now may be the right one.
 		if worst == nil || errors.Is(err, tokencache.ErrUnavailable) && !errors.Is(worst, tokencache.ErrUnavailable) {
 			worst = err
 		}
-		if ctx.Err() != nil {
-			break
+		if !answered {
+			break // KMS will not answer for another key either.
 		}
 	}
 	if errors.Is(worst, tokencache.ErrCorrupt) {

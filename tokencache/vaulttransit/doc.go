@@ -48,9 +48,14 @@ opens none of them. After that,
 
 	vault write transit/keys/logins/config min_decryption_version=2
 
-makes the old version useless. That can be taken back, until min_available_version deletes it.
+makes the old version useless. That can be taken back, until it is deleted by
 
-To change to a key of another name, put the old name into [Config.OldKeys].
+	vault write transit/keys/logins/config min_encryption_version=2
+	vault write transit/keys/logins/trim min_available_version=2
+
+To change to a key of another name, put the old name into [Config.OldKeys]. A wrapped key is
+stored with the name and the version of its key, as "logins:v3". The second example changes from
+another key service.
 
 # If the key is not there
 

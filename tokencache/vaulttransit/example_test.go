@@ -1,11 +1,13 @@
 package vaulttransit_test
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"log"
 	"net/http"
 	"os"
+	"strings"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/vaulttransit"
@@ -41,4 +43,38 @@ func ExampleNew() {
 		log.Fatal(err)
 	}
 	log.Print("logins are kept under ", cache.KeyPlace())
+}
+
+// moving wraps with a new key service, and unwraps what the old one has wrapped too.
+type moving struct {
+	tokencache.KeyWrapper // the new one
+	old                   tokencache.KeyWrapper
+}
+
+func (m moving) UnwrapKey(ctx context.Context, w tokencache.WrappedKey) ([]byte, error) {
+	if strings.HasPrefix(w.KeyID, "arn:") { // The old one is in AWS; each service refuses the keys of others.
+		return m.old.UnwrapKey(ctx, w)
+	}
+	return m.KeyWrapper.UnwrapKey(ctx, w)
+}
+
+// From another key service to this one: deploy this everywhere, then call Rekey, which wraps
+// all data keys anew. After that the old service is no longer needed.
+func ExampleWrapper_moving() {
+	wrapper, err := vaulttransit.New(vaulttransit.Config{Address: "https://vault.internal:8200", Key: "logins"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	var old tokencache.KeyWrapper // such as that of package awskms
+	store, err := tokencache.OpenDir("/var/lib/app/logins")
+	if err != nil {
+		log.Fatal(err)
+	}
+	cache, err := tokencache.NewEnveloped(store, tokencache.Envelope{Wrapper: moving{wrapper, old}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := cache.Rekey(context.Background()); err != nil {
+		log.Fatal(err)
+	}
 }

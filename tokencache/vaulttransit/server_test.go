@@ -176,6 +176,12 @@ func misconfigured(t *testing.T, p part) {
 	keycheck.CannotUnwrap(t, w, wrapped, "no such key")
 	_, err := w.WrapKey(t.Context(), keycheck.NewKey()) // That would make a new key, which the policy forbids.
 	keycheck.CannotUse(t, err, "there is no such key")
+
+	// With disable_upsert, not even a token that may do everything makes a key by mistake.
+	p.Do(t, "POST", "misconfigured/config/keys", map[string]bool{"disable_upsert": true}, nil)
+	p.cfg.Token = fixed(p.Token)
+	_, err = mustNew(t, p.cfg).WrapKey(t.Context(), keycheck.NewKey())
+	keycheck.CannotUse(t, err, "there is no such key")
 }
 
 // An agent renews the token and keeps it in a file: the next call uses the new one.
