@@ -18,7 +18,9 @@ import (
 // NewEnveloped. Each record has a data key of its own. It is made and wrapped when the record
 // is first saved, stored beside the record, and unwrapped when a process first loads that;
 // later loads and saves cost no call. If the KeyWrapper is unavailable, records whose data key
-// a process knows go on; others wait, with ErrUnavailable, and nothing is lost.
+// a process knows go on; others wait, with ErrUnavailable, and nothing is lost. A KeyWrapper
+// that is down is asked every few seconds, however many records there are. What reads all
+// records, as Cache.List does, asks it for each that is not known.
 //
 // Tenants whose keys are to be destroyed separately each have a KeyWrapper of their own, and so
 // a Cache and a Store of their own: a table or a directory.

@@ -33,9 +33,9 @@ type KeyRotator interface {
 
 // A KeyWrapper protects data keys with a key that it never hands out: one in a KMS or an HSM,
 // or the private half of a public key. Its methods are safe for concurrent use, and return
-// promptly once ctx is done. Errors wrap ErrUnavailable (it cannot be reached, is throttled, or
-// denies access) or ErrCorrupt (what was to be unwrapped is damaged, or was wrapped with a key
-// that is not there), and hold no key.
+// promptly once ctx is done, which is after five seconds at most. Errors wrap ErrUnavailable (it
+// cannot be reached, is throttled, or denies access) or ErrCorrupt (what was to be unwrapped is
+// damaged, or was wrapped with a key that is not there), and hold no key.
 type KeyWrapper interface {
 	// WrapKey wraps a data key of 32 bytes with the newest key.
 	WrapKey(ctx context.Context, key []byte) (WrappedKey, error)
