@@ -104,6 +104,9 @@ func (c *Cache) Save(ctx context.Context, key Key, r *Record, old Version) (Vers
 	switch {
 	case c.envelops():
 		save = func() (Version, error) { return c.envelope.save(ctx, c.store, name, plain, old) }
+		if old == "" {
+			return c.saveNewEnveloped(ctx, name, save)
+		}
 	case c.keys == nil:
 		return c.store.Save(ctx, name, plain, old)
 	default:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"sync"
+	"time"
 
 	"github.com/stayauth/stayauth/tokencache/internal/failures"
 )
@@ -64,10 +65,7 @@ func (c *Cache) Rekey(ctx context.Context) error {
 
 // rotates reports whether another process may change the keys.
 func (c *Cache) rotates() bool {
-	if c.envelops() {
-		return true
-	}
-	if c.keys == nil {
+	if c.keys == nil || c.envelops() {
 		return false
 	}
 	_, ok := c.keys.source.(KeyRotator)
@@ -162,6 +160,49 @@ func (c *Cache) saveNew(ctx context.Context, save func() (Version, error)) (Vers
 	}
 	defer unlock()
 	return save()
+}
+
+// saveNewEnveloped is saveNew, but it does not wait for ever: if many log in at once, or the
+// process that has the lock is frozen, it saves without the lock, and makes up for what Rekey
+// may have missed.
+func (c *Cache) saveNewEnveloped(ctx context.Context, name string, save func() (Version, error)) (Version, error) {
+	brief, cancel := context.WithTimeout(ctx, newLockTime)
+	unlock, lockErr := c.store.Lock(brief, keysLock)
+	cancel()
+	if lockErr == nil {
+		defer unlock()
+	} else if ctx.Err() != nil {
+		return "", lockErr
+	}
+	v, err := save()
+	if err == nil && lockErr != nil {
+		v = c.catchUp(ctx, name, v)
+	}
+	return v, err
+}
+
+const newLockTime = time.Second
+
+// catchUp wraps the data key of version v of an entry anew if a newer key has appeared since it
+// was wrapped, and returns the version that is there then.
+func (c *Cache) catchUp(ctx context.Context, name string, v Version) Version {
+	if _, err := c.envelope.wrapNew(ctx); err != nil {
+		return v
+	}
+	data, at, err := c.store.Load(ctx, name)
+	if err != nil || at != v {
+		return v
+	}
+	if has, err := c.envelope.isNewest(name, data); has || err != nil {
+		return v
+	}
+	if data, err = c.envelope.rewrap(ctx, name, data); err != nil {
+		return v
+	}
+	if at, err = c.store.Save(ctx, name, data, v); err != nil {
+		return v
+	}
+	return at
 }
 
 // resealAtOnce is how many entries are sealed anew at a time: a key service may be far away.

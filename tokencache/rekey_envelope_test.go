@@ -133,6 +133,46 @@ func TestRekeyDoesNotMissANewLogin(t *testing.T) {
 	})
 }
 
+// Processes take turns at saving new logins, so that Rekey misses none. But a process that is
+// frozen while it is its turn does not keep the others from logging in, and what they save
+// meanwhile is not missed either.
+func TestNewLoginsDoNotWaitForAFrozenProcess(t *testing.T) {
+	realparts.Bubble(t, func(t *testing.T) {
+		store, service := new(tokencache.Memory), newKeyService(t)
+		c, other := enveloped(t, store, tokencache.Envelope{Wrapper: service}), enveloped(t, store, tokencache.Envelope{Wrapper: service})
+		thaw, err := store.Lock(t.Context(), "stayauth keys")
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		mustSave(t, c, account(1), "")
+		if wait := time.Since(begun); wait > 2*time.Second {
+			t.Errorf("a login took %v", wait)
+		}
+		mustSave(t, c, account(1), mustLoad(t, c, account(1)))
+		goOn := make(chan struct{})
+		service.beforeWrapped = func() { <-goOn }
+		var saved tokencache.Version
+		var wg sync.WaitGroup
+		wg.Go(func() { saved = mustSave(t, c, testKey, "") })
+		time.Sleep(2 * time.Second)
+		if err := thaw(); err != nil {
+			t.Fatal(err)
+		}
+		service.rotate(t)
+		if err := other.Rekey(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		close(goOn)
+		wg.Wait()
+		service.destroyOld()
+		if v := mustLoad(t, enveloped(t, store, tokencache.Envelope{Wrapper: service}), testKey); v != saved {
+			t.Error("Save returned another version than is there")
+		}
+		mustSave(t, c, testKey, saved)
+	})
+}
+
 // Keys are replaced and destroyed again and again while processes refresh, log in and log out.
 func TestRekeyOfEnvelopesUnderLoad(t *testing.T) {
 	const records = 6
