@@ -16,12 +16,11 @@ import (
 	"github.com/stayauth/stayauth/transport"
 )
 
-// The simulation of a month with ten thousand logins takes some minutes:
-//
-//	go test ./transport -run UpkeepOfUnused -upkeep-logins 10000 -upkeep-days 30 -upkeep-replicas 3 -timeout 1h -v
+// The simulation of a month with ten thousand logins takes some ten minutes, see CONTRIBUTING.
 var (
 	upkeepLogins   = flag.Int("upkeep-logins", 400, "how many logins TestUpkeepOfUnusedLogins has")
 	upkeepDays     = flag.Int("upkeep-days", 9, "how many days it lasts")
+	upkeepDay      = flag.Duration("upkeep-day", time.Hour, "how long a day is there, which is also the period")
 	upkeepReplicas = flag.Int("upkeep-replicas", 2, "how many processes share the store")
 )
 
@@ -255,7 +254,7 @@ func (f *fleet) lost() (n int) {
 // bursts: not when all logins were made within a minute, not after a deploy, not after a day on
 // which the provider was down.
 func TestUpkeepOfUnusedLogins(t *testing.T) {
-	const period = 24 * time.Hour
+	day := *upkeepDay
 	for _, tt := range []struct {
 		name     string
 		replicas int
@@ -269,8 +268,11 @@ func TestUpkeepOfUnusedLogins(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				logins, days := *upkeepLogins, *upkeepDays
 				f := &fleet{t: t, provider: newDisuse(7 * day), store: new(tokencache.Memory), day: day}
-				if tt.off {
-					f.change = func(cfg *transport.PoolConfig) { cfg.Source.RenewEvery = -1 }
+				f.provider.life = day / 24
+				f.change = func(cfg *transport.PoolConfig) {
+					if cfg.Source.RenewEvery = day; tt.off {
+						cfg.Source.RenewEvery = -1
+					}
 				}
 				f.login(logins)
 				begun := time.Now()
@@ -292,11 +294,11 @@ func TestUpkeepOfUnusedLogins(t *testing.T) {
 					return
 				}
 				// The least is one refresh in a period, beginning a period after the login.
-				n, least := f.provider.count(begun), logins*int((span-tt.outage)/period-1)
-				mean := float64(logins) / period.Hours()
+				n, least := f.provider.count(begun), logins*int((span-tt.outage)/day-1)
+				mean := float64(logins) / 24 // in an hour of such a day
 				// Chance alone makes more than twice the mean of a few.
-				window := max(1, time.Duration(50/mean)) * time.Hour
-				burst, calm := f.provider.busiest(begun, window), mean*window.Hours()
+				window := max(1, time.Duration(50/mean)) * day / 24
+				burst, calm := f.provider.busiest(begun, window), mean*float64(window/(day/24))
 				t.Logf("%d logins, %d days: %d lost, %d requests (%.3f of the least), at most %d at a time, at most %d in %v (%.2f of the mean), %d in memory",
 					logins, days, lost, n, float64(n)/float64(least), f.most, burst, window, float64(burst)/calm, f.memory)
 				if lost > 0 || f.provider.refusals > 0 {
