@@ -73,7 +73,10 @@ func (s *Store) listIdle(ctx context.Context, before time.Time, use func(name st
 			if err != nil {
 				return err
 			}
-			names := slices.Concat(found...)
+			names, err := s.withoutExpired(ctx, slices.Concat(found...), now)
+			if err != nil {
+				return err
+			}
 			slices.SortFunc(names, func(a, b redis.Z) int { return cmp.Compare(a.Score, b.Score) })
 			for _, name := range names {
 				if !use(name.Member.(string)) {
@@ -127,6 +130,32 @@ func (s *Store) occupied(ctx context.Context, of []uint16, a, b redis.ZRangeBy) 
 		}
 	}
 	return occupied, nil
+}
+
+// withoutExpired returns the names without those whose entries have expired, which it removes
+// from the index.
+func (s *Store) withoutExpired(ctx context.Context, names []redis.Z, now time.Time) ([]redis.Z, error) {
+	if s.cfg.Expiry == 0 {
+		return names, nil
+	}
+	end := float64(now.Add(-s.cfg.Expiry).UnixMilli())
+	return await(ctx, func(ctx context.Context) (rest []redis.Z, err error) {
+		answers := make([]*redis.Cmd, len(names))
+		_, err = s.cfg.Client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			for i, name := range names {
+				if name.Score <= end {
+					answers[i] = missingScript.Eval(ctx, pipe, s.keys(name.Member.(string)), s.missingArgs(name.Member.(string))...)
+				}
+			}
+			return nil
+		})
+		for i, name := range names {
+			if answers[i] == nil || answers[i].Val() != neverWas {
+				rest = append(rest, name)
+			}
+		}
+		return rest, err
+	})
 }
 
 // until returns the bound of scores that are before a time.

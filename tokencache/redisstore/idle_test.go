@@ -128,3 +128,30 @@ func age(t *testing.T, client redis.UniversalClient, age func(name string) time.
 	}
 	must(t, change(client))
 }
+
+// What Config.Expiry has removed is not idle, and nothing of it is left in the index; but an
+// entry that was saved when there was no Expiry stays.
+func TestExpiredIsNotIdle(t *testing.T) {
+	t.Parallel()
+	server := realparts.StartRedis(t)
+	client := newClient(t, server.URL())
+	const expiry = 100 * time.Millisecond
+	forever, err := redisstore.Open(redisstore.Config{URL: server.URL()})
+	must(t, err)
+	defer forever.Close()
+	s, err := redisstore.Open(redisstore.Config{URL: server.URL(), Expiry: expiry})
+	must(t, err)
+	defer s.Close()
+	storecheck.Save(t, forever, "b", "x", "")
+	storecheck.Save(t, s, "a", "x", "")
+	if got := idle(t, s, time.Now().Add(time.Minute)); len(got) != 2 {
+		t.Errorf("%q are there", got)
+	}
+	time.Sleep(2 * expiry)
+	if got := idle(t, s, time.Now().Add(time.Minute)); !slices.Equal(got, []string{"b"}) {
+		t.Errorf("after the Expiry %q are idle", got)
+	}
+	if keys := client.Keys(t.Context(), "stayauth:index:*").Val(); len(keys) != 1 {
+		t.Errorf("the indexes are %q", keys)
+	}
+}

@@ -44,7 +44,7 @@ return now - missed`)
 
 // missing loads an entry that was missing a moment ago. The error says why it is.
 func (s *Store) missing(ctx context.Context, name string) (version, data string, err error) {
-	answer, err := missingScript.Run(ctx, s.cfg.Client, s.keys(name), name, s.cfg.Expiry.Milliseconds(), traceTime.Milliseconds()).Result()
+	answer, err := missingScript.Run(ctx, s.cfg.Client, s.keys(name), s.missingArgs(name)...).Result()
 	switch answer := answer.(type) {
 	case []any:
 		version, _ = answer[0].(string)
@@ -66,6 +66,10 @@ func (s *Store) missing(ctx context.Context, name string) (version, data string,
 		}
 	}
 	return version, data, err
+}
+
+func (s *Store) missingArgs(name string) []any {
+	return []any{name, s.cfg.Expiry.Milliseconds(), traceTime.Milliseconds()}
 }
 
 // wanted returns the key of the names that are wanted.
