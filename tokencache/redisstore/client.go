@@ -176,6 +176,10 @@ func kind(err error) (word, text string) {
 	if word == "ERR" && (strings.HasPrefix(text, "ACL failure in script") || strings.HasPrefix(text, "The user executing the script can't")) {
 		word = lacksRight
 	}
+	// What it says without reading a command that has more than ten words.
+	if word == "ERR" && strings.HasPrefix(text, "Protocol error: unauthenticated") {
+		word = "NOAUTH"
+	}
 	return word, text
 }
 
