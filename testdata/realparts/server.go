@@ -33,7 +33,8 @@ type Server struct {
 // Until its standard input ends, or brings the name of a signal that ends it, the shell keeps
 // the program running. It is the only one to hold the other end of that pipe that matters:
 // the program does not outlive the test process, however that dies. A program that is frozen
-// does not, either. A busy machine takes a while to stop all threads.
+// does not, either, nor one that ignores INT, as a shell tells what runs in the background to.
+// A busy machine takes a while to stop all threads.
 const untilInput = `"$@" 3>&- & while read -r signal; do
 	case $signal in
 	STOP) kill -s STOP $!; while grep -L '^State:.T' /proc/$!/task/*/status | grep -q .; do sleep 0.01; done;;
@@ -42,7 +43,8 @@ const untilInput = `"$@" 3>&- & while read -r signal; do
 	esac
 	echo >&3
 done
-kill -s "${signal:-INT}" $!; kill -s CONT $!; wait $!`
+if [ "$signal" ]; then kill -s "$signal" $!; else kill -s INT $!; kill -s TERM $!; fi
+kill -s CONT $!; wait $!`
 
 // Start starts the server and waits until it is ready.
 func (s *Server) Start() {
