@@ -87,6 +87,19 @@ func (c *cli) imports(ctx context.Context, args []string) error {
 	if kept > 0 {
 		s.say("Left as it was, because what is here is the same or newer: %s.\n", logins(kept))
 	}
+	if imported > 0 && c.profile.Provider == "" {
+		return errors.Join(err, s.askForSettings())
+	}
+	return err
+}
+
+// askForSettings says how logins that came without settings become usable: other commands would
+// ask for a login.
+func (s *session) askForSettings() error {
+	dir, err := s.settingsDir()
+	if err == nil {
+		s.say("No provider is known here yet: copy settings.json, which is not in an export, to %s, or name the provider with -provider or -issuer.\n", dir)
+	}
 	return err
 }
 

@@ -75,7 +75,8 @@ cannot be told, nothing is removed, and you can try again.
 
 const exportHelp = `Export copies all your logins into a new file, sealed to a public key: only the holder
 of the private key can read it. FILE may be - for standard output. The settings are
-not in it; they hold no secret, and can be copied as they are.
+not in it: copy settings.json too, which holds no secret. It is where -dir says, or
+else with the settings of other programs, in ~/.config/stayauth-cli for instance.
 
 Providers that rotate refresh tokens accept each of them once. So of two copies that
 are both used, one is taken for a thief's, and the login ends for both: to move to
