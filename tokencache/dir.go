@@ -199,9 +199,9 @@ func (d *Dir) Preflight(ctx context.Context, name string, size int) error {
 	return nil
 }
 
-// Place implements Placer, on local file systems of Linux, macOS and Windows: a directory that was
-// restored from a backup or copied is another place, and one that was renamed is the same. What
-// is restored into the directory as it is, or with the whole file system, is not noticed.
+// Place implements Placer, on the file systems that the package documentation names: a directory
+// that was restored from a backup or copied is another place, and one that was renamed is the same.
+// What is restored into the directory as it is, or with the whole file system, is not noticed.
 func (d *Dir) Place(context.Context) (id, name string, err error) {
 	if id, err = dirid.Of(d.root, entriesDir); err != nil {
 		return "", "", ioError("open", d.full(entriesDir), err)

@@ -68,8 +68,10 @@ the clone of a database, it is a copy: its access token is used while it is good
 is renewed or revoked until [Cache.Adopt] or [Cache.Discard] has decided. Until then the error
 of package transport wraps [ErrCopy]. Either may be called while the program runs.
 
-For a Dir, which must be on a local file system of Linux, macOS or Windows, restore into a new
-directory (cp -a, tar, rsync), start the program, and adopt:
+A Dir can tell on ext4, XFS, Btrfs, F2FS and ZFS of Linux, APFS and HFS+ of macOS, and NTFS,
+but not on a tmpfs, in the image of a container (overlayfs) or on a network share, where a copy
+is used without a question. Restore into a new directory (cp -a, tar, rsync), start the program,
+and adopt; the same after a move to another disk:
 
 	n, err := cache.Adopt(ctx)
 
