@@ -36,8 +36,7 @@ type Key struct {
 func (k Key) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "Key{ID: %q}", k.ID) }
 
 // A PrivateKey authenticates a client by statements that its private key signs
-// (private_key_jwt, RFC 7523 section 2.2). The fields must not be changed after the first use,
-// and a PrivateKey must not be copied after that.
+// (private_key_jwt, RFC 7523 section 2.2). The fields must not be changed after the first use.
 type PrivateKey struct {
 	// Key returns the key to sign with. It is called for every request, so a key that has
 	// been replaced is in use from then on. See KeyFile; a function that returns what it
@@ -55,8 +54,6 @@ type PrivateKey struct {
 	// Type is the "typ" of the statement: RFC 7523 has none, and some providers want
 	// "client-authentication+jwt". Default: "JWT".
 	Type string
-
-	statements statement.Maker
 }
 
 const (
@@ -80,7 +77,7 @@ func (p *PrivateKey) Authenticate(ctx context.Context, r *endpoint.AuthRequest) 
 	if err != nil {
 		return statement.Unavailable(err, "the private key cannot be had")
 	}
-	signed, err := p.statements.Make(ctx, "PrivateKey.Key", (*statement.Key)(key), statement.Statement{
+	signed, err := statement.Make("PrivateKey.Key", (*statement.Key)(key), statement.Statement{
 		Type: p.Type, Issuer: r.ClientID, Subject: r.ClientID, Audience: cmp.Or(p.Audience, r.Issuer), Now: r.Now, Lifetime: lifetime,
 	})
 	if err != nil {

@@ -230,6 +230,25 @@ func TestKeyServiceThatIsDown(t *testing.T) {
 	}
 }
 
+// A key service whose client panics does not end the process, which keeps other logins too.
+func TestKeyServiceThatPanics(t *testing.T) {
+	key := testkit.NewKey(t, "ES256")
+	for name, signer := range map[string]crypto.Signer{
+		"signs":         strangeSigner{key, func() error { panic("secret") }},
+		"has no public": strangeSigner{nil, nil},
+		"a nil key":     (*ecdsa.PrivateKey)(nil),
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv, e := server(t, oauthtest.Config{}, key)
+			e.ClientAuth = &clientauth.PrivateKey{Key: fixed(clientauth.Key{Signer: signer})}
+			_, err := e.ClientCredentials().Refresh(t.Context(), new(tokencache.Record))
+			if wantError(t, err, transport.ErrUnavailable); strings.Contains(err.Error(), "secret") || srv.Counts().TokenRequests != 0 {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 // What is wrong is said before anything is sent, and no error shows a key or a statement.
 func TestBadKeys(t *testing.T) {
 	ec, ed := testkit.NewKey(t, "ES256"), testkit.NewKey(t, "EdDSA")

@@ -3,6 +3,7 @@ package endpoint
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/neterror"
 )
 
 // A ClientAuth tells the provider who the client is, other than by a secret (RFC 6749 section
@@ -37,8 +39,52 @@ type AuthRequest struct {
 	Form     url.Values
 }
 
-// authTimeout bounds ClientAuth.Authenticate, which may ask a key service.
-const authTimeout = 10 * time.Second
+// A helper calls what the program provides to make a request: it may ask a key service, whose
+// client panics or knows no context.
+type helper struct{ hanging atomic.Int32 } // calls that were given up and have not returned
+
+// authTimeout bounds such a call. maxHanging is how many may hang before no further one is made.
+const (
+	authTimeout = 10 * time.Second
+	maxHanging  = 16
+)
+
+// call returns the error of f, and does not wait for it longer than authTimeout.
+func (h *helper) call(ctx context.Context, f func(context.Context) error) error {
+	if h.hanging.Load() >= maxHanging {
+		return errors.New("earlier calls still hang")
+	}
+	caller := ctx
+	ctx, cancel := context.WithTimeout(ctx, authTimeout)
+	defer cancel()
+	done, left := make(chan error), make(chan int32, 1)
+	go func() {
+		var err error
+		defer func() {
+			if p := recover(); p != nil { // Nobody else can recover on this goroutine.
+				err = fmt.Errorf("it has panicked with a %T", p)
+			}
+			select {
+			case done <- err:
+			case n := <-left:
+				h.hanging.Add(-n)
+			}
+		}()
+		err = f(ctx)
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		if err := caller.Err(); err != nil {
+			left <- 0 // Perhaps it takes no longer than others.
+			return err
+		}
+		h.hanging.Add(1)
+		left <- 1
+		return ctx.Err()
+	}
+}
 
 // A clientAuth is how a client tells the provider who it is, in one way per request.
 type clientAuth struct {
@@ -46,6 +92,7 @@ type clientAuth struct {
 	secret tokencache.Secret
 	style  oauth2.AuthStyle
 	proof  ClientAuth
+	helper *helper
 }
 
 // authenticate adds what tells the provider who the client is.
@@ -60,9 +107,8 @@ func (a clientAuth) authenticate(ctx context.Context, op string, r *AuthRequest)
 		set(r.Form, "client_secret", string(a.secret))
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, authTimeout)
-	defer cancel()
-	if err := a.proof.Authenticate(ctx, r); err != nil {
+	prove := func(ctx context.Context) error { return a.proof.Authenticate(ctx, r) }
+	if err := a.helper.call(ctx, prove); err != nil { // After which nothing reads r.
 		return notSent(op, "ClientAuth", err)
 	}
 	return nil
@@ -73,10 +119,18 @@ func (a clientAuth) authenticate(ctx context.Context, op string, r *AuthRequest)
 func notSent(op, field string, cause error) error {
 	failed, ok := errors.AsType[*transport.Error](cause)
 	if !ok {
-		return &transport.Error{Kind: transport.ErrUnavailable, Op: op, Field: "Endpoint." + field, Err: cause,
-			Remedy: "nothing was sent: what the request needs could not be made"}
+		failed = &transport.Error{Field: "Endpoint." + field, Err: cause, Remedy: "nothing was sent: what the request needs could not be made"}
 	}
 	told := *failed
+	if quoted, ok := errors.AsType[*url.Error](told.Err); ok { // The address may have a token in it.
+		told.Err = neterror.Safe(quoted)
+	}
+	if refused, ok := errors.AsType[*oauth2.RetrieveError](told.Err); ok { // It holds a request and its answer.
+		told.Err = errors.New("a token request failed")
+		if refused.Response != nil {
+			told.Err = fmt.Errorf("a token request was answered with status %d", refused.Response.StatusCode)
+		}
+	}
 	if told.Op = op; told.Kind != transport.ErrMisconfigured {
 		told.Kind = transport.ErrUnavailable
 	}
@@ -86,6 +140,10 @@ func notSent(op, field string, cause error) error {
 // A clock is that of the provider, as far as its last answer told it.
 type clock struct{ ahead atomic.Int64 } // of this machine's, as a time.Duration
 
+// maxAhead bounds for how much longer than intended a proof can be made good by a wrong Date. No
+// machine is so far behind for long, and one that is ahead is no danger.
+const maxAhead = time.Hour
+
 // learn notes the time of an answer that came straight from the provider. A difference of
 // seconds is nothing.
 func (c *clock) learn(header http.Header, sent, received time.Time) {
@@ -94,6 +152,9 @@ func (c *clock) learn(header http.Header, sent, received time.Time) {
 		return
 	}
 	ahead := date.Sub(sent.Add(received.Sub(sent) / 2))
+	if ahead > maxAhead {
+		return
+	}
 	if ahead.Abs() < 5*time.Second {
 		ahead = 0
 	}

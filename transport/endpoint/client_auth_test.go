@@ -3,8 +3,11 @@ package endpoint
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,6 +98,7 @@ func TestTimeOfTheProvider(t *testing.T) {
 		{"behind", 10 * time.Minute, 10 * time.Minute, ""},
 		{"ahead", -10 * time.Minute, -10 * time.Minute, ""},
 		{"an answer of a cache", time.Hour, 0, "3600"},
+		{"a lie that would make the proof good for a century", 100 * 365 * 24 * time.Hour, 0, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -109,6 +113,116 @@ func TestTimeOfTheProvider(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// helpers are the two ways in which a program takes part in a request.
+func helpers(r *recorder, f func(context.Context) error) map[string]transport.Refresher {
+	e := func() *Endpoint {
+		return &Endpoint{TokenURL: "https://login.example.com/token", ClientID: "client", Base: r}
+	}
+	proven := e()
+	proven.ClientAuth = proofFunc(f)
+	return map[string]transport.Refresher{
+		"ClientAuth": proven,
+		"GrantRefresher": e().GrantRefresher("urn:example:grant", func(ctx context.Context, _ GrantRequest) (url.Values, error) {
+			return nil, f(ctx)
+		}),
+	}
+}
+
+type proofFunc func(context.Context) error
+
+func (proofFunc) Method() string { return "private_key_jwt" }
+
+func (f proofFunc) Authenticate(ctx context.Context, _ *AuthRequest) error { return f(ctx) }
+
+// A key service whose client panics ends nothing but the attempt, and one that hangs, whatever
+// its context says, holds nobody up for long and keeps few goroutines (C83).
+func TestHelpersThatPanicOrHang(t *testing.T) {
+	for name := range helpers(nil, nil) {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				up := make(chan struct{})
+				var hang bool
+				var calls atomic.Int32
+				r := &recorder{status: 503, answer: "{}"}
+				refresher := helpers(r, func(context.Context) error {
+					calls.Add(1)
+					if hang {
+						<-up
+						return nil
+					}
+					panic("secret")
+				})[name]
+				refresh := func() error {
+					_, err := refresher.Refresh(t.Context(), testRecord())
+					return err
+				}
+				if err := refresh(); !errors.Is(err, transport.ErrUnavailable) || !strings.Contains(err.Error(), "panicked") || strings.Contains(err.Error(), "secret") {
+					t.Errorf("got %v", err)
+				}
+				hang = true
+				for range 2 * maxHanging {
+					begun := time.Now()
+					if err := refresh(); !errors.Is(err, transport.ErrUnavailable) || time.Since(begun) > authTimeout {
+						t.Errorf("after %v: %v", time.Since(begun), err)
+					}
+				}
+				if n := calls.Load(); n != 1+maxHanging {
+					t.Errorf("%d calls", n)
+				}
+				if len(r.forms) != 0 {
+					t.Error("something was sent")
+				}
+				close(up)
+				synctest.Wait()
+				if refresh(); len(r.forms) != 1 {
+					t.Error("nothing is sent though the key service is back")
+				}
+			})
+		})
+	}
+}
+
+// Whoever gives up early, as a user who closes a page does, takes nothing from the others.
+func TestHelpersThatNobodyWaitsFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{status: 503, answer: "{}"}
+		refresher := helpers(r, func(context.Context) error { time.Sleep(time.Second); return nil })["ClientAuth"]
+		for range 2 * maxHanging {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			refresher.Refresh(ctx, testRecord())
+			cancel()
+		}
+		if refresher.Refresh(t.Context(), testRecord()); len(r.forms) != 1 {
+			t.Error("nothing was sent")
+		}
+	})
+}
+
+// What fails on the way to a token of another provider is said without what was sent there, and
+// is nobody's login to make again at this one.
+func TestErrorsOfHelpersShowNoSecret(t *testing.T) {
+	for name, cause := range map[string]error{
+		"refused": &oauth2.RetrieveError{Response: &http.Response{StatusCode: 400}, ErrorCode: "invalid_grant", ErrorDescription: "secret",
+			Body: []byte(`{"error":"invalid_grant","error_description":"secret"}`)},
+		"not understood": &oauth2.RetrieveError{Response: &http.Response{StatusCode: 200}, Body: []byte("access_token=secret")},
+		"not reached":    &url.Error{Op: "Get", URL: "https://login.example.com/?token=secret", Err: errors.New("secret")},
+	} {
+		for _, wrapped := range []error{cause, fmt.Errorf("secret: %w", cause),
+			&transport.Error{Kind: transport.ErrUnavailable, Err: cause}, &transport.Error{Kind: transport.ErrUnavailable, Err: fmt.Errorf("secret: %w", cause)}} {
+			r := &recorder{status: 503, answer: "{}"}
+			for way, refresher := range helpers(r, func(context.Context) error { return wrapped }) {
+				_, err := refresher.Refresh(t.Context(), testRecord())
+				if len(r.forms) != 0 || errors.Is(err, transport.ErrLoginRequired) || strings.Contains(fmt.Sprintf("%v %+v", err, err), "secret") {
+					t.Errorf("%s, %s: %v", name, way, err)
+				}
+				if _, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
+					t.Errorf("%s, %s: the error holds a request", name, way)
+				}
+			}
+		}
 	}
 }
 

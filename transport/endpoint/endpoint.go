@@ -124,6 +124,7 @@ type shared struct {
 	gate     transport.Gate
 	question question
 	clock    clock
+	helper   helper
 }
 
 func (e *Endpoint) shared() *shared {

@@ -107,9 +107,11 @@ func (g grantRefresher) grant(ctx context.Context, current *tokencache.Record) (
 	if current != nil {
 		r.Key = current.Key
 	}
-	ctx, cancel := context.WithTimeout(ctx, authTimeout)
-	defer cancel()
-	params, err := g.params(ctx, r)
+	var params url.Values
+	err := g.shared().helper.call(ctx, func(ctx context.Context) (err error) {
+		params, err = g.params(ctx, r)
+		return err
+	})
 	if err != nil {
 		return nil, notSent(g.op(), "GrantRefresher", err)
 	}

@@ -199,7 +199,7 @@ func (e *Endpoint) request(ctx context.Context, op, target string, form url.Valu
 		"Accept":       {jsonType}, // GitHub answers with a form otherwise.
 	}
 	proven := &AuthRequest{ClientID: e.ClientID, Issuer: cmp.Or(e.Issuer, e.TokenURL), Now: e.shared().clock.now(), Header: header, Form: form}
-	auth := clientAuth{e.ClientID, e.ClientSecret, e.AuthStyle, e.ClientAuth}
+	auth := clientAuth{e.ClientID, e.ClientSecret, e.AuthStyle, e.ClientAuth, &e.shared().helper}
 	if err := auth.authenticate(ctx, op, proven); err != nil {
 		return nil, err
 	}

@@ -55,7 +55,6 @@ func (g GitHubApp) Refresher() transport.Refresher {
 		Issuer: api, TokenURL: api + "/app/installations", ClientID: g.ClientID,
 		Base: &githubAPI{cmp.Or[http.RoundTripper](g.Base, http.DefaultTransport)},
 	}
-	maker := new(statement.Maker)
 	return e.GrantRefresher(githubGrant, func(ctx context.Context, r endpoint.GrantRequest) (url.Values, error) {
 		if g.Key == nil {
 			return nil, statement.Misconfigured("GitHubApp.Key", "set it: clientauth.KeyFile returns such a function", nil)
@@ -67,7 +66,7 @@ func (g GitHubApp) Refresher() transport.Refresher {
 		if err != nil {
 			return nil, statement.Unavailable(err, "the private key cannot be had")
 		}
-		signed, err := maker.Make(ctx, "GitHubApp.Key", (*statement.Key)(key), statement.Statement{
+		signed, err := statement.Make("GitHubApp.Key", (*statement.Key)(key), statement.Statement{
 			Issuer: g.ClientID, Now: r.Now.Add(-githubEarlier), Lifetime: githubLifetime + githubEarlier})
 		if err != nil {
 			return nil, err

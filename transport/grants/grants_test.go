@@ -183,6 +183,15 @@ func TestFurtherClaims(t *testing.T) {
 	}
 }
 
+// Claims that cannot be said are the configuration's fault, not that of a key service.
+func TestClaimsThatCannotBeSaid(t *testing.T) {
+	w := newWorld(t, oauthtest.AuthNone)
+	jwt := grants.JWT{Key: w.signs, Claims: map[string]any{"f": func() {}}}
+	if _, err := grants.JWTBearer(w.endpoint(), jwt).Refresh(t.Context(), new(tokencache.Record)); !errors.Is(err, transport.ErrMisconfigured) || !strings.Contains(err.Error(), "JWT.Claims") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // The token of a subject is asked for at each attempt, and sent to the provider alone (C92).
 func TestTokenExchange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

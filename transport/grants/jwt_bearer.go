@@ -48,7 +48,6 @@ const maxLifetime = time.Hour
 // JWTBearer returns a Refresher that obtains each token by a new statement that jwt describes
 // (RFC 7523 section 2.1). The client authenticates as the fields of e say, if at all.
 func JWTBearer(e *endpoint.Endpoint, jwt JWT) transport.Refresher {
-	maker := new(statement.Maker)
 	return e.GrantRefresher("urn:ietf:params:oauth:grant-type:jwt-bearer", func(ctx context.Context, r endpoint.GrantRequest) (url.Values, error) {
 		lifetime := cmp.Or(jwt.Lifetime, time.Minute)
 		switch {
@@ -71,7 +70,7 @@ func JWTBearer(e *endpoint.Endpoint, jwt JWT) transport.Refresher {
 			s.Claims = with(s.Claims, "scope", scopes)
 			params.Set("scope", "") // not twice
 		}
-		signed, err := maker.Make(ctx, "JWT.Key", (*statement.Key)(key), s)
+		signed, err := statement.Make("JWT.Key", (*statement.Key)(key), s)
 		if err != nil {
 			return nil, err
 		}

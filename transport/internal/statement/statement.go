@@ -4,14 +4,13 @@ package statement
 
 import (
 	"cmp"
-	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/stayauth/stayauth/transport"
@@ -37,19 +36,9 @@ type Statement struct {
 	Claims   map[string]any // further ones; they do not replace those above
 }
 
-// maxSigning is how many signatures a Maker makes at a time: a crypto.Signer has no context, so
-// each call of one that hangs keeps a goroutine.
-const maxSigning = 16
-
-// A Maker makes statements. The zero value is ready to use, and must not be copied after that.
-type Maker struct {
-	once    sync.Once
-	signing chan struct{} // has a place for each signature that may be made at a time
-}
-
 // Make returns a statement that was never made before. Errors are *transport.Error; field names
 // the configuration field that has the key.
-func (m *Maker) Make(ctx context.Context, field string, key *Key, s Statement) (string, error) {
+func Make(field string, key *Key, s Statement) (string, error) {
 	if key == nil || key.Signer == nil {
 		return "", Misconfigured(field, "it must return a key with a Signer", nil)
 	}
@@ -65,6 +54,9 @@ func (m *Maker) Make(ctx context.Context, field string, key *Key, s Statement) (
 		sum := sha256.Sum256(key.Certificate.Raw)
 		header["x5t#S256"] = base64.RawURLEncoding.EncodeToString(sum[:])
 	}
+	if _, err := json.Marshal(s.Claims); err != nil {
+		return "", Misconfigured("JWT.Claims", "use what can be said in JSON", err)
+	}
 	claims := make(map[string]any)
 	for name, value := range s.Claims {
 		claims[name] = value
@@ -76,37 +68,11 @@ func (m *Maker) Make(ctx context.Context, field string, key *Key, s Statement) (
 	}
 	claims["iat"], claims["exp"] = s.Now.Unix(), s.Now.Unix()+int64(s.Lifetime/time.Second)
 	claims["jti"] = rand.Text()
-	signed, err := m.sign(ctx, key.Signer, alg, header, claims)
+	signed, err := jws.Sign(key.Signer, alg, header, claims)
 	if err != nil {
 		return "", Unavailable(err, "the private key has not signed")
 	}
 	return signed, nil
-}
-
-// sign waits for a signature until ctx is done.
-func (m *Maker) sign(ctx context.Context, signer crypto.Signer, alg string, header, claims map[string]any) (string, error) {
-	m.once.Do(func() { m.signing = make(chan struct{}, maxSigning) })
-	select {
-	case m.signing <- struct{}{}:
-	case <-ctx.Done():
-		return "", context.Cause(ctx)
-	}
-	type result struct {
-		token string
-		err   error
-	}
-	done := make(chan result, 1)
-	go func() {
-		defer func() { <-m.signing }()
-		token, err := jws.Sign(signer, alg, header, claims)
-		done <- result{token, err}
-	}()
-	select {
-	case r := <-done:
-		return r.token, r.err
-	case <-ctx.Done():
-		return "", context.Cause(ctx)
-	}
 }
 
 // Misconfigured is the error of a field that is wrong.
