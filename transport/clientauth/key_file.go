@@ -48,6 +48,13 @@ func KeyFile(path, id string) func(ctx context.Context) (*Key, error) {
 
 // readFile reads a small file.
 func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() { // Opening a pipe may wait for ever.
+		err = errors.New("it is not a regular file")
+	}
+	if err != nil {
+		return nil, cause(err)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, cause(err)

@@ -1,6 +1,7 @@
 package clientauth_test
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
@@ -187,6 +188,43 @@ func TestTokenFile(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		} else if told := wantError(t, err, transport.ErrMisconfigured); told.Code != "invalid_client" || srv.Counts().Assertions != before+1 || strings.Contains(err.Error(), "eyJ") {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+// What is no token, such as the private key that somebody has named by mistake, is never sent.
+func TestTokenThatIsNone(t *testing.T) {
+	path := keyPath(t)
+	writeKey(t, path, testkit.NewKey(t, "ES256"))
+	returns := func(s tokencache.Secret) clientauth.Token {
+		return func(context.Context) (tokencache.Secret, error) { return s, nil }
+	}
+	for name, auth := range map[string]clientauth.Token{
+		"a private key": clientauth.TokenFile(path),
+		"a password":    returns("secret-password"),
+		"lines":         returns("eyJ.secret\n.x"),
+		"nil":           nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv, e := server(t, oauthtest.Config{})
+			e.ClientAuth = auth
+			_, err := e.ClientCredentials().Refresh(t.Context(), new(tokencache.Record))
+			if wantError(t, err, transport.ErrMisconfigured); srv.Counts().Assertions != 0 || strings.Contains(err.Error(), "secret") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// A directory or a device in place of a file is said at once, and not waited for.
+func TestFilesThatAreNone(t *testing.T) {
+	for _, path := range []string{t.TempDir(), os.DevNull} {
+		_, err := clientauth.KeyFile(path, "")(t.Context())
+		if wantError(t, err, transport.ErrMisconfigured); !strings.Contains(err.Error(), "regular") {
+			t.Errorf("got %v", err)
+		}
+		if _, err := clientauth.TokenFile(path)(t.Context()); err == nil || !strings.Contains(err.Error(), "regular") {
 			t.Errorf("got %v", err)
 		}
 	}

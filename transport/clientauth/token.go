@@ -34,6 +34,9 @@ func (t Token) Method() string { return "private_key_jwt" }
 
 // Authenticate implements endpoint.ClientAuth.
 func (t Token) Authenticate(ctx context.Context, r *endpoint.AuthRequest) error {
+	if t == nil {
+		return statement.Misconfigured("Token", "set it: TokenFile returns such a function", nil)
+	}
 	token, err := t(ctx)
 	if err != nil {
 		return statement.Unavailable(err, "the token of the platform cannot be had")
@@ -42,6 +45,17 @@ func (t Token) Authenticate(ctx context.Context, r *endpoint.AuthRequest) error 
 	if text == "" {
 		return statement.Unavailable(errors.New("it is empty"), "the token of the platform cannot be had")
 	}
+	if !isToken(text) {
+		return statement.Misconfigured("Token", "use a JSON Web Token: this is something else, and was not sent", nil)
+	}
 	assert(r, text)
 	return nil
+}
+
+// isToken reports whether s has the form of a JSON Web Token, signed or encrypted (RFC 7519
+// section 7.2), unlike the private key that somebody might name by mistake.
+func isToken(s string) bool {
+	const chars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
+	dots := strings.Count(s, ".")
+	return (dots == 2 || dots == 4) && !strings.ContainsFunc(s, func(c rune) bool { return !strings.ContainsRune(chars, c) })
 }

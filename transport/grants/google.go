@@ -81,9 +81,16 @@ func (g GoogleServiceAccount) read() (file googleFile, key *clientauth.Key, err 
 	wrong := func(cause error) error {
 		return statement.Misconfigured("GoogleServiceAccount.File", "use the key file of a service account, in JSON", fmt.Errorf("%s: %w", g.File, cause))
 	}
-	f, err := os.Open(g.File)
+	info, err := os.Stat(g.File)
+	if err == nil && !info.Mode().IsRegular() { // Opening a pipe may wait for ever.
+		return file, nil, wrong(errors.New("it is not a regular file"))
+	}
 	if err != nil {
 		return file, nil, statement.Misconfigured("GoogleServiceAccount.File", "put the key file of a service account there", err)
+	}
+	f, err := os.Open(g.File)
+	if err != nil {
+		return file, nil, wrong(err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxGoogleFile))

@@ -109,6 +109,9 @@ func TestGoogleFilesThatAreWrong(t *testing.T) {
 	if _, err := (grants.GoogleServiceAccount{File: path, Scopes: []string{"a"}}).Refresher(); !errors.Is(err, transport.ErrMisconfigured) {
 		t.Errorf("no file: %v", err)
 	}
+	if _, err := (grants.GoogleServiceAccount{File: t.TempDir(), Scopes: []string{"a"}}).Refresher(); !errors.Is(err, transport.ErrMisconfigured) || !strings.Contains(err.Error(), "regular") {
+		t.Errorf("a directory: %v", err)
+	}
 	serviceAccount(t, path, key, nil)
 	if _, err := (grants.GoogleServiceAccount{File: path}).Refresher(); !errors.Is(err, transport.ErrMisconfigured) {
 		t.Errorf("no scopes: %v", err)
