@@ -26,6 +26,9 @@ func (a *answer) failure() *transport.Error {
 	} else {
 		a.classify(e, code, description)
 	}
+	if a.proven && e.Field == "Endpoint.ClientSecret" {
+		e.Field, e.Remedy = "Endpoint.ClientAuth", "check ClientID, and whether the provider knows the key: it does not accept the proof of who the client is"
+	}
 	if e.Kind == transport.ErrUnavailable || e.Kind == transport.ErrAmbiguous {
 		if d := retryAfter(a.header.Get("Retry-After"), a.at); d > 0 {
 			e.RetryAfter = d

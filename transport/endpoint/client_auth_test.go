@@ -40,7 +40,7 @@ func TestClientAuth(t *testing.T) {
 	e := &Endpoint{Issuer: "https://login.example.com", TokenURL: "https://login.example.com/token", ClientID: "client", ClientAuth: proof{&asked, nil}, Base: r}
 	for range 2 {
 		_, err := e.Refresh(t.Context(), testRecord())
-		if !errors.Is(err, transport.ErrMisconfigured) || strings.Contains(err.Error(), "form-secret") {
+		if !errors.Is(err, transport.ErrMisconfigured) || !strings.Contains(err.Error(), "ClientAuth") || strings.Contains(err.Error(), "ClientSecret") || strings.Contains(err.Error(), "form-secret") {
 			t.Errorf("got %v", err)
 		}
 	}

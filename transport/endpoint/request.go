@@ -64,7 +64,7 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 	if err != nil {
 		return nil, err
 	}
-	a := &answer{op: op, sentAt: wallNow(), sent: e.secrets(form), codes: e.Codes}
+	a := &answer{op: op, sentAt: wallNow(), sent: e.secrets(form), proven: e.ClientAuth != nil, codes: e.Codes}
 	probe := e.probe
 	if target != e.TokenURL {
 		probe = nil
