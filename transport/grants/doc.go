@@ -13,6 +13,11 @@
 // A [GitHubApp] obtains tokens for the installations of an app, and a [GoogleServiceAccount] for
 // the users of a domain or itself, by its key file.
 //
+// In the cache a token is known by the client, the grant, the account, and the resource, audience
+// and scopes that are asked for. Where two pools of one client differ in something else, such as
+// JWT.Claims, give each a SourceConfig.Key with an Audience of its own: otherwise they share
+// their tokens.
+//
 // None of them has a refresh token. A token is obtained anew whenever it is about to expire, by one
 // process of those that share the cache; what the provider refuses is the configuration's
 // fault, and never a reason to ask a user to log in.

@@ -183,6 +183,27 @@ func TestFurtherClaims(t *testing.T) {
 	}
 }
 
+// Box knows users and enterprises by numbers, which may be the same: with keys that differ they
+// share no token, as the documentation says.
+func TestKeysKeepClaimsApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.AuthNone)
+		tokens := map[tokencache.Secret]string{}
+		for _, kind := range []string{"user", "enterprise"} {
+			r := grants.JWTBearer(w.endpoint(), grants.JWT{Key: w.signs, Claims: map[string]any{"box_sub_type": kind}})
+			p, err := transport.NewPool(transport.PoolConfig{Source: transport.SourceConfig{Cache: w.cache, Refresher: r, Key: tokencache.Key{Audience: kind}}})
+			must(t, err)
+			defer p.Close(t.Context())
+			tok, err := p.Source("123").Token(t.Context())
+			must(t, err)
+			if other, ok := tokens[tok.AccessToken]; ok {
+				t.Errorf("the token of the %s is used for the %s", other, kind)
+			}
+			tokens[tok.AccessToken] = kind
+		}
+	})
+}
+
 // Claims that cannot be said are the configuration's fault, not that of a key service.
 func TestClaimsThatCannotBeSaid(t *testing.T) {
 	w := newWorld(t, oauthtest.AuthNone)
