@@ -138,12 +138,12 @@ func TestEvictionsEndNoLogin(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				random := rand.New(rand.NewPCG(seed, 0))
 				cfg := oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: 2 * time.Minute}
-				w, store := newTracking(t)
+				_, store := newTracking(t)
 				if seed%2 == 1 {
 					cfg.Latency, cfg.AccessTTL = 2*time.Second, 20*time.Second
 					store.slow = 20 * time.Millisecond
 				}
-				w = newWorld(t, cfg)
+				w := newWorld(t, cfg)
 				w.store = store
 				ctx, cancel := context.WithCancel(t.Context())
 				defer time.Sleep(time.Minute) // until all has ended
