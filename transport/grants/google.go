@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync/atomic"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
@@ -26,7 +27,8 @@ import (
 // package endpoint.
 type GoogleServiceAccount struct {
 	// File is the path of the key file, of type "service_account". A file that is replaced by
-	// another key of the same account is noticed at the next attempt. Required.
+	// another key of the same account is noticed at the next attempt; while it holds no whole
+	// key, because it is being written, the old key remains in use. Required.
 	File string
 
 	// Scopes are what the tokens are for: full addresses, as in
@@ -49,10 +51,12 @@ type googleFile struct {
 // Refresher reads the file, and returns what obtains the tokens, for SourceConfig.Refresher.
 // Errors are *transport.Error, and show nothing of the file but its path.
 func (g GoogleServiceAccount) Refresher() (transport.Refresher, error) {
-	file, _, err := g.read()
+	file, key, err := g.read()
 	if err != nil {
 		return nil, err
 	}
+	var good atomic.Pointer[clientauth.Key]
+	good.Store(key)
 	if len(g.Scopes) == 0 {
 		return nil, statement.Misconfigured("GoogleServiceAccount.Scopes", "set them: Google issues no token without", nil)
 	}
@@ -63,9 +67,12 @@ func (g GoogleServiceAccount) Refresher() (transport.Refresher, error) {
 		Key: func(context.Context) (*clientauth.Key, error) {
 			now, key, err := g.read()
 			if err == nil && (now.Email != file.Email || now.TokenURI != file.TokenURI) {
-				err = statement.Misconfigured("GoogleServiceAccount.File", "start the program again: the file is now that of another account", nil)
+				return nil, statement.Misconfigured("GoogleServiceAccount.File", "start the program again: the file is now that of another account", nil)
 			}
-			return key, err
+			if err == nil {
+				good.Store(key)
+			}
+			return good.Load(), nil
 		},
 	})
 	if err := r.Check(new(tokencache.Record)); err != nil {

@@ -75,6 +75,10 @@ func TestGoogleServiceAccount(t *testing.T) {
 			serviceAccount(t, path, newer, map[string]any{"private_key_id": "k2"})
 			time.Sleep(2 * time.Hour)
 		}
+		must(t, os.WriteFile(path, []byte(`{"type": "service_acc`), 0o600)) // it is being written
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Errorf("the key that was good is not used: %v", err)
+		}
 		if _, err := w.pool(t, r).Source("").Token(t.Context()); err == nil || claims["sub"] != nil {
 			t.Errorf("the account's own token is asked for with a subject: %v, %v", claims, err)
 		}
