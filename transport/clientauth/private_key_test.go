@@ -230,6 +230,43 @@ func TestKeyServiceThatIsDown(t *testing.T) {
 	}
 }
 
+// A clock that was off, or was set right after a statement was dated by the provider's, costs an
+// attempt and not minutes, and no login (C78).
+func TestClockThatWasOff(t *testing.T) {
+	key := testkit.NewKey(t, "ES256")
+	synctest.Test(t, func(t *testing.T) {
+		srv, e := server(t, oauthtest.Config{Policy: oauthtest.StrictFamily}, key)
+		e.ClientAuth = &clientauth.PrivateKey{Key: fixed(clientauth.Key{Signer: key})}
+		base, off := e.Base, 50*time.Minute
+		e.Base = testkit.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
+			resp, err := base.RoundTrip(req)
+			if err == nil {
+				resp.Header.Set("Date", time.Now().Add(off).UTC().Format(http.TimeFormat))
+				off = 0 // Somebody sets the clock.
+			}
+			return resp, err
+		})
+		s := source(t, e)
+		must(t, s.Login(t.Context(), record(srv, "ann")))
+		time.Sleep(2 * time.Hour)
+		srv.Fault("/token", 1, oauthtest.Status(503, 0))
+		begun := time.Now()
+		for {
+			_, err := s.Token(t.Context())
+			if err == nil {
+				break
+			}
+			if wantError(t, err, transport.ErrUnavailable); time.Since(begun) > time.Minute {
+				t.Fatalf("after %v: %v", time.Since(begun), err)
+			}
+			time.Sleep(time.Second)
+		}
+		if n := srv.Counts(); n.Rotations != 1 || n.Reuses != 0 || n.TokenRequests != 3 {
+			t.Errorf("%+v", n)
+		}
+	})
+}
+
 // A key service whose client panics does not end the process, which keeps other logins too.
 func TestKeyServiceThatPanics(t *testing.T) {
 	key := testkit.NewKey(t, "ES256")

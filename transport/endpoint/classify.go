@@ -29,6 +29,10 @@ func (a *answer) failure() *transport.Error {
 	if a.proven && e.Field == "Endpoint.ClientSecret" {
 		e.Field, e.Remedy = "Endpoint.ClientAuth", "check ClientID, and whether the provider knows the key: it does not accept the proof of who the client is"
 	}
+	if a.misdated && (e.Field == "Endpoint.ClientAuth" || a.stated && e.Kind == transport.ErrLoginRequired) {
+		e.Kind, e.Field, e.RetryAfter = transport.ErrUnavailable, "", time.Second
+		e.Remedy = "set the clock of this machine: it is not that of the provider, by which the next attempt is dated"
+	}
 	if e.Kind == transport.ErrUnavailable || e.Kind == transport.ErrAmbiguous {
 		if d := retryAfter(a.header.Get("Retry-After"), a.at); d > 0 {
 			e.RetryAfter = d

@@ -64,7 +64,7 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 	if err != nil {
 		return nil, err
 	}
-	a := &answer{op: op, sentAt: wallNow(), sent: e.secrets(form), proven: e.ClientAuth != nil, codes: e.Codes}
+	a := &answer{op: op, sentAt: wallNow(), sent: e.secrets(form), proven: e.ClientAuth != nil, stated: form.Has("assertion"), codes: e.Codes}
 	probe := e.probe
 	if target != e.TokenURL {
 		probe = nil
@@ -91,7 +91,7 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 		a.incomplete = errTooLong
 	}
 	a.at = wallNow()
-	e.shared().clock.learn(a.header, a.sentAt, a.at)
+	a.misdated = e.shared().clock.learn(a.header, a.sentAt, a.at)
 	a.sentAt = a.madeAt()
 	a.parse(body)
 	return a, nil

@@ -204,6 +204,36 @@ func TestKeysKeepClaimsApart(t *testing.T) {
 	})
 }
 
+// A clock that was off costs an attempt, and not the minutes after which what is set up wrong is
+// tried again (C78).
+func TestClockThatWasOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.AuthNone)
+		e, off := w.endpoint(), 50*time.Minute
+		base := e.Base
+		e.Base = testkit.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
+			resp, err := base.RoundTrip(req)
+			if err == nil {
+				resp.Header.Set("Date", time.Now().Add(off).UTC().Format(http.TimeFormat))
+				off = 0 // Somebody sets the clock.
+			}
+			return resp, err
+		})
+		r := grants.JWTBearer(e, grants.JWT{Key: w.signs})
+		who := &tokencache.Record{Key: tokencache.Key{Account: "ann"}}
+		if _, err := r.Refresh(t.Context(), who); err != nil {
+			t.Fatal(err)
+		}
+		_, err := r.Refresh(t.Context(), who)
+		if told, ok := errors.AsType[*transport.Error](err); !ok || told.Kind != transport.ErrUnavailable || told.RetryAfter != time.Second {
+			t.Errorf("got %v", err)
+		}
+		if _, err := r.Refresh(t.Context(), who); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Claims that cannot be said are the configuration's fault, not that of a key service.
 func TestClaimsThatCannotBeSaid(t *testing.T) {
 	w := newWorld(t, oauthtest.AuthNone)
