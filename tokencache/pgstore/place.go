@@ -13,13 +13,15 @@ import (
 
 // A whereabouts is what is known about where the entries are. The database may be replaced while
 // this process runs, so what was asked is known until there is a new connection, because the old
-// ones end with the old database, or for a minute, because a pooler may hide that.
+// ones end with the old database, or for a minute, because a pooler may hide that; and until an
+// entry is read from another table, which pg_restore --clean makes.
 type whereabouts struct {
 	mark string // of connections that this Store has seen
 
 	mu          sync.Mutex
 	connections int64 // that were seen so far
 	known       string
+	table       uint32    // of known; 0: none
 	asked       time.Time // zero: never
 	at          int64     // how many connections there had been then
 }
@@ -47,6 +49,28 @@ func (w *whereabouts) get() (id string, ok bool) {
 	return w.known, !w.asked.IsZero() && w.at == w.connections && time.Since(w.asked) < placeKnown
 }
 
+// An entry is what Load asks for.
+type entry struct {
+	data     []byte
+	version  *int64 // nil: there is no such entry
+	readOnly bool   // so is the server
+}
+
+// read reads an entry, and notices if the table is another one than before.
+func (s *Store) read(ctx context.Context, conn *pgxpool.Conn, name string) (e entry, err error) {
+	var table *uint32
+	err = conn.QueryRow(ctx, s.sql.load, unprepared, []byte(name), s.sql.entries).Scan(&e.data, &e.version, &e.readOnly, &table)
+	if err != nil || table == nil {
+		return e, err
+	}
+	s.where.mu.Lock()
+	defer s.where.mu.Unlock()
+	if s.where.table != 0 && s.where.table != *table {
+		s.where.asked = time.Time{}
+	}
+	return e, nil
+}
+
 // Place implements tokencache.Placer. The id is that of the server's data, the database and the
 // table, which replicas share. If the role may not ask for it, or the server does not know it, it
 // is empty.
@@ -71,7 +95,7 @@ func (s *Store) Place(ctx context.Context) (id, name string, err error) {
 		err := conn.QueryRow(ctx, placeQuery, unprepared, s.sql.entries).Scan(&system, &database, &table)
 		switch {
 		case rolledBack(err) && !passes(err):
-			id = ""
+			id, table = "", nil
 		case err != nil:
 			return err
 		case system == nil || database == nil || table == nil:
@@ -81,7 +105,10 @@ func (s *Store) Place(ctx context.Context) (id, name string, err error) {
 		}
 		s.where.mu.Lock()
 		defer s.where.mu.Unlock()
-		s.where.known, s.where.asked, s.where.at = id, time.Now(), at
+		s.where.known, s.where.asked, s.where.at, s.where.table = id, time.Now(), at, 0
+		if table != nil {
+			s.where.table = *table
+		}
 		return nil
 	})
 	return id, s.name, err

@@ -152,6 +152,35 @@ func TestPhysicalCopiesAreToldApartByName(t *testing.T) {
 	}
 }
 
+// A table that pg_restore replaces in place, under the connections of a running process, is noticed
+// with the first entry that is read from it.
+func TestTableIsReplacedUnderARunningProcess(t *testing.T) {
+	t.Parallel()
+	server := realparts.StartPostgreSQL(t)
+	s, c := openNamed(t, server.URL("pool_max_conns=1"), "")
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Save(t.Context(), placeKey, &tokencache.Record{RefreshToken: "secret"}, ""); err != nil {
+		t.Fatal(err)
+	}
+	dump := filepath.Join(server.Dir, "dump")
+	server.Run("pg_dump", "-Fc", "-f", dump, "postgres")
+	if r, _, err := c.Load(t.Context(), placeKey); err != nil || r.IsCopy() {
+		t.Fatalf("before: %+v, %v", r, err)
+	}
+	server.Run("pg_restore", "--clean", "-d", "postgres", dump)
+	if r, _, err := c.Load(t.Context(), placeKey); err != nil || !r.IsCopy() {
+		t.Errorf("restored in place: %+v, %v", r, err)
+	}
+	if n, err := c.Adopt(t.Context()); n != 1 || err != nil {
+		t.Errorf("adopted %d, %v", n, err)
+	}
+	if r, _, err := c.Load(t.Context(), placeKey); err != nil || r.IsCopy() {
+		t.Errorf("adopted: %+v, %v", r, err)
+	}
+}
+
 // A database that is replaced under the running processes is noticed by them.
 func TestDatabaseIsReplacedUnderARunningProcess(t *testing.T) {
 	t.Parallel()

@@ -105,8 +105,8 @@ func newStatements(table string) statements {
 		halfBuilt:        replace(`SELECT indexrelid::regclass::text FROM {indexes} AND NOT indisvalid`),
 
 		// Returns a row even if there is no entry: whether the server accepts writes is
-		// part of the answer.
-		load: replace(`SELECT data, version, current_setting('transaction_read_only')::bool
+		// part of the answer, and so is the table, see whereabouts.
+		load: replace(`SELECT data, version, current_setting('transaction_read_only')::bool, to_regclass($2)::oid
 			FROM (SELECT) one LEFT JOIN {entries} ON name = $1 WHERE {hex}`),
 		version:      replace(`SELECT version FROM {entries} WHERE name = $1`),
 		saving:       replaced(newSaving(true)),

@@ -139,22 +139,20 @@ func (s *Store) Load(ctx context.Context, name string) (data []byte, v tokencach
 	}
 	looked := false
 	err = s.do(ctx, reads, "load", name, func(conn *pgxpool.Conn) error {
-		var version *int64
-		var readOnly bool
-		err := conn.QueryRow(ctx, s.sql.load, unprepared, []byte(name)).Scan(&data, &version, &readOnly)
+		e, err := s.read(ctx, conn, name)
 		if err != nil {
 			return err
 		}
 		// The primary before a switchover has what was saved up to then. If there is no
 		// other server, that will do.
-		if now := time.Now().UnixMilli(); readOnly && looked {
+		if now := time.Now().UnixMilli(); e.readOnly && looked {
 			s.onlyReads.Store(now)
-		} else if readOnly && now-s.onlyReads.Load() > lookElsewhere.Milliseconds() {
+		} else if e.readOnly && now-s.onlyReads.Load() > lookElsewhere.Milliseconds() {
 			looked = true
 			return errReadOnly
 		}
-		if version != nil {
-			v = formatVersion(*version)
+		if e.version != nil {
+			data, v = e.data, formatVersion(*e.version)
 			return nil
 		}
 		if err := s.visible(ctx, conn, []byte(name)); err != nil {
