@@ -123,6 +123,7 @@ is in it, by a command of the service with the same store and key, as the exampl
 backup with its log, or a snapshot of the disk, looks like the server itself and is noticed only
 by another Name than the one with which the records were saved: so set a Name from the start.
 
+With pg_restore --clean, replicas that run and have no Name notice when they next read an entry.
 Rows that are loaded into the existing table, by pg_restore --data-only or COPY, look like its
 own. The number of the server is read by pg_control_system, which every role may call; where that
 right was taken away, only a Name helps.
