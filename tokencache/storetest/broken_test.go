@@ -291,6 +291,8 @@ func brokenStores() map[string]brokenStore {
 		"lock at a version sees no change": {"lock at a version", func() tokencache.Store {
 			s := newFaulty()
 			return &watcher{s, func(ctx context.Context, name string, _ tokencache.Version) (func() error, error) {
+				ctx, cancel := context.WithTimeout(ctx, time.Second)
+				defer cancel()
 				return s.Lock(ctx, name)
 			}}
 		}},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,6 +24,12 @@ const planEnv = "STAYAUTH_FAULTS_PLAN"
 func TestMain(m *testing.M) {
 	if p := os.Getenv(planEnv); p != "" {
 		os.Exit(child(p))
+	}
+	// They mostly wait for their processes and for tokens to expire. With every real part
+	// beside them, and the race detector, they leave the machine some time.
+	flag.Parse()
+	if os.Getenv("STAYAUTH_REQUIRE") != "all" {
+		flag.Set("test.parallel", "6")
 	}
 	os.Exit(m.Run())
 }
