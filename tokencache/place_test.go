@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/tokencache"
 )
 
@@ -299,11 +300,15 @@ func TestPlaceOfADir(t *testing.T) {
 	}
 	at("copied", copied, true)
 	if runtime.GOOS != "windows" {
-		again := filepath.Join(base, "cp")
-		if out, err := exec.Command("cp", "-a", path, again).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-		at("copied with all its times", again, true)
+		t.Run("with all its times", func(t *testing.T) {
+			_, err := exec.LookPath("cp")
+			realparts.Require(t, "cp", err)
+			again := filepath.Join(base, "cp")
+			if out, err := exec.Command("cp", "-a", path, again).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			at("copied with all its times", again, true)
+		})
 	}
 	renamed := filepath.Join(base, "renamed")
 	if err := os.Rename(path, renamed); err != nil {
