@@ -5,7 +5,6 @@ package transport
 
 import (
 	"context"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,7 +51,6 @@ var (
 	Keep          = keep
 	NewLoginID    = newLoginID
 	NewSnapshot   = newSnapshot
-	ParseOrigin   = parseOrigin
 	Rejects       = rejects
 	Rewindable    = rewindable
 	SaysReuse     = saysReuse
@@ -88,7 +86,6 @@ func (r *Source) TrySave(ctx context.Context, next *tokencache.Record, version t
 func (r *SourceConfig) Owns(rec *tokencache.Record) bool { return r.entries.Owns(rec) }
 func (r *SourceConfig) Unnamed() bool                    { return r.entries.Unnamed }
 func (r *keptBody) Done() chan struct{}                  { return r.done }
-func (r *origin) Matches(u *url.URL) bool                { return r.matches(u) }
 func (r *outage) Fail(now time.Time, e *Error, left time.Duration) *Error {
 	return r.fail(now, e, true, left)
 }

@@ -87,7 +87,7 @@ func (t *Transport) serves(u *url.URL) bool {
 		if !t.RequireTransportSecurity() && u.Scheme == "https" {
 			as.Scheme = "http"
 		}
-		if t.origins[i].matches(&as) {
+		if t.origins[i].Matches(&as) {
 			return true
 		}
 	}
@@ -97,7 +97,7 @@ func (t *Transport) serves(u *url.URL) bool {
 // RequireTransportSecurity returns true unless all Origins are loopback addresses without TLS.
 func (t *Transport) RequireTransportSecurity() bool {
 	for _, o := range t.origins {
-		if o.scheme != "http" {
+		if o.TLS() {
 			return true
 		}
 	}

@@ -5,8 +5,11 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
+
+	"github.com/stayauth/stayauth/transport/internal/origin"
 )
 
 // A Config says which requests of a client get which token.
@@ -61,7 +64,7 @@ type Config struct {
 // use.
 type Transport struct {
 	logins        chooser
-	origins       []origin
+	origins       []origin.Origin
 	base          http.RoundTripper
 	replace       bool
 	hook          func(*http.Response) bool
@@ -85,9 +88,9 @@ func New(cfg Config) (*Transport, error) {
 		t.logins = cfg.Pool
 	}
 	for _, s := range cfg.Origins {
-		o, err := parseOrigin(s)
-		if err != nil {
-			return nil, err
+		o, remedy := origin.Parse(s)
+		if remedy != "" {
+			return nil, bad("Origins", remedy)
 		}
 		t.origins = append(t.origins, o)
 	}
@@ -191,4 +194,41 @@ func (t *Transport) withToken(req *http.Request, snap *snapshot, body io.ReadClo
 	r.Header["Authorization"] = r.authorization[:]
 	r.Body = body
 	return &r.Request
+}
+
+// listed reports whether req goes to a listed origin, and nowhere else. Host and URL.Opaque can
+// name a server other than URL.Host, such as another tenant, and whatever answers at URL.Host
+// may pass the request on to it (RFC 9112 section 3.2).
+func (t *Transport) listed(req *http.Request) bool {
+	if !t.lists(req.URL) {
+		return false
+	}
+	if req.Host != "" && req.Host != req.URL.Host && !t.lists(&url.URL{Scheme: req.URL.Scheme, Host: req.Host}) {
+		return false
+	}
+	switch opaque := req.URL.Opaque; {
+	case opaque == "":
+		return true
+	case strings.HasPrefix(opaque, "//"):
+		u, err := url.Parse(req.URL.Scheme + ":" + opaque) // as it is sent, see url.URL.RequestURI
+		return err == nil && t.lists(u)
+	default:
+		return opaque[0] == '/'
+	}
+}
+
+func (t *Transport) lists(u *url.URL) bool {
+	for i := range t.origins {
+		if t.origins[i].Matches(u) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasAuthorization reports whether a request has an Authorization header of its own, in a
+// spelling of Header.Set or of programs that fill the map themselves. Looking for any other
+// mixture of cases would mean walking through all keys of every request.
+func hasAuthorization(h map[string][]string) bool { // not http.Header, whose keys should be canonical
+	return len(h["Authorization"]) > 0 || len(h["authorization"]) > 0 || len(h["AUTHORIZATION"]) > 0
 }

@@ -3,12 +3,12 @@ package endpoint
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http/httptrace"
 	"sync/atomic"
 	"time"
 
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/deadpath"
 	"github.com/stayauth/stayauth/transport/internal/sleep"
 )
 
@@ -104,33 +104,10 @@ func (p *progress) trace() *httptrace.ClientTrace {
 		// seen anything of the request on the first, which was idle and had been
 		// closed.
 		GetConn:          func(string) { p.started.Store(true); p.wrote.Store(false) },
-		GotConn:          func(info httptrace.GotConnInfo) { watchPath(info.Conn) },
+		GotConn:          func(info httptrace.GotConnInfo) { deadpath.Watch(info.Conn, pathTimeout) },
 		WroteHeaderField: func(string, []string) { p.wrote.Store(true) },
 	}
 }
 
 // notSent reports whether it is certain that nothing was written.
 func (p *progress) notSent() bool { return p.started.Load() && !p.wrote.Load() }
-
-// watchPath lets the operating system find out when the other end of a connection is gone. A
-// peer whose process is frozen or busy still has a kernel that acknowledges; behind a proxy it
-// is the proxy's kernel.
-func watchPath(c net.Conn) {
-	for {
-		inner, ok := c.(interface{ NetConn() net.Conn }) // TLS
-		if !ok {
-			break
-		}
-		c = inner.NetConn()
-	}
-	tcp, ok := c.(*net.TCPConn)
-	if !ok {
-		return
-	}
-	// While nothing is under way, keep-alive probes are sent after 5 s, and then twice
-	// more. The errors do not matter: without probes the wait just takes longer.
-	tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: pathTimeout / 3, Interval: pathTimeout / 3, Count: 2})
-	if raw, err := tcp.SyscallConn(); err == nil {
-		raw.Control(func(fd uintptr) { setUserTimeout(fd, pathTimeout) }) // for data that is not acknowledged
-	}
-}

@@ -1,6 +1,6 @@
 //go:build !linux && !darwin && !windows
 
-package endpoint
+package deadpath
 
 import "time"
 

@@ -1,13 +1,16 @@
-package endpoint
+package deadpath
 
 import (
 	"net"
 	"runtime"
 	"testing"
+	"time"
 )
 
-// watchPath changes a real connection, with and without TLS around it, and lets others be.
-func TestWatchPath(t *testing.T) {
+const timeout = 15 * time.Second
+
+// Watch changes a real connection, with and without TLS around it, and lets others be.
+func TestWatch(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -18,16 +21,16 @@ func TestWatchPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	watchPath(wrapped{c})
+	Watch(wrapped{c}, timeout)
 	if runtime.GOOS == "linux" {
-		if got := userTimeout(t, c.(*net.TCPConn)); got != int(pathTimeout.Milliseconds()) {
+		if got := userTimeout(t, c.(*net.TCPConn)); got != int(timeout.Milliseconds()) {
 			t.Errorf("the user timeout is %d ms", got)
 		}
 	}
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()
-	watchPath(a)
+	Watch(a, timeout)
 }
 
 type wrapped struct{ net.Conn }

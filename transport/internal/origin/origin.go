@@ -1,7 +1,7 @@
-package transport
+// Package origin says to which servers a token may be sent.
+package origin
 
 import (
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -9,20 +9,18 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/loopback"
 )
 
-// An origin is a scheme, host and port that tokens may be sent to. With a suffix it stands for
+// An Origin is a scheme, host and port that tokens may be sent to. With a suffix it stands for
 // every host below a domain, at any depth, but not for the domain itself.
-type origin struct {
+type Origin struct {
 	scheme string
 	host   string // lower case, with the port unless it is the scheme's default
 	suffix string // ".example.com:8443" for "https://*.example.com:8443"
 }
 
-// parseOrigin reads "https://api.example.com", "https://*.example.com:8443",
-// "http://127.0.0.1:8080".
-func parseOrigin(s string) (origin, error) {
-	bad := func(remedy string) (origin, error) {
-		return origin{}, &Error{Kind: ErrMisconfigured, Op: "config", Field: "Config.Origins", Remedy: remedy}
-	}
+// Parse reads "https://api.example.com", "https://*.example.com:8443", "http://127.0.0.1:8080".
+// Of anything else it returns what to write instead.
+func Parse(s string) (o Origin, remedy string) {
+	bad := func(remedy string) (Origin, string) { return Origin{}, remedy }
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
@@ -38,7 +36,7 @@ func parseOrigin(s string) (origin, error) {
 			return bad("write international host names in their ASCII form (xn--...)")
 		}
 	}
-	o := origin{scheme: strings.ToLower(u.Scheme)}
+	o = Origin{scheme: strings.ToLower(u.Scheme)}
 	switch {
 	case loopback.OrTLS(u):
 	case o.scheme == "http":
@@ -51,18 +49,18 @@ func parseOrigin(s string) (origin, error) {
 			return bad("a wildcard stands for the first labels of a host below a domain of your own, like https://*.example.com")
 		}
 		o.suffix = normalizeHost(o.scheme, "."+rest, u.Port())
-		return o, nil
+		return o, ""
 	}
 	if strings.Contains(host, "*") {
 		return bad("a wildcard stands for the first labels of a host, like https://*.example.com")
 	}
 	o.host = normalizeHost(o.scheme, host, u.Port())
-	return o, nil
+	return o, ""
 }
 
-// matches reports whether u belongs to the origin. The first comparison settles the usual case;
+// Matches reports whether u belongs to the origin. The first comparison settles the usual case;
 // only unusual spellings cost more.
-func (o *origin) matches(u *url.URL) bool {
+func (o *Origin) Matches(u *url.URL) bool {
 	if u.Scheme != o.scheme {
 		return false
 	}
@@ -75,6 +73,9 @@ func (o *origin) matches(u *url.URL) bool {
 	}
 	return len(host) > len(o.suffix) && strings.HasSuffix(host, o.suffix)
 }
+
+// TLS reports whether a token goes there encrypted; otherwise it stays on this machine.
+func (o *Origin) TLS() bool { return o.scheme != "http" }
 
 // normalizeHost returns host and port in the one spelling that comparisons use.
 func normalizeHost(scheme, host, port string) string {
@@ -94,41 +95,4 @@ func isAddress(domain string) bool {
 	last := domain[strings.LastIndexByte(domain, '.')+1:]
 	_, err := strconv.ParseUint(last, 0, 64) // also 0x7f, as inet_aton takes it
 	return err == nil || strings.Contains(domain, ":") || strings.Trim(last, "0123456789") == ""
-}
-
-// listed reports whether req goes to a listed origin, and nowhere else. Host and URL.Opaque can
-// name a server other than URL.Host, such as another tenant, and whatever answers at URL.Host
-// may pass the request on to it (RFC 9112 section 3.2).
-func (t *Transport) listed(req *http.Request) bool {
-	if !t.lists(req.URL) {
-		return false
-	}
-	if req.Host != "" && req.Host != req.URL.Host && !t.lists(&url.URL{Scheme: req.URL.Scheme, Host: req.Host}) {
-		return false
-	}
-	switch opaque := req.URL.Opaque; {
-	case opaque == "":
-		return true
-	case strings.HasPrefix(opaque, "//"):
-		u, err := url.Parse(req.URL.Scheme + ":" + opaque) // as it is sent, see url.URL.RequestURI
-		return err == nil && t.lists(u)
-	default:
-		return opaque[0] == '/'
-	}
-}
-
-func (t *Transport) lists(u *url.URL) bool {
-	for i := range t.origins {
-		if t.origins[i].matches(u) {
-			return true
-		}
-	}
-	return false
-}
-
-// hasAuthorization reports whether a request has an Authorization header of its own, in a
-// spelling of Header.Set or of programs that fill the map themselves. Looking for any other
-// mixture of cases would mean walking through all keys of every request.
-func hasAuthorization(h map[string][]string) bool { // not http.Header, whose keys should be canonical
-	return len(h["Authorization"]) > 0 || len(h["authorization"]) > 0 || len(h["AUTHORIZATION"]) > 0
 }

@@ -1,14 +1,11 @@
-package transport_test
+package origin
 
 import (
-	"errors"
 	"net"
 	"net/url"
 	"strings"
 	"testing"
 
-	"github.com/stayauth/stayauth/transport"
-	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/internal/loopback"
 )
 
@@ -47,9 +44,9 @@ func TestOrigins(t *testing.T) {
 			[]string{"http://localhost", "http://localhost:80/"},
 			[]string{"http://localhost:8080", "http://localhost.evil.test"}},
 	} {
-		o, err := transport.ParseOrigin(tt.origin)
-		if err != nil {
-			t.Errorf("%s: %v", tt.origin, err)
+		o, remedy := Parse(tt.origin)
+		if remedy != "" {
+			t.Errorf("%s: %v", tt.origin, remedy)
 			continue
 		}
 		for want, list := range map[bool][]string{true: tt.yes, false: tt.no} {
@@ -74,10 +71,8 @@ func TestBadOrigins(t *testing.T) {
 		"*", "https://*", "https://*.com", "https://*.", "https://a.*.com", "https://*.*.com", "https://a*.example.com", "https://*.1.2.3.4", "https://*.0.0.1", "https://*.0.1", "https://*.0.0.1.", "https://*.0.0.0x1", "https://*.0.09", "https://*.0.99999999999999999999999", "https://[*.::1.2]", "https://[*.a:b.c]",
 		"https://*.com.", "https://*..com", "https://*..com.", "https://*...", "https://exämple.com", "https://a b.com", "\x00",
 	} {
-		_, err := transport.ParseOrigin(s)
-		e, ok := errors.AsType[*transport.Error](err)
-		if !ok || !errors.Is(err, transport.ErrMisconfigured) || e.Field != "Config.Origins" || e.Remedy == "" {
-			t.Errorf("%q: got %v", s, err)
+		if o, remedy := Parse(s); remedy == "" || o != (Origin{}) {
+			t.Errorf("%q: got %+v", s, o)
 		}
 	}
 }
@@ -87,8 +82,8 @@ func FuzzOrigin(f *testing.F) {
 		f.Add(s, s)
 	}
 	f.Fuzz(func(t *testing.T, pattern, target string) {
-		o, err := transport.ParseOrigin(pattern)
-		if err != nil {
+		o, remedy := Parse(pattern)
+		if remedy != "" {
 			return
 		}
 		u, err := url.Parse(target)
@@ -117,8 +112,8 @@ func FuzzWildcard(f *testing.F) {
 		f.Add(s, "10")
 	}
 	f.Fuzz(func(t *testing.T, domain, first string) {
-		o, err := transport.ParseOrigin("https://*." + domain)
-		if err != nil {
+		o, remedy := Parse("https://*." + domain)
+		if remedy != "" {
 			return
 		}
 		u, err := url.Parse("https://" + first + "." + domain)
@@ -126,50 +121,4 @@ func FuzzWildcard(f *testing.F) {
 			t.Errorf("https://*.%s lets a token go to %s", domain, u.Host)
 		}
 	})
-}
-
-func TestBadConfig(t *testing.T) {
-	w := newWorld(t, defaultServer)
-	s := w.source()
-	for _, tt := range []struct {
-		field string
-		make  func() error
-	}{
-		{"Config.Source", func() error {
-			_, err := transport.New(transport.Config{Origins: []string{"https://x.test"}})
-			return err
-		}},
-		{"Config.Origins", func() error { _, err := transport.New(transport.Config{Source: s}); return err }},
-		{"Config.Origins", func() error {
-			_, err := transport.New(transport.Config{Source: s, Origins: []string{"x.test"}})
-			return err
-		}},
-		{"SourceConfig.Cache", func() error {
-			_, err := transport.NewSource(transport.SourceConfig{Refresher: w.endpoint()})
-			return err
-		}},
-		{"SourceConfig.Refresher", func() error { _, err := transport.NewSource(transport.SourceConfig{Cache: w.cache()}); return err }},
-		{"SourceConfig.Key", func() error {
-			_, err := transport.NewSource(transport.SourceConfig{Cache: w.cache(), Refresher: endpoint.FromTokenSource(s.OAuth2())})
-			return err
-		}},
-		{"SourceConfig.Key.ClientID", func() error {
-			cfg := *s.Cfg()
-			cfg.Key.ClientID = "another"
-			_, err := transport.NewSource(cfg)
-			return err
-		}},
-		{"SourceConfig.Lead", func() error { cfg := *s.Cfg(); cfg.Lead = -1; _, err := transport.NewSource(cfg); return err }},
-		{"SourceConfig.Skew", func() error { cfg := *s.Cfg(); cfg.Skew = -1; _, err := transport.NewSource(cfg); return err }},
-		{"SourceConfig.Timeout", func() error { cfg := *s.Cfg(); cfg.Timeout = -1; _, err := transport.NewSource(cfg); return err }},
-	} {
-		err := tt.make()
-		e, ok := errors.AsType[*transport.Error](err)
-		if !ok || !errors.Is(err, transport.ErrMisconfigured) || e.Field != tt.field || e.Remedy == "" {
-			t.Errorf("%s: got %v", tt.field, err)
-		}
-	}
-	if err := s.Login(t.Context(), record(noTokens)); !errors.Is(err, transport.ErrMisconfigured) {
-		t.Errorf("a login without tokens: %v", err)
-	}
 }
