@@ -35,8 +35,9 @@ func StartRedis(t testing.TB, settings ...string) *Redis {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	port := freePort(t)
+	// One that is told to end does not wait for replicas that may have ended before.
 	args := []string{"-c", untilInput, "sh", program, "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", dir,
-		"--save", "", "--appendonly", "yes", "--appendfsync", "always"}
+		"--save", "", "--appendonly", "yes", "--appendfsync", "always", "--shutdown-timeout", "0"}
 	for _, s := range settings {
 		name, value, _ := strings.Cut(s, " ")
 		args = append(args, "--"+name, value)

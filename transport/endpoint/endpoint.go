@@ -123,7 +123,7 @@ type Endpoint struct {
 type shared struct {
 	gate     transport.Gate
 	question question
-	clock    clock
+	clock    providerClock
 	helper   helper
 }
 

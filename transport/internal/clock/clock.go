@@ -123,6 +123,13 @@ func ask(ctx context.Context, base http.RoundTripper, url string) (reading, erro
 	return read(resp.Header, sent, got), nil
 }
 
+// Ahead returns how far the clock of this machine was ahead of the one that an answer tells, or
+// behind it. The request was sent and the answer was there at the given times.
+func Ahead(h http.Header, sent, got time.Time) (ahead time.Duration, told bool) {
+	r := read(h, sent, got)
+	return r.ahead, !r.date.IsZero()
+}
+
 // read returns what the header of an answer tells.
 func read(h http.Header, sent, got time.Time) reading {
 	date, err := http.ParseTime(h.Get("Date"))
