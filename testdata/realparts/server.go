@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -34,17 +35,20 @@ type Server struct {
 // the program running. It is the only one to hold the other end of that pipe that matters:
 // the program does not outlive the test process, however that dies. A program that is frozen
 // does not, either, nor one that ignores INT, as a shell tells what runs in the background to.
-// A busy machine takes a while to stop all threads.
-const untilInput = `"$@" 3>&- & while read -r signal; do
+// A busy machine takes a while to stop all threads. A server that does not end, such as a Redis
+// that is writing its first log, is killed when the shell is told TERM.
+const untilInput = `"$@" 3>&- & server=$!
+trap 'kill -s KILL $server' TERM
+while read -r signal; do
 	case $signal in
-	STOP) kill -s STOP $!; while grep -L '^State:.T' /proc/$!/task/*/status | grep -q .; do sleep 0.01; done;;
-	CONT) kill -s CONT $!;;
+	STOP) kill -s STOP $server; while grep -L '^State:.T' /proc/$server/task/*/status | grep -q .; do sleep 0.01; done;;
+	CONT) kill -s CONT $server;;
 	*) break;;
 	esac
 	echo >&3
 done
-if [ "$signal" ]; then kill -s "$signal" $!; else kill -s INT $!; kill -s TERM $!; fi
-kill -s CONT $!; wait $!`
+if [ "$signal" ]; then kill -s "$signal" $server; else kill -s INT $server; kill -s TERM $server; fi
+kill -s CONT $server; wait $server`
 
 // Start starts the server and waits until it is ready.
 func (s *Server) Start() {
@@ -94,7 +98,7 @@ func (s *Server) end(signal string) {
 	}
 	io.WriteString(s.stdin, signal+"\n")
 	s.stdin.Close()
-	stuck := time.AfterFunc(10*time.Second, func() { s.cmd.Process.Kill() })
+	stuck := time.AfterFunc(10*time.Second, func() { s.cmd.Process.Signal(syscall.SIGTERM) })
 	defer stuck.Stop()
 	s.cmd.Wait()
 	s.signaled.Close()
