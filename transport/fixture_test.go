@@ -128,6 +128,21 @@ func (w *world) client(s *transport.Source) *http.Client {
 	return &http.Client{Transport: rt}
 }
 
+// keptFresh returns the Pools of n processes that share the store and keep their logins fresh.
+func (w *world) keptFresh(n, logins int) (pools []*transport.Pool) {
+	ctx, cancel := context.WithCancel(w.t.Context())
+	w.t.Cleanup(func() {
+		cancel()
+		time.Sleep(time.Minute) // until all has ended
+	})
+	for range n {
+		p, _ := w.pool(logins)
+		go p.KeepFresh(ctx)
+		pools = append(pools, p)
+	}
+	return pools
+}
+
 // stored returns the record in the store.
 func (w *world) stored(s *transport.Source) *tokencache.Record {
 	w.t.Helper()

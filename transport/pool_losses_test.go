@@ -89,15 +89,7 @@ func TestALossCausesNoStorm(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, Latency: 9 * time.Second})
 		store := new(losing)
 		w.store = store
-		ctx, cancel := context.WithCancel(t.Context())
-		defer time.Sleep(time.Minute) // until all has ended
-		defer cancel()
-		var pools []*transport.Pool
-		for range 3 {
-			p, _ := w.pool(100)
-			go p.KeepFresh(ctx)
-			pools = append(pools, p)
-		}
+		pools := w.keptFresh(3, 100)
 		for _, user := range []string{"bob", "ann"} {
 			w.login(pools[0].Source(user), user)
 			for _, p := range pools {
@@ -235,13 +227,8 @@ func TestTheLatestLoginIsPutBack(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 		store := new(losing)
 		w.store = store
-		ctx, cancel := context.WithCancel(t.Context())
-		defer time.Sleep(time.Minute) // until all has ended
-		defer cancel()
 		var sources []*transport.Source
-		for range 2 {
-			p, _ := w.pool(10)
-			go p.KeepFresh(ctx)
+		for _, p := range w.keptFresh(2, 10) {
 			sources = append(sources, p.Source("ann"))
 		}
 		w.login(sources[0], "ann")

@@ -99,13 +99,8 @@ func TestTheNewestStateIsPutBack(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 		store := new(losing)
 		w.store = store
-		ctx, cancel := context.WithCancel(t.Context())
-		defer time.Sleep(time.Minute) // until all has ended
-		defer cancel()
 		var sources []*transport.Source
-		for range 3 {
-			p, _ := w.pool(10)
-			go p.KeepFresh(ctx)
+		for _, p := range w.keptFresh(3, 10) {
 			sources = append(sources, p.Source("ann"))
 		}
 		w.login(sources[0], "ann")
