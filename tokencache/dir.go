@@ -210,7 +210,7 @@ func (d *Dir) Place(context.Context) (id, name string, err error) {
 }
 
 // List implements Lister.
-func (d *Dir) List(ctx context.Context) iter.Seq2[string, error] {
+func (d *Dir) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if err := ctx.Err(); err != nil {
 			yield("", err)
@@ -222,7 +222,7 @@ func (d *Dir) List(ctx context.Context) iter.Seq2[string, error] {
 			return
 		}
 		for _, f := range files {
-			if name, ok := decodeName(f.Name()); ok && !yield(name, nil) {
+			if name, ok := decodeName(f.Name()); ok && extends(name, prefix) && !yield(name, nil) {
 				return
 			}
 		}

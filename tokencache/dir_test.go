@@ -97,7 +97,7 @@ func TestOpenDirRemovesOldLeftovers(t *testing.T) {
 	if data, got, err := d.Load(t.Context(), "x"); string(data) != "data" || got != v || err != nil {
 		t.Errorf("the entry is %q, %v", data, err)
 	}
-	for name := range d.List(t.Context()) {
+	for name := range d.List(t.Context(), "") {
 		if name != "x" {
 			t.Errorf("lists %q", name)
 		}

@@ -12,35 +12,24 @@ import (
 
 // List returns the records in any order. A record that cannot be read yields an error instead,
 // and the others follow. The store must be a Lister.
-func (c *Cache) List(ctx context.Context) iter.Seq2[*Record, error] {
+func (c *Cache) List(ctx context.Context) iter.Seq2[*Record, error] { return c.list(ctx, "") }
+
+// Labeled returns the records of key's account that have a label, see Key.WithLabel, in any
+// order. It opens no others. A record that cannot be read yields an error instead, and the
+// others follow. The store must be a Lister.
+func (c *Cache) Labeled(ctx context.Context, key Key) iter.Seq2[*Record, error] {
+	return c.list(ctx, key.Name()+labelSeparator)
+}
+
+// list returns the records whose names begin with prefix.
+func (c *Cache) list(ctx context.Context, prefix string) iter.Seq2[*Record, error] {
 	return func(yield func(*Record, error) bool) {
 		lister, ok := c.store.(Lister)
 		if !ok {
 			yield(nil, fmt.Errorf("%T cannot list its entries: %w", c.store, errors.ErrUnsupported))
 			return
 		}
-		c.loadAll(ctx, lister.List(ctx), yield)
-	}
-}
-
-// Labeled returns the records of key's account that have a label, see Key.WithLabel, in any
-// order. It opens no others. A record that cannot be read yields an error instead, and the
-// others follow. The store must be a PrefixLister or at least a Lister.
-func (c *Cache) Labeled(ctx context.Context, key Key) iter.Seq2[*Record, error] {
-	prefix := key.Name() + labelSeparator
-	var names iter.Seq2[string, error]
-	switch store := c.store.(type) {
-	case PrefixLister:
-		names = store.ListPrefix(ctx, prefix)
-	case Lister:
-		names = only(store.List(ctx), func(name string) bool { return strings.HasPrefix(name, prefix) })
-	}
-	return func(yield func(*Record, error) bool) {
-		if names == nil {
-			yield(nil, fmt.Errorf("%T cannot list its entries: %w", c.store, errors.ErrUnsupported))
-			return
-		}
-		c.loadAll(ctx, names, yield)
+		c.loadAll(ctx, lister.List(ctx, prefix), yield)
 	}
 }
 
@@ -59,7 +48,7 @@ func (c *Cache) Idle(ctx context.Context, before time.Time, wanted func(name str
 		case IdleLister:
 			names = store.ListIdle(ctx, before)
 		case Lister:
-			names = store.List(ctx)
+			names = store.List(ctx, "")
 		default:
 			yield(nil, fmt.Errorf("%T cannot list its entries: %w", c.store, errors.ErrUnsupported))
 			return
@@ -136,6 +125,11 @@ func (c *Cache) Wanted(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		yield("", fmt.Errorf("%T does not know what it has lost: %w", c.store, errors.ErrUnsupported))
 	}
+}
+
+// extends reports whether a name begins with prefix and is longer, see Lister.
+func extends(name, prefix string) bool {
+	return len(name) > len(prefix) && strings.HasPrefix(name, prefix)
 }
 
 // only returns the names that are wanted, and the errors.

@@ -90,7 +90,7 @@ func (m *Memory) Lock(ctx context.Context, name string) (unlock func() error, er
 }
 
 // List implements Lister.
-func (m *Memory) List(ctx context.Context) iter.Seq2[string, error] {
+func (m *Memory) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if err := ctx.Err(); err != nil {
 			yield("", err)
@@ -99,7 +99,9 @@ func (m *Memory) List(ctx context.Context) iter.Seq2[string, error] {
 		m.mu.Lock()
 		names := make([]string, 0, len(m.entries))
 		for name := range m.entries {
-			names = append(names, name)
+			if extends(name, prefix) {
+				names = append(names, name)
+			}
 		}
 		m.mu.Unlock()
 		for _, name := range names {

@@ -32,7 +32,7 @@ func (s *placedStore) Place(context.Context) (id, name string, err error) {
 func (s *placedStore) copyTo(t *testing.T, at place) *placedStore {
 	t.Helper()
 	clone := &placedStore{place: at}
-	for name, err := range s.List(t.Context()) {
+	for name, err := range s.List(t.Context(), "") {
 		data, _, lerr := s.Load(t.Context(), name)
 		_, serr := clone.Save(t.Context(), name, data, "")
 		if err := errors.Join(err, lerr, serr); err != nil {

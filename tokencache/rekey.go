@@ -47,7 +47,7 @@ func (c *Cache) Rekey(ctx context.Context) error {
 	// A listing made while files are being replaced may miss one, so the old keys are
 	// dropped only when a whole pass has found nothing left to do.
 	for changed := true; changed; {
-		if changed, err = c.resealAll(ctx, lister.List(ctx), anew); err != nil {
+		if changed, err = c.resealAll(ctx, lister.List(ctx, ""), anew); err != nil {
 			return fmt.Errorf("the old keys are kept: %w", err)
 		}
 	}

@@ -24,7 +24,7 @@ func onDisk(t *testing.T, store interface {
 }) map[string][]byte {
 	t.Helper()
 	entries := map[string][]byte{}
-	for name, err := range store.List(t.Context()) {
+	for name, err := range store.List(t.Context(), "") {
 		if err != nil {
 			t.Fatal(err)
 		}

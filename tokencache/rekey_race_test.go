@@ -87,11 +87,11 @@ type forgetful struct {
 	forget int
 }
 
-func (f *forgetful) List(ctx context.Context) iter.Seq2[string, error] {
+func (f *forgetful) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	forget := f.forget > 0
 	f.forget--
 	return func(yield func(string, error) bool) {
-		for name, err := range f.Memory.List(ctx) {
+		for name, err := range f.Memory.List(ctx, prefix) {
 			if forget && name == testKey.Name() {
 				continue
 			}

@@ -103,15 +103,10 @@ type Checker interface {
 	Check(ctx context.Context) error
 }
 
-// A Lister is a Store that can list the names of its entries, in any order.
+// A Lister is a Store that can list, in any order, the names that begin with prefix and are
+// longer, without loading the entries. A database finds them by its index.
 type Lister interface {
-	List(ctx context.Context) iter.Seq2[string, error]
-}
-
-// A PrefixLister is a Store that can list, in any order, the names that begin with prefix and
-// are longer, without going through all the others.
-type PrefixLister interface {
-	ListPrefix(ctx context.Context, prefix string) iter.Seq2[string, error]
+	List(ctx context.Context, prefix string) iter.Seq2[string, error]
 }
 
 // An IdleLister is a Store that can list the names of the entries that were not saved since a

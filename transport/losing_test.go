@@ -97,7 +97,7 @@ func (f *losing) Delete(ctx context.Context, name string, old tokencache.Version
 func (f *losing) flush() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for name := range f.List(context.Background()) {
+	for name := range f.List(context.Background(), "") {
 		if _, v, err := f.Memory.Load(context.Background(), name); err == nil {
 			f.Memory.Delete(context.Background(), name, v)
 		}

@@ -28,7 +28,7 @@ func (s *placedStore) Place(context.Context) (id, name string, err error) { retu
 func (s *placedStore) copyTo(t *testing.T, place string) *placedStore {
 	t.Helper()
 	clone := &placedStore{place: place}
-	for name := range s.List(t.Context()) {
+	for name := range s.List(t.Context(), "") {
 		data, _, err := s.Load(t.Context(), name)
 		if err == nil {
 			_, err = clone.Save(t.Context(), name, data, "")

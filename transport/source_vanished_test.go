@@ -207,7 +207,7 @@ func TestALogoutIsNotTakenForALoss(t *testing.T) {
 					}
 				}
 				w.wantCounts(0, 0)
-				if names := slices.Collect(maps.Keys(maps.Collect(store.List(t.Context())))); len(names) > 0 {
+				if names := slices.Collect(maps.Keys(maps.Collect(store.List(t.Context(), "")))); len(names) > 0 {
 					t.Errorf("the store holds %q", names)
 				}
 			})

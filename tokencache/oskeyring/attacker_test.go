@@ -45,7 +45,7 @@ func (a *attacker) removes(store tokencache.Store, name string) {
 }
 
 func (a *attacker) removesRecords() {
-	for name := range a.dirs.records.List(a.t.Context()) {
+	for name := range a.dirs.records.List(a.t.Context(), "") {
 		a.removes(a.dirs.records, name)
 	}
 }

@@ -161,7 +161,7 @@ func (c *Config) index(place string) int {
 
 // hasRecords reports whether any record is stored.
 func (d *dirs) hasRecords(ctx context.Context) (bool, error) {
-	for _, err := range d.records.List(ctx) {
+	for _, err := range d.records.List(ctx, "") {
 		return err == nil, err
 	}
 	return false, nil

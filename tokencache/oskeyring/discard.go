@@ -25,7 +25,7 @@ func (c Config) Discard(ctx context.Context) error {
 	}
 	defer unlock()
 	var failed []error
-	for name, err := range d.records.List(ctx) {
+	for name, err := range d.records.List(ctx, "") {
 		if err == nil {
 			err = discard(ctx, d.records, name)
 		}

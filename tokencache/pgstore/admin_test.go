@@ -58,7 +58,7 @@ func purge(t *testing.T, server *realparts.PostgreSQL) {
 			t.Errorf("Purge of what is older than %v: %d, %v; want %d", step.age, n, err, step.want)
 		}
 	}
-	for name, err := range s.List(t.Context()) {
+	for name, err := range s.List(t.Context(), "") {
 		t.Errorf("left: %q, %v", name, err)
 	}
 }

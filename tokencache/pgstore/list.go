@@ -13,11 +13,8 @@ import (
 // page is how many names are read at a time.
 const page = 1000
 
-// List implements tokencache.Lister.
-func (s *Store) List(ctx context.Context) iter.Seq2[string, error] { return s.ListPrefix(ctx, "") }
-
-// ListPrefix implements tokencache.PrefixLister, by the index of the names.
-func (s *Store) ListPrefix(ctx context.Context, prefix string) iter.Seq2[string, error] {
+// List implements tokencache.Lister, by the index of the names.
+func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for after := []byte(prefix); ; {
 			var names [][]byte

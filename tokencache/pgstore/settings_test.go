@@ -136,7 +136,7 @@ func rowLevelSecurity(t *testing.T, server *realparts.PostgreSQL) {
 		CREATE POLICY other ON {t} TO postgres USING (true); CREATE POLICY part ON {t} USING (version = 0)`, "{t}", table))
 	_, _, loadErr := s.Load(t.Context(), "a")
 	var listErr error
-	for _, listErr = range s.List(t.Context()) {
+	for _, listErr = range s.List(t.Context(), "") {
 	}
 	for op, err := range map[string]error{"Load": loadErr, "List": listErr, "Preflight": s.Preflight(t.Context(), "a", 1)} {
 		if !errors.Is(err, tokencache.ErrUnavailable) || errors.Is(err, tokencache.ErrNotFound) || !strings.Contains(err.Error(), "row-level security") {

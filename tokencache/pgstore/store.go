@@ -51,8 +51,8 @@ type Config struct {
 }
 
 // A Store is a tokencache.Store in a PostgreSQL database. It is also a
-// tokencache.PrefixLister, a tokencache.IdleLister, a tokencache.Preflighter, a tokencache.Recoverer, a
-// tokencache.Watcher, a tokencache.Placer and a tokencache.Checker.
+// tokencache.Lister, a tokencache.IdleLister, a tokencache.Preflighter, a tokencache.Recoverer,
+// a tokencache.Watcher, a tokencache.Placer and a tokencache.Checker.
 type Store struct {
 	name    string
 	pool    *pgxpool.Pool

@@ -10,12 +10,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// List implements tokencache.Lister. The order is Redis's.
-func (s *Store) List(ctx context.Context) iter.Seq2[string, error] { return s.ListPrefix(ctx, "") }
-
-// ListPrefix implements tokencache.PrefixLister. Redis looks at every key, and sends those
-// that match.
-func (s *Store) ListPrefix(ctx context.Context, prefix string) iter.Seq2[string, error] {
+// List implements tokencache.Lister. Redis looks at every key, and sends those that match, in
+// an order of its own.
+func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		// A scan may return a key twice, and so may a cluster that moves it.
 		seen := make(map[string]bool)

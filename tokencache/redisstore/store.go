@@ -53,9 +53,9 @@ type Config struct {
 }
 
 // A Store is a tokencache.Store in Redis. It is also a tokencache.Lister, a
-// tokencache.PrefixLister, a tokencache.IdleLister, a tokencache.Preflighter, a
-// tokencache.Checker, a tokencache.Recoverer, a tokencache.Watcher, a
-// tokencache.LossTracker and a tokencache.Placer.
+// tokencache.IdleLister, a tokencache.Preflighter, a tokencache.Checker, a
+// tokencache.Recoverer, a tokencache.Watcher, a tokencache.LossTracker and a
+// tokencache.Placer.
 type Store struct {
 	cfg    Config
 	own    bool // the client

@@ -235,9 +235,12 @@ func brokenStores() map[string]brokenStore {
 		"lists what is only locked": {"list", func() tokencache.Store {
 			return &lister{newFaulty()}
 		}},
+		"lists what has another prefix": {"list", func() tokencache.Store {
+			return &wholeLister{newFaulty()}
+		}},
 		"idle lists what is not idle": {"list idle", func() tokencache.Store {
 			s := newFaulty()
-			return &idleLister{s, func(ctx context.Context, _ time.Time) iter.Seq2[string, error] { return s.List(ctx) }}
+			return &idleLister{s, func(ctx context.Context, _ time.Time) iter.Seq2[string, error] { return s.List(ctx, "") }}
 		}},
 		"idle lists nothing": {"list idle", func() tokencache.Store {
 			s := newFaulty()
@@ -426,7 +429,15 @@ func (s *lister) Lock(ctx context.Context, name string) (func() error, error) {
 	return s.Memory.Lock(ctx, name)
 }
 
-func (s *lister) List(ctx context.Context) iter.Seq2[string, error] { return s.Memory.List(ctx) }
+func (s *lister) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return s.Memory.List(ctx, prefix)
+}
+
+type wholeLister struct{ *faulty }
+
+func (s *wholeLister) List(ctx context.Context, _ string) iter.Seq2[string, error] {
+	return s.Memory.List(ctx, "")
+}
 
 type idleLister struct {
 	*faulty

@@ -112,7 +112,7 @@ func deleteLeavesTrace(t *testing.T, s tokencache.Store) {
 	}
 	mustSave(t, s, "c", nil, "")
 	if lister, ok := s.(tokencache.Lister); ok {
-		for name, err := range lister.List(t.Context()) {
+		for name, err := range lister.List(t.Context(), "") {
 			if name != "c" || err != nil {
 				t.Errorf("lists %q, %v after a Delete", name, err)
 			}

@@ -148,7 +148,7 @@ func noTornEntry(t *testing.T, arg string, s tokencache.Store) {
 		}
 	}
 	if lister, ok := s.(tokencache.Lister); ok {
-		for name, err := range lister.List(t.Context()) {
+		for name, err := range lister.List(t.Context(), "") {
 			if name != "a" || err != nil {
 				t.Errorf("writers that were killed left %q, %v in the list", name, err)
 			}

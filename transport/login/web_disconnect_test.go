@@ -113,7 +113,7 @@ func TestW42EraseAtAllProviders(t *testing.T) {
 		t.Error("the wrong login was erased")
 	}
 	names := 0
-	for range s.store.(*tokencache.Memory).List(t.Context()) {
+	for range s.store.(*tokencache.Memory).List(t.Context(), "") {
 		names++
 	}
 	if names != 2 { // bob's login and journal

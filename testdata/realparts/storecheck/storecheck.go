@@ -81,7 +81,7 @@ func Everything(ctx context.Context, s Store) map[string]error {
 		err = unlock()
 	}
 	errs["Lock"] = err
-	for _, err := range s.List(ctx) {
+	for _, err := range s.List(ctx, "") {
 		errs["List"] = err
 	}
 	return errs
