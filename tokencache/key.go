@@ -12,9 +12,10 @@ import (
 // key: another issuer or client never finds the entry.
 //
 // Audience may be any text. Package transport derives it from what an Endpoint asks for: its
-// "audience", "resource" and, for client credentials, "scope" parameters in form encoding, with
-// sorted names, sorted values, and no value twice. So different requests never have the same
-// Audience, and their order does not matter:
+// "audience" and "resource" parameters in form encoding, with sorted names, sorted values, and no
+// value twice. For grants without a user it is made of the "scope" and all other parameters too,
+// and of what the grant says about the token ("about"). So different requests never have the
+// same Audience, and their order does not matter:
 //
 //	audience=https%3A%2F%2Fa.example&resource=https%3A%2F%2Fb.example&resource=https%3A%2F%2Fc.example
 type Key struct {

@@ -48,8 +48,8 @@
 //     provider's endpoints for pushed authorization requests and for device authorization if a
 //     login uses them. No redirect carries any of them elsewhere.
 //   - A token is used only for what it was requested for: Sources whose Endpoints ask for
-//     different resources, audiences or, with client credentials, scopes share no token, not
-//     even in one cache.
+//     different resources or audiences share no token, not even in one cache; for grants
+//     without a user that holds for everything that is asked for.
 //   - No error, log line or printed value of this package contains a secret.
 //
 // # Not guaranteed

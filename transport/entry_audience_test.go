@@ -23,7 +23,7 @@ func TestAudienceOfAnEndpoint(t *testing.T) {
 		login, program string
 	}{
 		{"nothing", a.endpoint(nil), "", ""},
-		{"other parameters", a.endpoint(url.Values{"tenant": {"x"}, "audience": {""}}), "", ""},
+		{"other parameters", a.endpoint(url.Values{"tenant": {"x"}, "audience": {""}}), "", "tenant=x"},
 		{"scopes", a.endpoint(nil, "b", "a b", "offline_access"), "", "scope=a&scope=b"},
 		{"one", a.endpoint(url.Values{"audience": {"https://a.test/?x=1&y"}}), "audience=https%3A%2F%2Fa.test%2F%3Fx%3D1%26y", "audience=https%3A%2F%2Fa.test%2F%3Fx%3D1%26y"},
 		{"order and repetition", a.endpoint(url.Values{"resource": {"b:", "a:", "b:", ""}, "audience": {"c"}}, "s"),

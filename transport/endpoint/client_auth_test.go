@@ -125,7 +125,7 @@ func helpers(r *recorder, f func(context.Context) error) map[string]transport.Re
 	proven.ClientAuth = proofFunc(f)
 	return map[string]transport.Refresher{
 		"ClientAuth": proven,
-		"GrantRefresher": e().GrantRefresher("urn:example:grant", func(ctx context.Context, _ GrantRequest) (url.Values, error) {
+		"GrantRefresher": e().GrantRefresher("urn:example:grant", nil, func(ctx context.Context, _ GrantRequest) (url.Values, error) {
 			return nil, f(ctx)
 		}),
 	}

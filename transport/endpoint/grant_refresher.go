@@ -18,7 +18,7 @@ import (
 // consents. Some providers want a scope of another form here than in a login: Microsoft Entra
 // wants the resource with "/.default" at its end.
 func (e *Endpoint) ClientCredentials() transport.Refresher {
-	return grantRefresher{e, "client_credentials", nil}
+	return grantRefresher{e, "client_credentials", nil, nil}
 }
 
 // GrantRefresher is like ClientCredentials, but obtains each token by another grant that needs
@@ -27,8 +27,11 @@ func (e *Endpoint) ClientCredentials() transport.Refresher {
 // request, beside those of Params and the scope, which it may replace. It is called for every
 // attempt, because assertions are good for one. While it fails, nothing is sent; ctx ends after
 // 10 seconds.
-func (e *Endpoint) GrantRefresher(grantType string, params func(ctx context.Context, r GrantRequest) (url.Values, error)) transport.Refresher {
-	return grantRefresher{e, grantType, params}
+//
+// about says what else than the account, Params and Scopes decides for whom or what the tokens
+// are: two grants that differ in it share no entry of the cache.
+func (e *Endpoint) GrantRefresher(grantType string, about url.Values, params func(ctx context.Context, r GrantRequest) (url.Values, error)) transport.Refresher {
+	return grantRefresher{e, grantType, about, params}
 }
 
 // A GrantRequest is one that GrantRefresher is about to make.
@@ -41,18 +44,25 @@ type GrantRequest struct {
 type grantRefresher struct {
 	*Endpoint
 	grantType string
+	about     url.Values
 	params    func(ctx context.Context, r GrantRequest) (url.Values, error)
 }
 
 // Identity differs from that of the Endpoint, so that such a token never replaces a user's
 // login. No issuer has a fragment (RFC 8414 section 2). There is no login that decides the
-// scopes, so they are part of what such a token is for.
+// scopes or anything else, so all that is asked for is part of what such a token is for.
 func (g grantRefresher) Identity() transport.Identity {
 	id := g.Endpoint.Identity()
 	id.Key.Issuer += "#" + g.grantType
-	asked := targets(g.Params)
-	if scopes := normal(strings.Fields(g.scope())); len(scopes) > 0 {
-		asked["scope"] = scopes
+	asked := url.Values{"scope": strings.Fields(g.scope())}
+	for name, values := range g.Params {
+		asked[name] = append(asked[name], values...)
+	}
+	for name, values := range g.about {
+		asked["about "+name] = values
+	}
+	for name, values := range asked {
+		asked[name] = normal(values)
 	}
 	id.Key.Audience = asked.Encode()
 	id.Former = false // What is stored there may be for anything, and a new token costs no login.

@@ -13,10 +13,9 @@
 // A [GitHubApp] obtains tokens for the installations of an app, and a [GoogleServiceAccount] for
 // the users of a domain or itself, by its key file.
 //
-// In the cache a token is known by the client, the grant, the account, and the resource, audience
-// and scopes that are asked for. Where two pools of one client differ in something else, such as
-// JWT.Claims, give each a SourceConfig.Key with an Audience of its own: otherwise they share
-// their tokens.
+// In the cache a token is known by the client, the grant, the account, and everything that the
+// grant asks for: the scopes, the Params, the claims. What a grant cannot know by itself is whom a
+// function of the program speaks for: where that is not one for all, name it by the account.
 //
 // None of them has a refresh token. A token is obtained anew whenever it is about to expire, by one
 // process of those that share the cache; what the provider refuses is the configuration's

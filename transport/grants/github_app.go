@@ -55,7 +55,7 @@ func (g GitHubApp) Refresher() transport.Refresher {
 		Issuer: api, TokenURL: api + "/app/installations", ClientID: g.ClientID,
 		Base: &githubAPI{cmp.Or[http.RoundTripper](g.Base, http.DefaultTransport)},
 	}
-	return e.GrantRefresher(githubGrant, func(ctx context.Context, r endpoint.GrantRequest) (url.Values, error) {
+	return e.GrantRefresher(githubGrant, nil, func(ctx context.Context, r endpoint.GrantRequest) (url.Values, error) {
 		if g.Key == nil {
 			return nil, statement.Misconfigured("GitHubApp.Key", "set it: clientauth.KeyFile returns such a function", nil)
 		}

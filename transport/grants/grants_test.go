@@ -188,18 +188,15 @@ func TestFurtherClaims(t *testing.T) {
 	}
 }
 
-// Box knows users and enterprises by numbers, which may be the same: with keys that differ they
-// share no token, as the documentation says.
-func TestKeysKeepClaimsApart(t *testing.T) {
+// Box knows users and enterprises by numbers, which may be the same: the token of one is never
+// used for the other (C97).
+func TestClaimsAreApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.AuthNone)
 		tokens := map[tokencache.Secret]string{}
 		for _, kind := range []string{"user", "enterprise"} {
 			r := grants.JWTBearer(w.endpoint(), grants.JWT{Key: w.signs, Claims: map[string]any{"box_sub_type": kind}})
-			p, err := transport.NewPool(transport.PoolConfig{Source: transport.SourceConfig{Cache: w.cache, Refresher: r, Key: tokencache.Key{Audience: kind}}})
-			must(t, err)
-			defer p.Close(t.Context())
-			tok, err := p.Source("123").Token(t.Context())
+			tok, err := w.pool(t, r).Source("123").Token(t.Context())
 			must(t, err)
 			if other, ok := tokens[tok.AccessToken]; ok {
 				t.Errorf("the token of the %s is used for the %s", other, kind)
@@ -207,6 +204,59 @@ func TestKeysKeepClaimsApart(t *testing.T) {
 			tokens[tok.AccessToken] = kind
 		}
 	})
+}
+
+// Two grants share entries of the cache if they ask for the same, and only then (C97).
+func TestWhatAGrantAsksForIsInItsName(t *testing.T) {
+	w := newWorld(t, oauthtest.AuthNone)
+	jwt := func(j grants.JWT) transport.Refresher { j.Key = w.signs; return grants.JWTBearer(w.endpoint(), j) }
+	with := func(name, value string) *endpoint.Endpoint {
+		e := w.endpoint()
+		e.Params = url.Values{name: {value}}
+		return e
+	}
+	ask := func(context.Context, tokencache.Key) (grants.Subject, error) { return grants.Subject{}, nil }
+	names := map[tokencache.Key]string{}
+	for name, make := range map[string]func() transport.Refresher{
+		"plain":    func() transport.Refresher { return jwt(grants.JWT{}) },
+		"claims a": func() transport.Refresher { return jwt(grants.JWT{Claims: map[string]any{"kind": "a", "x": 1}}) },
+		"claims b": func() transport.Refresher { return jwt(grants.JWT{Claims: map[string]any{"kind": "b", "x": 1}}) },
+		"issuer":   func() transport.Refresher { return jwt(grants.JWT{Issuer: "else"}) },
+		"a robot": func() transport.Refresher {
+			return jwt(grants.JWT{Subject: func(tokencache.Key) string { return "robot" }})
+		},
+		"another": func() transport.Refresher {
+			return jwt(grants.JWT{Subject: func(tokencache.Key) string { return "another" }})
+		},
+		"a domain": func() transport.Refresher {
+			return jwt(grants.JWT{Subject: func(k tokencache.Key) string { return k.Account + "@a.example" }})
+		},
+		"exchange": func() transport.Refresher { return grants.TokenExchange(w.endpoint(), grants.Exchange{Subject: ask}) },
+		"actor": func() transport.Refresher {
+			return grants.TokenExchange(w.endpoint(), grants.Exchange{Subject: ask, Actor: ask})
+		},
+		"type": func() transport.Refresher {
+			return grants.TokenExchange(w.endpoint(), grants.Exchange{Subject: ask, Type: grants.IDToken})
+		},
+		"itself":          func() transport.Refresher { return w.endpoint().ClientCredentials() },
+		"organization a":  func() transport.Refresher { return with("organization", "a").ClientCredentials() },
+		"organization b":  func() transport.Refresher { return with("organization", "b").ClientCredentials() },
+		"about, not sent": func() transport.Refresher { return with("claims", `{"kind":"a","x":1}`).ClientCredentials() },
+	} {
+		key := make().Identity().Key
+		if again := make().Identity().Key; again != key {
+			t.Errorf("%s: %v, and then %v", name, key, again)
+		}
+		if other, ok := names[key]; ok {
+			t.Errorf("%s and %s share %v", name, other, key)
+		}
+		names[key] = name
+	}
+	e := w.endpoint()
+	e.Scopes = []string{"b", "a"}
+	if got := grants.JWTBearer(e, grants.JWT{Key: w.signs}).Identity().Key.Audience; got != "scope=a&scope=b" {
+		t.Errorf("a grant that says nothing else has another name than before: %s", got)
+	}
 }
 
 // A clock that was off costs an attempt, and not the minutes after which what is set up wrong is

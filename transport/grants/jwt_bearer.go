@@ -3,6 +3,7 @@ package grants
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"net/url"
 	"strings"
 	"time"
@@ -22,8 +23,10 @@ type JWT struct {
 	// Issuer is who signs ("iss"). Default: the ClientID of the Endpoint.
 	Issuer string
 
-	// Subject returns whom the token is for ("sub"): a user, for whom the client may act.
-	// Default: the account of the login, or Issuer if it has none.
+	// Subject returns whom the token is for ("sub"): a user, for whom the client may act. It
+	// is also called once with a key that holds nothing: what it returns for that tells the
+	// tokens of two such functions apart in the cache. Default: the account of the login, or
+	// Issuer if it has none.
 	Subject func(key tokencache.Key) string
 
 	// Audience is who the statement is for ("aud"). Default: the token endpoint, as most
@@ -42,13 +45,25 @@ type JWT struct {
 	ScopeClaim bool
 }
 
+// about returns what of j decides for whom the tokens are, beside the account.
+func (j JWT) about() url.Values {
+	about := url.Values{"iss": {j.Issuer}}
+	if j.Subject != nil {
+		about.Set("sub", j.Subject(tokencache.Key{}))
+	}
+	if claims, err := json.Marshal(j.Claims); err == nil && len(j.Claims) > 0 { // otherwise a request will say so
+		about.Set("claims", string(claims))
+	}
+	return about
+}
+
 // maxLifetime is the longest that any provider accepts.
 const maxLifetime = time.Hour
 
 // JWTBearer returns a Refresher that obtains each token by a new statement that jwt describes
 // (RFC 7523 section 2.1). The client authenticates as the fields of e say, if at all.
 func JWTBearer(e *endpoint.Endpoint, jwt JWT) transport.Refresher {
-	return e.GrantRefresher("urn:ietf:params:oauth:grant-type:jwt-bearer", func(ctx context.Context, r endpoint.GrantRequest) (url.Values, error) {
+	return e.GrantRefresher("urn:ietf:params:oauth:grant-type:jwt-bearer", jwt.about(), func(ctx context.Context, r endpoint.GrantRequest) (url.Values, error) {
 		lifetime := cmp.Or(jwt.Lifetime, time.Minute)
 		switch {
 		case jwt.Key == nil:

@@ -11,6 +11,9 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/statement"
 )
 
+// tokenExchange is the grant type (RFC 8693 section 2.1).
+const tokenExchange = "urn:ietf:params:oauth:grant-type:token-exchange"
+
 // The types of tokens (RFC 8693 section 3).
 const (
 	AccessToken = "urn:ietf:params:oauth:token-type:access_token"
@@ -27,7 +30,8 @@ type Subject struct {
 // An Exchange says what TokenExchange sends.
 type Exchange struct {
 	// Subject returns the token to exchange. It is asked for each attempt, and told whose
-	// token it is about. Required.
+	// token it is about: the account names the subject, because nothing else tells the tokens
+	// of two subjects apart in the cache. Required.
 	Subject func(ctx context.Context, key tokencache.Key) (Subject, error)
 
 	// Actor returns the token of who acts for the subject (section 1.1). Default: none, which
@@ -43,7 +47,11 @@ type Exchange struct {
 // there may be several, and by its Scopes. An answer that is no access token is refused: it
 // would be sent to an API.
 func TokenExchange(e *endpoint.Endpoint, x Exchange) transport.Refresher {
-	return e.GrantRefresher("urn:ietf:params:oauth:grant-type:token-exchange", func(ctx context.Context, r endpoint.GrantRequest) (url.Values, error) {
+	about := url.Values{"type": {x.Type}}
+	if x.Actor != nil {
+		about.Set("actor", "true")
+	}
+	return e.GrantRefresher(tokenExchange, about, func(ctx context.Context, r endpoint.GrantRequest) (url.Values, error) {
 		if x.Subject == nil {
 			return nil, statement.Misconfigured("Exchange.Subject", "set it: it returns the token to exchange", nil)
 		}
