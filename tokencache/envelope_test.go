@@ -3,11 +3,6 @@ package tokencache_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
@@ -16,93 +11,32 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/testdata/realparts"
+	"github.com/stayauth/stayauth/testdata/realparts/keycheck"
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/publickey"
 )
 
-// A keyService is a KeyWrapper as a KMS is one: its key can be replaced, and it can be down.
+// A keyService is a key service that sees what it is given.
 type keyService struct {
+	*keycheck.StandIn
 	mu            sync.Mutex
-	keys          [][]byte // PEM, the newest first
-	wraps, opens  int
-	fault         func(context.Context) error // of every call, if not nil
-	dataKeys      [][]byte                    // all that it has seen
-	beforeWrapped func()                      // called once, in the middle of WrapKey
+	dataKeys      [][]byte // all that it has seen
+	beforeWrapped func()   // called once, in the middle of WrapKey
 }
 
 func newKeyService(t testing.TB) *keyService {
-	s := new(keyService)
-	s.rotate(t)
-	return s
-}
-
-// rotate makes a new key. The old ones still open.
-func (s *keyService) rotate(t testing.TB) {
-	t.Helper()
-	key, err := newPrivateKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.keys = append([][]byte{key}, s.keys...)
-}
-
-func newPrivateKey() (pemKey []byte, err error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), err
-}
-
-// destroyOld forgets all keys but the newest.
-func (s *keyService) destroyOld() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.keys = s.keys[:1]
-}
-
-func (s *keyService) fail(fault func(context.Context) error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fault = fault
-}
-
-// called returns how many keys were wrapped and opened since it was last called.
-func (s *keyService) called() (wraps, opens int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	wraps, opens = s.wraps, s.opens
-	s.wraps, s.opens = 0, 0
-	return wraps, opens
+	return &keyService{StandIn: keycheck.NewStandIn(t)}
 }
 
 func (s *keyService) wantCalls(t *testing.T, when string, wraps, opens int) {
 	t.Helper()
-	if w, o := s.called(); w != wraps || o != opens {
+	if w, o := s.Called(); w != wraps || o != opens {
 		t.Errorf("%s: %d keys were wrapped and %d opened, want %d and %d", when, w, o, wraps, opens)
 	}
 }
 
-func (s *keyService) use(ctx context.Context, count *int) (tokencache.KeyWrapper, error) {
-	s.mu.Lock()
-	*count++
-	w, err := publickey.NewWrapper(bytes.Join(s.keys, nil))
-	fault := s.fault
-	s.mu.Unlock()
-	if fault != nil && err == nil {
-		err = fault(ctx)
-	}
-	return w, err
-}
-
-func (s *keyService) WrapKey(ctx context.Context, key []byte) (w tokencache.WrappedKey, err error) {
-	wrapper, err := s.use(ctx, &s.wraps)
-	if err == nil {
-		w, err = wrapper.WrapKey(ctx, key)
-	}
+func (s *keyService) WrapKey(ctx context.Context, key []byte) (tokencache.WrappedKey, error) {
+	w, err := s.StandIn.WrapKey(ctx, key)
 	s.mu.Lock()
 	s.dataKeys = append(s.dataKeys, bytes.Clone(key))
 	hook := s.beforeWrapped
@@ -114,14 +48,6 @@ func (s *keyService) WrapKey(ctx context.Context, key []byte) (w tokencache.Wrap
 	return w, err
 }
 
-func (s *keyService) UnwrapKey(ctx context.Context, w tokencache.WrappedKey) ([]byte, error) {
-	wrapper, err := s.use(ctx, &s.opens)
-	if err != nil {
-		return nil, err
-	}
-	return wrapper.UnwrapKey(ctx, w)
-}
-
 // refusing and hanging are what a KMS does when it is down.
 func refusing(context.Context) error {
 	return fmt.Errorf("%w: the key service is being tested", tokencache.ErrUnavailable)
@@ -130,7 +56,12 @@ func refusing(context.Context) error {
 func hanging(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 
 func publicKey(t testing.TB) tokencache.KeyWrapper {
-	w, err := newKeyService(t).use(t.Context(), new(int))
+	t.Helper()
+	key, err := keycheck.NewPrivateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := publickey.NewWrapper(key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +141,7 @@ func TestEnvelopeOutage(t *testing.T) {
 				ctx, store, service := t.Context(), new(tokencache.Memory), newKeyService(t)
 				known, fresh := enveloped(t, store, tokencache.Envelope{Wrapper: service}), enveloped(t, store, tokencache.Envelope{Wrapper: service})
 				mustSave(t, known, testKey, "")
-				service.fail(fault)
+				service.Fail(fault)
 				for range 3 {
 					mustSave(t, known, testKey, mustLoad(t, known, testKey))
 					if err := known.Preflight(ctx, testKey, testRecord()); err != nil {
@@ -226,7 +157,7 @@ func TestEnvelopeOutage(t *testing.T) {
 				wantErr(t, known.Preflight(ctx, account(1), testRecord()), tokencache.ErrUnavailable)
 				_, err = known.Save(ctx, account(1), testRecord(), "")
 				wantErr(t, err, tokencache.ErrUnavailable)
-				service.fail(nil)
+				service.Fail(nil)
 				time.Sleep(6 * time.Second) // what failed is not remembered for longer
 				mustLoad(t, fresh, testKey)
 				mustSave(t, known, account(1), "")
@@ -241,14 +172,14 @@ func TestEnvelopeCallerGivesUp(t *testing.T) {
 		store, service := new(tokencache.Memory), newKeyService(t)
 		mustSave(t, enveloped(t, store, tokencache.Envelope{Wrapper: service}), testKey, "")
 		c := enveloped(t, store, tokencache.Envelope{Wrapper: service})
-		service.fail(hanging)
+		service.Fail(hanging)
 		for range 5 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			_, _, err := c.Load(ctx, testKey)
 			cancel()
 			wantErr(t, err, context.DeadlineExceeded)
 		}
-		service.fail(nil)
+		service.Fail(nil)
 		mustLoad(t, c, testKey)
 	})
 }
@@ -261,15 +192,15 @@ func TestEnvelopeMaxAge(t *testing.T) {
 		ctx, store, service := t.Context(), new(tokencache.Memory), newKeyService(t)
 		c := enveloped(t, store, tokencache.Envelope{Wrapper: service})
 		mustSave(t, c, testKey, "")
-		service.called()
+		service.Called()
 		for range 24 * 10 {
 			time.Sleep(time.Hour)
 			mustLoad(t, c, testKey)
 		}
-		if _, opens := service.called(); opens < 10 || opens > 20 {
+		if _, opens := service.Called(); opens < 10 || opens > 20 {
 			t.Errorf("in 10 days the key was opened %d times", opens)
 		}
-		service.fail(hanging)
+		service.Fail(hanging)
 		for range 12 { // it was confirmed 12 hours ago at most
 			begun := time.Now()
 			mustLoad(t, c, testKey)
@@ -282,11 +213,11 @@ func TestEnvelopeMaxAge(t *testing.T) {
 		_, _, err := c.Load(ctx, testKey)
 		wantErr(t, err, tokencache.ErrUnavailable)
 
-		service.fail(nil)
+		service.Fail(nil)
 		time.Sleep(time.Minute)
 		v := mustLoad(t, c, testKey)
-		service.rotate(t)
-		service.destroyOld()
+		service.Rotate(t)
+		service.DestroyOld()
 		time.Sleep(12*time.Hour + time.Minute)
 		_, at, err := c.Load(ctx, testKey)
 		wantErr(t, err, tokencache.ErrCorrupt, "private half")
@@ -306,7 +237,7 @@ func TestEnvelopeMaxKeys(t *testing.T) {
 	for i := range 4 {
 		mustSave(t, c, account(i), "")
 	}
-	service.called()
+	service.Called()
 	for _, i := range []int{3, 2, 1} {
 		mustLoad(t, c, account(i))
 	}
@@ -316,7 +247,7 @@ func TestEnvelopeMaxKeys(t *testing.T) {
 	mustLoad(t, c, account(1))
 	mustLoad(t, c, account(2))
 	mustLoad(t, c, account(3))
-	service.called()
+	service.Called()
 	mustSave(t, c, account(0), v) // with another key, because the old one is forgotten
 	service.wantCalls(t, "a save of what was forgotten", 1, 0)
 	mustLoad(t, c, account(0))
@@ -439,7 +370,7 @@ func TestEnvelopeSaveAtAnotherVersion(t *testing.T) {
 	ctx, store, service := t.Context(), new(tokencache.Memory), newKeyService(t)
 	c := enveloped(t, store, tokencache.Envelope{Wrapper: service})
 	old := mustSave(t, c, testKey, "")
-	service.rotate(t)
+	service.Rotate(t)
 	if err := enveloped(t, store, tokencache.Envelope{Wrapper: service}).Rekey(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -447,12 +378,12 @@ func TestEnvelopeSaveAtAnotherVersion(t *testing.T) {
 	if err != nil || now == old {
 		t.Fatalf("was not wrapped anew: %v", err)
 	}
-	service.fail(refusing)
+	service.Fail(refusing)
 	_, err = c.Save(ctx, testKey, testRecord(), old)
 	wantErr(t, err, tokencache.ErrConflict)
 	mustSave(t, c, testKey, now) // c has loaded no other version than old
-	service.fail(nil)
-	service.destroyOld()
+	service.Fail(nil)
+	service.DestroyOld()
 	v := mustLoad(t, enveloped(t, store, tokencache.Envelope{Wrapper: service}), testKey)
 	if err := store.Delete(ctx, testKey.Name(), v); err != nil {
 		t.Fatal(err)

@@ -45,9 +45,9 @@ func TestRekeyWrapsAnew(t *testing.T) {
 		mustSave(t, c, account(i), "")
 	}
 	before := onDisk(t, store)
-	service.rotate(t)
+	service.Rotate(t)
 	mustSave(t, c, account(logins), "") // needs nothing any more
-	service.called()
+	service.Called()
 	if err := enveloped(t, store, tokencache.Envelope{Wrapper: service}).Rekey(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestRekeyWrapsAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	service.wantCalls(t, "the same key again", 1, 0)
-	service.destroyOld()
+	service.DestroyOld()
 	for _, c := range []*tokencache.Cache{c, enveloped(t, store, tokencache.Envelope{Wrapper: service})} {
 		for i := range logins + 1 {
 			mustSave(t, c, account(i), mustLoad(t, c, account(i)))
@@ -81,10 +81,10 @@ func TestRekeyContinuesAfterAnOutage(t *testing.T) {
 	for i := range logins {
 		mustSave(t, c, account(i), "")
 	}
-	service.rotate(t)
-	service.called()
+	service.Rotate(t)
+	service.Called()
 	var calls atomic.Int64
-	service.fail(func(ctx context.Context) error {
+	service.Fail(func(ctx context.Context) error {
 		if calls.Add(1) > 101 {
 			return refusing(ctx)
 		}
@@ -94,15 +94,15 @@ func TestRekeyContinuesAfterAnOutage(t *testing.T) {
 	if n := calls.Load(); n > 130 {
 		t.Errorf("%d calls, most of them to a service that was down", n)
 	}
-	service.fail(nil)
-	service.called()
+	service.Fail(nil)
+	service.Called()
 	if err := enveloped(t, store, tokencache.Envelope{Wrapper: service}).Rekey(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if wraps, _ := service.called(); wraps > 170 || wraps < 100 {
+	if wraps, _ := service.Called(); wraps > 170 || wraps < 100 {
 		t.Errorf("the second time %d keys were wrapped", wraps)
 	}
-	service.destroyOld()
+	service.DestroyOld()
 	for i := range logins {
 		mustLoad(t, enveloped(t, store, tokencache.Envelope{Wrapper: service}), account(i))
 	}
@@ -119,7 +119,7 @@ func TestRekeyDoesNotMissANewLogin(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() { mustSave(t, c, testKey, "") })
 		synctest.Wait()
-		service.rotate(t)
+		service.Rotate(t)
 		wg.Go(func() {
 			if err := other.Rekey(t.Context()); err != nil {
 				t.Error(err)
@@ -128,7 +128,7 @@ func TestRekeyDoesNotMissANewLogin(t *testing.T) {
 		synctest.Wait()
 		close(goOn)
 		wg.Wait()
-		service.destroyOld()
+		service.DestroyOld()
 		mustLoad(t, enveloped(t, store, tokencache.Envelope{Wrapper: service}), testKey)
 	})
 }
@@ -159,13 +159,13 @@ func TestNewLoginsDoNotWaitForAFrozenProcess(t *testing.T) {
 		if err := thaw(); err != nil {
 			t.Fatal(err)
 		}
-		service.rotate(t)
+		service.Rotate(t)
 		if err := other.Rekey(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		close(goOn)
 		wg.Wait()
-		service.destroyOld()
+		service.DestroyOld()
 		if v := mustLoad(t, enveloped(t, store, tokencache.Envelope{Wrapper: service}), testKey); v != saved {
 			t.Error("Save returned another version than is there")
 		}
@@ -200,11 +200,11 @@ func TestRekeyOfEnvelopesUnderLoad(t *testing.T) {
 		})
 	}
 	for range 10 {
-		service.rotate(t)
+		service.Rotate(t)
 		if err := open().Rekey(t.Context()); err != nil {
 			t.Error(err)
 		}
-		service.destroyOld()
+		service.DestroyOld()
 	}
 	stop()
 	wg.Wait()
@@ -337,7 +337,7 @@ func TestRekeyToAnotherKeyService(t *testing.T) {
 	if err := c.Rekey(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	moved.before.fail(refusing)
+	moved.before.Fail(refusing)
 	for i := range 3 {
 		mustLoad(t, enveloped(t, store, tokencache.Envelope{Wrapper: moved}), account(i))
 	}

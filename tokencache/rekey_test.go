@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stayauth/stayauth/testdata/realparts/keycheck"
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/publickey"
 )
@@ -81,7 +82,7 @@ func (s fileService) read() []byte {
 func (s fileService) rotate(add bool) error {
 	keys := s.read()
 	if add {
-		key, err := newPrivateKey()
+		key, err := keycheck.NewPrivateKey()
 		if err != nil {
 			return err
 		}

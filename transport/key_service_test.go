@@ -3,11 +3,6 @@ package transport_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -16,80 +11,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stayauth/stayauth/testdata/realparts/keycheck"
 	"github.com/stayauth/stayauth/tokencache"
-	"github.com/stayauth/stayauth/tokencache/publickey"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
-// A keyService protects data keys as a KMS does: its key can be replaced, and it can be down.
-type keyService struct {
-	mu    sync.Mutex
-	keys  [][]byte // PEM, the newest first
-	fault func(context.Context) error
-	calls atomic.Int64
-}
-
-func (s *keyService) rotate(t testing.TB) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.keys = append([][]byte{pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})}, s.keys...)
-}
-
-func (s *keyService) destroyOld() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.keys = s.keys[:1]
-}
-
-func (s *keyService) fail(fault func(context.Context) error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fault = fault
-}
-
-func (s *keyService) wrapper(ctx context.Context) (*publickey.Wrapper, error) {
-	s.calls.Add(1)
-	s.mu.Lock()
-	keys, fault := bytes.Join(s.keys, nil), s.fault
-	s.mu.Unlock()
-	if fault != nil {
-		if err := fault(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return publickey.NewWrapper(keys)
-}
-
-func (s *keyService) WrapKey(ctx context.Context, key []byte) (tokencache.WrappedKey, error) {
-	w, err := s.wrapper(ctx)
-	if err != nil {
-		return tokencache.WrappedKey{}, err
-	}
-	return w.WrapKey(ctx, key)
-}
-
-func (s *keyService) UnwrapKey(ctx context.Context, wrapped tokencache.WrappedKey) ([]byte, error) {
-	w, err := s.wrapper(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return w.UnwrapKey(ctx, wrapped)
-}
-
 // A crowd is many users whose logins two processes keep, sealed with the help of a key service.
 type crowd struct {
 	*world
-	service *keyService
+	service *keycheck.StandIn
 	pools   []*transport.Pool
 	clients []*http.Client
 	failed  atomic.Int64
@@ -103,8 +35,7 @@ const (
 func newCrowd(t *testing.T) *crowd {
 	w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: 4 * time.Minute, Latency: 200 * time.Millisecond})
 	w.base = w.srv.Direct()
-	c := &crowd{world: w, service: new(keyService)}
-	c.service.rotate(t)
+	c := &crowd{world: w, service: keycheck.NewStandIn(t)}
 	for range 2 {
 		pool, err := transport.NewPool(transport.PoolConfig{Source: transport.SourceConfig{Cache: c.cache(), Refresher: w.endpoint()}})
 		if err != nil {
@@ -164,7 +95,7 @@ func (c *crowd) call(span time.Duration) {
 func (c *crowd) wantNoLosses() {
 	c.t.Helper()
 	counts := c.srv.Counts()
-	c.t.Logf("%d API calls, %d failed; %d rotations; %d calls to the key service", counts.APICalls, c.failed.Load(), counts.Rotations, c.service.calls.Load())
+	c.t.Logf("%d API calls, %d failed; %d rotations", counts.APICalls, c.failed.Load(), counts.Rotations)
 	if c.failed.Load() != 0 || counts.Reuses != 0 {
 		c.t.Errorf("%d calls failed, %d refresh tokens were used twice", c.failed.Load(), counts.Reuses)
 	}
@@ -182,20 +113,21 @@ func TestKeyServiceIsDownForTenMinutes(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				c := newCrowd(t)
 				c.call(time.Minute) // now both processes know every login
-				before, began := c.srv.Counts().Rotations, c.service.calls.Load()
-				c.service.fail(fault)
+				before := c.srv.Counts().Rotations
+				c.service.Called()
+				c.service.Fail(fault)
 				c.call(10 * time.Minute)
 				if n := c.srv.Counts().Rotations - before; n < 2*crowdSize {
 					t.Errorf("%d rotations during the outage, want at least %d", n, 2*crowdSize)
 				}
-				if n := c.service.calls.Load() - began; n != 0 {
-					t.Errorf("%d calls to the key service, by logins that need none", n)
+				if wraps, opens := c.service.Called(); wraps+opens != 0 {
+					t.Errorf("%d calls to the key service, by logins that need none", wraps+opens)
 				}
 				fresh := freshSource(c)
 				if _, err := fresh.Token(t.Context()); err == nil {
 					t.Error("a process that was just started opened a login without the key service")
 				}
-				c.service.fail(nil)
+				c.service.Fail(nil)
 				back := time.Now()
 				for {
 					_, err := fresh.Token(t.Context())
@@ -234,11 +166,11 @@ func TestKeyServiceReplacesItsKeyUnderLoad(t *testing.T) {
 		}()
 		for range 3 {
 			time.Sleep(4 * time.Minute)
-			c.service.rotate(t)
+			c.service.Rotate(t)
 			if err := c.cache().Rekey(t.Context()); err != nil {
 				t.Error(err)
 			}
-			c.service.destroyOld()
+			c.service.DestroyOld()
 		}
 		<-done
 		c.wantNoLosses()
@@ -255,9 +187,8 @@ func TestKeyServiceReplacesItsKeyUnderLoad(t *testing.T) {
 }
 
 // envelopedWorld is a world whose logins are sealed with the help of a key service.
-func envelopedWorld(t *testing.T) (*world, *keyService) {
-	w, service := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: time.Hour}), new(keyService)
-	service.rotate(t)
+func envelopedWorld(t *testing.T) (*world, *keycheck.StandIn) {
+	w, service := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: time.Hour}), keycheck.NewStandIn(t)
 	return w, service
 }
 
@@ -280,7 +211,7 @@ func TestKeyServiceIsDownBeforeARefresh(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		service.fail(unavailable)
+		service.Fail(unavailable)
 		s := w.source(func(cfg *transport.SourceConfig) { cfg.Cache = cache })
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Errorf("a good token is not served: %v", err)
@@ -293,7 +224,7 @@ func TestKeyServiceIsDownBeforeARefresh(t *testing.T) {
 		if n := w.srv.Counts().TokenRequests; n != 0 {
 			t.Errorf("%d token requests", n)
 		}
-		service.fail(nil)
+		service.Fail(nil)
 		time.Sleep(time.Minute)
 		if _, err := s.Token(t.Context()); err != nil {
 			t.Error(err)
@@ -327,7 +258,7 @@ func TestKeyServiceIsDownAfterARefresh(t *testing.T) {
 			if _, err := cache.Save(t.Context(), other, &tokencache.Record{}, ""); err != nil {
 				t.Error(err)
 			}
-			service.fail(unavailable)
+			service.Fail(unavailable)
 			during = nil
 		}
 		token, err := s.Token(t.Context())
@@ -337,7 +268,7 @@ func TestKeyServiceIsDownAfterARefresh(t *testing.T) {
 		if n := w.seen(transport.EventUnsaved); n != 1 {
 			t.Errorf("it was told %d times that the login is not saved", n)
 		}
-		service.fail(nil)
+		service.Fail(nil)
 		time.Sleep(time.Minute)
 		if stored := w.stored(s); stored.AccessToken != token.AccessToken {
 			t.Error("the new token was not saved when the key service was back")

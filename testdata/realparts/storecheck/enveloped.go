@@ -3,16 +3,12 @@ package storecheck
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"sync"
 	"testing"
 
+	"github.com/stayauth/stayauth/testdata/realparts/keycheck"
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/publickey"
 )
@@ -114,15 +110,11 @@ func enveloped(t *testing.T, s tokencache.Store, e tokencache.Envelope) *tokenca
 
 func newPrivateKey(t *testing.T) []byte {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := keycheck.NewPrivateKey()
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	return key
 }
 
 func wrapper(t *testing.T, keys ...[]byte) *publickey.Wrapper {
