@@ -36,9 +36,9 @@ type Server struct {
 // the program does not outlive the test process, however that dies. A program that is frozen
 // does not, either, nor one that ignores INT, as a shell tells what runs in the background to.
 // A busy machine takes a while to stop all threads. A server that does not end, such as a Redis
-// that is writing its first log, is killed when the shell is told TERM.
+// that is writing its first log, is killed when the shell is told TERM, and the shell sees it dead.
 const untilInput = `"$@" 3>&- & server=$!
-trap 'kill -s KILL $server' TERM
+trap 'kill -s KILL $server; wait $server' TERM
 while read -r signal; do
 	case $signal in
 	STOP) kill -s STOP $server; while grep -L '^State:.T' /proc/$server/task/*/status | grep -q .; do sleep 0.01; done;;
