@@ -36,7 +36,7 @@ func StartKeycloak(t testing.TB) *Keycloak {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &Keycloak{Server{Port: freePort(t), t: t, what: "Keycloak", stop: "TERM", crash: "KILL"}}
+	k := &Keycloak{Server{Port: FreePort(t), t: t, what: "Keycloak", stop: "TERM", crash: "KILL"}}
 	k.command = func() (string, []string) {
 		return "env", []string{
 			"KC_BOOTSTRAP_ADMIN_USERNAME=admin", "KC_BOOTSTRAP_ADMIN_PASSWORD=admin",

@@ -23,7 +23,7 @@ func StartLocalKMS(t testing.TB) *LocalKMS {
 	Require(t, what, err)
 	program, err := localKMSServer()
 	Require(t, what, err)
-	port := freePort(t)
+	port := FreePort(t)
 	args := []string{"-u", "GODEBUG", "sh", "-c", untilInput, "sh", program, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), filepath.Join(t.TempDir(), "keys")}
 	k := &LocalKMS{Server{Port: port, t: t, what: "Local KMS", stop: "TERM", crash: "KILL",
 		command: func() (string, []string) { return "env", args },

@@ -29,8 +29,8 @@ func StartOpenBao(t testing.TB) *OpenBao {
 	program, err := openBaoServer()
 	Require(t, what, err)
 	dir := t.TempDir()
-	b := &OpenBao{Server: Server{Port: freePort(t), t: t, what: "OpenBao", crash: "KILL"}}
-	others := fmt.Sprintf("127.0.0.1:%d", freePort(t)) // the address for other servers, which there are not
+	b := &OpenBao{Server: Server{Port: FreePort(t), t: t, what: "OpenBao", crash: "KILL"}}
+	others := fmt.Sprintf("127.0.0.1:%d", FreePort(t)) // the address for other servers, which there are not
 	config, err := json.Marshal(map[string]any{
 		"storage":      map[string]any{"raft": map[string]string{"path": dir, "node_id": "one", "performance_multiplier": "1"}},
 		"listener":     map[string]any{"tcp": map[string]any{"address": fmt.Sprintf("127.0.0.1:%d", b.Port), "cluster_address": others, "tls_disable": true}},

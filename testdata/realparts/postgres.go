@@ -49,7 +49,7 @@ func newPostgreSQL(t testing.TB) *PostgreSQL {
 	const what = "PostgreSQL (Debian: apt-get install postgresql)"
 	bin, err := postgresPrograms()
 	Require(t, what, err)
-	p := &PostgreSQL{bin: bin, Server: Server{Port: freePort(t), t: t, what: "PostgreSQL", crash: "QUIT"}}
+	p := &PostgreSQL{bin: bin, Server: Server{Port: FreePort(t), t: t, what: "PostgreSQL", crash: "QUIT"}}
 	// Not t.TempDir: its path is too long for a socket, and closed to other users.
 	if p.Dir, err = os.MkdirTemp("", "postgresql-"); err != nil {
 		t.Fatal(err)
@@ -165,7 +165,7 @@ func (p *PostgreSQL) StartPgBouncer(t testing.TB) (url string) {
 	t.Helper()
 	bouncer, err := exec.LookPath("pgbouncer")
 	Require(t, "PgBouncer (Debian: apt-get install pgbouncer)", err)
-	port := freePort(t)
+	port := FreePort(t)
 	config := filepath.Join(p.Dir, "pgbouncer.ini")
 	if err := os.WriteFile(config, fmt.Appendf(nil, `[databases]
 postgres = host=127.0.0.1 port=%d user=postgres

@@ -34,7 +34,7 @@ func StartRedis(t testing.TB, settings ...string) *Redis {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	port := freePort(t)
+	port := FreePort(t)
 	// One that is told to end does not wait for replicas that may have ended before.
 	args := []string{"-c", untilInput, "sh", program, "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", dir,
 		"--save", "", "--appendonly", "yes", "--appendfsync", "always", "--shutdown-timeout", "0"}
@@ -94,7 +94,7 @@ type Sentinel struct {
 func StartSentinel(t testing.TB, primary *Redis, name string, downAfter time.Duration, replicas ...*Redis) *Sentinel {
 	t.Helper()
 	config := filepath.Join(t.TempDir(), "sentinel.conf") // The sentinel writes what it learns into it.
-	port := freePort(t)
+	port := FreePort(t)
 	if err := os.WriteFile(config, fmt.Appendf(nil, `bind 127.0.0.1
 port %d
 sentinel monitor %s 127.0.0.1 %d 1
@@ -147,7 +147,7 @@ func StartRedisCluster(t testing.TB, settings ...string) (nodes []*Redis, url st
 
 func startClusterNode(t testing.TB, settings []string) *Redis {
 	t.Helper()
-	bus := freePort(t) // Default: 10000 more than the other one, which may be more than there are.
+	bus := FreePort(t) // Default: 10000 more than the other one, which may be more than there are.
 	node := StartRedis(t, append(settings, "cluster-enabled yes", fmt.Sprint("cluster-port ", bus), "repl-diskless-sync-delay 0")...)
 	node.bus = bus
 	return node

@@ -117,17 +117,6 @@ func (s *Server) run() {
 	s.Start()
 }
 
-// freePort returns a port of 127.0.0.1 that nobody listens on.
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // dial reports whether somebody listens on a port of 127.0.0.1.
 func dial(port int) error {
 	conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))

@@ -40,7 +40,7 @@ func TestErrors(t *testing.T) {
 	if err := ours.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	nobody := fmt.Sprintf("127.0.0.1:%d", unusedPort(t))
+	nobody := fmt.Sprintf("127.0.0.1:%d", realparts.FreePort(t))
 
 	for _, test := range []struct{ what, arg, says string }{
 		{"nobody listens", fmt.Sprintf("postgres://app:%s@%s/postgres|ours", password, nobody), "connection refused"},
@@ -183,13 +183,4 @@ func TestLockAfterOneGivenUp(t *testing.T) {
 		}
 		cancel()
 	}
-}
-
-func unusedPort(t *testing.T) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +23,7 @@ func TestTLS(t *testing.T) {
 	ca, other := realparts.NewCA(t), realparts.NewCA(t)
 	start := func(ip string) *realparts.Proxy {
 		cert, key := ca.Issue(ip)
-		port := unusedPort(t)
+		port := realparts.FreePort(t)
 		realparts.StartRedis(t, "requirepass "+password, fmt.Sprintf("tls-port %d", port), "tls-auth-clients no",
 			"tls-cert-file "+cert, "tls-key-file "+key, "tls-ca-cert-file "+ca.File)
 		return realparts.StartProxy(t, port)
@@ -85,12 +84,4 @@ func TestTLS(t *testing.T) {
 			}
 		})
 	}
-}
-
-func unusedPort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
