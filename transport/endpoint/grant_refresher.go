@@ -93,11 +93,33 @@ func (g grantRefresher) Refresh(ctx context.Context, current *tokencache.Record)
 	if err != nil {
 		return nil, err
 	}
+	if err := g.checkIssued(form, rec); err != nil {
+		return nil, err
+	}
 	rec.RefreshToken = "" // RFC 6749 section 4.4.3: There should be none, and none is needed.
 	if rec.Scope == "" {
 		rec.Scope = g.scope()
 	}
 	return rec, nil
+}
+
+// checkIssued refuses an answer to a token exchange that is not said to be what was asked for, or
+// an access token: it would be sent to an API (RFC 8693 section 2.2.1).
+func (g grantRefresher) checkIssued(form url.Values, rec *tokencache.Record) error {
+	const types = "urn:ietf:params:oauth:token-type:"
+	if g.op() != "token-exchange" {
+		return nil
+	}
+	remedy := "ask for an access token: the provider has issued something else"
+	switch issued := string(rec.Extra["issued_token_type"]); issued {
+	case types + "access_token", types + "jwt":
+		return nil
+	case "":
+		remedy = "see whether this is a token exchange (RFC 8693): the provider does not say what it has issued (issued_token_type)"
+	case form.Get("requested_token_type"):
+		return nil
+	}
+	return &transport.Error{Kind: transport.ErrMisconfigured, Op: g.op(), Remedy: remedy}
 }
 
 // op is what is being done, in errors: "client credentials", "jwt-bearer".

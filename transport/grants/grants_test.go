@@ -345,3 +345,49 @@ func TestTokenExchangeIsRefused(t *testing.T) {
 		})
 	}
 }
+
+// What comes of an exchange is sent to an API only if it is an access token, or what was asked for
+// (C92); and every resource and audience is asked for.
+func TestWhatAnExchangeBrings(t *testing.T) {
+	const saml = "urn:ietf:params:oauth:token-type:saml2"
+	for _, tt := range []struct {
+		name, asked, issued, tokenType string
+		says                           string // "": it is used
+	}{
+		{"an access token", "", grants.AccessToken, "Bearer", ""},
+		{"a JWT", "", grants.JWTToken, "Bearer", ""},
+		{"a JWT for an access token", grants.AccessToken, grants.JWTToken, "Bearer", ""},
+		{"an ID token that was asked for", grants.IDToken, grants.IDToken, "Bearer", ""},
+		{"an ID token that was not", "", grants.IDToken, "Bearer", "something else"},
+		{"a SAML assertion", "", saml, "Bearer", "something else"},
+		{"no token for an API", saml, saml, "N_A", "something else"},
+		{"N_A in lower case", "", grants.AccessToken, "n_a", "something else"},
+		{"anything", "", "", "Bearer", "issued_token_type"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, oauthtest.AuthNone)
+			e := w.endpoint()
+			e.Params = url.Values{"audience": {"a", "b"}, "resource": {"https://c.example", "https://d.example"}}
+			base := e.Base
+			e.Base = testkit.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
+				if form := formOf(t, req); len(form["audience"]) != 2 || len(form["resource"]) != 2 || form.Get("requested_token_type") != tt.asked {
+					t.Errorf("sent %v", form)
+				}
+				return base.RoundTrip(req)
+			})
+			w.srv.Fault("/token", 1, oauthtest.Edit(func(answer map[string]any) {
+				answer["token_type"], answer["issued_token_type"] = tt.tokenType, tt.issued
+			}))
+			subject := func(context.Context, tokencache.Key) (grants.Subject, error) {
+				return grants.Subject{Token: tokencache.Secret(w.srv.Login("ann").AccessToken)}, nil
+			}
+			tok, err := w.pool(t, grants.TokenExchange(e, grants.Exchange{Subject: subject, Type: tt.asked})).Source("ann").Token(t.Context())
+			switch {
+			case tt.says == "" && (err != nil || tok.AccessToken == ""):
+				t.Error(err)
+			case tt.says != "" && (!errors.Is(err, transport.ErrMisconfigured) || !strings.Contains(err.Error(), tt.says)):
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}

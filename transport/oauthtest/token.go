@@ -93,7 +93,7 @@ func form(r *http.Request) (url.Values, *oauthError) {
 		return nil, &oauthError{400, "invalid_request", "malformed form"}
 	}
 	for k, v := range r.PostForm {
-		if len(v) > 1 && k != "resource" { // RFC 8707 allows several.
+		if len(v) > 1 && k != "resource" && (k != "audience" || r.PostForm.Get("grant_type") != tokenExchangeGrant) { // RFC 8707, RFC 8693 section 2.1
 			return nil, &oauthError{400, "invalid_request", "repeated parameter"}
 		}
 	}
