@@ -137,8 +137,8 @@ func TestMuteServer(t *testing.T) {
 			t.Errorf("%s: %v", op, err)
 		}
 	}
-	// The client's own time-out is 3 s for each of several attempts of six commands.
-	if took := time.Since(begun); took > 3*time.Second {
+	// The client's own time-out is 3 s for each of several attempts of six commands: a minute.
+	if took := time.Since(begun); took > 15*time.Second {
 		t.Errorf("it took %v", took)
 	}
 }

@@ -135,19 +135,22 @@ func TestExpiredIsNotIdle(t *testing.T) {
 	t.Parallel()
 	server := realparts.StartRedis(t)
 	client := newClient(t, server.URL())
-	const expiry = 100 * time.Millisecond
-	forever, err := redisstore.Open(redisstore.Config{URL: server.URL()})
-	must(t, err)
-	defer forever.Close()
-	s, err := redisstore.Open(redisstore.Config{URL: server.URL(), Expiry: expiry})
-	must(t, err)
-	defer s.Close()
-	storecheck.Save(t, forever, "b", "x", "")
-	storecheck.Save(t, s, "a", "x", "")
+	open := func(expiry time.Duration) *redisstore.Store {
+		s, err := redisstore.Open(redisstore.Config{URL: server.URL(), Expiry: expiry})
+		must(t, err)
+		t.Cleanup(func() { s.Close() })
+		return s
+	}
+	storecheck.Save(t, open(0), "b", "x", "")
+	v := storecheck.Save(t, open(time.Hour), "a", "x", "")
+	s := open(100 * time.Millisecond)
 	if got := idle(t, s, time.Now().Add(time.Minute)); len(got) != 2 {
 		t.Errorf("%q are there", got)
 	}
-	time.Sleep(2 * expiry)
+	storecheck.Save(t, s, "a", "y", v)
+	for client.Exists(t.Context(), "stayauth:entry:{YQ}").Val() > 0 {
+		time.Sleep(10 * time.Millisecond)
+	}
 	if got := idle(t, s, time.Now().Add(time.Minute)); !slices.Equal(got, []string{"b"}) {
 		t.Errorf("after the Expiry %q are idle", got)
 	}
