@@ -15,7 +15,8 @@ import (
 // A Key is a private key that signs for a client.
 type Key struct {
 	// Signer is the key: ECDSA on P-256, RSA of at least 2048 bits, or Ed25519. A key
-	// service or a hardware module may be behind it. Required.
+	// service or a hardware module may be behind it, which is asked for 16 signatures at a
+	// time at most. Required.
 	Signer crypto.Signer
 
 	// Algorithm is the one to sign with (RFC 7518 section 3.1, RFC 8037 section 3.1). It is
@@ -54,6 +55,8 @@ type PrivateKey struct {
 	// Type is the "typ" of the statement: RFC 7523 has none, and some providers want
 	// "client-authentication+jwt". Default: "JWT".
 	Type string
+
+	turns statement.Turns
 }
 
 const (
@@ -73,11 +76,8 @@ func (p *PrivateKey) Authenticate(ctx context.Context, r *endpoint.AuthRequest) 
 	case lifetime < 0 || lifetime > maxLifetime:
 		return statement.Misconfigured("PrivateKey.Lifetime", "use ten minutes at most, or 0 for one minute", nil)
 	}
-	key, err := p.Key(ctx)
-	if err != nil {
-		return statement.Unavailable(err, "the private key cannot be had")
-	}
-	signed, err := statement.Make("PrivateKey.Key", (*statement.Key)(key), statement.Statement{
+	key := func() (*statement.Key, error) { k, err := p.Key(ctx); return (*statement.Key)(k), err }
+	signed, err := p.turns.Make(ctx, "PrivateKey.Key", key, statement.Statement{
 		Type: p.Type, Issuer: r.ClientID, Subject: r.ClientID, Audience: cmp.Or(p.Audience, r.Issuer), Now: r.Now, Lifetime: lifetime,
 	})
 	if err != nil {

@@ -55,6 +55,7 @@ func (g GitHubApp) Refresher() transport.Refresher {
 		Issuer: api, TokenURL: api + "/app/installations", ClientID: g.ClientID,
 		Base: &githubAPI{cmp.Or[http.RoundTripper](g.Base, http.DefaultTransport)},
 	}
+	turns := new(statement.Turns)
 	return e.GrantRefresher(githubGrant, nil, func(ctx context.Context, r endpoint.GrantRequest) (url.Values, error) {
 		if g.Key == nil {
 			return nil, statement.Misconfigured("GitHubApp.Key", "set it: clientauth.KeyFile returns such a function", nil)
@@ -62,11 +63,8 @@ func (g GitHubApp) Refresher() transport.Refresher {
 		if !isNumber(r.Key.Account) {
 			return nil, statement.Misconfigured("GitHubApp", "use the number of an installation as the account, as in its address on GitHub", nil)
 		}
-		key, err := g.Key(ctx)
-		if err != nil {
-			return nil, statement.Unavailable(err, "the private key cannot be had")
-		}
-		signed, err := statement.Make("GitHubApp.Key", (*statement.Key)(key), statement.Statement{
+		key := func() (*statement.Key, error) { k, err := g.Key(ctx); return (*statement.Key)(k), err }
+		signed, err := turns.Make(ctx, "GitHubApp.Key", key, statement.Statement{
 			Issuer: g.ClientID, Now: r.Now.Add(-githubEarlier), Lifetime: githubLifetime + githubEarlier})
 		if err != nil {
 			return nil, err

@@ -63,6 +63,7 @@ const maxLifetime = time.Hour
 // JWTBearer returns a Refresher that obtains each token by a new statement that jwt describes
 // (RFC 7523 section 2.1). The client authenticates as the fields of e say, if at all.
 func JWTBearer(e *endpoint.Endpoint, jwt JWT) transport.Refresher {
+	turns := new(statement.Turns)
 	return e.GrantRefresher("urn:ietf:params:oauth:grant-type:jwt-bearer", jwt.about(), func(ctx context.Context, r endpoint.GrantRequest) (url.Values, error) {
 		lifetime := cmp.Or(jwt.Lifetime, time.Minute)
 		switch {
@@ -70,10 +71,6 @@ func JWTBearer(e *endpoint.Endpoint, jwt JWT) transport.Refresher {
 			return nil, statement.Misconfigured("JWT.Key", "set it: clientauth.KeyFile returns such a function", nil)
 		case lifetime < 0 || lifetime > maxLifetime:
 			return nil, statement.Misconfigured("JWT.Lifetime", "use one hour at most, or 0 for one minute", nil)
-		}
-		key, err := jwt.Key(ctx)
-		if err != nil {
-			return nil, statement.Unavailable(err, "the private key cannot be had")
 		}
 		s := statement.Statement{Issuer: cmp.Or(jwt.Issuer, e.ClientID), Audience: cmp.Or(jwt.Audience, e.TokenURL),
 			Now: r.Now, Lifetime: lifetime, Claims: jwt.Claims}
@@ -85,7 +82,8 @@ func JWTBearer(e *endpoint.Endpoint, jwt JWT) transport.Refresher {
 			s.Claims = with(s.Claims, "scope", scopes)
 			params.Set("scope", "") // not twice
 		}
-		signed, err := statement.Make("JWT.Key", (*statement.Key)(key), s)
+		key := func() (*statement.Key, error) { k, err := jwt.Key(ctx); return (*statement.Key)(k), err }
+		signed, err := turns.Make(ctx, "JWT.Key", key, s)
 		if err != nil {
 			return nil, err
 		}

@@ -1,0 +1,34 @@
+package statement
+
+import (
+	"context"
+	"sync"
+)
+
+// atOnce is how many statements are signed at a time with one key. The limits of key services
+// are some hundred signatures in a second, each of which takes them 10 to 100 ms.
+const atOnce = 16
+
+// Turns has statements signed a few at a time: a key service limits how often it is asked, and
+// subjects whose tokens expire together need a thousand at once. The zero value is ready.
+type Turns struct {
+	once  sync.Once
+	taken chan struct{}
+}
+
+// Make is like the function, with the key that is in use when it is this statement's turn. ctx
+// bounds only the wait for that: key has to see to itself, and a crypto.Signer knows no context.
+func (t *Turns) Make(ctx context.Context, field string, key func() (*Key, error), s Statement) (string, error) {
+	t.once.Do(func() { t.taken = make(chan struct{}, atOnce) })
+	select {
+	case t.taken <- struct{}{}:
+		defer func() { <-t.taken }()
+	case <-ctx.Done():
+		return "", Unavailable(context.Cause(ctx), "the private key is busy with other signatures")
+	}
+	k, err := key()
+	if err != nil {
+		return "", Unavailable(err, "the private key cannot be had")
+	}
+	return Make(field, k, s)
+}
