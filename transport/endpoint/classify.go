@@ -63,6 +63,8 @@ func (a *answer) classify(e *transport.Error, code, description string) {
 		e.Kind, e.RetryAfter = transport.ErrUnavailable, time.Minute
 	case a.inProgress(description):
 		e.Kind, e.RetryAfter = transport.ErrUnavailable, 2*time.Second
+	case strings.Contains(strings.ToLower(description), "login rate exceeded"):
+		e.Kind, e.RetryAfter = transport.ErrUnavailable, time.Minute // Salesforce, with invalid_grant
 	case !known && a.op == "refresh" && refusesRefreshToken(code, description):
 		e.Kind, e.Remedy = transport.ErrLoginRequired, remedyOf(transport.ErrLoginRequired)
 	case a.status == http.StatusUnauthorized && a.refusesClient(code):

@@ -68,6 +68,7 @@ func codeMeaning(code string) (v verdict, known bool) {
 		return verdict{kind: transport.ErrUnavailable}, true
 
 	case "server_error",
+		"unknown_error",                 // Salesforce, which adds: retry your request
 		"internal_error", "fatal_error", // Slack; part of the request may have been carried out
 		"oauthexception 1", "oauthexception 2": // Facebook
 		return verdict{kind: transport.ErrAmbiguous}, true

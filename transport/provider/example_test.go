@@ -133,3 +133,12 @@ func ExampleFacebook() {
 	fmt.Println(config.Lead.Hours()/24, "days")
 	// Output: 20 days
 }
+
+// A program for the users of one org.
+func ExampleSalesforce() {
+	p := provider.Salesforce("example.my.salesforce.com")
+	endpoint := p.Endpoint("client-id", "client-secret", "api")
+
+	fmt.Println(endpoint.Scopes, p.Origins)
+	// Output: [api offline_access] [https://example.my.salesforce.com]
+}

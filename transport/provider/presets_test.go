@@ -139,6 +139,18 @@ var presets = []preset{
 			"outage":    presentAgain,
 		},
 	},
+	{
+		name: "Salesforce", make: func() *provider.Provider { return provider.Salesforce("example.my.salesforce.com") },
+		form: inForm + refreshGrant + "&refresh_token=salesforce-refresh-1",
+		answers: map[string]string{
+			"success":   "salesforce-access-2 until it is rejected, refresh token kept",
+			"rotation":  "salesforce-access-3 until it is rejected, salesforce-refresh-3",
+			"expired":   loginAgain,
+			"revoked":   loginAgain,
+			"throttled": "provider unavailable: wait 1m0s",
+			"outage":    presentAgain,
+		},
+	},
 }
 
 // dir is where the answers of the provider are.
@@ -257,7 +269,10 @@ func meaning(rec *tokencache.Record, err error) string {
 		}
 		return string(e.Kind) + ": " + nextStep(e)
 	}
-	s := string(rec.AccessToken) + " for " + rec.Expiry.Sub(rec.ObtainedAt).String()
+	s := string(rec.AccessToken) + " until it is rejected"
+	if !rec.Expiry.IsZero() {
+		s = string(rec.AccessToken) + " for " + rec.Expiry.Sub(rec.ObtainedAt).String()
+	}
 	if !rec.RefreshAt.IsZero() {
 		s += ", refresh in " + rec.RefreshAt.Sub(rec.ObtainedAt).String()
 	}

@@ -124,7 +124,7 @@ func TestAddresses(t *testing.T) {
 			}
 		}
 		offline := slices.Contains(pr.Scopes, "offline_access")
-		if want := slices.Contains([]string{"Microsoft", "Auth0", "Keycloak", "Okta"}, p.name); offline != want {
+		if want := slices.Contains([]string{"Microsoft", "Auth0", "Keycloak", "Okta", "Salesforce"}, p.name); offline != want {
 			t.Errorf("%s: scopes %v", p.name, pr.Scopes)
 		}
 		if google := pr.AuthParams.Encode() == "access_type=offline&prompt=consent"; google != (p.name == "Google") {
@@ -154,6 +154,8 @@ func TestArguments(t *testing.T) {
 			"https://example.okta.com/oauth2/v1/token", "https://example.okta.com"},
 		{provider.Okta("example.okta.com", "default"), "https://example.okta.com/oauth2/default",
 			"https://example.okta.com/oauth2/default/v1/token", "https://example.okta.com"},
+		{provider.Salesforce("example--dev.sandbox.my.salesforce.com/"), "https://example--dev.sandbox.my.salesforce.com",
+			"https://example--dev.sandbox.my.salesforce.com/services/oauth2/token", "https://example--dev.sandbox.my.salesforce.com"},
 		{provider.GitLab("https://example.com/gitlab"), "https://example.com/gitlab",
 			"https://example.com/gitlab/oauth/token", "https://example.com"},
 	} {
