@@ -37,6 +37,8 @@ type answer struct {
 	sentAt, at time.Time
 	sent       []string // the secrets of the request
 	proven     bool     // a ClientAuth has said who the client is
+	certified  bool     // only a certificate has
+	aliased    bool     // it was sent to an alias of the endpoint
 	stated     bool     // the grant was a statement (RFC 7523 section 2.1)
 	misdated   bool     // both had a wrong date
 	codes      codeTable

@@ -29,6 +29,17 @@ func (a *answer) failure() *transport.Error {
 	if a.proven && e.Field == "Endpoint.ClientSecret" {
 		e.Field, e.Remedy = "Endpoint.ClientAuth", "check ClientID, and whether the provider knows the key: it does not accept the proof of who the client is"
 	}
+	if a.certified {
+		switch {
+		case e.Field == "Endpoint.ClientSecret":
+			e.Field, e.Remedy = "Endpoint.Base", "check ClientID, and whether the provider knows the client's certificate or the authority of that: it does not accept it as proof of who the client is"
+		case a.op == "refresh" && e.Kind == transport.ErrLoginRequired: // RFC 8705 section 4
+			e.Remedy += "; a refresh token of a public client ends with the certificate that it was issued to"
+		}
+	}
+	if a.aliased && e.Field == "Endpoint.TokenURL" && code == "" {
+		e.Field = "Endpoint.MTLSAliases"
+	}
 	if a.misdated && (e.Field == "Endpoint.ClientAuth" || a.stated && e.Kind == transport.ErrLoginRequired) {
 		e.Kind, e.Field, e.RetryAfter = transport.ErrUnavailable, "", time.Second
 		e.Remedy = "set the clock of this machine: it is not that of the provider, by which the next attempt is dated"

@@ -1,7 +1,9 @@
 package endpoint
 
 import (
+	"cmp"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -26,6 +28,9 @@ func (e *Endpoint) check() error {
 		return endpointError("ClientID", "set it to the identifier the provider gave to this program")
 	}
 	if err := e.checkAuth(); err != nil {
+		return err
+	}
+	if err := e.checkCertificate(); err != nil {
 		return err
 	}
 	for name := range e.Params {
@@ -75,7 +80,7 @@ func (e *Endpoint) checkAuth() error {
 	if e.ClientAuth != nil && e.ClientSecret != "" {
 		return endpointError("ClientSecret", "remove it, or ClientAuth: a client authenticates in one way")
 	}
-	if e.ClientAuth != nil && e.AuthMethods != nil && !slices.Contains(e.AuthMethods, e.ClientAuth.Method()) {
+	if e.ClientAuth != nil && !e.lists(e.ClientAuth.Method()) {
 		return endpointError("ClientAuth", fmt.Sprintf("use another way of client authentication: the provider does not list %s, only %s",
 			e.ClientAuth.Method(), strings.Join(e.AuthMethods, ", ")))
 	}
@@ -90,4 +95,59 @@ func (e *Endpoint) checkAuth() error {
 		return endpointError("AuthStyle", "use oauth2.AuthStyleInHeader or oauth2.AuthStyleInParams")
 	}
 	return nil
+}
+
+// lists reports whether the provider's metadata lists one of these ways of client authentication.
+func (e *Endpoint) lists(methods ...string) bool {
+	return e.AuthMethods == nil || slices.ContainsFunc(methods, func(m string) bool { return slices.Contains(e.AuthMethods, m) })
+}
+
+// checkCertificate says what is wrong with the fields of a client that has a certificate.
+func (e *Endpoint) checkCertificate() error {
+	if !e.ClientCertificate {
+		return nil
+	}
+	if e.byCertificate() && !e.lists("tls_client_auth", "self_signed_tls_client_auth", "none") { // A public client may have a certificate (RFC 8705 section 4).
+		return endpointError("ClientCertificate", "use another way of client authentication: the provider lists none by a certificate, only "+strings.Join(e.AuthMethods, ", "))
+	}
+	for usual, alias := range e.MTLSAliases {
+		remedy := loopback.Problem(alias)
+		if remedy == "" && hasTLS(usual) && !hasTLS(alias) {
+			remedy = "use https, as the usual address does"
+		}
+		if remedy != "" {
+			return endpointError("MTLSAliases", remedy)
+		}
+	}
+	if t, ok := e.base().(*http.Transport); ok && !presents(t) {
+		return endpointError("Base", "use an http.Transport that presents the client's certificate: set GetClientCertificate of its TLSClientConfig, see clientauth.CertificateFile")
+	}
+	return nil
+}
+
+func hasTLS(address string) bool {
+	return len(address) > len("https:") && strings.EqualFold(address[:len("https:")], "https:")
+}
+
+// presents reports whether t may have a certificate to present.
+func presents(t *http.Transport) bool {
+	t = t.Clone() // The first request may be changing TLSClientConfig.
+	if t.DialTLSContext != nil || t.DialTLS != nil {
+		return true
+	}
+	c := t.TLSClientConfig
+	return c != nil && (len(c.Certificates) > 0 || c.GetClientCertificate != nil)
+}
+
+// byCertificate reports whether nothing but a certificate tells the provider who the client is.
+func (e *Endpoint) byCertificate() bool {
+	return e.ClientCertificate && e.ClientAuth == nil && e.ClientSecret == ""
+}
+
+// address returns where this client reaches an endpoint of the provider (RFC 8705 section 5).
+func (e *Endpoint) address(target string) string {
+	if e.ClientCertificate {
+		return cmp.Or(e.MTLSAliases[target], target)
+	}
+	return target
 }

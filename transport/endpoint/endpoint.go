@@ -41,7 +41,7 @@ type Endpoint struct {
 	ClientID string
 
 	// ClientSecret is the program's password, if it has one. Without one the client is
-	// public, or authenticated by a certificate in Base (RFC 8705).
+	// public, unless ClientAuth or ClientCertificate is set.
 	ClientSecret tokencache.Secret
 
 	// AuthStyle says how ClientSecret is sent: oauth2.AuthStyleInHeader, which is
@@ -54,9 +54,23 @@ type Endpoint struct {
 	// or by a token of its platform, see package clientauth. Default: ClientSecret.
 	ClientAuth ClientAuth
 
+	// ClientCertificate says that Base presents a TLS certificate of the client (RFC 8705), as
+	// an http.Transport does with clientauth.CertificateFile as GetClientCertificate of its
+	// TLSClientConfig. Requests go to the MTLSAliases then. The certificate authenticates a
+	// client that has neither ClientSecret nor ClientAuth (tls_client_auth,
+	// self_signed_tls_client_auth), and the provider may bind tokens to it: then Base of
+	// transport.Config has to present the same.
+	ClientCertificate bool
+
+	// MTLSAliases are where clients with a certificate reach the endpoints of the provider,
+	// by the addresses that they have for others (RFC 8705 section 5): that of TokenURL is
+	// MTLSAliases[TokenURL]. They change neither the name of a login in the cache nor
+	// TokenURL, to which it is bound. Default: the same addresses.
+	MTLSAliases map[string]string
+
 	// AuthMethods are the ways of client authentication that the provider's metadata lists
-	// (RFC 8414 section 2). If the Method of ClientAuth is not among them, nothing is sent.
-	// Default: any.
+	// (RFC 8414 section 2). If that of the client is not among them, nothing is sent. It is
+	// the Method of ClientAuth, or that of a certificate. Default: any.
 	AuthMethods []string
 
 	// Scopes are requested by ClientCredentials, and by the ways to log in. A refresh names

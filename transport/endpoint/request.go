@@ -3,6 +3,7 @@ package endpoint
 import (
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptrace"
@@ -64,7 +65,8 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 	if err != nil {
 		return nil, err
 	}
-	a := &answer{op: op, sentAt: wallNow(), sent: e.secrets(form), proven: e.ClientAuth != nil, stated: form.Has("assertion"), codes: e.Codes}
+	a := &answer{op: op, sentAt: wallNow(), sent: e.secrets(form), codes: e.Codes,
+		proven: e.ClientAuth != nil, certified: e.byCertificate(), aliased: e.address(target) != target, stated: form.Has("assertion")}
 	probe := e.probe
 	if target != e.TokenURL {
 		probe = nil
@@ -72,6 +74,14 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 	go progress.wait(ctx, giveUp, timeout, probe)
 	resp, err := e.send(req)
 	if err != nil {
+		if neterror.RefusesCertificate(err) {
+			refused := endpointError("Base", "check the client's certificate: the provider does not accept it")
+			refused.Op, refused.Err = op, a.cause(err)
+			return nil, refused
+		}
+		if failed, ok := errors.AsType[*transport.Error](err); ok && progress.notSent() { // The certificate cannot be had.
+			return nil, notSent(op, "Base", failed)
+		}
 		kind := transport.ErrAmbiguous
 		if t, ok := e.base().(*http.Transport); progress.notSent() || ok && t.Proxy != nil && !progress.started.Load() {
 			kind = transport.ErrUnavailable // The Proxy function failed, before there was a connection.
@@ -172,7 +182,7 @@ func (e *Endpoint) probe(ctx context.Context) *transport.Error {
 
 func (e *Endpoint) probeNow(ctx context.Context) *transport.Error {
 	ctx = httphooks.Without(ctx)
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, e.TokenURL, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, e.address(e.TokenURL), http.NoBody)
 	if err != nil {
 		return nil // Refresh will say what is wrong.
 	}
@@ -203,7 +213,7 @@ func (e *Endpoint) request(ctx context.Context, op, target string, form url.Valu
 	if err := auth.authenticate(ctx, op, proven); err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.address(target), strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, endpointError("TokenURL", "use an absolute URL, such as https://login.example.com/token")
 	}

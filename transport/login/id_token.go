@@ -104,7 +104,11 @@ func (r *request) notOurs(why string) *transport.Error {
 // on the clocks, so a provider that does not tell the time is no obstacle.
 func (f *flow) checkClock(ctx context.Context) error {
 	base := cmp.Or(f.Endpoint.Base, http.DefaultTransport)
-	ahead := f.clock.Ahead(ctx, base, f.Endpoint.TokenURL)
+	asked := f.Endpoint.TokenURL
+	if f.Endpoint.ClientCertificate {
+		asked = cmp.Or(f.Endpoint.MTLSAliases[asked], asked)
+	}
+	ahead := f.clock.Ahead(ctx, base, asked)
 	switch {
 	case ahead > 0:
 		return wrongClock("the clock of this machine is " + roughly(ahead) + " ahead of the provider's")

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -16,17 +17,37 @@ import (
 // metadata is the part of an authorization server's metadata that is used here (RFC 8414
 // section 2 and the RFCs that add to it).
 type metadata struct {
-	Issuer        string   `json:"issuer"`
-	AuthURL       string   `json:"authorization_endpoint"`
-	TokenURL      string   `json:"token_endpoint"`
-	DeviceAuthURL string   `json:"device_authorization_endpoint"`
-	RevocationURL string   `json:"revocation_endpoint"`
-	PARURL        string   `json:"pushed_authorization_request_endpoint"`
-	RequirePAR    bool     `json:"require_pushed_authorization_requests"`
-	SendsIss      bool     `json:"authorization_response_iss_parameter_supported"`
-	AuthMethods   []string `json:"token_endpoint_auth_methods_supported"`
-	Scopes        []string `json:"scopes_supported"`
-	PKCEMethods   []string `json:"code_challenge_methods_supported"`
+	endpoints
+	Issuer      string   `json:"issuer"`
+	AuthURL     string   `json:"authorization_endpoint"`
+	RequirePAR  bool     `json:"require_pushed_authorization_requests"`
+	SendsIss    bool     `json:"authorization_response_iss_parameter_supported"`
+	AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
+	Scopes      []string `json:"scopes_supported"`
+	PKCEMethods []string `json:"code_challenge_methods_supported"`
+
+	Aliases json.RawMessage `json:"mtls_endpoint_aliases"`
+}
+
+// endpoints are those that the client itself asks.
+type endpoints struct {
+	TokenURL      string `json:"token_endpoint"`
+	DeviceAuthURL string `json:"device_authorization_endpoint"`
+	RevocationURL string `json:"revocation_endpoint"`
+	PARURL        string `json:"pushed_authorization_request_endpoint"`
+}
+
+// aliases returns where clients with a certificate reach the endpoints (RFC 8705 section 5). What
+// is wrong with an alias is said by an Endpoint that is to use it: it is nothing to all others.
+func (m *metadata) aliases() map[string]string {
+	var a endpoints
+	json.Unmarshal(m.Aliases, &a) // Whatever else is in there.
+	all := map[string]string{m.TokenURL: a.TokenURL, m.DeviceAuthURL: a.DeviceAuthURL, m.RevocationURL: a.RevocationURL, m.PARURL: a.PARURL}
+	maps.DeleteFunc(all, func(usual, alias string) bool { return usual == "" || alias == "" })
+	if len(all) == 0 {
+		return nil
+	}
+	return all
 }
 
 // parse returns the provider that doc describes, if doc is that of issuer.
@@ -78,6 +99,7 @@ func parse(issuer string, doc []byte) (*Provider, error) {
 		NoPKCE:        len(m.PKCEMethods) > 0 && !slices.Contains(m.PKCEMethods, "S256"), // Many do not list what they have.
 		AuthStyle:     authStyle(m.AuthMethods),
 		AuthMethods:   m.AuthMethods,
+		MTLSAliases:   m.aliases(),
 	}
 	if slices.Contains(m.Scopes, "offline_access") {
 		// OpenID Connect Core section 11: without the prompt the scope may be ignored.

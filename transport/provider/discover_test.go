@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -171,6 +172,9 @@ func TestDiscoverMetadata(t *testing.T) {
 			t.Errorf("%q: style %v, want %v", tt.methods, p.AuthStyle, tt.want)
 		}
 	}
+	if p := parsed(); p.MTLSAliases != nil {
+		t.Errorf("aliases %v", p.MTLSAliases)
+	}
 	for _, tt := range []struct {
 		methods []string
 		none    bool
@@ -262,6 +266,40 @@ func TestDiscoveryKeeps(t *testing.T) {
 	want(ask(1))
 }
 
+// Addresses for clients with a certificate reach the Endpoint by the usual ones (C88). Whatever is
+// wrong with them concerns nobody else.
+func TestDiscoverAliases(t *testing.T) {
+	const issuer = "https://as.test"
+	alias := map[string]any{"token_endpoint": "https://mtls.as.test/token", "revocation_endpoint": "https://mtls.as.test/revoke",
+		"device_authorization_endpoint": "https://mtls.as.test/device", "pushed_authorization_request_endpoint": "https://mtls.as.test/par",
+		"introspection_endpoint": "https://mtls.as.test/introspect"}
+	all := []any{"revocation_endpoint", "https://as.test/revoke", "device_authorization_endpoint", "https://as.test/device",
+		"pushed_authorization_request_endpoint", "https://as.test/par"}
+	usual := map[string]string{"https://as.test/token": "https://mtls.as.test/token", "https://as.test/revoke": "https://mtls.as.test/revoke",
+		"https://as.test/device": "https://mtls.as.test/device", "https://as.test/par": "https://mtls.as.test/par"}
+	for _, tt := range []struct {
+		name  string
+		alias any
+		more  []any
+		want  map[string]string
+	}{
+		{"all", alias, all, usual},
+		{"of what there is", alias, nil, map[string]string{"https://as.test/token": "https://mtls.as.test/token"}},
+		{"none", map[string]any{}, all, nil},
+		{"no object", "https://mtls.as.test", all, nil},
+		{"odd members", map[string]any{"token_endpoint": 7, "revocation_endpoint": "https://mtls.as.test/revoke"}, all, map[string]string{"https://as.test/revoke": "https://mtls.as.test/revoke"}},
+	} {
+		p, err := parse(issuer, []byte(document(issuer, append(tt.more, "mtls_endpoint_aliases", tt.alias)...)))
+		if err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		e := p.Endpoint("client", "")
+		if !maps.Equal(p.MTLSAliases, tt.want) || !maps.Equal(e.MTLSAliases, tt.want) || e.TokenURL != "https://as.test/token" || e.ClientCertificate {
+			t.Errorf("%s: got %v", tt.name, e.MTLSAliases)
+		}
+	}
+}
+
 func TestDiscoverCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -274,6 +312,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(document("https://as.test")))
 	f.Add([]byte(document("https://as.test", "scopes_supported", []string{"offline_access"}, "token_endpoint_auth_methods_supported", []string{})))
 	f.Add([]byte(`{"issuer":"https://as.test","token_endpoint":"https://as.test:x/"}`))
+	f.Add([]byte(document("https://as.test", "mtls_endpoint_aliases", map[string]any{"token_endpoint": "https://mtls.as.test/token"})))
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		p, err := parse("https://as.test", doc)
 		if err != nil {

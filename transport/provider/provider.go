@@ -20,6 +20,7 @@
 package provider
 
 import (
+	"maps"
 	"net/url"
 	"slices"
 	"time"
@@ -60,6 +61,10 @@ type Provider struct {
 	// Endpoint with a ClientAuth. Default: any.
 	AuthMethods []string
 
+	// MTLSAliases are where clients with a certificate reach the endpoints (RFC 8705 section
+	// 5), by the addresses above, for an Endpoint with a ClientCertificate. Default: there.
+	MTLSAliases map[string]string
+
 	// Scopes and AuthParams, the parameters of the authorization request, are what it takes
 	// to get a refresh token. An "audience" or "resource" must be set before Endpoint is
 	// called, so that logins for different ones are kept apart.
@@ -92,6 +97,7 @@ func (p *Provider) Endpoint(clientID string, secret tokencache.Secret, scopes ..
 		ClientSecret:  secret,
 		AuthStyle:     p.AuthStyle,
 		AuthMethods:   slices.Clone(p.AuthMethods),
+		MTLSAliases:   maps.Clone(p.MTLSAliases),
 		Scopes:        slices.Clone(scopes),
 
 		RepeatRedirectURI: p.RepeatRedirectURI,

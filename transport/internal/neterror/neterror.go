@@ -44,6 +44,21 @@ func Safe(err error) error {
 	return TypeOf(err)
 }
 
+// RefusesCertificate reports whether err is an alert by which a server refuses the certificate of
+// the client, or the lack of one (RFC 8446 section 6.2). In TLS 1.3 it may come after the request
+// was sent, which the server has not read then: it ends the handshake.
+func RefusesCertificate(err error) bool {
+	e, ok := errors.AsType[*net.OpError](err)
+	if !ok || e.Op != "remote error" || e.Err == nil || reflect.TypeOf(e.Err).Kind() != reflect.Uint8 { // The type is not exported.
+		return false
+	}
+	switch reflect.ValueOf(e.Err).Uint() {
+	case 42, 43, 44, 45, 46, 48, 49, 116: // from bad_certificate to access_denied, certificate_required
+		return true
+	}
+	return false
+}
+
 // TypeOf returns what can be said about an error whose text cannot be trusted.
 func TypeOf(err error) error {
 	types := fmt.Sprintf("%T", err)

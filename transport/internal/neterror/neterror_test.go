@@ -2,9 +2,16 @@ package neterror
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/url"
 	"strings"
@@ -31,4 +38,58 @@ func TestSafe(t *testing.T) {
 			t.Errorf("%T: %q, want %q", tt.err, got, tt.want)
 		}
 	}
+}
+
+// A server says in an alert that it does not accept a client's certificate. Other alerts, and what
+// only looks like one, are something else.
+func TestRefusesCertificate(t *testing.T) {
+	server, err := tls.X509KeyPair(testCertificate(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		for name, tt := range map[string]struct {
+			config *tls.Config
+			want   bool
+		}{
+			"none":          {&tls.Config{ClientAuth: tls.RequireAnyClientCert}, version == tls.VersionTLS13}, // Before, there is no such alert.
+			"unknown":       {&tls.Config{ClientAuth: tls.RequireAndVerifyClientCert}, true},
+			"other version": {&tls.Config{MinVersion: tls.VersionTLS13 + 1, MaxVersion: tls.VersionTLS13 + 1}, false},
+		} {
+			client, far := net.Pipe()
+			tt.config.Certificates = []tls.Certificate{server}
+			go func() {
+				tls.Server(far, tt.config).Handshake()
+				io.Copy(io.Discard, far)
+			}()
+			config := &tls.Config{InsecureSkipVerify: true, MaxVersion: version}
+			if name == "unknown" {
+				config.Certificates = []tls.Certificate{server}
+			}
+			conn := tls.Client(client, config)
+			_, err := conn.Read(make([]byte, 1))
+			if RefusesCertificate(err) != tt.want {
+				t.Errorf("%s, version %x: %v", name, version, err)
+			}
+			client.Close()
+		}
+	}
+	if RefusesCertificate(&net.OpError{Op: "remote error", Err: errors.New("tls: bad certificate")}) || RefusesCertificate(&net.OpError{Op: "remote error"}) || RefusesCertificate(nil) {
+		t.Error("what is no alert counts as one")
+	}
+}
+
+func testCertificate(t *testing.T) (certificate, key []byte) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	cert, err1 := x509.CreateCertificate(rand.Reader, template, template, k.Public(), k)
+	der, err2 := x509.MarshalPKCS8PrivateKey(k)
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
