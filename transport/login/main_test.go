@@ -7,16 +7,22 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 )
 
-// TestMain also checks that no login has left a goroutine behind, however it ended.
-func TestMain(m *testing.M) {
-	code := m.Run()
+func TestMain(m *testing.M) { testkit.Main(leakChecked{m}) }
+
+// leakChecked are tests that fail if a login has left a goroutine behind, however it ended.
+type leakChecked struct{ *testing.M }
+
+func (m leakChecked) Run() int {
+	code := m.M.Run()
 	if left := leftovers(); code == 0 && left != "" {
 		fmt.Fprintln(os.Stderr, "goroutines were left behind:\n\n"+left)
 		code = 1
 	}
-	os.Exit(code)
+	return code
 }
 
 // leftovers returns the goroutines of this package that do not end by themselves.
@@ -25,7 +31,7 @@ func leftovers() (left string) {
 		buf := make([]byte, 1<<20)
 		left = ""
 		for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-			if strings.Contains(g, "/transport/login.") && !strings.Contains(g, ".TestMain(") {
+			if strings.Contains(g, "/transport/login.") && !strings.Contains(g, ".leakChecked.Run(") {
 				left += g + "\n\n"
 			}
 		}

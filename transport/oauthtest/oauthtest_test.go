@@ -11,12 +11,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 	. "github.com/stayauth/stayauth/transport/oauthtest"
 )
 
-// TestMain fails if the tests left a goroutine of a server or of a connection.
-func TestMain(m *testing.M) {
-	code := m.Run()
+func TestMain(m *testing.M) { testkit.Main(leakChecked{m}) }
+
+// leakChecked are tests that fail if they leave a goroutine of a server or of a connection.
+type leakChecked struct{ *testing.M }
+
+func (m leakChecked) Run() int {
+	code := m.M.Run()
 	deadline := time.Now().Add(10 * time.Second)
 	for code == 0 {
 		buf := make([]byte, 1<<20)
@@ -30,7 +35,7 @@ func TestMain(m *testing.M) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	os.Exit(code)
+	return code
 }
 
 // A client is the simplest one that could be written: what it sees is what the

@@ -17,6 +17,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/oskeyring"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 )
 
 const planEnv = "STAYAUTH_FAULTS_PLAN"
@@ -25,13 +26,19 @@ func TestMain(m *testing.M) {
 	if p := os.Getenv(planEnv); p != "" {
 		os.Exit(child(p))
 	}
-	// They mostly wait for their processes and for tokens to expire. With every real part
-	// beside them, and the race detector, they leave the machine some time.
+	testkit.Main(paced{m})
+}
+
+// paced are tests that mostly wait for their processes and for tokens to expire. With every real
+// part beside them, and the race detector, they leave the machine some time.
+type paced struct{ *testing.M }
+
+func (m paced) Run() int {
 	flag.Parse()
 	if os.Getenv("STAYAUTH_REQUIRE") != "all" {
 		flag.Set("test.parallel", "6")
 	}
-	os.Exit(m.Run())
+	return m.M.Run()
 }
 
 // A report is what a process says, one line of JSON each.

@@ -8,6 +8,10 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"math/big"
+	"strings"
 	"testing"
 )
 
@@ -27,7 +31,25 @@ func NewKey(t testing.TB, alg string) crypto.Signer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	NoteSecrets(private(key))
 	return key
+}
+
+// private returns the number or seed that makes a key secret, in the forms that have no shape of
+// their own.
+func private(key crypto.Signer) []string {
+	var d []byte
+	switch key := key.(type) {
+	case *ecdsa.PrivateKey:
+		d, _ = key.Bytes() // Those of a key on P-256 can always be had.
+	case *rsa.PrivateKey:
+		d = key.D.Bytes()
+	case ed25519.PrivateKey:
+		d = key.Seed()
+	}
+	encoded := base64.StdEncoding.EncodeToString(d)
+	return []string{hex.EncodeToString(d), fmt.Sprint(d), new(big.Int).SetBytes(d).String(),
+		strings.TrimRight(encoded, "="), base64.RawURLEncoding.EncodeToString(d)}
 }
 
 // JWK returns the public half of a key as it is registered with providers (RFC 7517).

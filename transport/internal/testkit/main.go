@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"bytes"
+	_ "embed"
 	"fmt"
 	"io"
 	"os"
@@ -9,15 +10,14 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"testing"
 )
 
-// The suite runs in a child process, so that everything it prints can be searched
-// for every secret that its test servers issued.
-const secretsFileEnv = "STAYAUTH_TEST_SECRETS"
+// SecretsFileEnv is set in a child process in which the tests run, so that everything that they
+// print can be searched for secrets.
+const SecretsFileEnv = "STAYAUTH_TEST_SECRETS"
 
-// Main runs the tests of a package.
-func Main(m *testing.M) {
+// Main runs the tests of a package. It fails if they print a secret.
+func Main(m interface{ Run() int }) {
 	fuzzing := func(arg string) bool {
 		return strings.HasPrefix(arg, "-test.fuzz") && !strings.HasPrefix(arg, "-test.fuzzcachedir")
 	}
@@ -26,11 +26,36 @@ func Main(m *testing.M) {
 			os.Exit(m.Run())
 		}
 	}
-	if os.Getenv(secretsFileEnv) != "" {
+	if os.Getenv(SecretsFileEnv) != "" {
 		os.Exit(m.Run())
 	}
 	os.Exit(runAndSearch())
 }
+
+// What no test may print, whoever made it: an extended regular expression on each line. The CI
+// searches the output of all packages for them.
+var (
+	//go:embed tokens.txt
+	tokens string
+	//go:embed keys.txt
+	keys string
+
+	shapes = anyOf(tokens + keys)
+)
+
+// anyOf returns what matches if one of the lines does.
+func anyOf(lines string) *regexp.Regexp {
+	var all []string
+	for line := range strings.Lines(lines) {
+		if line = strings.TrimSpace(line); !strings.HasPrefix(line, "#") {
+			all = append(all, line)
+		}
+	}
+	return regexp.MustCompile(strings.Join(all, "|"))
+}
+
+// HasSecret reports whether a text has the shape of a secret in it.
+func HasSecret(text string) bool { return shapes.MatchString(text) }
 
 // randomPart is what a server of oauthtest makes secrets of (rand.Text).
 var randomPart = regexp.MustCompile(`-[A-Z2-7]{26}`)
@@ -59,7 +84,7 @@ func runAndSearch() int {
 		})
 	}
 	cmd := exec.Command(exe, os.Args[1:]...)
-	cmd.Env = append(os.Environ(), secretsFileEnv+"="+f.Name())
+	cmd.Env = append(os.Environ(), SecretsFileEnv+"="+f.Name())
 	cmd.Stdout, cmd.Stderr = tee(os.Stdout), tee(os.Stderr)
 	runErr := cmd.Run()
 	secrets, err := os.ReadFile(f.Name())
@@ -71,7 +96,7 @@ func runAndSearch() int {
 	printed := out.String()
 	found := func(i int) {
 		n++
-		fmt.Printf("--- FAIL: a secret was printed after: %q\n", printed[max(0, i-200):i])
+		fmt.Printf("--- FAIL: a secret was printed after: %q\n", shapes.ReplaceAllString(printed[max(0, i-200):i], "…"))
 	}
 	issued := map[string]bool{} // most have a part of this form, and there are very many
 	for secret := range strings.Lines(string(secrets)) {
@@ -82,13 +107,16 @@ func runAndSearch() int {
 			found(i)
 		}
 	}
+	for _, at := range shapes.FindAllStringIndex(printed, -1) {
+		found(at[0])
+	}
 	for _, at := range randomPart.FindAllStringIndex(printed, -1) {
 		if issued[printed[at[0]:at[1]]] {
 			found(at[0])
 		}
 	}
 	if n > 0 {
-		fmt.Printf("FAIL: %d secrets of the test servers were printed\n", n)
+		fmt.Printf("FAIL: %d secrets were printed\n", n)
 		return 1
 	}
 	if runErr != nil {
@@ -109,7 +137,7 @@ var secretLog sync.Mutex
 
 // NoteSecrets records secrets that nothing may print.
 func NoteSecrets(secrets []string) {
-	path := os.Getenv(secretsFileEnv)
+	path := os.Getenv(SecretsFileEnv)
 	if path == "" {
 		return
 	}
