@@ -273,7 +273,7 @@ func migrateDuringBackup(t *testing.T, server *realparts.PostgreSQL) {
 			slowest = max(slowest, time.Since(before))
 		}
 		t.Logf("%s: Migrate took %v, the slowest refresh meanwhile %v", what, time.Since(start), slowest)
-		if took := time.Since(start); took > 20*time.Second {
+		if took := time.Since(start); took > time.Minute {
 			t.Errorf("%s: Migrate took %v", what, took)
 		}
 		if indexed(t, s) {

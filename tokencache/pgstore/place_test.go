@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stayauth/stayauth/testdata/realparts"
+	"github.com/stayauth/stayauth/testdata/realparts/storecheck"
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/pgstore"
 )
@@ -221,7 +222,7 @@ func TestDatabaseIsReplacedUnderARunningProcess(t *testing.T) {
 		if err == nil {
 			break
 		}
-		if time.Since(begun) > 10*time.Second {
+		if time.Since(begun) > storecheck.Patience {
 			t.Fatal(err)
 		}
 	}

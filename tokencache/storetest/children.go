@@ -97,7 +97,7 @@ func (j job) run(s tokencache.Store) error {
 			fmt.Println("saved")
 			// In a slow store, a writer in step with this one would always be too
 			// late.
-			time.Sleep(rand.N(time.Since(start)))
+			time.Sleep(rand.N(time.Since(start) + 1))
 		}
 	}
 	return fmt.Errorf("storetest: no job called %q", j.Do)
