@@ -71,9 +71,9 @@ func TestCalls(t *testing.T) {
 	if err := source.Login(t.Context(), login); err != nil {
 		t.Fatal(err)
 	}
-	provider.Fault("/token", 1, oauthtest.Slow(2*time.Second))
-	begun := time.Now()
-	if err := call(200 * time.Millisecond); !errors.Is(err, context.DeadlineExceeded) && status.Code(err) != codes.DeadlineExceeded || time.Since(begun) > 1900*time.Millisecond {
-		t.Errorf("after %v: %v", time.Since(begun), err)
+	provider.Freeze()
+	defer provider.Thaw() // The call has ended long before.
+	if err := call(200 * time.Millisecond); !errors.Is(err, context.DeadlineExceeded) && status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("while the provider is frozen: %v", err)
 	}
 }

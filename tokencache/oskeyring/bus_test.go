@@ -67,6 +67,7 @@ func TestMuteBus(t *testing.T) {
 		wantProblem(t, err, NoAnswer)
 		awaitReturn(t, k.guard) // at once, because the question can be cancelled
 	}
+	k.timeout = patience
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if _, err := k.get(ctx, "u", optional); !errors.Is(err, context.DeadlineExceeded) {
