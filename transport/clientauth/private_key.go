@@ -21,7 +21,8 @@ type Key struct {
 
 	// Algorithm is the one to sign with (RFC 7518 section 3.1, RFC 8037 section 3.1). It is
 	// needed only for an RSA key that is to sign with "PS256", as Microsoft Entra
-	// recommends. Default: "ES256", "RS256" or "EdDSA", whichever fits the key.
+	// recommends. Default: "ES256", "RS256" or "EdDSA", whichever fits the key, and "PS256"
+	// if the provider's metadata does not list "RS256" (Endpoint.AuthAlgorithms).
 	Algorithm string
 
 	// ID names the key at the provider ("kid"). Default: none, which is enough if the
@@ -78,7 +79,7 @@ func (p *PrivateKey) Authenticate(ctx context.Context, r *endpoint.AuthRequest) 
 	}
 	key := func() (*statement.Key, error) { k, err := p.Key(ctx); return (*statement.Key)(k), err }
 	signed, err := p.turns.Make(ctx, "PrivateKey.Key", key, statement.Statement{
-		Type: p.Type, Issuer: r.ClientID, Subject: r.ClientID, Audience: cmp.Or(p.Audience, r.Issuer), Now: r.Now, Lifetime: lifetime,
+		Type: p.Type, Issuer: r.ClientID, Subject: r.ClientID, Audience: cmp.Or(p.Audience, r.Issuer), Now: r.Now, Lifetime: lifetime, Algorithms: r.Algorithms,
 	})
 	if err != nil {
 		return err

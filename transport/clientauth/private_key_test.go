@@ -101,6 +101,54 @@ func TestStatement(t *testing.T) {
 	}
 }
 
+// What the provider's metadata lists decides how a key signs, where there is a choice, and a key
+// that fits none of it signs nothing (C86).
+func TestAlgorithmsOfTheProvider(t *testing.T) {
+	ec, rsaKey, ed := testkit.NewKey(t, "ES256"), testkit.NewKey(t, "RS256"), testkit.NewKey(t, "EdDSA")
+	for _, tt := range []struct {
+		name   string
+		key    clientauth.Key
+		listed []string
+		alg    string // "": nothing is sent
+	}{
+		{"nothing said", clientauth.Key{Signer: rsaKey}, nil, "RS256"},
+		{"nothing listed", clientauth.Key{Signer: rsaKey}, []string{}, "RS256"},
+		{"all listed", clientauth.Key{Signer: rsaKey}, []string{"PS256", "RS256", "ES256"}, "RS256"},
+		{"FAPI 2.0", clientauth.Key{Signer: rsaKey}, []string{"PS256", "ES256", "EdDSA"}, "PS256"},
+		{"asked for and not listed", clientauth.Key{Signer: rsaKey, Algorithm: "RS256"}, []string{"PS256"}, ""},
+		{"asked for and listed", clientauth.Key{Signer: rsaKey, Algorithm: "PS256"}, []string{"PS256", "RS256"}, "PS256"},
+		{"asked for, the better one, and not listed", clientauth.Key{Signer: rsaKey, Algorithm: "PS256"}, []string{"RS256"}, ""},
+		{"ECDSA", clientauth.Key{Signer: ec}, []string{"ES256"}, "ES256"},
+		{"ECDSA and not listed", clientauth.Key{Signer: ec}, []string{"PS256", "RS256", "HS256", "none"}, ""},
+		{"Ed25519 and not listed", clientauth.Key{Signer: ed}, []string{"ES256"}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			srv, e := server(t, oauthtest.Config{}, ec, rsaKey, ed)
+			e.ClientAuth, e.AuthAlgorithms = &clientauth.PrivateKey{Key: fixed(tt.key)}, tt.listed
+			base, alg := e.Base, ""
+			e.Base = testkit.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
+				body, err := req.GetBody()
+				must(t, err)
+				raw, err := io.ReadAll(body)
+				must(t, err)
+				form, err := url.ParseQuery(string(raw))
+				must(t, err)
+				header, _ := claimsOf(t, form)
+				alg, _ = header["alg"].(string)
+				return base.RoundTrip(req)
+			})
+			_, err := e.ClientCredentials().Refresh(t.Context(), new(tokencache.Record))
+			if tt.alg == "" {
+				if wantError(t, err, transport.ErrMisconfigured); srv.Counts().TokenRequests != 0 || !strings.Contains(err.Error(), "only "+strings.Join(tt.listed, ", ")) {
+					t.Errorf("got %v", err)
+				}
+			} else if err != nil || alg != tt.alg {
+				t.Errorf("signed with %q, %v", alg, err)
+			}
+		})
+	}
+}
+
 // Every request that a login ever makes has a statement of its own, repetitions included (C79).
 func TestEachRequestIsProven(t *testing.T) {
 	for _, alg := range []string{"ES256", "PS256", "RS256", "EdDSA"} {

@@ -27,11 +27,12 @@ type ClientAuth interface {
 
 // An AuthRequest is a request that a ClientAuth authenticates.
 type AuthRequest struct {
-	ClientID string    // it is in Form already
-	Issuer   string    // Endpoint.Issuer, or else the token endpoint: who the proof is for
-	Now      time.Time // the time by the provider's clock, as far as its last answer told it
-	Header   http.Header
-	Form     url.Values
+	ClientID   string    // it is in Form already
+	Issuer     string    // Endpoint.Issuer, or else the token endpoint: who the proof is for
+	Now        time.Time // the time by the provider's clock, as far as its last answer told it
+	Algorithms []string  // Endpoint.AuthAlgorithms
+	Header     http.Header
+	Form       url.Values
 }
 
 // A clientAuth is how a client tells the provider who it is, in one way per request.

@@ -73,6 +73,11 @@ type Endpoint struct {
 	// the Method of ClientAuth, or that of a certificate. Default: any.
 	AuthMethods []string
 
+	// AuthAlgorithms are those that the metadata lists for signatures of clients, such as
+	// "ES256" (RFC 8414 section 2). If that of the key of ClientAuth is not among them,
+	// nothing is sent. Default: any.
+	AuthAlgorithms []string
+
 	// Scopes are requested by ClientCredentials, and by the ways to log in. A refresh names
 	// no scope, which means the scope that was granted. Default: the provider's choice.
 	Scopes []string

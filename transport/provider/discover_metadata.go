@@ -26,7 +26,9 @@ type metadata struct {
 	Scopes      []string `json:"scopes_supported"`
 	PKCEMethods []string `json:"code_challenge_methods_supported"`
 
-	Aliases json.RawMessage `json:"mtls_endpoint_aliases"`
+	// What is wrong with these is nothing to clients that do not need them.
+	AuthAlgorithms json.RawMessage `json:"token_endpoint_auth_signing_alg_values_supported"`
+	Aliases        json.RawMessage `json:"mtls_endpoint_aliases"`
 }
 
 // endpoints are those that the client itself asks.
@@ -35,6 +37,14 @@ type endpoints struct {
 	DeviceAuthURL string `json:"device_authorization_endpoint"`
 	RevocationURL string `json:"revocation_endpoint"`
 	PARURL        string `json:"pushed_authorization_request_endpoint"`
+}
+
+// authAlgorithms returns those for the signatures of clients, or nil.
+func (m *metadata) authAlgorithms() (names []string) {
+	if json.Unmarshal(m.AuthAlgorithms, &names) != nil {
+		return nil
+	}
+	return names
 }
 
 // aliases returns where clients with a certificate reach the endpoints (RFC 8705 section 5). What
@@ -86,20 +96,21 @@ func parse(issuer string, doc []byte) (*Provider, error) {
 		}
 	}
 	p := &Provider{
-		Name:          u.Host,
-		Issuer:        m.Issuer,
-		Discovered:    true,
-		AuthURL:       m.AuthURL,
-		TokenURL:      m.TokenURL,
-		DeviceAuthURL: m.DeviceAuthURL,
-		RevocationURL: m.RevocationURL,
-		PARURL:        m.PARURL,
-		RequirePAR:    m.RequirePAR,
-		SendsIss:      m.SendsIss,
-		NoPKCE:        len(m.PKCEMethods) > 0 && !slices.Contains(m.PKCEMethods, "S256"), // Many do not list what they have.
-		AuthStyle:     authStyle(m.AuthMethods),
-		AuthMethods:   m.AuthMethods,
-		MTLSAliases:   m.aliases(),
+		Name:           u.Host,
+		Issuer:         m.Issuer,
+		Discovered:     true,
+		AuthURL:        m.AuthURL,
+		TokenURL:       m.TokenURL,
+		DeviceAuthURL:  m.DeviceAuthURL,
+		RevocationURL:  m.RevocationURL,
+		PARURL:         m.PARURL,
+		RequirePAR:     m.RequirePAR,
+		SendsIss:       m.SendsIss,
+		NoPKCE:         len(m.PKCEMethods) > 0 && !slices.Contains(m.PKCEMethods, "S256"), // Many do not list what they have.
+		AuthStyle:      authStyle(m.AuthMethods),
+		AuthMethods:    m.AuthMethods,
+		AuthAlgorithms: m.authAlgorithms(),
+		MTLSAliases:    m.aliases(),
 	}
 	if slices.Contains(m.Scopes, "offline_access") {
 		// OpenID Connect Core section 11: without the prompt the scope may be ignored.

@@ -61,6 +61,10 @@ type Provider struct {
 	// Endpoint with a ClientAuth. Default: any.
 	AuthMethods []string
 
+	// AuthAlgorithms are those that the metadata lists for the signatures of a ClientAuth.
+	// Default: any.
+	AuthAlgorithms []string
+
 	// MTLSAliases are where clients with a certificate reach the endpoints (RFC 8705 section
 	// 5), by the addresses above, for an Endpoint with a ClientCertificate. Default: there.
 	MTLSAliases map[string]string
@@ -89,16 +93,17 @@ type Provider struct {
 // scopes are requested in addition to those that p needs.
 func (p *Provider) Endpoint(clientID string, secret tokencache.Secret, scopes ...string) *endpoint.Endpoint {
 	e := &endpoint.Endpoint{
-		Issuer:        p.Issuer,
-		TokenURL:      p.TokenURL,
-		RevocationURL: p.RevocationURL,
-		LogoutURL:     p.LogoutURL,
-		ClientID:      clientID,
-		ClientSecret:  secret,
-		AuthStyle:     p.AuthStyle,
-		AuthMethods:   slices.Clone(p.AuthMethods),
-		MTLSAliases:   maps.Clone(p.MTLSAliases),
-		Scopes:        slices.Clone(scopes),
+		Issuer:         p.Issuer,
+		TokenURL:       p.TokenURL,
+		RevocationURL:  p.RevocationURL,
+		LogoutURL:      p.LogoutURL,
+		ClientID:       clientID,
+		ClientSecret:   secret,
+		AuthStyle:      p.AuthStyle,
+		AuthMethods:    slices.Clone(p.AuthMethods),
+		AuthAlgorithms: slices.Clone(p.AuthAlgorithms),
+		MTLSAliases:    maps.Clone(p.MTLSAliases),
+		Scopes:         slices.Clone(scopes),
 
 		RepeatRedirectURI: p.RepeatRedirectURI,
 		ExchangeGrant:     p.ExchangeGrant,

@@ -11,6 +11,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/stayauth/stayauth/transport"
@@ -27,13 +30,14 @@ type Key struct {
 
 // A Statement is what is said. Times are those of the reader's clock.
 type Statement struct {
-	Type     string // "typ"; default: "JWT"
-	Issuer   string
-	Subject  string
-	Audience string // always one: servers differ about lists
-	Now      time.Time
-	Lifetime time.Duration
-	Claims   map[string]any // further ones; they do not replace those above
+	Type       string // "typ"; default: "JWT"
+	Issuer     string
+	Subject    string
+	Audience   string // always one: servers differ about lists
+	Now        time.Time
+	Lifetime   time.Duration
+	Algorithms []string       // that the reader knows; none: any
+	Claims     map[string]any // further ones; they do not replace those above
 }
 
 // Make returns a statement that was never made before. Errors are *transport.Error; field names
@@ -45,6 +49,14 @@ func Make(field string, key *Key, s Statement) (string, error) {
 	alg, err := jws.Algorithm(key.Signer.Public(), key.Algorithm)
 	if err != nil {
 		return "", Misconfigured(field, "use a key that providers accept, and Algorithm with an RSA key only", err)
+	}
+	if listed := s.Algorithms; len(listed) > 0 {
+		if key.Algorithm == "" && alg == jws.RS256 && !slices.Contains(listed, alg) && slices.Contains(listed, jws.PS256) {
+			alg = jws.PS256 // The same key, in the better way.
+		}
+		if !slices.Contains(listed, alg) {
+			return "", Misconfigured(field, fmt.Sprintf("use another key or Algorithm: the provider does not list %s, only %s", alg, strings.Join(listed, ", ")), nil)
+		}
 	}
 	header := map[string]any{"typ": cmp.Or(s.Type, "JWT")}
 	if key.ID != "" {
