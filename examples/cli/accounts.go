@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -18,7 +19,7 @@ func (c *cli) accounts(ctx context.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
-	accounts, err := login.Accounts(ctx, s.cache, tokencache.Key{})
+	accounts, err := s.list(ctx, tokencache.Key{})
 	inUse, _ := s.account(ctx)
 	w := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
 	for _, a := range accounts {
@@ -32,13 +33,26 @@ func (c *cli) accounts(ctx context.Context, _ []string) error {
 		case a.Copy:
 			state = "copied from elsewhere: see 'stayauth help adopt'"
 		}
-		fmt.Fprintf(w, "%s %s\t%s\t%s\n", mark, cmp.Or(a.Name, "(no name)"), a.Key.Issuer, state)
+		issuer, _, _ := strings.Cut(a.Key.Issuer, "#")
+		fmt.Fprintf(w, "%s %s\t%s\t%s\n", mark, cmp.Or(a.Name, "(no name)"), issuer, state)
 	}
 	w.Flush()
 	if len(accounts) == 0 && err == nil {
 		s.say("There are no accounts. Log in with 'stayauth login'.\n")
 	}
 	return err
+}
+
+// list returns the accounts that are kept, as login.Accounts does. A robot is called as the
+// provider knows it: the issuer of its login has a fragment, as no issuer has.
+func (s *session) list(ctx context.Context, like tokencache.Key) ([]login.Account, error) {
+	accounts, err := login.Accounts(ctx, s.cache, like)
+	for i := range accounts {
+		if a := &accounts[i]; strings.Contains(a.Key.Issuer, "#") {
+			a.Name = cmp.Or(a.Name, a.Key.ClientID)
+		}
+	}
+	return accounts, err
 }
 
 func (c *cli) use(ctx context.Context, args []string) error {

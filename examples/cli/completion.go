@@ -46,7 +46,7 @@ CASES
 	fi
 	case ${COMP_WORDS[COMP_CWORD-1]} in
 	-store) words='keyring file passphrase' ;;
-	-flow) words='auto browser device paste' ;;
+	-flow) words='auto browser device paste client-credentials' ;;
 	-provider) words='google github gitlab microsoft auth0: okta: keycloak:' ;;
 	esac
 	COMPREPLY=($(compgen -W "$words" -- "$cur"))

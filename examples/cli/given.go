@@ -18,7 +18,7 @@ func (c *cli) openGiven() (*session, *transport.Source, error) {
 	}
 	cfg.Logger, cfg.OnEvent = c.logger(), c.onEvent
 	source, err := transport.NewSource(cfg)
-	return &session{cli: c, provider: new(provider.Provider)}, source, err
+	return &session{cli: c, client: client{provider: new(provider.Provider)}}, source, err
 }
 
 func (c *cli) statusOfGiven(ctx context.Context) error {

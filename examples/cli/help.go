@@ -38,6 +38,15 @@ others can see those: set STAYAUTH_CLIENT_SECRET, or use -client-secret-file.
   stayauth login -provider github -client-id Iv1.0123456789abcdef
   stayauth login -issuer https://login.example.com -client-id my-app \
       -scope 'openid read' -origin https://api.example.com
+
+With -flow client-credentials nobody is asked: the program acts for itself, as a robot
+does. It proves who it is by the client secret, or better by a private key, of which
+only the path is remembered. A key can be replaced at any time.
+
+  stayauth login -flow client-credentials -issuer https://login.example.com \
+      -client-id my-robot -client-key-file robot.pem -origin https://api.example.com
+  stayauth login -flow client-credentials -provider google -client-key-file key.json \
+      -scope https://www.googleapis.com/auth/drive.readonly -account ann@example.com
 `
 
 const getHelp = `Get calls an API as you and prints what it answers. The token goes to the origins
@@ -49,7 +58,8 @@ the call is repeated, once.
 `
 
 const tokenHelp = `Token prints an access token that is good now, and renews it first if it is not.
-Do not write it into a command line, where others can see it:
+It prints nothing else, and does not wait for longer than about half a minute. Do not
+write the token into a command line, where others can see it:
 
   stayauth token -header | curl -H @- https://api.example.com/me
 `

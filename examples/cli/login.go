@@ -19,7 +19,7 @@ func loginFlags(fs *flag.FlagSet, o *options) {
 	fs.Var(&o.Origins, "origin", "`origins` of the APIs that may see the token, such as\nhttps://api.example.com (default: the provider's own)")
 	fs.Var(&o.Params, "param", "another parameter, as `name=value`, such as\naudience=https://api.example.com")
 	fs.StringVar(&o.RedirectURL, "redirect-url", "", "`URL` of this machine that is registered at the\nprovider (default: any port of 127.0.0.1)")
-	fs.StringVar(&o.flow, "flow", "auto", "`way` to log in: browser, device (enter a code\nelsewhere), paste (an address), or auto (default auto)")
+	fs.StringVar(&o.flow, "flow", "", "`way` to log in: browser, device (enter a code\nelsewhere), paste (an address), client-credentials (the\nprogram for itself, without a user), or auto (default\nauto, or client-credentials if it was that before)")
 	fs.StringVar(&o.loginHint, "login-hint", "", "user `name` to suggest to the provider")
 	fs.DurationVar(&o.timeout, "timeout", 10*time.Minute, "`time` that you have (default 10m)")
 }
@@ -28,10 +28,18 @@ var flows = map[string]func(context.Context, login.Config) (*tokencache.Record, 
 	"auto": login.Auto, "browser": login.Loopback, "device": login.Device, "paste": login.Paste,
 }
 
+// robotFlow is the way of a program that acts for itself (RFC 6749 section 4.4).
+const robotFlow = "client-credentials"
+
 func (c *cli) login(ctx context.Context, _ []string) error {
-	flow := flows[c.flow]
-	if flow == nil {
-		return usagef("-flow is auto, browser, device or paste, not %q", c.flow)
+	if c.flow != "" {
+		c.Robot = c.flow == robotFlow
+	} else if c.Robot {
+		c.named = c.Account // Nobody else says who it acts for.
+	}
+	flow := flows[cmp.Or(c.flow, "auto")]
+	if flow == nil && !c.Robot {
+		return usagef("-flow is auto, browser, device, paste or client-credentials, not %q", c.flow)
 	}
 	if c.Provider == "" {
 		return usagef("where do you log in? Use -provider or -issuer")
@@ -40,19 +48,15 @@ func (c *cli) login(ctx context.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
-	waiting := s.newProgress("Waiting for you to log in")
-	defer waiting.stop()
-	conf := login.Config{
-		Provider: s.provider, Endpoint: s.endpoint, Cache: s.cache,
-		RedirectURL: s.RedirectURL, Timeout: s.timeout,
-		In: waiting.until(s.stdin), Out: s.stderr,
-		OnPrompt: func(login.Prompt) { waiting.start() },
+	if err := s.checkKey(ctx); err != nil {
+		return err
 	}
-	if s.loginHint != "" {
-		conf.AuthParams = map[string][]string{"login_hint": {s.loginHint}}
+	var tokens *tokencache.Record
+	if c.Robot {
+		tokens, err = s.refresher.Refresh(ctx, &tokencache.Record{Key: tokencache.Key{Account: s.named}})
+	} else {
+		tokens, err = s.askUser(ctx, flow)
 	}
-	tokens, err := flow(ctx, conf)
-	waiting.stop()
 	if err != nil {
 		return err
 	}
@@ -67,14 +71,35 @@ func (c *cli) login(ctx context.Context, _ []string) error {
 	if err != nil {
 		return s.undo(tokens, err)
 	}
+	s.ClientID = s.endpoint.ClientID
 	if err := s.remember(key.Account); err != nil {
 		return fmt.Errorf("you are logged in, but the settings could not be stored: %w", err)
 	}
-	s.say("%s\n", s.paint(green, "Logged in"+as(cmp.Or(s.named, account.Name))+"."))
-	if tokens.RefreshToken == "" {
+	name := cmp.Or(s.named, account.Name)
+	if c.Robot {
+		name = cmp.Or(name, s.ClientID)
+	}
+	s.say("%s\n", s.paint(green, "Logged in"+as(name)+"."))
+	if tokens.RefreshToken == "" && !c.Robot {
 		s.say("The provider has given no refresh token, so this login ends with its access token.\n")
 	}
 	return nil
+}
+
+// askUser lets the user log in.
+func (s *session) askUser(ctx context.Context, flow func(context.Context, login.Config) (*tokencache.Record, error)) (*tokencache.Record, error) {
+	waiting := s.newProgress("Waiting for you to log in")
+	defer waiting.stop()
+	conf := login.Config{
+		Provider: s.provider, Endpoint: s.endpoint, Cache: s.cache,
+		RedirectURL: s.RedirectURL, Timeout: s.timeout,
+		In: waiting.until(s.stdin), Out: s.stderr,
+		OnPrompt: func(login.Prompt) { waiting.start() },
+	}
+	if s.loginHint != "" {
+		conf.AuthParams = map[string][]string{"login_hint": {s.loginHint}}
+	}
+	return flow(ctx, conf)
 }
 
 func as(name string) string {
@@ -88,7 +113,11 @@ func as(name string) string {
 func (s *session) undo(tokens *tokencache.Record, cause error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	if err := s.endpoint.Revoke(ctx, tokens); err != nil {
+	provider, ok := s.refresher.(transport.Revoker)
+	if !ok {
+		return cause
+	}
+	if err := provider.Revoke(ctx, tokens); err != nil {
 		return fmt.Errorf("%w; the provider could not be told: %w", cause, err)
 	}
 	return cause
@@ -167,9 +196,10 @@ func (c *cli) logoutEverywhere(ctx context.Context) error {
 			if p.ClientID != key.ClientID {
 				continue
 			}
-			prov, endpoint, err := c.client(ctx, p)
-			if err == nil && prov.Issuer == key.Issuer {
-				return endpoint, nil
+			p.Robot = strings.Contains(key.Issuer, "#") // also if the profile is another's by now
+			known, err := c.client(ctx, p)
+			if err == nil && known.refresher.Identity().Key.Issuer == key.Issuer {
+				return known.refresher, nil
 			}
 			if err != nil {
 				unknown = err

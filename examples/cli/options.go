@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -36,6 +35,7 @@ type options struct {
 	include bool
 
 	asHeader, show bool
+	username       string
 
 	keyFile string
 }
@@ -46,6 +46,10 @@ type profile struct {
 	ClientID     string `json:"client_id"`
 	SecretFile   string `json:"client_secret_file,omitempty"`
 	Confidential bool   `json:"confidential,omitempty"` // there is a client secret
+	KeyFile      string `json:"client_key_file,omitempty"`
+	KeyID        string `json:"client_key_id,omitempty"`
+	TokenFile    string `json:"client_token_file,omitempty"`
+	Robot        bool   `json:"client_credentials,omitempty"` // the program acts for itself
 	Scopes       list   `json:"scopes,omitempty"`
 	Origins      list   `json:"origins,omitempty"`
 	Params       list   `json:"params,omitempty"`
@@ -83,6 +87,9 @@ var variables = [...]variable{
 	{"STAYAUTH_ISSUER", "issuer"},
 	{"STAYAUTH_CLIENT_ID", "client-id"},
 	{"STAYAUTH_CLIENT_SECRET_FILE", "client-secret-file"},
+	{"STAYAUTH_CLIENT_KEY_FILE", "client-key-file"},
+	{"STAYAUTH_CLIENT_KEY_ID", "client-key-id"},
+	{"STAYAUTH_CLIENT_TOKEN_FILE", "client-token-file"},
 	{"STAYAUTH_SCOPE", "scope"},
 	{"STAYAUTH_ORIGIN", "origin"},
 	{"STAYAUTH_ACCOUNT", "account"},
@@ -105,6 +112,9 @@ func commonFlags(fs *flag.FlagSet, o *options) {
 	fs.StringVar(&o.Provider, "issuer", "", "issuer `URL` of any other provider")
 	fs.StringVar(&o.ClientID, "client-id", "", "`id` of this program at the provider")
 	fs.StringVar(&o.SecretFile, "client-secret-file", "", "`file` with the client secret, if there is one")
+	fs.StringVar(&o.KeyFile, "client-key-file", "", "`file` with the client's private key, in PEM, or the key\nfile of a Google service account")
+	fs.StringVar(&o.KeyID, "client-key-id", "", "`id` of that key at the provider, if it wants one")
+	fs.StringVar(&o.TokenFile, "client-token-file", "", "`file` with a token by which the platform says who the\nclient is, such as that of a Kubernetes service account")
 	fs.StringVar(&o.Account, "account", "", "`name` of the account, if you have several")
 	fs.StringVar(&o.profileName, "profile", "", "`name` under which login remembers its flags\n(default \"default\")")
 	fs.StringVar(&o.store, "store", "", "`place` of the key to your logins: keyring, file or\npassphrase (default keyring)")
@@ -166,8 +176,8 @@ func (c *cli) parse(cmd command, args []string, getenv func(string) string) (res
 		return nil, false, usagef("an issuer is an https URL, and %q is none", c.Provider)
 	}
 	c.clientSecret, c.named = getenv(secretVar), c.Account
-	if c.clientSecret != "" && c.SecretFile != "" {
-		return nil, false, usagef("%s is set, and a file is named too: use one of them", secretVar)
+	if err := c.checkProofs(); err != nil {
+		return nil, false, err
 	}
 	for _, name := range []string{tokenVar, tokenFileVar} {
 		switch {
@@ -194,9 +204,11 @@ func (c *cli) complete() error {
 	if !slices.Contains([]string{"keyring", "file", "passphrase"}, c.store) {
 		return usagef("-store is keyring, file or passphrase, not %q", c.store)
 	}
-	if c.SecretFile != "" { // The profile must find it from any directory.
-		if c.SecretFile, err = filepath.Abs(c.SecretFile); err != nil {
-			return err
+	for _, file := range []*string{&c.SecretFile, &c.KeyFile, &c.TokenFile} {
+		if *file != "" { // The profile must find it from any directory.
+			if *file, err = filepath.Abs(*file); err != nil {
+				return err
+			}
 		}
 	}
 	saved := s.Profiles[c.profileName]
@@ -204,7 +216,8 @@ func (c *cli) complete() error {
 		return nil // Another login: origins above all must not be those of this one.
 	}
 	c.Provider, c.ClientID = saved.Provider, saved.ClientID
-	c.SecretFile, c.Confidential = cmp.Or(c.SecretFile, saved.SecretFile), saved.Confidential
+	c.Robot = saved.Robot
+	c.proveAs(saved)
 	c.RedirectURL, c.Account = cmp.Or(c.RedirectURL, saved.RedirectURL), cmp.Or(c.Account, saved.Account)
 	for _, l := range []struct {
 		to   *list
@@ -215,24 +228,4 @@ func (c *cli) complete() error {
 		}
 	}
 	return nil
-}
-
-// secret returns the client secret of p, "" if it has none. What the environment says
-// is for the client that this run is about, and for no other.
-func (c *cli) secret(p profile) (string, error) {
-	switch {
-	case c.offline:
-		return "", nil
-	case c.clientSecret != "" && p.Provider == c.Provider && p.ClientID == c.ClientID:
-		return c.clientSecret, nil
-	case p.SecretFile != "":
-		b, err := os.ReadFile(p.SecretFile)
-		if err != nil {
-			return "", usagef("the client secret cannot be read: %v", err)
-		}
-		return strings.TrimSpace(string(b)), nil
-	case p.Confidential:
-		return "", usagef("the client secret is missing that this login was made with; set %s or use -client-secret-file", secretVar)
-	}
-	return "", nil
 }

@@ -32,20 +32,24 @@ func TestKeyring(t *testing.T) {
 	for name, cmd := range scriptCommands {
 		cmds[name] = cmd
 	}
-	testscript.Run(t, testscript.Params{Dir: "testdata/keyring", Setup: setup(t, "keyring", keyring.Env), Cmds: cmds})
+	testscript.Run(t, testscript.Params{Dir: "testdata/keyring", Setup: setup(users, "keyring", keyring.Env), Cmds: cmds})
 }
 
 // A stage is what one script plays on.
 type stage struct {
 	srv    *oauthtest.Server
+	more   []*oauthtest.Server    // whose secrets are not to be seen either
 	leaked atomic.Pointer[string] // of a process, while a request was served
 }
 
-// setup gives each script a provider that does not forgive: whoever presents a spent
-// refresh token ends the login.
-func setup(t *testing.T, store string, extra []string) func(*testscript.Env) error {
+// users log in at a provider that does not forgive: whoever presents a spent refresh token
+// ends the login.
+var users = oauthtest.Config{Policy: oauthtest.StrictFamily, Scope: "openid api"}
+
+// setup gives each script a provider.
+func setup(provider oauthtest.Config, store string, extra []string) func(*testscript.Env) error {
 	return func(env *testscript.Env) error {
-		srv := oauthtest.New(oauthtest.Config{Policy: oauthtest.StrictFamily, Scope: "openid api"})
+		srv := oauthtest.New(provider)
 		if err := srv.Start(); err != nil {
 			return err
 		}
@@ -100,7 +104,11 @@ func (s *stage) watch(endpoint http.Handler) http.Handler {
 
 // secretIn returns what kind of secret is in text, "" if there is none.
 func (s *stage) secretIn(text string) string {
-	for _, secret := range s.srv.Secrets() {
+	secrets := s.srv.Secrets()
+	for _, srv := range s.more {
+		secrets = append(secrets, srv.Secrets()...)
+	}
+	for _, secret := range secrets {
 		if secret != "" && strings.Contains(text, secret) {
 			return "a secret of " + strconv.Itoa(len(secret)) + " characters like " + secret[:3] + "..."
 		}
@@ -276,6 +284,21 @@ func expire(dir string) error { return expireIn(dir, -time.Minute) }
 
 // expireIn is expire for access tokens that are good for some time, and to be refreshed.
 func expireIn(dir string, left time.Duration) error {
+	return edit(dir, func(rec *tokencache.Record) {
+		rec.Expiry = time.Now().Add(left)
+		if left > 0 {
+			rec.RefreshAt = time.Now()
+		}
+	})
+}
+
+// age makes the stored tokens older, which have not expired.
+func age(dir string, by time.Duration) error {
+	return edit(dir, func(rec *tokencache.Record) { rec.ObtainedAt = rec.ObtainedAt.Add(-by) })
+}
+
+// edit changes the stored logins in a directory.
+func edit(dir string, change func(*tokencache.Record)) error {
 	ctx := context.Background()
 	cache, err := openCache(dir)
 	if err != nil {
@@ -289,10 +312,7 @@ func expireIn(dir string, left time.Duration) error {
 		if err != nil {
 			return err
 		}
-		rec.Expiry = time.Now().Add(left)
-		if left > 0 {
-			rec.RefreshAt = time.Now()
-		}
+		change(rec)
 		if _, err := cache.Save(ctx, rec.Key, rec, version); err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,9 +12,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/oskeyring"
 	"github.com/stayauth/stayauth/transport"
-	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/login"
-	"github.com/stayauth/stayauth/transport/provider"
 )
 
 // appName names the program in directories and in the keyring.
@@ -24,10 +21,9 @@ const appName = "stayauth-cli"
 // A session is what a command works with: a provider, a client of it, and the logins.
 type session struct {
 	*cli
-	provider *provider.Provider
-	endpoint *endpoint.Endpoint
-	cache    *tokencache.Cache
-	place    oskeyring.Info
+	client
+	cache *tokencache.Cache
+	place oskeyring.Info
 }
 
 // open finds the provider, and opens the logins. A locked keyring is noticed before
@@ -38,7 +34,7 @@ func (c *cli) open(ctx context.Context) (*session, error) {
 	}
 	s := &session{cli: c}
 	var err error
-	if s.provider, s.endpoint, err = s.client(ctx, c.profile); err != nil {
+	if s.client, err = c.client(ctx, c.profile); err != nil {
 		return nil, err
 	}
 	return s, s.openCache(ctx)
@@ -91,35 +87,14 @@ func passphrase(context.Context) (tokencache.Secret, error) {
 	return tokencache.Secret(strings.TrimRight(string(b), "\r\n")), err
 }
 
-// client returns the provider of a profile, and the client that the profile is of it.
-func (c *cli) client(ctx context.Context, p profile) (*provider.Provider, *endpoint.Endpoint, error) {
-	prov, err := c.findProvider(ctx, p)
-	if err != nil {
-		return nil, nil, err
-	}
-	if p.ClientID == "" {
-		return nil, nil, usagef("-client-id is missing: the provider has to know this program")
-	}
-	secret, err := c.secret(p)
-	if err != nil {
-		return nil, nil, err
-	}
-	e := prov.Endpoint(p.ClientID, tokencache.Secret(secret), p.Scopes...)
-	e.Params = url.Values{}
-	for _, param := range p.Params {
-		name, value, ok := strings.Cut(param, "=")
-		if !ok {
-			return nil, nil, usagef("-param is NAME=VALUE, not %q", param)
-		}
-		e.Params.Add(name, value)
-	}
-	return prov, e, nil
-}
-
 // account returns the account to use: the one that is named, or the one in use, or
 // the only one.
 func (s *session) account(ctx context.Context) (login.Account, error) {
-	accounts, listErr := login.Accounts(ctx, s.cache, tokencache.Key{Issuer: s.provider.Issuer, ClientID: s.ClientID})
+	like := s.refresher.Identity().Key
+	if !s.Robot { // Its tokens are for what it asked for, those of a user for what the user agreed to.
+		like.Audience = ""
+	}
+	accounts, listErr := s.list(ctx, like)
 	a, err := login.Choose(accounts, s.Account)
 	if err != nil && listErr != nil {
 		err = listErr // It may be among those that cannot be read.
@@ -130,7 +105,7 @@ func (s *session) account(ctx context.Context) (login.Account, error) {
 // source returns the Source of a login. It is to be closed with closeSource.
 func (s *session) source(key tokencache.Key) (*transport.Source, error) {
 	return transport.NewSource(transport.SourceConfig{
-		Cache: s.cache, Refresher: s.endpoint, Key: key, Lead: s.provider.Lead, Logger: s.logger(),
+		Cache: s.cache, Refresher: s.refresher, Key: key, Lead: s.provider.Lead, Logger: s.logger(),
 		OnEvent: s.onEvent,
 	})
 }
