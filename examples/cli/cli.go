@@ -38,6 +38,8 @@ func commands() []command {
 		{name: "login", summary: "log in, and remember how", help: loginHelp, flags: loginFlags, run: (*cli).login},
 		{name: "get", args: "URL", summary: "call an API as you", help: getHelp, flags: getFlags, run: (*cli).get},
 		{name: "token", summary: "print an access token, for scripts", help: tokenHelp, flags: tokenFlags, run: (*cli).token},
+		{name: "git-credential", args: "ACTION", summary: "give git the token, as its helper", help: gitHelp, flags: gitFlags, run: (*cli).gitCredential},
+		{name: "kube-credential", summary: "give kubectl the token, as its plugin", help: kubeHelp, flags: helperFlags, run: (*cli).kubeCredential},
 		{name: "status", summary: "show whether you are logged in", help: statusHelp, run: (*cli).status},
 		{name: "accounts", summary: "list your accounts", help: accountsHelp, run: (*cli).accounts},
 		{name: "use", args: "ACCOUNT", summary: "choose the account to use from now on", help: useHelp, run: (*cli).use},

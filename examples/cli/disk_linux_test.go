@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -170,17 +169,6 @@ func TestFewFileDescriptors(t *testing.T) {
 	tm.run(0, "token")
 	if c := tm.srv.Counts(); c.Reuses != 0 || served == 0 || refused == 0 {
 		t.Errorf("%d served, %d refused, %+v", served, refused, c)
-	}
-}
-
-// run runs the program to its end.
-func (tm *terminal) run(want int, args ...string) {
-	tm.t.Helper()
-	cmd := exec.Command("stayauth", args...)
-	cmd.Env = tm.environment()
-	out, _ := cmd.CombinedOutput()
-	if got := cmd.ProcessState.ExitCode(); got != want {
-		tm.t.Errorf("%q: exit status %d, want %d: %s", args, got, want, bytes.TrimSpace(out))
 	}
 }
 

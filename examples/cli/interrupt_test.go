@@ -133,6 +133,17 @@ func (tm *terminal) environment() []string {
 		"STAYAUTH_CLIENT_ID="+tm.srv.ClientID(), "STAYAUTH_ORIGIN="+tm.srv.APIOrigin())
 }
 
+// run runs the program to its end.
+func (tm *terminal) run(want int, args ...string) {
+	tm.t.Helper()
+	cmd := exec.Command("stayauth", args...)
+	cmd.Env = tm.environment()
+	out, _ := cmd.CombinedOutput()
+	if got := cmd.ProcessState.ExitCode(); got != want {
+		tm.t.Errorf("%q: exit status %d, want %d: %s", args, got, want, bytes.TrimSpace(out))
+	}
+}
+
 // Whoever presses Ctrl-C in the middle of a rotation is still logged in.
 func TestCtrlCInARotation(t *testing.T) {
 	const times = 50

@@ -179,28 +179,21 @@ func (s *session) printResponse(resp *http.Response) error {
 
 func tokenFlags(fs *flag.FlagSet, o *options) {
 	fs.BoolVar(&o.asHeader, "header", false, "print it as a header, for 'curl -H @-'")
+	showFlag(fs, o)
+}
+
+func showFlag(fs *flag.FlagSet, o *options) {
 	fs.BoolVar(&o.show, "show", false, "print it to a terminal too")
 }
 
 func (c *cli) token(ctx context.Context, _ []string) error {
-	if isTerminal(c.stdout) && !c.show {
-		return usagef("the token would stay on your screen: pipe it to a program, or use -show")
-	}
-	s, source, err := c.openSource(ctx)
-	if err != nil {
+	if err := c.checkOutput(); err != nil {
 		return err
 	}
-	defer s.closeSource(source)
-	waiting := s.newProgress("Refreshing your login")
-	waiting.start()
-	defer waiting.stop()
-	token, err := source.Token(ctx)
-	waiting.stop()
-	if err != nil {
-		return err
-	}
-	if s.asHeader {
-		return s.print("Authorization: %s %s\n", token.Type, string(token.AccessToken))
-	}
-	return s.print("%s\n", string(token.AccessToken))
+	return c.useToken(ctx, func(token transport.Token) error {
+		if c.asHeader {
+			return c.print("Authorization: %s %s\n", token.Type, string(token.AccessToken))
+		}
+		return c.print("%s\n", string(token.AccessToken))
+	})
 }

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+)
+
+const gitHelp = `Git-credential gives the token to git, for the https addresses of -origin, here or for
+login, and of no other. When the server has refused it, the next one is newer. It
+never asks you to log in, and stores nothing. For one host, in the place of all other
+helpers, which may store what they hear of:
+
+  git config --global credential.https://gitlab.com.helper ''
+  git config --global --add credential.https://gitlab.com.helper '!stayauth git-credential'
+
+ACTION is what git adds: get, store or erase.
+`
+
+func gitFlags(fs *flag.FlagSet, o *options) {
+	helperFlags(fs, o)
+	fs.StringVar(&o.username, "username", "oauth2", "user `name` that goes with the token: oauth2 for GitLab\nand GitHub, x-token-auth for Bitbucket (default oauth2)")
+}
+
+// A gitRequest is what git says to a helper, see git-credential(1).
+type gitRequest struct {
+	protocol, host string
+	password       tokencache.Secret // or the credential of another scheme than Basic
+	authtype       bool              // git can send other schemes than Basic, since 2.46
+	challenges     []string          // of the server, since 2.41
+}
+
+func (c *cli) gitCredential(ctx context.Context, args []string) error {
+	if err := c.checkOutput(); err != nil {
+		return err
+	}
+	asked, err := readGit(c.stdin)
+	if err != nil {
+		return err
+	}
+	address, ok := asked.address()
+	if args[0] != "get" && args[0] != "erase" || !ok {
+		return nil // The next helper may do what this one does not.
+	}
+	if listed, err := c.isFor(ctx, address); !listed || err != nil {
+		c.logger().Debug("this is not for stayauth: see -origin", "host", asked.host)
+		return err
+	}
+	if args[0] == "erase" {
+		return c.rejected(ctx, asked.password)
+	}
+	return c.useToken(ctx, func(token transport.Token) error {
+		text, err := asked.answer(c.username, token)
+		if err != nil {
+			return err
+		}
+		return c.print("%s", text)
+	})
+}
+
+// rejected replaces a token that a server has refused, if it has not been replaced already.
+func (c *cli) rejected(ctx context.Context, token tokencache.Secret) error {
+	if token == "" {
+		return nil
+	}
+	s, source, err := c.openSource(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.closeSource(source)
+	_, err = source.Reject(ctx, transport.Token{AccessToken: token})
+	return err
+}
+
+// answer returns what gives git the token: as a password or, if git can do that and the server
+// wants no password, under its own scheme.
+func (g gitRequest) answer(username string, token transport.Token) (string, error) {
+	attributes := []string{"username=" + username, "password=" + string(token.AccessToken)}
+	basic := func(challenge string) bool { return len(challenge) >= 5 && strings.EqualFold(challenge[:5], "basic") }
+	if g.authtype && len(g.challenges) > 0 && !slices.ContainsFunc(g.challenges, basic) {
+		attributes = []string{"capability[]=authtype", "authtype=" + token.Type, "credential=" + string(token.AccessToken), "ephemeral=1"}
+	}
+	if !token.Expiry.IsZero() {
+		attributes = append(attributes, fmt.Sprint("password_expiry_utc=", token.Expiry.Unix()))
+	}
+	text := strings.Join(attributes, "\n")
+	if strings.ContainsAny(text, "\r\x00") || strings.Count(text, "\n") != len(attributes)-1 {
+		return "", usagef("neither a user name nor a token has more than one line")
+	}
+	return text + "\n", nil
+}
+
+// address returns where git sends the credentials, if it is plainly a host and nothing more.
+func (g gitRequest) address() (string, bool) {
+	address := g.protocol + "://" + g.host
+	u, err := url.Parse(address)
+	return address, err == nil && g.host != "" && u.Scheme == g.protocol && u.Host == g.host && u.String() == address
+}
+
+// maxGit bounds a line, and what is read at all.
+const maxGit = 1 << 20
+
+// readGit reads attributes, of which there is one a line, until an empty line or the end.
+func readGit(r io.Reader) (gitRequest, error) {
+	var g gitRequest
+	lines := bufio.NewScanner(io.LimitReader(r, maxGit))
+	lines.Buffer(nil, maxGit)
+	for lines.Scan() && lines.Text() != "" {
+		name, value, ok := strings.Cut(lines.Text(), "=")
+		if !ok {
+			return gitRequest{}, errors.New("this is not what git says to a credential helper: a line without '='")
+		}
+		switch name {
+		case "protocol":
+			g.protocol = value
+		case "host":
+			g.host = value
+		case "password", "credential":
+			g.password = cmp.Or(tokencache.Secret(value), g.password)
+		case "capability[]":
+			g.authtype = g.authtype || value == "authtype"
+		case "wwwauth[]":
+			g.challenges = append(g.challenges, value)
+		}
+	}
+	return g, lines.Err()
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"net/http"
+	"slices"
+
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/external"
+)
+
+// Helpers give the token to programs that send it themselves. They never ask the user to log
+// in: whoever calls them may have no user, or call twenty at once.
+
+func helperFlags(fs *flag.FlagSet, o *options) {
+	fs.Var(&o.Origins, "origin", "`origins` that may see the token (default: those of\nlogin)")
+	showFlag(fs, o)
+}
+
+// isFor reports whether the token may go to an address: whether get would send it there. It
+// looks at no login.
+func (c *cli) isFor(ctx context.Context, address string) (bool, error) {
+	origins := slices.Clone(c.Origins)
+	if c.given == "" && c.Provider != "" && !isURL(c.Provider) { // What an issuer publishes has no origins.
+		prov, err := c.findProvider(ctx, c.profile)
+		if err != nil {
+			return false, err
+		}
+		origins = append(origins, prov.Origins...)
+	}
+	if len(origins) == 0 {
+		return false, nil
+	}
+	source, err := transport.NewSource(external.Func("made up", func(context.Context) (transport.Token, error) {
+		return transport.Token{AccessToken: "none"}, nil
+	}))
+	if err != nil {
+		return false, err
+	}
+	defer source.Close(ctx)
+	var base recorder
+	rt, err := transport.New(transport.Config{Source: source, Origins: origins, Base: &base})
+	if err != nil {
+		return false, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, address, nil)
+	if err != nil {
+		return false, err
+	}
+	resp, err := rt.RoundTrip(req)
+	if err != nil {
+		return false, err
+	}
+	resp.Body.Close()
+	return base.authorized, nil
+}
+
+// A recorder sends nothing, and notices whether there was a token to be sent.
+type recorder struct{ authorized bool }
+
+func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
+	r.authorized = req.Header.Get("Authorization") != ""
+	return &http.Response{StatusCode: http.StatusNoContent, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+}
+
+// useToken passes on an access token that is good now, and shows how long it takes to get it.
+// What a refresh leaves to be done is done after that.
+func (c *cli) useToken(ctx context.Context, use func(transport.Token) error) error {
+	s, source, err := c.openSource(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.closeSource(source)
+	waiting := s.newProgress("Refreshing your login")
+	waiting.start()
+	defer waiting.stop()
+	token, err := source.Token(ctx)
+	waiting.stop()
+	if err != nil {
+		return err
+	}
+	return use(token)
+}
+
+// checkOutput refuses to show a token to a person who has not asked for that.
+func (c *cli) checkOutput() error {
+	if isTerminal(c.stdout) && !c.show {
+		return usagef("the token would stay on your screen: pipe it to a program, or use -show")
+	}
+	return nil
+}
