@@ -26,7 +26,11 @@ func (a *answer) failure() *transport.Error {
 	} else {
 		a.classify(e, code, description)
 	}
-	if a.proven && e.Field == "Endpoint.ClientSecret" {
+	refused := e.Field == "Endpoint.ClientSecret" // whoever the client says it is
+	switch {
+	case refused && a.stated && !a.proven && !a.certified:
+		e.Field, e.Remedy = "", "check who the client is, and whether the provider knows the key that signs its statements: it does not accept them"
+	case refused && a.proven:
 		e.Field, e.Remedy = "Endpoint.ClientAuth", "check ClientID, and whether the provider knows the key: it does not accept the proof of who the client is"
 	}
 	if a.certified {
@@ -40,7 +44,7 @@ func (a *answer) failure() *transport.Error {
 	if a.aliased && e.Field == "Endpoint.TokenURL" && code == "" {
 		e.Field = "Endpoint.MTLSAliases"
 	}
-	if a.misdated && (e.Field == "Endpoint.ClientAuth" || a.stated && e.Kind == transport.ErrLoginRequired) {
+	if a.misdated && (refused && a.proven || a.stated && (refused || e.Kind == transport.ErrLoginRequired)) {
 		e.Kind, e.Field, e.RetryAfter = transport.ErrUnavailable, "", time.Second
 		e.Remedy = "set the clock of this machine: it is not that of the provider, by which the next attempt is dated"
 	}
@@ -100,7 +104,7 @@ func (a *answer) refusesClient(code string) bool {
 	case "":
 		return a.header.Get("WWW-Authenticate") != ""
 	case "unauthorized_client", "access_denied":
-		return true
+		return !a.stated // Google: nobody has allowed the client to act for this subject.
 	}
 	_, known := codeMeaning(code)
 	return !known

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"os"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/clientauth"
 	"github.com/stayauth/stayauth/transport/provider"
 )
 
@@ -103,6 +105,41 @@ func ExampleOkta() {
 
 	fmt.Println(endpoint.Issuer, endpoint.Scopes)
 	// Output: https://example.okta.com/oauth2/default [openid orders.read offline_access]
+}
+
+// A service app that calls Okta's own API as itself, by a key whose public half is in the app.
+func ExampleOkta_serviceApp() {
+	p := provider.Okta("example.okta.com", "")
+	endpoint := p.Endpoint("0oa1example", "", "okta.users.read")
+	endpoint.ClientAuth = &clientauth.PrivateKey{Key: clientauth.KeyFile("key.pem", "key-1"), Audience: p.TokenURL}
+	config := transport.SourceConfig{Refresher: endpoint.ClientCredentials()} // and a Cache
+
+	fmt.Println(config.Refresher.Identity().Key.Audience, p.Origins)
+	// Output: scope=okta.users.read [https://example.okta.com]
+}
+
+// A service that acts as itself, by a certificate. The file holds the private key, and then the
+// certificate that was uploaded to the app registration.
+func ExampleMicrosoft_certificate() {
+	p := provider.Microsoft("contoso.onmicrosoft.com")
+	endpoint := p.Endpoint("00000000-0000-0000-0000-000000000000", "", "https://graph.microsoft.com/.default")
+	endpoint.ClientAuth = &clientauth.PrivateKey{Key: clientauth.KeyFile("robot.pem", ""), Audience: p.TokenURL}
+	config := transport.SourceConfig{Refresher: endpoint.ClientCredentials()} // and a Cache
+
+	fmt.Println(config.Refresher.Identity().Key.Audience, p.Origins)
+	// Output: scope=https%3A%2F%2Fgraph.microsoft.com%2F.default [https://graph.microsoft.com]
+}
+
+// A service in Kubernetes that acts as itself, by the token of its service account. The webhook of
+// workload identity sets the variables.
+func ExampleMicrosoft_federatedCredential() {
+	p := provider.Microsoft(os.Getenv("AZURE_TENANT_ID"))
+	endpoint := p.Endpoint(os.Getenv("AZURE_CLIENT_ID"), "", "https://graph.microsoft.com/.default")
+	endpoint.ClientAuth = clientauth.TokenFile(os.Getenv("AZURE_FEDERATED_TOKEN_FILE"))
+	config := transport.SourceConfig{Refresher: endpoint.ClientCredentials()} // and a Cache
+
+	fmt.Println(config.Refresher.Identity().Key.Audience)
+	// Output: scope=https%3A%2F%2Fgraph.microsoft.com%2F.default
 }
 
 // A GitHub App that acts for its user. It has no scopes: the app says what it may

@@ -45,7 +45,9 @@ func Google() *Provider {
 // days, and the old one stays good too; those of a single-page application end after 24 hours,
 // whatever is done (set Lifetime then).
 // Each token is for one API. ClientCredentials needs the scope
-// "https://graph.microsoft.com/.default", or the like of another API.
+// "https://graph.microsoft.com/.default", or the like of another API. Instead of a secret, a
+// service has a certificate, which is a clientauth.PrivateKey with TokenURL as its Audience, or a
+// federated credential, which is a clientauth.TokenFile.
 //
 // Microsoft has no endpoint to revoke a token: Logout forgets the login here, and the tokens
 // live until they expire or the user ends the session in the account's settings.
@@ -58,16 +60,17 @@ func Microsoft(tenant string) *Provider {
 	}
 	base := "https://login.microsoftonline.com/" + url.PathEscape(tenant)
 	return &Provider{
-		Name:          "Microsoft",
-		Issuer:        base + "/v2.0",
-		AuthURL:       base + "/oauth2/v2.0/authorize",
-		TokenURL:      base + "/oauth2/v2.0/token",
-		DeviceAuthURL: base + "/oauth2/v2.0/devicecode",
-		AuthStyle:     oauth2.AuthStyleInParams,
-		Scopes:        []string{"offline_access"},
-		AuthParams:    url.Values{},
-		Origins:       []string{"https://graph.microsoft.com"},
-		IdleTime:      90 * day,
+		Name:           "Microsoft",
+		Issuer:         base + "/v2.0",
+		AuthURL:        base + "/oauth2/v2.0/authorize",
+		TokenURL:       base + "/oauth2/v2.0/token",
+		DeviceAuthURL:  base + "/oauth2/v2.0/devicecode",
+		AuthStyle:      oauth2.AuthStyleInParams,
+		AuthAlgorithms: []string{"PS256"},
+		Scopes:         []string{"offline_access"},
+		AuthParams:     url.Values{},
+		Origins:        []string{"https://graph.microsoft.com"},
+		IdleTime:       90 * day,
 	}
 }
 
@@ -157,6 +160,11 @@ func Keycloak(baseURL, realm string) *Provider {
 // grace period, 30 seconds unless set otherwise, and after that its use ends the login and all
 // its access tokens. Refresh tokens end after seven days without use, unless the authorization
 // server's policy says otherwise.
+//
+// A service app calls Okta's own API: it has no authServer, scopes such as "okta.users.read", a
+// clientauth.PrivateKey with TokenURL as its Audience, and ClientCredentials. "Require Demonstrating
+// Proof of Possession (DPoP) header in token requests" is on in new ones, and has to be turned off:
+// tokens that need a proof are not supported.
 //
 // Not confirmed in Okta's documentation: the addresses for the device flow and for pushed
 // authorization requests, which are in the metadata of its servers; that an answer of status
