@@ -41,6 +41,7 @@ type answer struct {
 	aliased    bool     // it was sent to an alias of the endpoint
 	stated     bool     // the grant was a statement (RFC 7523 section 2.1)
 	misdated   bool     // both had a wrong date
+	late       bool     // both may have expired before the provider read them
 	codes      codeTable
 }
 

@@ -44,9 +44,8 @@ func (a *answer) failure() *transport.Error {
 	if a.aliased && e.Field == "Endpoint.TokenURL" && code == "" {
 		e.Field = "Endpoint.MTLSAliases"
 	}
-	if a.misdated && (refused && a.proven || a.stated && (refused || e.Kind == transport.ErrLoginRequired)) {
-		e.Kind, e.Field, e.RetryAfter = transport.ErrUnavailable, "", time.Second
-		e.Remedy = "set the clock of this machine: it is not that of the provider, by which the next attempt is dated"
+	if refused && a.proven || a.stated && (refused || e.Kind == transport.ErrLoginRequired) {
+		a.excuse(e, description)
 	}
 	if e.Kind == transport.ErrUnavailable || e.Kind == transport.ErrAmbiguous {
 		if d := retryAfter(a.header.Get("Retry-After"), a.at); d > 0 {
@@ -57,6 +56,25 @@ func (a *answer) failure() *transport.Error {
 		e.Err = a.incomplete
 	}
 	return e
+}
+
+// excuse says so if the statement that was refused may have been good when it was made: the next
+// attempt has another one.
+func (a *answer) excuse(e *transport.Error, description string) {
+	switch {
+	case a.misdated:
+		e.Kind, e.RetryAfter = transport.ErrUnavailable, time.Second
+		e.Remedy = "set the clock of this machine: it is not that of the provider, by which the next attempt is dated"
+	case a.late:
+		e.Kind, e.RetryAfter = transport.ErrUnavailable, time.Second
+		e.Remedy = "the provider took so long that the proof of who the client is may have expired: the next attempt has a new one"
+	case saysRepeated(description):
+		e.Kind = transport.ErrAmbiguous // What has become of the first copy of the request, nobody knows.
+		e.Remedy = "see what sends requests twice between this machine and the provider, such as a proxy"
+	default:
+		return
+	}
+	e.Field = ""
 }
 
 // classify sets the Kind of e, and what depends on it.

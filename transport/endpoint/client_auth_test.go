@@ -15,6 +15,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 )
 
 // proof is a ClientAuth that says what it was asked.
@@ -245,4 +246,54 @@ func (d dated) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	return resp, err
+}
+
+// A proof that waited in the queue of a provider may have expired there, and one that a proxy has
+// sent twice was refused the second time: a new one is made soon, instead of after the minutes
+// that pass before what is set up wrong is tried again (C79).
+func TestProofThatWasGood(t *testing.T) {
+	const keycloak = `{"error":"invalid_client","error_description":"Token reuse detected"}`
+	const certified = `{"error":"invalid_client","error_description":"client authentication failed"}`
+	const grant = `{"error":"invalid_grant","error_description":"the assertion was used before"}`
+	for _, tt := range []struct {
+		name   string
+		stated bool
+		status int
+		answer string
+		took   time.Duration
+		kind   transport.Kind
+		retry  time.Duration
+	}{
+		{"refused at once", false, 401, certified, time.Second, transport.ErrMisconfigured, 0},
+		{"refused late", false, 401, certified, 40 * time.Second, transport.ErrUnavailable, time.Second},
+		{"grant refused at once", true, 400, `{"error":"invalid_grant"}`, time.Second, transport.ErrMisconfigured, 0},
+		{"grant refused late", true, 400, `{"error":"invalid_grant"}`, 40 * time.Second, transport.ErrUnavailable, time.Second},
+		{"sent twice", false, 400, keycloak, time.Second, transport.ErrAmbiguous, 0},
+		{"grant sent twice", true, 400, grant, time.Second, transport.ErrAmbiguous, 0},
+		{"refresh token used", false, 400, `{"error":"invalid_grant","error_description":"Token reuse detected"}`, 40 * time.Second, transport.ErrLoginRequired, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := &recorder{status: tt.status, answer: tt.answer}
+				slow := testkit.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
+					if req.Method == http.MethodHead { // while it works
+						return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: req}, nil
+					}
+					time.Sleep(tt.took)
+					return r.RoundTrip(req)
+				})
+				e := &Endpoint{TokenURL: "https://login.example.com/token", ClientID: "client", ClientAuth: proof{new([]AuthRequest), nil}, Base: slow}
+				refresher := transport.Refresher(e)
+				if tt.stated {
+					refresher = e.GrantRefresher("urn:ietf:params:oauth:grant-type:jwt-bearer", nil, func(context.Context, GrantRequest) (url.Values, error) {
+						return url.Values{"assertion": {"form-secret-of-some-length"}}, nil
+					})
+				}
+				_, err := refresher.Refresh(t.Context(), testRecord())
+				if told, ok := errors.AsType[*transport.Error](err); !ok || told.Kind != tt.kind || told.RetryAfter != tt.retry {
+					t.Errorf("got %v", err)
+				}
+			})
+		})
+	}
 }

@@ -103,3 +103,9 @@ func refusesRefreshToken(code, description string) bool {
 		`\brefresh token (is |was |has |been )*(already used|invalid|expired|revoked|inactive|reused)\b`)
 	return refused.MatchString(text)
 }
+
+// saysRepeated reports whether an error says that a statement, which is good for one request, has
+// come before. Keycloak calls that "Token reuse detected"; others do not say so.
+func saysRepeated(description string) bool {
+	return regexp.MustCompile(`(?i)\b(reuse|replay(ed)?|(already|previously) (been )?used|used before)\b`).MatchString(description)
+}

@@ -101,7 +101,7 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 		a.incomplete = errTooLong
 	}
 	a.at = wallNow()
-	a.misdated = e.shared().clock.learn(a.header, a.sentAt, a.at)
+	a.misdated, a.late = e.shared().clock.learn(a.header, a.sentAt, a.at), a.at.Sub(a.sentAt) >= requestTimeout
 	a.sentAt = a.madeAt()
 	a.parse(body)
 	return a, nil

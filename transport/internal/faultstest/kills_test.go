@@ -83,7 +83,7 @@ func TestKills(t *testing.T) {
 	wg.Wait()
 	var b bytes.Buffer
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "policy\tkills\tstops\tcalls\tfailed, token good\trotations\treplays\treuses\tlogins lost\texplained\tanswer to save: median\tlongest\t")
+	fmt.Fprintln(w, "policy\tkills\tstops\tcalls\tfailed, token good\trotations\treplays\tstatements\treuses\tlogins lost\texplained\tanswer to save: median\tlongest\t")
 	for i, p := range policies {
 		if errs[i] != nil {
 			t.Errorf("%s: %v", p.name, errs[i])
@@ -93,8 +93,8 @@ func TestKills(t *testing.T) {
 			continue
 		}
 		median, longest := spread(r.Widths)
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%v\t\n", p.name, r.Kills, r.Stops, r.Calls, r.FailedValid, r.Counts.Rotations, r.Counts.Replays,
-			r.Counts.Reuses, r.Lost, r.Lost-r.Unexplained, median.Round(time.Microsecond), longest.Round(time.Microsecond))
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%v\t\n", p.name, r.Kills, r.Stops, r.Calls, r.FailedValid, r.Counts.Rotations, r.Counts.Replays,
+			r.Statements, r.Counts.Reuses, r.Lost, r.Lost-r.Unexplained, median.Round(time.Microsecond), longest.Round(time.Microsecond))
 		for _, s := range r.Complaints {
 			t.Errorf("%s: %s", p.name, s)
 		}
@@ -110,6 +110,9 @@ func TestKills(t *testing.T) {
 		}
 		if r.Strange > 0 {
 			t.Errorf("%s: %d times a refresh token was presented that was not the stored one", p.name, r.Strange)
+		}
+		if n := r.Repeated + r.Counts.RepeatedAssertions; n > 0 {
+			t.Errorf("%s: %d of %d statements about the client were sent twice", p.name, n, r.Statements)
 		}
 		if r.Counts.Rotations < kills/50 {
 			t.Errorf("%s: only %d rotations: nothing was tested", p.name, r.Counts.Rotations)

@@ -2,6 +2,7 @@ package faultstest
 
 import (
 	"context"
+	"crypto"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -12,11 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/oauth2"
-
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
-	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -27,6 +25,8 @@ import (
 type lab struct {
 	rng    *rand.Rand
 	srv    *oauthtest.Server
+	key    crypto.Signer // of the client; nil: it has a secret
+	sent   statements
 	direct http.RoundTripper
 	store  tokencache.Memory
 	policy oauthtest.Policy
@@ -120,8 +120,7 @@ func (l *lab) start(t *testing.T, name string) *simulated {
 				p.unsaved.Store(false)
 			}
 		},
-		Refresher: &endpoint.Endpoint{TokenURL: l.srv.TokenURL(), ClientID: l.srv.ClientID(),
-			ClientSecret: tokencache.Secret(l.srv.ClientSecret()), AuthStyle: oauth2.AuthStyleInHeader, Base: p},
+		Refresher: clientOf(l.srv, l.srv.URL(), l.key, l.sent.watch(p)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -136,8 +135,7 @@ func (l *lab) login(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, err := transport.NewSource(transport.SourceConfig{Cache: cache, Logger: slog.New(slog.DiscardHandler),
-		Refresher: &endpoint.Endpoint{TokenURL: l.srv.TokenURL(), ClientID: l.srv.ClientID(),
-			ClientSecret: tokencache.Secret(l.srv.ClientSecret()), AuthStyle: oauth2.AuthStyleInHeader}})
+		Refresher: clientOf(l.srv, l.srv.URL(), l.key, nil)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,8 +54,12 @@ func TestRandomOrdersWithoutTheLock(t *testing.T) {
 }
 
 func randomOrder(t *testing.T, policy oauthtest.Policy, n uint64, noLock bool) *lab {
-	l := &lab{rng: rand.New(rand.NewPCG(n, uint64(policy))), policy: policy, noLock: noLock,
-		srv:    oauthtest.New(oauthtest.Config{Policy: policy, AccessTTL: simulatedTTL}),
+	key, _, err := clientKey(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &lab{rng: rand.New(rand.NewPCG(n, uint64(policy))), policy: policy, noLock: noLock, key: key,
+		srv:    oauthtest.New(registered(oauthtest.Config{Policy: policy, AccessTTL: simulatedTTL}, key)),
 		parent: make(map[string]string), saved: make(map[string]bool), superseded: make(map[string]bool)}
 	defer l.srv.Close()
 	l.direct = l.srv.Direct()
@@ -117,6 +121,9 @@ func randomOrder(t *testing.T, policy oauthtest.Policy, n uint64, noLock bool) *
 		if err := p.source.Close(t.Context()); err != nil {
 			l.breaks("%s cannot be closed: %v", p.name, err)
 		}
+	}
+	if all, repeated := l.sent.count(); repeated > 0 || l.key != nil && all == 0 {
+		l.breaks("%d of %d statements about the client were sent twice", repeated, all)
 	}
 	return l
 }

@@ -87,10 +87,15 @@ func TestAProgramOfOneRequest(t *testing.T) {
 			defer mu.Unlock()
 			counts.Rotations += r.Counts.Rotations
 			counts.Reuses += r.Counts.Reuses
+			counts.Assertions += r.Statements
+			counts.RepeatedAssertions += r.Repeated
 		})
 	}
 	wg.Wait()
 	t.Logf("%d runs, %d rotations, %d reuses", users*runs, counts.Rotations, counts.Reuses)
+	if counts.Assertions == 0 || counts.RepeatedAssertions > 0 {
+		t.Errorf("%d of %d statements about the client were sent twice", counts.RepeatedAssertions, counts.Assertions)
+	}
 	if counts.Reuses > 0 || counts.Rotations < users*runs/5 {
 		t.Errorf("%d rotations, %d reuses", counts.Rotations, counts.Reuses)
 	}

@@ -34,7 +34,9 @@ type provider struct {
 	tokenURL string
 	api      *httptest.Server
 	gate     *gate
-	conns    atomic.Int32 // open, to the token endpoint
+
+	statements statements
+	conns      atomic.Int32 // open, to the token endpoint
 
 	stored func() string // the refresh token in the cache, set once there is one
 
@@ -54,10 +56,7 @@ type entry struct {
 
 // newProvider starts a provider. If key is not nil, its client proves by that who it is.
 func newProvider(policy oauthtest.Policy, latency, ttl time.Duration, key crypto.Signer) (*provider, error) {
-	cfg := oauthtest.Config{Policy: policy, AccessTTL: ttl}
-	if key != nil {
-		cfg.AuthStyle, cfg.ClientKeys = oauthtest.AuthPrivateKey, []crypto.PublicKey{key.Public()}
-	}
+	cfg := registered(oauthtest.Config{Policy: policy, AccessTTL: ttl}, key)
 	if policy == oauthtest.Grace {
 		cfg.GracePeriod = gracePeriod
 	}
@@ -121,6 +120,7 @@ func (p *provider) serveToken(w http.ResponseWriter, r *http.Request) {
 	}
 	asked := time.Now()
 	body, err := io.ReadAll(r.Body)
+	p.statements.note(string(body))
 	if err != nil || !sleep(r.Context(), p.latency/2) {
 		return
 	}

@@ -2,6 +2,7 @@ package faultstest
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"io"
@@ -13,8 +14,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
@@ -29,10 +28,12 @@ type scene struct {
 	episode episode
 	rng     *rand.Rand
 	srv     *oauthtest.Server
-	stores  []*forgetful // of a login each
+	key     crypto.Signer // of the client; nil: it has a secret
+	stores  []*forgetful  // of a login each
 	users   []*consumer
 	cut     atomic.Bool // the connection of the next token request breaks after a second
 
+	sent statements
 	over atomic.Bool
 	wg   sync.WaitGroup
 
@@ -53,8 +54,12 @@ const (
 )
 
 func newScene(t *testing.T, e episode, policy oauthtest.Policy, n uint64) *scene {
-	s := &scene{t: t, episode: e, rng: rand.New(rand.NewPCG(n, n)),
-		srv: oauthtest.New(oauthtest.Config{Policy: policy, GracePeriod: gracePeriodOf(policy), AccessTTL: e.ttl(), Latency: 200 * time.Millisecond, OneAtATime: e.busy})}
+	key, _, err := clientKey(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &scene{t: t, episode: e, key: key, rng: rand.New(rand.NewPCG(n, n)),
+		srv: oauthtest.New(registered(oauthtest.Config{Policy: policy, GracePeriod: gracePeriodOf(policy), AccessTTL: e.ttl(), Latency: 200 * time.Millisecond, OneAtATime: e.busy}, key))}
 	t.Cleanup(s.srv.Close)
 	shared := s.endpoint(nil)
 	for i := range e.logins {
@@ -94,8 +99,7 @@ func (s *scene) endpoint(base http.RoundTripper) *endpoint.Endpoint {
 	if base == nil {
 		base = s.srv.RoundTripper()
 	}
-	return &endpoint.Endpoint{TokenURL: s.srv.TokenURL(), ClientID: s.srv.ClientID(), Base: base,
-		ClientSecret: tokencache.Secret(s.srv.ClientSecret()), AuthStyle: oauth2.AuthStyleInHeader}
+	return clientOf(s.srv, s.srv.URL(), s.key, s.sent.watch(base))
 }
 
 // play lets the users work through the episode, and for two minutes more.

@@ -2,6 +2,7 @@ package faultstest
 
 import (
 	"context"
+	"crypto"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -14,12 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/oauth2"
-
 	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
-	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -29,11 +27,14 @@ const goodAgain = 35 * time.Second
 // silentTTL is the life of an access token: short, so that there is soon a reason to renew it.
 const silentTTL = 2 * time.Second
 
-// protocols are those that a token endpoint may speak.
-var protocols = []struct {
+// A protocol is one that a token endpoint may speak.
+type protocol struct {
 	name  string
 	http2 bool
-}{{"HTTP1", false}, {"HTTP2", true}}
+	world uint64 // of a client with a secret, or with a key
+}
+
+var protocols = []protocol{{"HTTP1", false, 0}, {"HTTP2", true, 1}}
 
 // A silent is a provider some of whose connections fall silent.
 type silent struct {
@@ -66,7 +67,11 @@ func TestSilentConnections(t *testing.T) {
 	for _, protocol := range protocols {
 		for _, logins := range []int{1, 20} {
 			name := fmt.Sprintf("%s, %d logins", protocol.name, logins)
-			srv := oauthtest.New(oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: silentTTL})
+			key, _, err := clientKey(protocol.world)
+			if err != nil {
+				t.Fatal(err)
+			}
+			srv := oauthtest.New(registered(oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: silentTTL}, key))
 			ts := httptest.NewUnstartedServer(srv.Handler())
 			ts.EnableHTTP2 = protocol.http2
 			ts.StartTLS()
@@ -83,7 +88,7 @@ func TestSilentConnections(t *testing.T) {
 			if resp.ProtoMajor == 2 != protocol.http2 {
 				t.Fatalf("the server speaks %s", resp.Proto)
 			}
-			all = append(all, silent{name, newUsers(t, srv, "https://"+f.Addr().String(), base, logins),
+			all = append(all, silent{name, newUsers(t, srv, "https://"+f.Addr().String(), key, base, logins),
 				func() {
 					if f.silence() == 0 {
 						t.Errorf("%s: no connection is open, so nothing is tested", name)
@@ -91,7 +96,7 @@ func TestSilentConnections(t *testing.T) {
 				},
 				func(took time.Duration) {
 					t.Logf("%s: good again after %v", name, took.Round(time.Millisecond))
-					if c := srv.Counts(); c.TokenRequests != 2*logins || c.Rotations != 2*logins {
+					if c := srv.Counts(); c.TokenRequests != 2*logins || c.Rotations != 2*logins || c.RepeatedAssertions > 0 {
 						t.Errorf("%s: %d token requests, %d rotations, want %d", name, c.TokenRequests, c.Rotations, 2*logins)
 					}
 				}})
@@ -112,7 +117,7 @@ func TestDeadPath(t *testing.T) {
 	for _, received := range []bool{false, true} {
 		for _, protocol := range protocols {
 			for _, logins := range []int{1, 20} {
-				all = append(all, deadPath(t, received, protocol.name, protocol.http2, logins))
+				all = append(all, deadPath(t, received, protocol, logins))
 			}
 		}
 	}
@@ -121,8 +126,8 @@ func TestDeadPath(t *testing.T) {
 
 // deadPath returns a provider in another network. The paths of token requests die before
 // the request is written or, if it is to be received, when it has been.
-func deadPath(t *testing.T, received bool, protocol string, http2 bool, logins int) silent {
-	name := fmt.Sprintf("%s, %d logins, request received %v", protocol, logins, received)
+func deadPath(t *testing.T, received bool, protocol protocol, logins int) silent {
+	name := fmt.Sprintf("%s, %d logins, request received %v", protocol.name, logins, received)
 	network := realparts.NewNetwork(t)
 	var left atomic.Int32 // connections that are to die
 	drop := func(addr net.Addr) {
@@ -136,7 +141,11 @@ func deadPath(t *testing.T, received bool, protocol string, http2 bool, logins i
 	if received {
 		policy = oauthtest.Grace
 	}
-	srv := oauthtest.New(oauthtest.Config{Policy: policy, AccessTTL: silentTTL})
+	key, _, err := clientKey(protocol.world)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := oauthtest.New(registered(oauthtest.Config{Policy: policy, AccessTTL: silentTTL}, key))
 	ts := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if addr, err := net.ResolveTCPAddr("tcp", r.RemoteAddr); err == nil && r.Method == http.MethodPost && received {
 			time.Sleep(100 * time.Millisecond) // Kernels acknowledge what they receive within 40.
@@ -150,26 +159,26 @@ func deadPath(t *testing.T, received bool, protocol string, http2 bool, logins i
 		t.Fatal(err)
 	}
 	ts.Listener.Close()
-	ts.Listener, ts.TLS, ts.EnableHTTP2 = network.Listen(), &tls.Config{Certificates: []tls.Certificate{cert}}, http2
+	ts.Listener, ts.TLS, ts.EnableHTTP2 = network.Listen(), &tls.Config{Certificates: []tls.Certificate{cert}}, protocol.http2
 	ts.StartTLS()
 	t.Cleanup(ts.CloseClientConnections) // Close would wait for those that are dead.
 	config := &tls.Config{RootCAs: ca.Pool(), ServerName: network.Far}
-	if http2 {
+	if protocol.http2 {
 		config.NextProtos = []string{"h2"}
 	}
-	base := &http.Transport{ForceAttemptHTTP2: http2, DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+	base := &http.Transport{ForceAttemptHTTP2: protocol.http2, DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := (&tls.Dialer{Config: config}).DialContext(ctx, network, addr)
 		if err == nil && !received {
 			drop(c.LocalAddr())
 		}
 		return c, err
 	}}
-	return silent{name, newUsers(t, srv, "https://"+ts.Listener.Addr().String(), base, logins),
+	return silent{name, newUsers(t, srv, "https://"+ts.Listener.Addr().String(), key, base, logins),
 		func() { left.Store(int32(logins)) },
 		func(took time.Duration) {
 			c := srv.Counts()
 			t.Logf("%s: good again after %v; %d token requests, %d of them again, %d questions", name, took.Round(100*time.Millisecond), c.TokenRequests, c.Replays, c.Questions)
-			if left.Load() > 0 || c.Reuses > 0 || received && c.Replays == 0 {
+			if left.Load() > 0 || c.Reuses > 0 || c.RepeatedAssertions > 0 || received && c.Replays == 0 {
 				t.Errorf("%s: %d connections have not died, %d replays, %d reuses", name, left.Load(), c.Replays, c.Reuses)
 			}
 		}}
@@ -179,10 +188,9 @@ func deadPath(t *testing.T, received bool, protocol string, http2 bool, logins i
 type users []*transport.Source
 
 // newUsers logs so many users in.
-func newUsers(t *testing.T, srv *oauthtest.Server, provider string, base http.RoundTripper, n int) (u users) {
+func newUsers(t *testing.T, srv *oauthtest.Server, provider string, key crypto.Signer, base http.RoundTripper, n int) (u users) {
 	t.Helper()
-	endpoint := &endpoint.Endpoint{TokenURL: provider + "/token", ClientID: srv.ClientID(),
-		ClientSecret: tokencache.Secret(srv.ClientSecret()), AuthStyle: oauth2.AuthStyleInHeader, Base: base}
+	endpoint := clientOf(srv, provider, key, base)
 	for i := range n {
 		cache, err := tokencache.New(new(tokencache.Memory), nil)
 		if err != nil {

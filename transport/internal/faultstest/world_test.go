@@ -1,11 +1,6 @@
 package faultstest
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	cryptorand "crypto/rand"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -52,6 +47,8 @@ type result struct {
 	Events      map[string]int
 	Complaints  []string
 	Counts      oauthtest.Counts
+	Statements  int // about the client that were sent to the provider
+	Repeated    int // of these, those that had been sent before
 	Strange     int // refresh tokens presented that were not the stored one
 	Kills       int
 	Stops       int
@@ -71,25 +68,11 @@ type setup struct {
 	noLock    bool
 }
 
-// clientKey returns a key for the client of every other world, which then proves who it is by a
-// statement that is good for one request (RFC 7523); the others have a secret.
-func clientKey(seed [2]uint64) (key crypto.Signer, encoded []byte, err error) {
-	if seed[1]%2 == 0 {
-		return nil, nil, nil
-	}
-	k, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
-	if err != nil {
-		return nil, nil, err
-	}
-	encoded, err = x509.MarshalPKCS8PrivateKey(k)
-	return k, encoded, err
-}
-
 // newWorld logs in and starts the processes.
 func newWorld(c setup) (w *world, err error) {
 	w = &world{keyring: c.keyring, rng: rand.New(rand.NewPCG(c.seed[0], c.seed[1])), killed: make(map[string]time.Time), answered: make(map[string]bool)}
 	w.result.Events = make(map[string]int)
-	key, encoded, err := clientKey(c.seed)
+	key, encoded, err := clientKey(c.seed[1])
 	if err != nil {
 		return nil, err
 	}
@@ -296,6 +279,7 @@ func (w *world) stop() result {
 	}
 	w.provider.close()
 	w.result.Counts = w.provider.Counts()
+	w.result.Statements, w.result.Repeated = w.provider.statements.count()
 	w.result.Met = w.met()
 	w.result.Strange = w.provider.strange(w.killed)
 	said := strings.Join(w.result.Complaints, "\n")
