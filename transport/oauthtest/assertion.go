@@ -90,6 +90,14 @@ func (s *Server) read(token, audience string) (a assertion, why string) {
 	return a, ""
 }
 
+// SetClientKeys replaces Config.ClientKeys: a client's keys are rotated by adding the new one,
+// and removing the old one when nobody uses it any more.
+func (s *Server) SetClientKeys(keys ...crypto.PublicKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cfg.ClientKeys = keys
+}
+
 func quoted(text string) string {
 	q, _ := json.Marshal(text) // Strings always can be.
 	return string(q)

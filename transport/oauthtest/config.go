@@ -72,7 +72,7 @@ type Config struct {
 	AuthStyle    AuthStyle // Default: AuthBasic.
 
 	// ClientKeys are the public keys of AuthPrivateKey, any of which may have signed:
-	// *ecdsa.PublicKey on P-256, *rsa.PublicKey or ed25519.PublicKey.
+	// *ecdsa.PublicKey on P-256, *rsa.PublicKey or ed25519.PublicKey. See SetClientKeys.
 	ClientKeys []crypto.PublicKey
 
 	// OneAtATime refuses a refresh token while an earlier request with it is in progress,
