@@ -62,7 +62,7 @@ func TestEvictedLogins(t *testing.T) {
 				t.Errorf("evicted %d entries, %v", n, err)
 			}
 			_, says, took := ask("nobody")
-			if !strings.Contains(says, "login required") || took > 10*time.Second { // of the 16 that a login may take to be put back
+			if !strings.Contains(says, "login required") || took > 10*time.Second { // of the 30 in which a lost login may be put back
 				t.Errorf("who never logged in is told after %v: %s", took, says)
 			}
 			status, says, took := ask(account)
