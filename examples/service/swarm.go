@@ -33,7 +33,7 @@ type swarm struct {
 type failure struct {
 	at   time.Time
 	text string
-	good bool // although the replica had a token that was good
+	good bool // although the replica had a token that was good all the while
 }
 
 func (s *swarm) add() error {
@@ -136,7 +136,6 @@ func (s *swarm) load(ctx context.Context, o options) error {
 // replica if one does not accept connections, or dies; so does ask.
 func (s *swarm) ask(account string) {
 	s.requests.Add(1)
-	begun := time.Now()
 	for {
 		s.mu.Lock()
 		if len(s.replicas) == 0 {
@@ -155,8 +154,9 @@ func (s *swarm) ask(account string) {
 		if resp.StatusCode == http.StatusUnauthorized {
 			s.late.Add(1)
 		} else if resp.StatusCode != http.StatusOK {
+			now := time.Now()
 			s.mu.Lock()
-			s.failures = append(s.failures, failure{time.Now(), fmt.Sprintf("%d: %s", resp.StatusCode, body), begun.Before(r.goodUntil(account))})
+			s.failures = append(s.failures, failure{now, fmt.Sprintf("%d: %s", resp.StatusCode, body), now.Before(r.goodUntil(account))})
 			s.mu.Unlock()
 		} else {
 			r.served(account, resp.Header.Get(goodUntil))
