@@ -217,6 +217,9 @@ func cloneBesideProduction(t *testing.T, open func() tokencache.Store, clone fun
 		})
 	}
 	time.Sleep(d)
+	// The first calls of staging may wait for those who had a lock when it was cloned.
+	for begun := time.Now(); refused.Load() == 0 && time.Since(begun) < time.Minute; time.Sleep(10 * time.Millisecond) {
+	}
 	cancel()
 	work.Wait()
 	for _, p := range append(production, staging...) {
