@@ -1,7 +1,7 @@
 // The authorization server itself: oidc-provider with the strictest rotation there is.
 // Every refresh token works once; a second use ends the login.
 
-import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { createHash, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { Provider } from 'oidc-provider';
 import { page } from './pages.mjs';
 
@@ -39,17 +39,37 @@ export const clients = {
   },
 };
 
-export function newProvider(issuer, store, { accessTokenTTL, dpopNonce, more }) {
+const certificate = (req) => req.socket.getPeerX509Certificate?.();
+
+// thumbprint names the certificate with which a request came (RFC 8705 section 3.1).
+export const thumbprint = (req) => {
+  const cert = certificate(req);
+  return cert && createHash('sha256').update(cert.raw).digest('base64url');
+};
+
+export function newProvider(issuer, store, { accessTokenTTL, dpopNonce, more, mtls, fapi }) {
   const signingKey = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' });
   const resourceServer = () => ({ scope: 'api', accessTokenFormat: 'opaque', accessTokenTTL });
 
   return new Provider(issuer, {
     adapter: store.adapter,
-    clients: [...Object.values(clients), ...more.map((client) => ({ ...confidential, ...client }))],
+    clients: [...(fapi ? [] : Object.values(clients)), ...more.map((client) => ({ ...confidential, ...client }))],
     jwks: { keys: [{ ...signingKey, alg: 'ES256', use: 'sig', kid: 'test' }] },
     cookies: { keys: [randomBytes(16).toString('hex')] },
     scopes: ['openid', 'offline_access', 'api'],
     clockTolerance: 0,
+    // The provider does not know of its second port.
+    discovery: mtls && {
+      mtls_endpoint_aliases: Object.fromEntries(Object.entries({
+        token_endpoint: '/token', revocation_endpoint: '/token/revocation', device_authorization_endpoint: '/device/auth', pushed_authorization_request_endpoint: '/request',
+      }).map(([name, path]) => [name, mtls + path])),
+    },
+    ...(mtls && {
+      clientAuthMethods: [...(fapi ? [] : ['none', 'client_secret_basic']), 'private_key_jwt', 'tls_client_auth', 'self_signed_tls_client_auth'],
+    }),
+    ...(fapi && {
+      enabledJWA: { clientAuthSigningAlgValues: ['PS256', 'ES256', 'EdDSA'] },
+    }),
     ttl: {
       AccessToken: accessTokenTTL,
       ClientCredentials: accessTokenTTL,
@@ -85,7 +105,17 @@ export function newProvider(issuer, store, { accessTokenTTL, dpopNonce, more }) 
       clientCredentials: { enabled: true },
       introspection: { enabled: true, allowedPolicy: async (ctx, client, token) => token.clientId === client.clientId },
       revocation: { enabled: true, allowedPolicy: async (ctx, client, token) => token.clientId === client.clientId },
-      pushedAuthorizationRequests: { enabled: true },
+      pushedAuthorizationRequests: { enabled: true, requirePushedAuthorizationRequests: fapi },
+      fapi: { enabled: fapi, profile: fapi ? '2.0' : undefined },
+      mTLS: {
+        enabled: Boolean(mtls),
+        certificateBoundAccessTokens: true,
+        selfSignedTlsClientAuth: true,
+        tlsClientAuth: true,
+        getCertificate: (ctx) => certificate(ctx.req),
+        certificateAuthorized: (ctx) => ctx.req.socket.authorized,
+        certificateSubjectMatches: (ctx, property, expected) => property === 'tls_client_auth_subject_dn' && certificate(ctx.req).subject === expected,
+      },
       dPoP: { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => dpopNonce },
       resourceIndicators: { enabled: true, getResourceServerInfo: resourceServer },
       deviceFlow: {

@@ -7,13 +7,18 @@
 //   --dpop-nonce                 require a server-provided nonce in DPoP proofs
 //   --clients=JSON               more clients: an array of client metadata, to which grants
 //                                and redirects like those of the others are added
+//   --tls=JSON                   { cert, key, ca }, files: serve https, and on a second port, to which
+//                                mtls_endpoint_aliases lead, ask for certificates of clients (RFC 8705)
+//   --fapi                       as FAPI 2.0 wants it: for clients of --clients alone
 
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { createServer as createTLSServer } from 'node:https';
 import { parseArgs } from 'node:util';
 
 // Standard output is for the ready line alone.
 console.info = console.warn = console.error;
-const { clients, newGrant, newProvider } = await import('./provider.mjs');
+const { clients, newGrant, newProvider, thumbprint } = await import('./provider.mjs');
 const { loginPage } = await import('./pages.mjs');
 const { Store } = await import('./store.mjs');
 
@@ -23,23 +28,38 @@ const { values: flags } = parseArgs({
     login: { type: 'string', default: 'auto' },
     'dpop-nonce': { type: 'boolean', default: false },
     clients: { type: 'string', default: '[]' },
+    tls: { type: 'string' },
+    fapi: { type: 'boolean', default: false },
   },
 });
 const accessTokenTTL = Number(flags['access-token-ttl']);
 if (!Number.isInteger(accessTokenTTL) || accessTokenTTL < 1) throw new Error('--access-token-ttl: want a whole number of seconds');
 if (!['auto', 'page'].includes(flags.login)) throw new Error('--login: want auto or page');
 
-const server = createServer((req, res) => {
+function answer(req, res) {
   handle(req, res).catch((err) => {
     console.error(err);
     if (!res.headersSent) send(res, err.status ?? 500, { error: err.message });
   });
-});
-await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
+}
 
-const issuer = `http://127.0.0.1:${server.address().port}`;
+async function listen(server) {
+  await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
+  return `${flags.tls ? 'https' : 'http'}://127.0.0.1:${server.address().port}`;
+}
+
+let issuer;
+let mtls; // the origin where clients with a certificate are asked for it
+if (flags.tls) {
+  const [cert, key, ca] = ['cert', 'key', 'ca'].map((name) => readFileSync(JSON.parse(flags.tls)[name]));
+  issuer = await listen(createTLSServer({ cert, key }, answer));
+  // The provider decides about the certificate: it may be one that the client has signed itself.
+  mtls = await listen(createTLSServer({ cert, key, ca, requestCert: true, rejectUnauthorized: false }, answer));
+} else {
+  issuer = await listen(createServer(answer));
+}
 const store = new Store();
-const provider = newProvider(issuer, store, { accessTokenTTL, dpopNonce: flags['dpop-nonce'], more: JSON.parse(flags.clients) });
+const provider = newProvider(issuer, store, { accessTokenTTL, dpopNonce: flags['dpop-nonce'], more: JSON.parse(flags.clients), mtls, fapi: flags.fapi });
 const authorizationServer = provider.callback();
 
 // What the server has seen. Every test that cares about reuse asks for these.
@@ -75,7 +95,8 @@ async function handle(req, res) {
 async function me(_, req, res) {
   const [scheme, value = ''] = (req.headers.authorization ?? '').split(' ');
   const token = await provider.AccessToken.find(value) ?? await provider.ClientCredentials.find(value);
-  if (scheme.toLowerCase() !== 'bearer' || !token?.isValid || token.tokenType !== 'Bearer') {
+  const bound = token?.['x5t#S256']; // RFC 8705 section 3
+  if (scheme.toLowerCase() !== 'bearer' || !token?.isValid || token.tokenType !== 'Bearer' || (bound && bound !== thumbprint(req))) {
     counts.apiRefused += 1;
     const error = scheme ? ', error="invalid_token", error_description="the access token is not valid"' : '';
     res.setHeader('WWW-Authenticate', `Bearer realm="api"${error}`);
@@ -171,7 +192,7 @@ function fail(status, message) {
 process.stdin.on('close', () => process.exit(0)).resume();
 console.log(JSON.stringify({
   issuer,
-  api: `${issuer}/api/me`,
+  api: `${mtls ?? issuer}/api/me`,
   public_client: { client_id: clients.native.client_id },
   confidential_client: { client_id: clients.confidential.client_id, client_secret: clients.confidential.client_secret },
 }));

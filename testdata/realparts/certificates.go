@@ -43,17 +43,32 @@ func NewCA(t testing.TB) *CA {
 // and of its key, PEM.
 func (ca *CA) Issue(ip string) (certFile, keyFile string) {
 	ca.t.Helper()
-	key := ca.newKey()
-	cert := ca.sign(&x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "test server"},
-		NotBefore: ca.cert.NotBefore, NotAfter: ca.cert.NotAfter,
+	return ca.issue(ip, &x509.Certificate{
+		Subject:     pkix.Name{CommonName: "test server"},
 		IPAddresses: []net.IP{net.ParseIP(ip)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}, key)
+	})
+}
+
+// IssueClient makes a certificate for a client, whose subject is "CN=" and the name. One that was
+// made before under that name is replaced, as when it is renewed: first the certificate and then
+// the key.
+func (ca *CA) IssueClient(name string) (certFile, keyFile string) {
+	ca.t.Helper()
+	return ca.issue(name, &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+}
+
+func (ca *CA) issue(name string, cert *x509.Certificate) (certFile, keyFile string) {
+	ca.t.Helper()
+	key := ca.newKey()
+	cert.SerialNumber, cert.NotBefore, cert.NotAfter = big.NewInt(time.Now().UnixNano()), ca.cert.NotBefore, ca.cert.NotAfter
+	signed := ca.sign(cert, key)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		ca.t.Fatal(err)
 	}
-	return ca.write(ip+".crt", "CERTIFICATE", cert), ca.write(ip+".key", "PRIVATE KEY", der)
+	return ca.write(name+".crt", "CERTIFICATE", signed), ca.write(name+".key", "PRIVATE KEY", der)
 }
 
 // Pool is what a client trusts that trusts only ca.

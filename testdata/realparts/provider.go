@@ -3,6 +3,8 @@ package realparts
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -31,8 +33,9 @@ type Provider struct {
 	Public       Client `json:"public_client"`
 	Confidential Client `json:"confidential_client"`
 
-	t   testing.TB
-	cmd *exec.Cmd
+	t     testing.TB
+	cmd   *exec.Cmd
+	roots *x509.CertPool // nil: http
 }
 
 // A Client is registered at a Provider.
@@ -59,6 +62,21 @@ type Counts struct {
 
 	APICalls   int `json:"apiCalls"`   // Calls to API that were answered.
 	APIRefused int `json:"apiRefused"` // Calls to API without a valid access token.
+}
+
+// OIDCProviderTLS starts one with https, whose certificate is of ca. It knows clients by their
+// certificates too, if those are of ca or registered with it, at addresses of their own (RFC 8705).
+// So is API.
+func OIDCProviderTLS(t testing.TB, ca *CA, flags ...string) *Provider {
+	t.Helper()
+	cert, key := ca.Issue("127.0.0.1")
+	files, err := json.Marshal(map[string]string{"cert": cert, "key": key, "ca": ca.File})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := OIDCProvider(t, append(flags, "--tls="+string(files))...)
+	p.roots = ca.Pool()
+	return p
 }
 
 // OIDCProvider starts an authorization server that ends with the test. The flags are
@@ -171,7 +189,7 @@ func (p *Provider) call(method, path string, form url.Values, answer any) {
 			return err
 		}
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}).Do(req)
+		resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: p.roots}}, Timeout: time.Minute}).Do(req)
 		if err != nil {
 			return err
 		}
