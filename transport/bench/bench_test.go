@@ -133,7 +133,7 @@ func TestMeasurements(t *testing.T) {
 }
 
 func TestHang(t *testing.T) {
-	h, err := MeasureHang(t.Context(), 100, time.Second)
+	h, err := MeasureHang(t.Context(), 100, time.Second, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,8 +152,9 @@ func TestProcesses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Beyond) != 3*2 || c.TokenRequests != 2 || c.Reuses != 0 {
-		t.Errorf("%d times, %d token requests, %d reuses; want 6, 2 and 0", len(c.Beyond), c.TokenRequests, c.Reuses)
+	// A process that the machine lets wait for longer than a token lives makes a request of its own.
+	if len(c.Beyond) != 3*2 || c.TokenRequests < 2 || c.TokenRequests > 3*2 || c.Reuses != 0 {
+		t.Errorf("%d times, %d token requests, %d reuses; want 6, 2 to 6, and 0", len(c.Beyond), c.TokenRequests, c.Reuses)
 	}
 }
 

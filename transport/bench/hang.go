@@ -23,12 +23,9 @@ type Hang struct {
 	TokenRequests int
 }
 
-// hangTimeout is how long a client of a Hang waits for a response.
-const hangTimeout = time.Second
-
 // MeasureHang makes n requests of each kind, evenly spread over the time for which the provider
-// hangs.
-func MeasureHang(ctx context.Context, n int, hang time.Duration) (*Hang, error) {
+// hangs. A client waits for a response until the timeout.
+func MeasureHang(ctx context.Context, n int, hang, timeout time.Duration) (*Hang, error) {
 	const workers = 4
 	srv := oauthtest.New(oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: 24 * time.Hour})
 	if err := srv.Start(); err != nil {
@@ -51,7 +48,7 @@ func MeasureHang(ctx context.Context, n int, hang time.Duration) (*Hang, error) 
 			return nil, nil, err
 		}
 		rt, err := transport.New(transport.Config{Source: source, Origins: []string{srv.APIOrigin()}, Base: base})
-		return &http.Client{Transport: rt, Timeout: hangTimeout}, source, err
+		return &http.Client{Transport: rt, Timeout: timeout}, source, err
 	}
 	calm, _, err := client("calm", time.Now().Add(time.Hour))
 	if err != nil {

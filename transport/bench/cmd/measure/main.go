@@ -49,7 +49,7 @@ func main() {
 			return t, os.WriteFile(*benchstat, []byte(text.String()), 0o644)
 		}},
 		{"hang", "Requests with a good token through a hang of the provider of 3 minutes, next to those without one", func() (table, error) {
-			return bench.MeasureHang(ctx, 10_000, 3*time.Minute)
+			return bench.MeasureHang(ctx, 10_000, 3*time.Minute, time.Second)
 		}},
 		{"rotation", "Latency of 200 goroutines while tokens of 5 s rotate; the token endpoint takes 300 ms", func() (table, error) {
 			t, err := bench.Rotate(ctx, *runs, 200, time.Duration(*seconds)*time.Second/time.Duration(*runs))
