@@ -36,6 +36,7 @@ type answer struct {
 	incomplete error   // a truncation, if the end of the body is missing
 	sentAt, at time.Time
 	sent       []string // the secrets of the request
+	secret     bool     // the client has one
 	proven     bool     // a ClientAuth has said who the client is
 	certified  bool     // only a certificate has
 	aliased    bool     // it was sent to an alias of the endpoint

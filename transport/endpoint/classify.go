@@ -28,7 +28,7 @@ func (a *answer) failure() *transport.Error {
 	}
 	refused := e.Field == "Endpoint.ClientSecret" // whoever the client says it is
 	switch {
-	case refused && a.stated && !a.proven && !a.certified:
+	case refused && a.stated && !a.proven && !a.certified && !a.secret:
 		e.Field, e.Remedy = "", "check who the client is, and whether the provider knows the key that signs its statements: it does not accept them"
 	case refused && a.proven:
 		e.Field, e.Remedy = "Endpoint.ClientAuth", "check ClientID, and whether the provider knows the key: it does not accept the proof of who the client is"

@@ -13,6 +13,9 @@
 // A [GitHubApp] obtains tokens for the installations of an app, and a [GoogleServiceAccount] for
 // the users of a domain or itself, by its key file.
 //
+// [OnBehalfOf] and [MicrosoftOnBehalfOf] are for a service that is called with a user's token and
+// calls another API for that user.
+//
 // In the cache a token is known by the client, the grant, the account, and everything that the
 // grant asks for: the scopes, the Params, the claims. What a grant cannot know by itself is whom a
 // function of the program speaks for: where that is not one for all, name it by the account.

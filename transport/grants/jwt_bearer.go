@@ -15,6 +15,9 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/statement"
 )
 
+// jwtBearer is the grant type (RFC 7523 section 2.1).
+const jwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+
 // A JWT says what JWTBearer signs.
 type JWT struct {
 	// Key returns the key to sign with, as that of clientauth.PrivateKey does. Required.
@@ -64,7 +67,7 @@ const maxLifetime = time.Hour
 // (RFC 7523 section 2.1). The client authenticates as the fields of e say, if at all.
 func JWTBearer(e *endpoint.Endpoint, jwt JWT) transport.Refresher {
 	turns := new(statement.Turns)
-	return e.GrantRefresher("urn:ietf:params:oauth:grant-type:jwt-bearer", jwt.about(), func(ctx context.Context, r endpoint.GrantRequest) (url.Values, error) {
+	return e.GrantRefresher(jwtBearer, jwt.about(), func(ctx context.Context, r endpoint.GrantRequest) (url.Values, error) {
 		lifetime := cmp.Or(jwt.Lifetime, time.Minute)
 		switch {
 		case jwt.Key == nil:

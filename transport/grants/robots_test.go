@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -38,6 +39,7 @@ import (
 type robot struct {
 	name, dir string
 	account   string
+	caller    tokencache.Secret // the token that it is called with
 	make      func(t *testing.T, home robotHome) transport.Refresher
 	sends     string            // all that matters of a request, see sentBy
 	answers   map[string]string // what each file there means, "success" first
@@ -51,7 +53,10 @@ type robotHome struct {
 }
 
 const (
-	badProof     = "misconfigured: fix Endpoint.ClientAuth"
+	badProof        = "misconfigured: fix Endpoint.ClientAuth"
+	callersToken    = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4ifQ.c2ln"
+	callerMustLogIn = "login required: answer 401 to the caller, with the Claims of this error if it has any: only another token of the user helps"
+
 	badStatement = "misconfigured: check who the client is, and whether the provider knows the key that signs its statements: it does not accept them"
 )
 
@@ -134,6 +139,28 @@ scope=https://graph.microsoft.com/.default`,
 			"success":    "microsoft-robot-1 for 59m59s",
 			"federation": badProof,
 			"clock":      "provider unavailable: wait 1s",
+		},
+	},
+	{
+		name: "Microsoft Entra on behalf of a user", dir: "microsoft", caller: callersToken,
+		make: func(t *testing.T, home robotHome) transport.Refresher {
+			e := provider.Microsoft("contoso.onmicrosoft.com").Endpoint("00000000-robot", "secret", "https://graph.microsoft.com/User.Read")
+			e.Base = home.base
+			return grants.MicrosoftOnBehalfOf(e).Refresher
+		},
+		sends: `POST https://login.microsoftonline.com/contoso.onmicrosoft.com/oauth2/v2.0/token
+assertion.alg=none
+assertion.sub=ann
+client_id=00000000-robot
+client_secret=secret
+grant_type=urn:ietf:params:oauth:grant-type:jwt-bearer
+requested_token_use=on_behalf_of
+scope=https://graph.microsoft.com/User.Read`,
+		answers: map[string]string{
+			"behalf":      "microsoft-behalf-1 for 54m29s",
+			"interaction": callerMustLogIn,
+			"expired":     callerMustLogIn,
+			"certificate": "misconfigured: fix Endpoint.ClientSecret",
 		},
 	},
 	{
@@ -247,7 +274,11 @@ func TestRobots(t *testing.T) {
 						return http.ReadResponse(bufio.NewReader(bytes.NewReader(wire)), req)
 					})
 					refresher := r.make(t, robotHome{key: key, file: filepath.Join(t.TempDir(), "file"), base: base})
-					rec, err := refresher.Refresh(t.Context(), &tokencache.Record{Key: tokencache.Key{Account: r.account}})
+					ctx, account := t.Context(), r.account
+					if r.caller != "" {
+						ctx, account = grants.WithCaller(ctx, r.caller), hashOf(r.caller)
+					}
+					rec, err := refresher.Refresh(ctx, &tokencache.Record{Key: tokencache.Key{Account: account}})
 					if sent != r.sends {
 						t.Errorf("sent\n%s\nwant\n%s", sent, r.sends)
 					}
@@ -270,6 +301,12 @@ func TestEveryAnswerOfARobotIsRead(t *testing.T) {
 			t.Errorf("no row of the table says what %s means", path)
 		}
 	}
+}
+
+// hashOf returns the account of a caller.
+func hashOf(token tokencache.Secret) string {
+	sum := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(sum[:])
 }
 
 // robotKey makes a file with a key and its certificate, and returns the thumbprint of that.
@@ -328,7 +365,7 @@ func robotMeaning(rec *tokencache.Record, err error) string {
 		switch {
 		case e.Field != "":
 			next = "fix " + e.Field
-		case e.Kind == transport.ErrMisconfigured:
+		case e.Kind == transport.ErrMisconfigured, e.Kind == transport.ErrLoginRequired:
 			next = e.Remedy
 		case e.RetryAfter > 0:
 			next = "wait " + e.RetryAfter.String()
