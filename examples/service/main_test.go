@@ -50,23 +50,20 @@ func TestService(t *testing.T) {
 			o := size
 			var server server
 			o.store, server = test.store(t)
-			restarted := make(chan struct{})
 			if test.troubles {
-				go func() {
-					defer close(restarted)
+				o.during = func(*swarm) {
 					time.Sleep(o.duration / 2)
 					server.Stop()
 					server.Start()
-				}()
+					time.Sleep(o.duration / 2)
+				}
 			} else {
 				o.kill = 0
-				close(restarted)
 			}
 			proof, err := run(t.Context(), o, t.Output())
 			if err != nil {
 				t.Fatal(err)
 			}
-			<-restarted
 			t.Log(proof)
 			if err := proof.check(); err != nil {
 				t.Error(err)
