@@ -126,6 +126,42 @@ func TestACopyServesItsTokenWhileItIsGood(t *testing.T) {
 	})
 }
 
+// A program that acts for itself has nothing that could be spent twice: in a copy it goes on
+// without a decision, and its token is at home there from then on.
+func TestAMachineGoesOnInACopy(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := &placedStore{place: "production"}
+		w.store = store
+		machine := func(cfg *transport.SourceConfig) { cfg.Refresher = w.endpoint().ClientCredentials() }
+		original := w.source(machine)
+		if _, err := original.Token(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.store = store.copyTo(t, "staging")
+		copied := w.source(machine)
+		time.Sleep(2 * time.Hour)
+		if st, err := copied.Status(t.Context()); err != nil || st.State != transport.StateExpired {
+			t.Errorf("%v, %v", st, err)
+		}
+		tok, err := copied.Token(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if _, err := copied.Reject(t.Context(), tok); err != nil {
+			t.Error(err)
+		}
+		w.rotate(original, 1)
+		for rec, err := range w.cache().List(t.Context()) {
+			if err != nil || rec.IsCopy() {
+				t.Errorf("%v, %v", rec, err)
+			}
+		}
+		w.wantCounts(4, 0)
+	})
+}
+
 // Once adopted, a login goes on by itself, in processes that have been refused before too. One
 // that was renewed since the backup is lost at a strict provider, and the error says why.
 func TestAnAdoptedLoginGoesOn(t *testing.T) {

@@ -184,7 +184,7 @@ func (s *Source) ask(ctx context.Context, f *flight, cur *tokencache.Record) err
 func (s *Source) spendable(ctx context.Context, cur *tokencache.Record, version tokencache.Version) error {
 	ctx, cancel := context.WithTimeout(ctx, entry.Timeout)
 	defer cancel()
-	if cur != nil && (cur.Tombstone != nil || cur.IsCopy()) {
+	if cur != nil && (cur.Tombstone != nil || heldBack(cur)) {
 		return s.notSpent(ctx, cur)
 	}
 	s.mu.Lock()

@@ -146,7 +146,7 @@ func (s *Source) stateOf(snap *snapshot, rec *tokencache.Record) (state State, r
 		return StateOutage, blocked.RetryAt, blocked
 	case snap.fresh(now):
 		return StateFresh, time.Time{}, nil
-	case rec != nil && rec.IsCopy():
+	case rec != nil && heldBack(rec):
 		return StateOutage, time.Time{}, copyError(rec)
 	case snap.usable(now):
 		return StateStale, time.Time{}, nil

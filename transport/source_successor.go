@@ -120,6 +120,10 @@ func deadError(rec *tokencache.Record) *Error {
 	return e
 }
 
+// heldBack reports whether rec is a copy that could end the login elsewhere. A program that acts
+// for itself has no refresh token, and so nothing that could be spent twice.
+func heldBack(rec *tokencache.Record) bool { return rec.IsCopy() && rec.RefreshToken != "" }
+
 // copyError says that a login is not renewed, because it belongs to the store that it was copied
 // from.
 func copyError(rec *tokencache.Record) *Error {

@@ -54,7 +54,7 @@ func TestRobots(t *testing.T) {
 	for name, cmd := range scriptCommands {
 		cmds[name] = cmd
 	}
-	testscript.Run(t, testscript.Params{Dir: "testdata/robot", Cmds: cmds, Setup: func(env *testscript.Env) error {
+	testscript.Run(t, testscript.Params{Dir: "testdata/robot", Cmds: cmds, Condition: condition(t.TempDir()), Setup: func(env *testscript.Env) error {
 		if err := provide(env); err != nil {
 			return err
 		}
@@ -74,4 +74,24 @@ func TestRobots(t *testing.T) {
 			os.WriteFile(filepath.Join(env.WorkDir, "robot.pem"), text, 0o600),
 			os.WriteFile(filepath.Join(env.WorkDir, "google.json"), file, 0o600))
 	}})
+}
+
+// The statement is for whom the provider wants it to be for, and the key never goes with a secret.
+func TestWhatAKeySigns(t *testing.T) {
+	for provider, want := range map[string]string{
+		"okta:example.okta.com":                 "https://example.okta.com/oauth2/v1/token",
+		"microsoft:contoso.example":             "https://login.microsoftonline.com/contoso.example/oauth2/v2.0/token",
+		"keycloak:https://sso.example/realms/r": "", // the issuer
+		"auth0:example.eu.auth0.com":            "",
+	} {
+		c := &cli{options: options{clientSecret: "secret"}}
+		known, err := c.client(t.Context(), profile{Provider: provider, ClientID: "robot", KeyFile: "robot.pem", Robot: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		auth, ok := known.endpoint.ClientAuth.(*clientauth.PrivateKey)
+		if !ok || auth.Audience != want || known.endpoint.ClientSecret != "" {
+			t.Errorf("%s: %+v", provider, auth)
+		}
+	}
 }
