@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/stayauth/stayauth/transport/internal/smallfile"
 	"github.com/stayauth/stayauth/transport/internal/statement"
 )
 
@@ -42,7 +43,7 @@ func CertificateFile(certFile, keyFile string) func(*tls.CertificateRequestInfo)
 
 func readPair(files ...string) (pair [2][]byte, err error) {
 	for i, name := range files {
-		if pair[i], err = readFile(name); err != nil {
+		if pair[i], err = smallfile.Read(name); err != nil {
 			return pair, fmt.Errorf("%s: %w", name, err)
 		}
 	}

@@ -8,16 +8,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"sync"
 
+	"github.com/stayauth/stayauth/transport/internal/smallfile"
 	"github.com/stayauth/stayauth/transport/internal/statement"
 )
-
-// maxFile bounds what is read: the longest key with a chain of certificates is far shorter.
-const maxFile = 1 << 20
 
 // KeyFile returns a function for PrivateKey.Key that reads the key from a PEM file, called id at
 // the provider: PKCS #8 ("PRIVATE KEY"), PKCS #1 ("RSA PRIVATE KEY") or SEC 1 ("EC PRIVATE
@@ -31,7 +26,7 @@ func KeyFile(path, id string) func(ctx context.Context) (*Key, error) {
 	return func(context.Context) (*Key, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		now, err := readFile(path)
+		now, err := smallfile.Read(path)
 		if err == nil && (key == nil || !bytes.Equal(now, content)) {
 			var parsed *Key
 			if parsed, err = ParseKey(now); err == nil {
@@ -44,38 +39,6 @@ func KeyFile(path, id string) func(ctx context.Context) (*Key, error) {
 		}
 		return key, nil
 	}
-}
-
-// readFile reads a small file.
-func readFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err == nil && !info.Mode().IsRegular() { // Opening a pipe may wait for ever.
-		err = errors.New("it is not a regular file")
-	}
-	if err != nil {
-		return nil, cause(err)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, cause(err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	switch {
-	case err != nil:
-		return nil, cause(err)
-	case len(data) > maxFile:
-		return nil, errors.New("it is too long")
-	}
-	return data, nil
-}
-
-// cause returns an error without the name of the file, which the caller adds.
-func cause(err error) error {
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		return e.Err
-	}
-	return err
 }
 
 // ParseKey returns the private key of a text in PEM, such as KeyFile reads: from a secret

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport/endpoint"
+	"github.com/stayauth/stayauth/transport/internal/smallfile"
 	"github.com/stayauth/stayauth/transport/internal/statement"
 )
 
@@ -20,7 +21,7 @@ type Token func(ctx context.Context) (tokencache.Secret, error)
 // has to replace it before it expires.
 func TokenFile(path string) Token {
 	return func(context.Context) (tokencache.Secret, error) {
-		data, err := readFile(path)
+		data, err := smallfile.Read(path)
 		if err != nil {
 			return "", fmt.Errorf("%s: %w", path, err)
 		}

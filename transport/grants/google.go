@@ -5,15 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
 	"sync/atomic"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/clientauth"
 	"github.com/stayauth/stayauth/transport/endpoint"
+	"github.com/stayauth/stayauth/transport/internal/smallfile"
 	"github.com/stayauth/stayauth/transport/internal/statement"
 )
 
@@ -81,26 +80,11 @@ func (g GoogleServiceAccount) Refresher() (transport.Refresher, error) {
 	return r, nil
 }
 
-// maxGoogleFile bounds what is read.
-const maxGoogleFile = 1 << 20
-
 func (g GoogleServiceAccount) read() (file googleFile, key *clientauth.Key, err error) {
 	wrong := func(cause error) error {
 		return statement.Misconfigured("GoogleServiceAccount.File", "use the key file of a service account, in JSON", fmt.Errorf("%s: %w", g.File, cause))
 	}
-	info, err := os.Stat(g.File)
-	if err == nil && !info.Mode().IsRegular() { // Opening a pipe may wait for ever.
-		return file, nil, wrong(errors.New("it is not a regular file"))
-	}
-	if err != nil {
-		return file, nil, statement.Misconfigured("GoogleServiceAccount.File", "put the key file of a service account there", err)
-	}
-	f, err := os.Open(g.File)
-	if err != nil {
-		return file, nil, wrong(err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxGoogleFile))
+	data, err := smallfile.Read(g.File)
 	if err != nil {
 		return file, nil, wrong(err)
 	}
