@@ -312,7 +312,11 @@ func keycloakRealmDisabled(t *testing.T, w *keycloakWorld) {
 	w.mint(t, "alice")
 	w.Set(map[string]any{"enabled": false})
 	var err error
-	until(t, "the token is over", func() bool { err = w.call(t.Context(), "alice"); return err != nil })
+	until(t, "the token is over, and not only for the API", func() bool {
+		err = w.call(t.Context(), "alice")
+		_, ok := errors.AsType[*transport.Error](err)
+		return ok
+	})
 	if !errors.Is(err, transport.ErrMisconfigured) {
 		t.Errorf("while the realm is disabled: %v", err)
 	}
