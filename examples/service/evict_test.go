@@ -32,7 +32,7 @@ func TestEvictedLogins(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: fmt.Sprint("127.0.0.1:", server.Port)})
 	defer client.Close()
 	o := size
-	o.users, o.kill, o.latency, o.tokenLife, o.store = max(size.users, 20), 0, time.Second, 8*time.Second, server.URL()
+	o.users, o.kill, o.latency, o.tokenLife, o.store = max(size.users, 20), 0, time.Second, 8*time.Second, server.URL()+patiently
 	var longest time.Duration
 	o.during = func(s *swarm) {
 		time.Sleep(o.tokenLife) // until each login is in the memory of some replica

@@ -85,8 +85,12 @@ func onPostgreSQL(t *testing.T) (string, server) {
 
 func onRedis(t *testing.T) (string, server) {
 	s := realparts.StartRedis(t)
-	return s.URL(), s
+	return s.URL() + patiently, s
 }
+
+// patiently lets a client of Redis wait for a machine that has much else to do, as those of
+// PostgreSQL do.
+const patiently = "?read_timeout=30s&write_timeout=30s"
 
 // The proof must fail when there is something wrong.
 func TestProofFails(t *testing.T) {
