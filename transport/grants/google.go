@@ -22,8 +22,8 @@ import (
 // the token is the service account's own.
 //
 // See developers.google.com/identity/protocols/oauth2/service-account. Where a workload can have
-// an identity without a key, that is better: use google.golang.org/api with FromTokenSource of
-// package endpoint.
+// an identity without a key, that is better: see the example WorkloadIdentity for files of type
+// "external_account". Those of type "authorized_user" are for provider.ImportGoogleUser.
 type GoogleServiceAccount struct {
 	// File is the path of the key file, of type "service_account". A file that is replaced by
 	// another key of the same account is noticed at the next attempt; while it holds no whole
