@@ -126,13 +126,13 @@ func (r *Realm) Delete() {
 	r.admin(http.MethodDelete, "/"+r.Name, nil, nil)
 }
 
-// AddKeyClient makes a client like Confidential that has a key (private_key_jwt), and may also
-// act for itself and exchange tokens. The key is a JSON Web Key.
-func (r *Realm) AddKeyClient(id, alg string, key map[string]any) Client {
+// AddKeyClient makes a client like Confidential that has keys (private_key_jwt), and may also act
+// for itself and exchange tokens. The keys are JSON Web Keys.
+func (r *Realm) AddKeyClient(id, alg string, jwks ...map[string]any) Client {
 	r.t.Helper()
-	keys, _ := json.Marshal(map[string]any{"keys": []any{key}})
+	keys, _ := json.Marshal(map[string]any{"keys": jwks})
 	r.admin(http.MethodPost, "/"+r.Name+"/clients", map[string]any{
-		"clientId": id, "clientAuthenticatorType": "client-jwt", "serviceAccountsEnabled": true,
+		"clientId": id, "clientAuthenticatorType": "client-jwt", "serviceAccountsEnabled": true, "directAccessGrantsEnabled": true,
 		"redirectUris": []string{"http://127.0.0.1/*"},
 		"attributes": map[string]string{"token.endpoint.auth.signing.alg": alg, "use.jwks.string": "true", "jwks.string": string(keys),
 			"oauth2.device.authorization.grant.enabled": "true", "standard.token.exchange.enabled": "true"},
