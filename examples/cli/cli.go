@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
 )
@@ -61,6 +62,8 @@ func (c *cli) command(ctx context.Context, args []string) error {
 	switch name {
 	case "help", "-h", "-help", "--help":
 		return c.help(args)
+	case "version", "-version", "--version":
+		return c.print("stayauth %s\n", version())
 	}
 	for _, cmd := range commands() {
 		if cmd.name != name {
@@ -74,11 +77,19 @@ func (c *cli) command(ctx context.Context, args []string) error {
 			return c.help([]string{name})
 		}
 		if want := len(strings.Fields(cmd.args)); len(rest) != want {
-			return usagef("%s takes %s, and got %d", name, cmp.Or(cmd.args, "no arguments"), len(rest))
+			return usagef("%s takes %s, and got %d arguments", name, cmp.Or(cmd.args, "no arguments"), len(rest))
 		}
 		return cmd.run(c, ctx, rest)
 	}
 	return usagef("there is no command %q", name)
+}
+
+// version returns what go build knows of the version, such as v1.2.3.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "(unknown)"
 }
 
 // print writes what the user or a script has asked for.

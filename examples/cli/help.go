@@ -15,7 +15,7 @@ Commands:
 
 const overviewEnd = `
 'stayauth help COMMAND' shows the flags of a command, and 'stayauth help environment'
-the variables that can stand for them.
+the variables that can stand for them. 'stayauth version' shows which one this is.
 
 Exit status:
   0    done

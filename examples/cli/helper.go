@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"net/http"
 	"slices"
@@ -32,15 +33,8 @@ func (c *cli) isFor(ctx context.Context, address string) (bool, error) {
 	if len(origins) == 0 {
 		return false, nil
 	}
-	source, err := transport.NewSource(external.Func("made up", func(context.Context) (transport.Token, error) {
-		return transport.Token{AccessToken: "none"}, nil
-	}))
-	if err != nil {
-		return false, err
-	}
-	defer source.Close(ctx)
 	var base recorder
-	rt, err := transport.New(transport.Config{Source: source, Origins: origins, Base: &base})
+	rt, err := newRecorder(origins, &base)
 	if err != nil {
 		return false, err
 	}
@@ -54,6 +48,30 @@ func (c *cli) isFor(ctx context.Context, address string) (bool, error) {
 	}
 	resp.Body.Close()
 	return base.authorized, nil
+}
+
+// checkOrigins says what is wrong with those that -origin names.
+func (c *cli) checkOrigins() error {
+	if len(c.Origins) == 0 {
+		return nil
+	}
+	_, err := newRecorder(c.Origins, new(recorder))
+	return err
+}
+
+// newRecorder returns a Transport with a token that is worth nothing.
+func newRecorder(origins []string, base *recorder) (*transport.Transport, error) {
+	source, err := transport.NewSource(external.Func("made up", func(context.Context) (transport.Token, error) {
+		return transport.Token{AccessToken: "none"}, nil
+	}))
+	if err != nil {
+		return nil, err
+	}
+	rt, err := transport.New(transport.Config{Source: source, Origins: origins, Base: base})
+	if e, ok := errors.AsType[*transport.Error](err); ok {
+		return nil, usagef("-origin: %s", e.Remedy)
+	}
+	return rt, err
 }
 
 // A recorder sends nothing, and notices whether there was a token to be sent.

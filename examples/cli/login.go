@@ -44,6 +44,9 @@ func (c *cli) login(ctx context.Context, _ []string) error {
 	if c.Provider == "" {
 		return usagef("where do you log in? Use -provider or -issuer")
 	}
+	if err := c.checkOrigins(); err != nil {
+		return err
+	}
 	s, err := c.open(ctx)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -117,7 +118,7 @@ func exitStatus(ctx context.Context, err error) int {
 		return exitLogin
 	case is(transport.ErrStorage), is(tokencache.ErrUnavailable), is(tokencache.ErrCorrupt):
 		return exitStorage
-	case is(transport.ErrUnavailable), is(transport.ErrAmbiguous), network:
+	case is(transport.ErrUnavailable), is(transport.ErrAmbiguous), network, is(io.EOF):
 		return exitUnavailable
 	}
 	return exitFailure

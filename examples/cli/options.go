@@ -30,7 +30,7 @@ type options struct {
 	all, local bool
 
 	method  string
-	data    string
+	data    *string // nil: there is none
 	headers list
 	include bool
 

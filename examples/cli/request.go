@@ -6,18 +6,23 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
+	"unicode"
 
 	"github.com/stayauth/stayauth/transport"
 )
 
 func getFlags(fs *flag.FlagSet, o *options) {
 	fs.StringVar(&o.method, "X", "", "`method` of the request (default GET, or POST with -d)")
-	fs.StringVar(&o.data, "d", "", "`data` to send: text, @FILE, or @- for standard input;\nit is application/json unless -H says otherwise")
-	fs.Var(headerList{&o.headers}, "H", "`header` to send, as \"Name: value\"; can be repeated")
+	fs.Func("d", "`data` to send: text, @FILE, or @- for standard input;\nit is application/json unless -H says otherwise", func(s string) error {
+		o.data = &s
+		return nil
+	})
+	fs.Var(headerList{&o.headers}, "H", "`header` to send, as \"Name: value\", or \"Name:\" to send\nnone of that name; can be repeated")
 	fs.BoolVar(&o.include, "i", false, "print the status and the headers of the answer too")
 	fs.Var(&o.Origins, "origin", "`origins` of the APIs that may see the token (default:\nthose of login)")
 }
@@ -25,6 +30,9 @@ func getFlags(fs *flag.FlagSet, o *options) {
 func (c *cli) get(ctx context.Context, args []string) error {
 	req, err := c.request(ctx, args[0])
 	if err != nil {
+		return err
+	}
+	if err := c.checkOrigins(); err != nil {
 		return err
 	}
 	s, source, err := c.openSource(ctx)
@@ -45,6 +53,9 @@ func (c *cli) get(ctx context.Context, args []string) error {
 	defer waiting.stop()
 	resp, err := (&http.Client{Transport: rt}).Do(req)
 	waiting.stop()
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s closed the connection without an answer: %w", req.URL.Host, io.EOF)
+	}
 	if err != nil {
 		return withoutURL(err)
 	}
@@ -76,46 +87,77 @@ func (c *cli) openSource(ctx context.Context) (*session, *transport.Source, erro
 // request returns what is to be sent. Its body can be read again, so that the request
 // can be repeated after a refresh.
 func (c *cli) request(ctx context.Context, target string) (*http.Request, error) {
-	if u, err := url.Parse(target); err != nil || u.Host == "" {
+	u, err := url.Parse(target)
+	switch {
+	case err != nil || u.Host == "":
 		return nil, usagef("%q is not a complete URL, such as https://api.example.com/v1/me", target)
+	case u.User != nil:
+		return nil, usagef("a URL with a user name sends a password, and not the token: leave it out")
+	case strings.ContainsFunc(target, func(r rune) bool { return r <= ' ' }):
+		return nil, usagef("a URL has no spaces: write %%20 instead")
 	}
-	method, data := c.method, c.data
-	if from, ok := strings.CutPrefix(data, "@"); ok {
-		b, err := c.readFile(from)
-		if err != nil {
-			return nil, usagef("-d: %v", err)
-		}
-		data = string(b)
-	}
+	method := c.method
 	if method == "" {
 		method = http.MethodGet
-		if c.data != "" {
+		if c.data != nil {
 			method = http.MethodPost
 		}
 	}
 	var body io.Reader = http.NoBody
-	if c.data != "" {
+	if c.data != nil {
+		data := *c.data
+		if from, ok := strings.CutPrefix(data, "@"); ok {
+			b, err := c.readFile(from)
+			if err != nil {
+				return nil, usagef("-d: %v", err)
+			}
+			data = string(b)
+		}
 		body = strings.NewReader(data)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, target, body)
 	if err != nil {
 		return nil, usagef("%v", err)
 	}
-	req.Header.Set("User-Agent", appName)
-	if c.data != "" {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	for i, h := range c.headers {
-		name, value, ok := strings.Cut(h, ":")
-		if !ok {
-			return nil, usagef("-H number %d is not \"Name: value\"", i+1)
-		}
-		if http.CanonicalHeaderKey(name) == "Authorization" {
-			return nil, usagef("Authorization is what stayauth sets: for another one, use another program")
-		}
-		req.Header.Set(name, strings.TrimSpace(value))
+	if req.Header, err = c.header(); err != nil {
+		return nil, err
 	}
 	return req, nil
+}
+
+// tokenChars are those of a header's name (RFC 9110 section 5.6.2).
+const tokenChars = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+// header returns what -H says, and else what is usual.
+func (c *cli) header() (http.Header, error) {
+	usual := http.Header{"User-Agent": {appName}}
+	if c.data != nil {
+		usual.Set("Content-Type", "application/json")
+	}
+	said := http.Header{}
+	for i, h := range c.headers {
+		name, value, ok := strings.Cut(h, ":")
+		name, value = http.CanonicalHeaderKey(name), strings.TrimSpace(value)
+		switch {
+		case !ok:
+			return nil, usagef("-H number %d is not \"Name: value\"", i+1)
+		case name == "" || strings.Trim(name, tokenChars) != "" || strings.ContainsFunc(value, unicode.IsControl):
+			return nil, usagef("-H number %d has characters that no header has", i+1)
+		case name == "Authorization":
+			return nil, usagef("Authorization is what stayauth sets: for another one, use another program")
+		case name == "Host" || name == "Content-Length" || name == "Transfer-Encoding" || name == "Connection":
+			return nil, usagef("%s is what the URL and the data say: for another one, use another program", name)
+		case value == "":
+			usual[name] = nil
+		default:
+			said.Add(name, value)
+		}
+	}
+	maps.Copy(usual, said)
+	if usual["User-Agent"] == nil {
+		usual.Set("User-Agent", "") // Otherwise there is that of Go.
+	}
+	return usual, nil
 }
 
 func (c *cli) readFile(name string) ([]byte, error) {

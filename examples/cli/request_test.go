@@ -1,0 +1,77 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// What is asked for is sent, as curl sends it, or else refused: nothing is dropped or changed
+// without a word.
+func TestRequest(t *testing.T) {
+	empty, text := "", "text"
+	for _, tt := range []struct {
+		name    string
+		opts    options
+		target  string
+		method  string // "": it is refused
+		headers http.Header
+	}{
+		{"nothing said", options{}, "https://a.example/x", "GET", http.Header{"User-Agent": {appName}}},
+		{"data", options{data: &text}, "https://a.example/x", "POST", http.Header{"User-Agent": {appName}, "Content-Type": {"application/json"}}},
+		{"empty data", options{data: &empty}, "https://a.example/x", "POST", http.Header{"User-Agent": {appName}, "Content-Type": {"application/json"}}},
+		{"a method", options{data: &empty, method: "PUT", headers: list{"content-type: text/plain"}}, "https://a.example/x", "PUT", http.Header{"User-Agent": {appName}, "Content-Type": {"text/plain"}}},
+		{"a header twice", options{headers: list{"X-A: 1", "x-a:2"}}, "https://a.example/x", "GET", http.Header{"User-Agent": {appName}, "X-A": {"1", "2"}}},
+		{"another name", options{headers: list{"User-Agent: me"}}, "https://a.example/x", "GET", http.Header{"User-Agent": {"me"}}},
+		{"no name", options{headers: list{"User-Agent:", "Accept:"}}, "https://a.example/x", "GET", http.Header{"User-Agent": {""}, "Accept": nil}},
+		{"Host", options{headers: list{"Host: b.example"}}, "https://a.example/x", "", nil},
+		{"Content-Length", options{headers: list{"content-length: 5"}}, "https://a.example/x", "", nil},
+		{"no header", options{headers: list{"A B: c"}}, "https://a.example/x", "", nil},
+		{"lines in a header", options{headers: list{"A: b\r\nC: d"}}, "https://a.example/x", "", nil},
+		{"a method that is none", options{method: "A B"}, "https://a.example/x", "", nil},
+		{"a password", options{}, "https://ann:secret@a.example/x", "", nil},
+		{"a space", options{}, "https://a.example/x?a b", "", nil},
+		{"a line", options{}, "https://a.example/x\n", "", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := &cli{options: tt.opts}
+			req, err := c.request(t.Context(), tt.target)
+			if tt.method == "" {
+				if _, ok := errors.AsType[usageError](err); !ok || strings.Contains(err.Error(), "secret") {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if req.Method != tt.method || len(req.Header) != len(tt.headers) {
+				t.Errorf("%s, %v", req.Method, req.Header)
+			}
+			for name, want := range tt.headers {
+				if got := req.Header[name]; strings.Join(got, "|") != strings.Join(want, "|") {
+					t.Errorf("%s: %q, want %q", name, got, want)
+				}
+			}
+			if body, err := io.ReadAll(req.Body); err != nil || tt.opts.data != nil && string(body) != *tt.opts.data {
+				t.Errorf("%q, %v", body, err)
+			}
+		})
+	}
+}
+
+// An API that ends the connection is one that cannot be reached, as one that refuses it is.
+func TestConnectionThatIsClosed(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }))
+	defer srv.Close()
+	cmd := exec.Command("stayauth", "get", "-X", "POST", "-origin", srv.URL, srv.URL)
+	cmd.Env = append(cmd.Environ(), "STAYAUTH_DIR="+t.TempDir(), "STAYAUTH_TOKEN=some-token")
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != exitUnavailable || !strings.Contains(string(out), "closed the connection") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
