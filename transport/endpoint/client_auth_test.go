@@ -186,6 +186,45 @@ func TestHelpersThatPanicOrHang(t *testing.T) {
 	}
 }
 
+// A key service that is back is asked again in half a minute or, after a long outage, in ten, though
+// the calls that it has never answered hang for ever (C83).
+func TestHelpersThatHangForEver(t *testing.T) {
+	for _, outage := range []time.Duration{5 * time.Minute, 24 * time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			r := &recorder{status: 503, answer: "{}"}
+			end, back := make(chan struct{}), time.Now().Add(outage)
+			defer close(end)
+			calls := 0
+			refresher := helpers(r, func(context.Context) error {
+				if calls++; time.Now().Before(back) {
+					<-end
+				}
+				return nil
+			})["ClientAuth"]
+			for time.Now().Before(back) {
+				refresher.Refresh(t.Context(), testRecord())
+				time.Sleep(time.Second)
+			}
+			if most := 6*maxHanging + int(outage/(10*time.Minute)); calls > most {
+				t.Errorf("%d calls hang after %v, want no more than %d", calls, outage, most)
+			}
+			for len(r.forms) == 0 && time.Since(back) < time.Hour {
+				refresher.Refresh(t.Context(), testRecord())
+				time.Sleep(time.Second)
+			}
+			if took := time.Since(back); took > min(outage/10, longestPause)+authTimeout {
+				t.Errorf("after %v it is asked again %v too late", outage, took)
+			}
+			for range 3 * maxHanging {
+				refresher.Refresh(t.Context(), testRecord())
+			}
+			if n := len(r.forms); n != 1+3*maxHanging {
+				t.Errorf("%d requests were sent", n)
+			}
+		})
+	}
+}
+
 // Whoever gives up early, as a user who closes a page does, takes nothing from the others.
 func TestHelpersThatNobodyWaitsFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

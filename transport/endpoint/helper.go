@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -16,23 +16,32 @@ import (
 
 // A helper calls what the program provides to make a request: it may ask a key service, whose
 // client panics or knows no context.
-type helper struct{ hanging atomic.Int32 } // calls that were given up and have not returned
+type helper struct {
+	mu       sync.Mutex
+	hanging  int       // calls that were given up and have not returned
+	forgiven int       // of these, those after which one has returned in time
+	next     time.Time // when one more call is made, though too many hang
+	inVain   int       // calls that were made then, since the last that has returned in time
+}
 
-// authTimeout bounds such a call. maxHanging is how many may hang before no further one is made.
+// authTimeout bounds such a call. If maxHanging of them hang, one is made every pause, and fewer
+// after as many in vain again: what they wait for may never answer, and yet others be answered.
 const (
-	authTimeout = 10 * time.Second
-	maxHanging  = 16
+	authTimeout  = 10 * time.Second
+	maxHanging   = 16
+	pause        = 30 * time.Second
+	longestPause = 10 * time.Minute
 )
 
 // call returns the error of f, and does not wait for it longer than authTimeout.
 func (h *helper) call(ctx context.Context, f func(context.Context) error) error {
-	if h.hanging.Load() >= maxHanging {
+	if !h.admit() {
 		return errors.New("earlier calls still hang")
 	}
 	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, authTimeout)
 	defer cancel()
-	done, left := make(chan error), make(chan int32, 1)
+	done, left := make(chan error), make(chan int, 1)
 	go func() {
 		var err error
 		defer func() {
@@ -42,23 +51,55 @@ func (h *helper) call(ctx context.Context, f func(context.Context) error) error 
 			select {
 			case done <- err:
 			case n := <-left:
-				h.hanging.Add(-n)
+				h.count(-n)
 			}
 		}()
 		err = f(ctx)
 	}()
 	select {
 	case err := <-done:
+		h.answered()
 		return err
 	case <-ctx.Done():
 		if err := caller.Err(); err != nil {
 			left <- 0 // Perhaps it takes no longer than others.
 			return err
 		}
-		h.hanging.Add(1)
+		h.count(1)
 		left <- 1
-		return ctx.Err()
+		return fmt.Errorf("it has not returned within %v: %w", authTimeout, ctx.Err())
 	}
+}
+
+// admit reports whether a call may be made.
+func (h *helper) admit() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	if h.hanging-h.forgiven >= maxHanging {
+		if now.Before(h.next) {
+			return false
+		}
+		h.inVain++
+	}
+	h.next = now.Add(min(pause<<min(h.inVain/maxHanging, 8), longestPause))
+	return true
+}
+
+// answered notes that a call has returned in time: those that hang say nothing about the next.
+func (h *helper) answered() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.inVain = 0; h.hanging-h.forgiven >= maxHanging {
+		h.forgiven = h.hanging
+	}
+}
+
+func (h *helper) count(n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hanging += n
+	h.forgiven = min(h.forgiven, h.hanging)
 }
 
 // notSent is the error of a request that could not be made, because of something on this

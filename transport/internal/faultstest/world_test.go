@@ -72,7 +72,7 @@ type setup struct {
 func newWorld(c setup) (w *world, err error) {
 	w = &world{keyring: c.keyring, rng: rand.New(rand.NewPCG(c.seed[0], c.seed[1])), killed: make(map[string]time.Time), answered: make(map[string]bool)}
 	w.result.Events = make(map[string]int)
-	key, encoded, err := clientKey(c.seed[1])
+	key, encoded, err := clientKey(c.seed[0] + c.seed[1])
 	if err != nil {
 		return nil, err
 	}
