@@ -122,15 +122,20 @@ func TestKills(t *testing.T) {
 	t.Logf("sealing keys: %s\n%s", place(keyring), b.String())
 }
 
-// The same without the lock ends badly: the test above can fail.
+// The same without the lock ends badly: the test above can fail. Whether 24 kills are enough for
+// that is a matter of chance, so there may be more.
 func TestKillsWithoutTheLock(t *testing.T) {
 	t.Parallel()
-	r, err := killed(t.TempDir(), oauthtest.SecondToLastKills, nil, 24, true, seed(t))
-	if err != nil {
-		t.Fatal(err)
+	n := seed(t)
+	for i := range uint64(5) {
+		r, err := killed(t.TempDir(), oauthtest.SecondToLastKills, nil, 24, true, n+i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%d rotations, %d reuses, %d logins lost, %d times not the stored token", r.Counts.Rotations, r.Counts.Reuses, r.Lost, r.Strange)
+		if r.Counts.Reuses > 0 || r.Lost > 0 || r.Strange > 0 {
+			return
+		}
 	}
-	t.Logf("%d rotations, %d reuses, %d logins lost, %d times not the stored token", r.Counts.Rotations, r.Counts.Reuses, r.Lost, r.Strange)
-	if r.Counts.Reuses == 0 && r.Lost == 0 && r.Strange == 0 {
-		t.Error("without the lock nothing went wrong, so the test above proves nothing")
-	}
+	t.Error("without the lock nothing went wrong, so the test above proves nothing")
 }
