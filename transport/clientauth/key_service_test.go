@@ -220,7 +220,7 @@ func TestWrongSignatures(t *testing.T) {
 // Callers with a good token notice nothing of a key service that is away, slow or works every
 // other time, whether they use logins or the service itself, and nobody is lost.
 func TestCallersWithoutTheKeyService(t *testing.T) {
-	const accounts = 100
+	const accounts = 40
 	key := testkit.NewKey(t, "ES256")
 	for trouble, does := range map[string]func(n int64) error{
 		"away for four minutes": func(n int64) error { return errors.New("away") },

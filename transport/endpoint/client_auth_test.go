@@ -194,9 +194,9 @@ func TestHelpersThatHangForEver(t *testing.T) {
 			r := &recorder{status: 503, answer: "{}"}
 			end, back := make(chan struct{}), time.Now().Add(outage)
 			defer close(end)
-			calls := 0
+			var calls atomic.Int32
 			refresher := helpers(r, func(context.Context) error {
-				if calls++; time.Now().Before(back) {
+				if calls.Add(1); time.Now().Before(back) {
 					<-end
 				}
 				return nil
@@ -205,8 +205,8 @@ func TestHelpersThatHangForEver(t *testing.T) {
 				refresher.Refresh(t.Context(), testRecord())
 				time.Sleep(time.Second)
 			}
-			if most := 6*maxHanging + int(outage/(10*time.Minute)); calls > most {
-				t.Errorf("%d calls hang after %v, want no more than %d", calls, outage, most)
+			if n, most := int(calls.Load()), 6*maxHanging+int(outage/(10*time.Minute)); n > most {
+				t.Errorf("%d calls hang after %v, want no more than %d", n, outage, most)
 			}
 			for len(r.forms) == 0 && time.Since(back) < time.Hour {
 				refresher.Refresh(t.Context(), testRecord())
