@@ -2,6 +2,7 @@ package clientauth
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -19,6 +20,10 @@ import (
 // KEY"), not encrypted. If certificates follow, the one of the key is Key.Certificate. A file
 // that is replaced is noticed at the next request; while it holds no whole key, because it is
 // being written, the old key remains in use.
+//
+// The file may also hold a private JSON Web Key (RFC 7517), which says by itself what it is
+// called: then id is "". A provider that looks keys up by name, such as Keycloak, needs that
+// where keys are to be rotated while programs run.
 func KeyFile(path, id string) func(ctx context.Context) (*Key, error) {
 	var mu sync.Mutex
 	var content []byte
@@ -30,20 +35,23 @@ func KeyFile(path, id string) func(ctx context.Context) (*Key, error) {
 		if err == nil && (key == nil || !bytes.Equal(now, content)) {
 			var parsed *Key
 			if parsed, err = ParseKey(now); err == nil {
-				parsed.ID = id
+				parsed.ID = cmp.Or(id, parsed.ID)
 				content, key = now, parsed
 			}
 		}
 		if key == nil {
-			return nil, statement.Misconfigured("KeyFile", "put a private key in PEM there", fmt.Errorf("%s: %w", path, err))
+			return nil, statement.Misconfigured("KeyFile", "put a private key there, in PEM or as a JSON Web Key", fmt.Errorf("%s: %w", path, err))
 		}
 		return key, nil
 	}
 }
 
-// ParseKey returns the private key of a text in PEM, such as KeyFile reads: from a secret
-// manager, for instance. No error shows anything of it.
+// ParseKey returns the private key of a text such as KeyFile reads: from a secret manager, for
+// instance. No error shows anything of it.
 func ParseKey(data []byte) (*Key, error) {
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+		return parseJWK(data)
+	}
 	var key *Key
 	var certificates []*x509.Certificate
 	for {
