@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/stayauth/stayauth/transport/internal/mutualtls"
 )
 
 // When an API rejects a token, three steps follow: rejects decides whether another token can
@@ -100,7 +102,7 @@ func (t *Transport) retry(src *Source, req *http.Request, body replayBody, snap 
 
 // fewConnections reports whether a request may have to wait until a response is closed.
 func (t *Transport) fewConnections() bool {
-	base, ok := t.base.(*http.Transport)
+	base, ok := mutualtls.Of(t.base)
 	return ok && base.MaxConnsPerHost > 0
 }
 

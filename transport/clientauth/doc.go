@@ -18,12 +18,10 @@
 // before. While they cannot answer, because a key service is down for instance, nothing is sent,
 // so no refresh token is spent; the login goes on as in any other outage.
 //
-// A certificate that the client presents in TLS (RFC 8705) is given to the http.Transport instead,
-// which an API needs as well if tokens are bound to it; the Endpoint is told. [CertificateFile]
-// reads it from PEM files and notices when they are replaced.
+// A certificate that the client presents in TLS (RFC 8705) belongs to the connection: it is given
+// to the Base of the Endpoint, and of the transport.Config if tokens are bound to it.
+// [CertificateFile] reads it from PEM files and notices when they are replaced.
 //
-//	base := &http.Transport{TLSClientConfig: &tls.Config{
-//		GetClientCertificate: clientauth.CertificateFile("/etc/app/tls.crt", "/etc/app/tls.key"),
-//	}}
+//	base := clientauth.WithCertificate(nil, clientauth.CertificateFile("/etc/app/tls.crt", "/etc/app/tls.key"))
 //	e.Base, e.ClientCertificate = base, true
 package clientauth

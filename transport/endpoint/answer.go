@@ -44,6 +44,7 @@ type answer struct {
 	misdated   bool     // both had a wrong date
 	late       bool     // both may have expired before the provider read them
 	codes      codeTable
+	obtained   func() // tells Base that there were tokens in it
 }
 
 // parse reads the body. Providers are not strict about types: GitHub sends forms unless asked

@@ -10,6 +10,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/loopback"
+	"github.com/stayauth/stayauth/transport/internal/mutualtls"
 	"golang.org/x/oauth2"
 )
 
@@ -119,8 +120,8 @@ func (e *Endpoint) checkCertificate() error {
 			return endpointError("MTLSAliases", remedy)
 		}
 	}
-	if t, ok := e.base().(*http.Transport); ok && !presents(t) {
-		return endpointError("Base", "use an http.Transport that presents the client's certificate: set GetClientCertificate of its TLSClientConfig, see clientauth.CertificateFile")
+	if t, ok := mutualtls.Of(e.base()); ok && !presents(t) {
+		return endpointError("Base", "use one that presents the client's certificate: clientauth.WithCertificate returns it")
 	}
 	return nil
 }

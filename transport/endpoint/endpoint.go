@@ -55,11 +55,10 @@ type Endpoint struct {
 	ClientAuth ClientAuth
 
 	// ClientCertificate says that Base presents a TLS certificate of the client (RFC 8705), as
-	// an http.Transport does with clientauth.CertificateFile as GetClientCertificate of its
-	// TLSClientConfig. Requests go to the MTLSAliases then. The certificate authenticates a
-	// client that has neither ClientSecret nor ClientAuth (tls_client_auth,
-	// self_signed_tls_client_auth), and the provider may bind tokens to it: then Base of
-	// transport.Config has to present the same.
+	// that of clientauth.WithCertificate does. Requests go to the MTLSAliases then. The
+	// certificate authenticates a client that has neither ClientSecret nor ClientAuth
+	// (tls_client_auth, self_signed_tls_client_auth), and the provider may bind tokens to it:
+	// then transport.Config needs the same Base.
 	ClientCertificate bool
 
 	// MTLSAliases are where clients with a certificate reach the endpoints of the provider,

@@ -142,7 +142,7 @@ func TestCertificateThatIsMissing(t *testing.T) {
 		says   string
 	}{
 		{"the default Base", func(e *Endpoint) { e.Base = nil }, "Endpoint.Base"},
-		{"a Base without", func(e *Endpoint) { e.Base = plain }, "GetClientCertificate"},
+		{"a Base without", func(e *Endpoint) { e.Base = plain }, "WithCertificate"},
 		{"not listed", func(e *Endpoint) { e.AuthMethods = []string{"private_key_jwt", "client_secret_basic"} }, "only private_key_jwt, client_secret_basic"},
 		{"an alias with plain http", func(e *Endpoint) { e.MTLSAliases[e.TokenURL] = "http://login.example.com/token" }, "use https"},
 		{"an alias with plain http on loopback", func(e *Endpoint) { e.MTLSAliases[e.TokenURL] = "http://127.0.0.1/token" }, "as the usual address does"},

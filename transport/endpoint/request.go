@@ -14,6 +14,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/httphooks"
+	"github.com/stayauth/stayauth/transport/internal/mutualtls"
 	"github.com/stayauth/stayauth/transport/internal/neterror"
 )
 
@@ -26,6 +27,7 @@ func (e *Endpoint) obtain(ctx context.Context, op string, form url.Values) (*tok
 	rec, err := a.record()
 	if rec != nil {
 		rec.TokenURL = e.TokenURL
+		a.obtained()
 	}
 	return rec, err
 }
@@ -72,7 +74,7 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 		probe = nil
 	}
 	go progress.wait(ctx, giveUp, timeout, probe)
-	resp, err := e.send(req)
+	resp, obtained, err := e.send(req)
 	if err != nil {
 		if neterror.RefusesCertificate(err) {
 			refused := endpointError("Base", "check the client's certificate: the provider does not accept it")
@@ -83,13 +85,13 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 			return nil, notSent(op, "Base", failed)
 		}
 		kind := transport.ErrAmbiguous
-		if t, ok := e.base().(*http.Transport); progress.notSent() || ok && t.Proxy != nil && !progress.started.Load() {
+		if t, ok := mutualtls.Of(e.base()); progress.notSent() || ok && t.Proxy != nil && !progress.started.Load() {
 			kind = transport.ErrUnavailable // The Proxy function failed, before there was a connection.
 		}
 		return nil, &transport.Error{Kind: kind, Op: op, Err: a.whyNot(caller, ctx, err)}
 	}
 	defer resp.Body.Close()
-	a.status, a.header = resp.StatusCode, resp.Header
+	a.status, a.header, a.obtained = resp.StatusCode, resp.Header, obtained
 	if location, err := resp.Location(); err == nil {
 		a.redirect = location.Host
 	}
@@ -129,17 +131,23 @@ const abandonedTime = time.Second
 // http.Transport, and asks any other Base to do the same. A connection left from the last
 // request may have fallen silent since, after a change of networks for instance: the request
 // would vanish in it, and over HTTP/2 so would every later one (golang/go#59690). Token
-// requests are so rare that a handshake for each costs next to nothing.
-func (e *Endpoint) send(req *http.Request) (*http.Response, error) {
+// requests are so rare that a handshake for each costs next to nothing. obtained is to be called
+// if the answer has tokens.
+func (e *Endpoint) send(req *http.Request) (resp *http.Response, obtained func(), err error) {
 	base := e.base()
 	req.Close = true
+	obtained = func() {}
+	if t, ok := base.(*mutualtls.Transport); ok {
+		base, obtained = t.Newest()
+	}
 	if t, ok := base.(*http.Transport); ok {
 		t = t.Clone()
 		t.DisableKeepAlives = true
 		t.IdleConnTimeout = abandonedTime
 		base = t
 	}
-	return base.RoundTrip(req) // Not http.Client, which follows redirects.
+	resp, err = base.RoundTrip(req) // Not http.Client, which follows redirects.
+	return resp, obtained, err
 }
 
 // secrets returns what is sent and must not be shown: every parameter but those that are known
@@ -186,7 +194,7 @@ func (e *Endpoint) probeNow(ctx context.Context) *transport.Error {
 	if err != nil {
 		return nil // Refresh will say what is wrong.
 	}
-	resp, err := e.send(req)
+	resp, _, err := e.send(req)
 	if err != nil {
 		cause := neterror.Safe(err)
 		if ctx.Err() != nil {

@@ -39,7 +39,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 		refuse(w, `Bearer realm="oauthtest"`)
 		return
 	}
-	account, lacks, ok := s.admit(token)
+	account, lacks, ok := s.admit(token, s.certificate(r))
 	if lacks != "" {
 		refuse(w, `Bearer realm="oauthtest", error="insufficient_claims", claims="`+base64.StdEncoding.EncodeToString([]byte(lacks))+`"`)
 		return
@@ -60,11 +60,11 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 }
 
 // admit says whose token it is, whether it is good, and which claims it lacks.
-func (s *Server) admit(token string) (account, lacks string, ok bool) {
+func (s *Server) admit(token, certificate string) (account, lacks string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.access[token]
-	if a == nil || !s.good(a) {
+	if a == nil || !s.good(a) || a.certificate != "" && a.certificate != certificate {
 		return "", "", false
 	}
 	if !claims.Covers(a.claims, s.claims) {

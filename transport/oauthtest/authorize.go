@@ -121,7 +121,7 @@ func (s *Server) serveRevoke(w http.ResponseWriter, r *http.Request) {
 // serveMetadata is RFC 8414.
 func (s *Server) serveMetadata(w http.ResponseWriter, r *http.Request) {
 	base := origin(r)
-	method := [...]string{AuthBasic: "client_secret_basic", AuthPost: "client_secret_post", AuthNone: "none", AuthPrivateKey: "private_key_jwt"}[s.cfg.AuthStyle]
+	method := [...]string{AuthBasic: "client_secret_basic", AuthPost: "client_secret_post", AuthNone: "none", AuthPrivateKey: "private_key_jwt", AuthCertificate: "tls_client_auth"}[s.cfg.AuthStyle]
 	writeJSON(w, http.StatusOK, map[string]any{
 		"issuer":                                         base,
 		"authorization_endpoint":                         base + "/authorize",
@@ -134,5 +134,6 @@ func (s *Server) serveMetadata(w http.ResponseWriter, r *http.Request) {
 		"token_endpoint_auth_methods_supported":          []string{method},
 		"revocation_endpoint_auth_methods_supported":     []string{method},
 		"authorization_response_iss_parameter_supported": true,
+		"tls_client_certificate_bound_access_tokens":     s.cfg.ClientCertificates != nil,
 	})
 }

@@ -2,6 +2,7 @@ package oauthtest
 
 import (
 	"crypto"
+	"crypto/x509"
 	"time"
 )
 
@@ -47,10 +48,11 @@ type AuthStyle int
 
 // The ways of client authentication.
 const (
-	AuthBasic      AuthStyle = iota // client_secret_basic: HTTP Basic, each part form-encoded first
-	AuthPost                        // client_secret_post: client_id and client_secret in the body
-	AuthNone                        // none: a public client, client_id in the body and no secret
-	AuthPrivateKey                  // private_key_jwt: an assertion for each request, signed by one of Config.ClientKeys
+	AuthBasic       AuthStyle = iota // client_secret_basic: HTTP Basic, each part form-encoded first
+	AuthPost                         // client_secret_post: client_id and client_secret in the body
+	AuthNone                         // none: a public client, client_id in the body and no secret
+	AuthPrivateKey                   // private_key_jwt: an assertion for each request, signed by one of Config.ClientKeys
+	AuthCertificate                  // tls_client_auth: a TLS certificate, see Config.ClientCertificates
 )
 
 // Config says how a Server behaves. The zero Config is a confidential client of
@@ -74,6 +76,12 @@ type Config struct {
 	// ClientKeys are the public keys of AuthPrivateKey, any of which may have signed:
 	// *ecdsa.PublicKey on P-256, *rsa.PublicKey or ed25519.PublicKey. See SetClientKeys.
 	ClientKeys []crypto.PublicKey
+
+	// ClientCertificates are the TLS certificates of the client, or authorities that have
+	// signed them (RFC 8705). With any, StartTLS asks for certificates, and an access token is
+	// bound to the one with which it was requested: the API refuses it on a connection that
+	// was made with another, or with none.
+	ClientCertificates *x509.CertPool
 
 	// OneAtATime refuses a refresh token while an earlier request with it is in progress,
 	// with an invalid_grant that is not meant, and without spending or revoking anything.

@@ -98,7 +98,11 @@ func (s *Server) listen(secure bool) error {
 	s.listening = true
 	l = &downListener{l, s}
 	if secure {
-		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{*s.cert}})
+		asks := tls.NoClientCert
+		if s.cfg.ClientCertificates != nil {
+			asks = tls.RequestClientCert
+		}
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{*s.cert}, ClientAuth: asks})
 	}
 	s.run(l, s.Handler())
 	return nil

@@ -34,6 +34,8 @@ type access struct {
 	expiry  time.Time
 	claims  string // the claims that were asked for with it
 	revoked bool
+
+	certificate string // to which it is bound; "": none
 }
 
 // Login makes a login of the account without any flow, as if the user had just

@@ -63,7 +63,7 @@ func New(cfg Config) *Server {
 	if cfg.ClientID == "" {
 		cfg.ClientID = "client"
 	}
-	if cfg.AuthStyle == AuthNone || cfg.AuthStyle == AuthPrivateKey {
+	if cfg.AuthStyle >= AuthNone {
 		cfg.ClientSecret = ""
 	} else if cfg.ClientSecret == "" {
 		cfg.ClientSecret = "cs-" + rand.Text()

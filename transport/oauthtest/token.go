@@ -49,7 +49,7 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 	form, e := s.authenticate(r)
 	var answer map[string]any
 	if e == nil {
-		answer, e = s.grant(form, origin(r))
+		answer, e = s.grant(form, origin(r), s.certificate(r))
 	}
 	if !sleep(r.Context(), s.cfg.Latency-s.cfg.Latency/2) {
 		return
@@ -138,6 +138,12 @@ func (s *Server) authenticate(r *http.Request) (url.Values, *oauthError) {
 			style = AuthPost
 		}
 	}
+	if s.cfg.AuthStyle == AuthCertificate && style == AuthNone {
+		if s.certificate(r) == "" || id != s.cfg.ClientID {
+			return nil, &oauthError{401, "invalid_client", "unknown client, or no certificate of it"}
+		}
+		return f, nil
+	}
 	same := subtle.ConstantTimeCompare([]byte(secret), []byte(s.cfg.ClientSecret)) == 1
 	switch {
 	case style != s.cfg.AuthStyle:
@@ -149,7 +155,7 @@ func (s *Server) authenticate(r *http.Request) (url.Values, *oauthError) {
 }
 
 // grant commits: when it returns, what was presented is spent. All of that is atomic.
-func (s *Server) grant(f url.Values, issuer string) (map[string]any, *oauthError) {
+func (s *Server) grant(f url.Values, issuer, certificate string) (map[string]any, *oauthError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var t Tokens
@@ -176,6 +182,7 @@ func (s *Server) grant(f url.Values, issuer string) (map[string]any, *oauthError
 		return nil, e
 	}
 	s.access[t.AccessToken].claims = f.Get("claims")
+	s.access[t.AccessToken].certificate = certificate
 	answer := s.answer(t)
 	if f.Get("grant_type") == tokenExchangeGrant {
 		answer["issued_token_type"] = accessTokenType
