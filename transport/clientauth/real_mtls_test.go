@@ -61,6 +61,9 @@ func TestRealCertificates(t *testing.T) {
 				{"client_id": "by-key", "token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_signing_alg": alg,
 					"jwks": map[string]any{"keys": []any{testkit.JWK(key, alg, "k")}}},
 			}
+			if profile == "" {
+				clients = append(clients, map[string]any{"client_id": "public", "token_endpoint_auth_method": "none"})
+			}
 			for _, c := range clients {
 				c["tls_client_certificate_bound_access_tokens"] = true
 			}
@@ -78,6 +81,9 @@ func TestRealCertificates(t *testing.T) {
 			if p.RequirePAR != (profile != "") || len(p.MTLSAliases) != 4 || !slices.Contains(p.AuthMethods, "tls_client_auth") {
 				t.Fatalf("the metadata says %+v", p)
 			}
+			if profile == "" {
+				t.Run("public", func(t *testing.T) { publicWithCertificate(t, ca, p, plain) })
+			}
 			for _, b := range bearers {
 				t.Run(b.id, func(t *testing.T) {
 					t.Parallel()
@@ -88,26 +94,47 @@ func TestRealCertificates(t *testing.T) {
 	}
 }
 
+// publicWithCertificate: the refresh tokens of a public client are bound to its certificate too,
+// and end with it (RFC 8705 section 4). The error says so.
+func publicWithCertificate(t *testing.T, ca *realparts.CA, p *provider.Provider, plain *http.Transport) {
+	base := clientauth.WithCertificate(plain, clientauth.CertificateFile(ca.IssueClient("public")))
+	e := p.Endpoint("public", "", "openid", "offline_access")
+	e.ClientCertificate, e.Base = true, base
+	rec, err := login.Loopback(t.Context(), login.Config{Provider: p, Endpoint: e, Out: io.Discard, Open: browse(plain)})
+	must(t, err)
+	rec, err = e.Refresh(t.Context(), rec)
+	must(t, err)
+	ca.IssueClient("public")
+	_, err = e.Refresh(t.Context(), rec)
+	if wantError(t, err, transport.ErrLoginRequired); !strings.Contains(err.Error(), "ends with the certificate") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// browse does what a browser does that has no certificate, at a provider that asks its user
+// nothing.
+func browse(rt http.RoundTripper) func(context.Context, string) error {
+	return func(_ context.Context, u string) error {
+		jar, err := cookiejar.New(nil)
+		if err != nil {
+			return err
+		}
+		go func() {
+			if resp, err := (&http.Client{Jar: jar, Transport: rt}).Get(u); err == nil {
+				resp.Body.Close()
+			}
+		}()
+		return nil
+	}
+}
+
 func lifeWithCertificate(t *testing.T, as *realparts.Provider, p *provider.Provider, plain *http.Transport, b bearer) {
-	base := plain.Clone()
-	base.TLSClientConfig.GetClientCertificate = clientauth.CertificateFile(b.certFile, b.keyFile)
-	defer base.CloseIdleConnections()
+	base := clientauth.WithCertificate(plain, clientauth.CertificateFile(b.certFile, b.keyFile))
 	e := p.Endpoint(b.id, "", "openid", "offline_access")
 	e.ClientAuth, e.ClientCertificate, e.Base = b.auth, true, base
 	s := source(t, e)
 	cfg := login.Config{Provider: p, Endpoint: e, Out: io.Discard,
-		Open: func(_ context.Context, u string) error {
-			jar, err := cookiejar.New(nil)
-			if err != nil {
-				return err
-			}
-			go func() { // The browser has no certificate.
-				if resp, err := (&http.Client{Jar: jar, Transport: plain}).Get(u); err == nil {
-					resp.Body.Close()
-				}
-			}()
-			return nil
-		},
+		Open: browse(plain),
 		OnPrompt: func(prompt login.Prompt) {
 			if prompt.UserCode != "" {
 				go as.ApproveDevice(prompt.UserCode, "ann")
@@ -151,9 +178,7 @@ func lifeWithCertificate(t *testing.T, as *realparts.Provider, p *provider.Provi
 		return
 	}
 	stranger := p.Endpoint(b.id, "", "api")
-	other := plain.Clone()
-	other.TLSClientConfig.GetClientCertificate = clientauth.CertificateFile(selfSignedFiles(t))
-	stranger.ClientCertificate, stranger.Base = true, other
+	stranger.ClientCertificate, stranger.Base = true, clientauth.WithCertificate(plain, clientauth.CertificateFile(selfSignedFiles(t)))
 	_, err = stranger.ClientCredentials().Refresh(t.Context(), new(tokencache.Record))
 	if told := wantError(t, err, transport.ErrMisconfigured); told.Code != "invalid_client" || told.Field != "Endpoint.Base" {
 		t.Errorf("a certificate that the provider does not know: %v", err)
