@@ -34,7 +34,7 @@ func (c *cli) accounts(ctx context.Context, _ []string) error {
 			state = "copied from elsewhere: see 'stayauth help adopt'"
 		}
 		issuer, _, _ := strings.Cut(a.Key.Issuer, "#")
-		fmt.Fprintf(w, "%s %s\t%s\t%s\n", mark, cmp.Or(a.Name, "(no name)"), issuer, state)
+		fmt.Fprintf(w, "%s %s\t%s\t%s\n", mark, shown(a), issuer, state)
 	}
 	w.Flush()
 	if len(accounts) == 0 && err == nil {
@@ -53,6 +53,16 @@ func (s *session) list(ctx context.Context, like tokencache.Key) ([]login.Accoun
 		}
 	}
 	return accounts, err
+}
+
+// shown is how an account is shown: by its name and, if login was told of another one with
+// -account, by that, which may be the only way to tell two of them apart.
+func shown(a login.Account) string {
+	name := cmp.Or(a.Name, "(no name)")
+	if called, _ := a.Key.Label(); called != "" && called != a.Subject && called != a.Name {
+		name += " (" + called + ")"
+	}
+	return name
 }
 
 func (c *cli) use(ctx context.Context, args []string) error {
@@ -114,7 +124,7 @@ func (s *session) printStatus(account login.Account, st transport.Status) {
 	case errors.Is(st.Err, tokencache.ErrCopy): // So it does here.
 		state, colour = "copied from elsewhere", red
 	}
-	row("account", "%s", cmp.Or(account.Name, "(no name)"))
+	row("account", "%s", shown(account))
 	row("provider", "%s", s.provider.Issuer)
 	row("state", "%s", s.paintOut(colour, state))
 	row("login", "%s, refreshed %d times since", since(st.AuthorizedAt), max(st.Generation, 1)-1)

@@ -63,4 +63,7 @@ const fishScript = `# Completion of stayauth for fish:
 #     stayauth completion fish > ~/.config/fish/completions/stayauth.fish
 FISH
 complete -c stayauth -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'
+complete -c stayauth -o store -x -a 'keyring file passphrase'
+complete -c stayauth -o flow -x -a 'auto browser device paste client-credentials'
+complete -c stayauth -o provider -x -a 'google github gitlab microsoft auth0: okta: keycloak:'
 `

@@ -185,6 +185,19 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 			ts.Fatalf("the tokens of %s are alive: %t", args[0], neg)
 		}
 	},
+	// another: URL is from now on that of another provider, whose client has the same secret, which
+	// the file secret holds.
+	"another": func(ts *testscript.TestScript, _ bool, _ []string) {
+		s := stageOf(ts)
+		other := users
+		other.ClientSecret = s.srv.ClientSecret()
+		srv := oauthtest.New(other)
+		ts.Check(srv.Start())
+		ts.Defer(srv.Close)
+		s.more = append(s.more, srv)
+		ts.Setenv("URL", srv.URL())
+		ts.Check(os.WriteFile(ts.MkAbs("secret"), []byte(other.ClientSecret), 0o600))
+	},
 	// expire: the access tokens of all stored logins have expired.
 	"expire": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(expire(ts.Getenv("STAYAUTH_DIR"))) },
 	// revoke ACCOUNT: an administrator ends the login.

@@ -52,6 +52,12 @@ func (s *session) openCache(ctx context.Context) (err error) {
 	if errors.Is(err, tokencache.ErrCorrupt) {
 		err = fmt.Errorf("%w\nTo start over, use 'stayauth logout -local -all'", err)
 	}
+	if e, ok := errors.AsType[*oskeyring.Error](err); ok {
+		switch e.Problem {
+		case oskeyring.NoBus, oskeyring.NoService, oskeyring.NoCollection, oskeyring.NoSession:
+			err = fmt.Errorf("%w\nThe other places for the key are -store passphrase and -store file", err)
+		}
+	}
 	return err
 }
 

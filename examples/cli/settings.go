@@ -54,8 +54,24 @@ func (c *cli) remember(account string) error {
 	}
 	p := c.profile
 	p.Account, p.Confidential = account, p.Confidential || c.clientSecret != "" || p.SecretFile != ""
+	c.keep(s.Profiles, p)
 	s.Store, s.Profiles[c.profileName] = c.store, p
 	return c.saveSettings(s)
+}
+
+// keep gives the profile that p is about to replace a name of its own, if it is that of another
+// client: its logins live on, and can be used and ended only by who knows whose they are.
+func (c *cli) keep(profiles map[string]profile, p profile) {
+	old := profiles[c.profileName]
+	if old.Provider == "" || old.Provider == p.Provider && old.ClientID == p.ClientID {
+		return
+	}
+	name := old.Provider
+	if other, taken := profiles[name]; taken && (other.Provider != old.Provider || other.ClientID != old.ClientID) {
+		name += " " + old.ClientID
+	}
+	profiles[name] = old
+	c.say("What was remembered of %s is kept: use it with -profile '%s'.\n", old.Provider, name)
 }
 
 // saveSettings replaces the file, so that nobody ever reads half of it.
