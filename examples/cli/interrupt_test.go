@@ -120,7 +120,7 @@ func (tm *terminal) start(args ...string) (cmd *exec.Cmd, stderr *screen) {
 	tm.t.Cleanup(func() { cmd.Process.Kill() })
 	select {
 	case <-tm.arrived:
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		cmd.Process.Kill()
 		cmd.Wait()
 		tm.t.Fatalf("the refresh did not arrive: %s", stderr)

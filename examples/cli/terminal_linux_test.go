@@ -193,7 +193,7 @@ func (tm *terminal) meets(e ending, moment string) {
 	}()
 	select {
 	case <-ended:
-	case <-time.After(stopped() + 30*time.Second):
+	case <-time.After(stopped() + 2*time.Minute):
 		cmd.Process.Kill()
 		tm.t.Fatalf("%s: it does not end", moment)
 	}

@@ -39,7 +39,7 @@ func Main(m *testing.M, open func(arg string) (tokencache.Store, error)) {
 }
 
 // Patience is how long something may take before a test gives up.
-const Patience = 30 * time.Second
+const Patience = time.Minute
 
 // Lock waits for the lock, also while the server is coming back.
 func Lock(t *testing.T, s tokencache.Store, name string) (unlock func() error) {
