@@ -68,15 +68,17 @@ func (s *Server) read(token, audience string) (a assertion, why string) {
 	now := time.Now()
 	expiry, issued := time.Unix(a.Expiry, 0), time.Unix(a.Issued, 0)
 	switch {
-	case !slices.ContainsFunc(s.cfg.ClientKeys, func(key crypto.PublicKey) bool { return verify(key, parts) }):
-		return a, "the signature is wrong, or its algorithm is not that of a registered key"
+	case !slices.ContainsFunc(s.cfg.ClientKeys, func(key crypto.PublicKey) bool { return signedBy(key, parts) }):
+		return a, "the signature is wrong, or its algorithm or kid is not that of a registered key"
 	case a.Issuer != s.cfg.ClientID:
 		return a, "iss is to be the client"
 	case string(a.Audience) != quoted(audience):
 		return a, "aud is to be " + audience + ", as a string"
 	case !now.Before(expiry):
 		return a, "the assertion has expired"
-	case expiry.Sub(now) > longestAssertion+clockTolerance:
+	case a.Issued == 0:
+		return a, "iat is missing"
+	case expiry.Sub(now) > longestAssertion+clockTolerance, expiry.Sub(issued) > longestAssertion+clockTolerance:
 		return a, "the assertion expires too late"
 	case issued.After(now.Add(clockTolerance)):
 		return a, "the assertion was issued in the future"
@@ -106,6 +108,34 @@ func quoted(text string) string {
 func decodePart(part string, into any) bool {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(part)
 	return err == nil && json.Unmarshal(raw, into) == nil
+}
+
+// A NamedKey is one of Config.ClientKeys that has an ID: assertions have to say it ("kid", RFC 7515
+// section 4.1.4).
+type NamedKey struct {
+	ID  string
+	Key crypto.PublicKey
+}
+
+// signedBy reports whether the key has signed, and is the one that the header names.
+func signedBy(key crypto.PublicKey, parts []string) bool {
+	var header struct {
+		KID, Typ string
+		Crit     json.RawMessage // RFC 7515 section 4.1.11: nothing that is there is known here.
+	}
+	if !decodePart(parts[0], &header) || header.Crit != nil {
+		return false
+	}
+	switch strings.ToLower(header.Typ) {
+	case "", "jwt", "client-authentication+jwt", "authorization-grant+jwt":
+	default: // RFC 8725 section 3.11: It was made for something else.
+		return false
+	}
+	named, ok := key.(NamedKey)
+	if !ok {
+		return verify(key, parts)
+	}
+	return header.KID == named.ID && verify(named.Key, parts)
 }
 
 // verify reports whether the third part signs the other two in a way that fits the key: what

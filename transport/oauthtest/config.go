@@ -74,7 +74,8 @@ type Config struct {
 	AuthStyle    AuthStyle // Default: AuthBasic.
 
 	// ClientKeys are the public keys of AuthPrivateKey, any of which may have signed:
-	// *ecdsa.PublicKey on P-256, *rsa.PublicKey or ed25519.PublicKey. See SetClientKeys.
+	// *ecdsa.PublicKey on P-256, *rsa.PublicKey or ed25519.PublicKey, or a NamedKey of one. See
+	// SetClientKeys.
 	ClientKeys []crypto.PublicKey
 
 	// ClientCertificates are the TLS certificates of the client, or authorities that have
