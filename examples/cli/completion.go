@@ -47,7 +47,7 @@ CASES
 	case ${COMP_WORDS[COMP_CWORD-1]} in
 	-store) words='keyring file passphrase' ;;
 	-flow) words='auto browser device paste client-credentials' ;;
-	-provider) words='google github gitlab microsoft auth0: okta: keycloak:' ;;
+	-provider) words='google github gitlab microsoft auth0: okta: keycloak: salesforce:' ;;
 	esac
 	COMPREPLY=($(compgen -W "$words" -- "$cur"))
 }
@@ -65,5 +65,5 @@ FISH
 complete -c stayauth -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'
 complete -c stayauth -o store -x -a 'keyring file passphrase'
 complete -c stayauth -o flow -x -a 'auto browser device paste client-credentials'
-complete -c stayauth -o provider -x -a 'google github gitlab microsoft auth0: okta: keycloak:'
+complete -c stayauth -o provider -x -a 'google github gitlab microsoft auth0: okta: keycloak: salesforce:'
 `

@@ -58,8 +58,8 @@ the call is repeated, once.
 `
 
 const tokenHelp = `Token prints an access token that is good now, and renews it first if it is not.
-It prints nothing else, and does not wait for longer than about half a minute. Do not
-write the token into a command line, where others can see it:
+It prints nothing else, and the exit status says why there is none. Do not write the
+token into a command line, where others can see it:
 
   stayauth token -header | curl -H @- https://api.example.com/me
 `

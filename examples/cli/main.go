@@ -53,6 +53,12 @@ const closeTimeout = 20 * time.Second
 func (c *cli) closeSource(source *transport.Source) {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
+	if c.Robot { // It gets another token whenever it wants one.
+		if err := source.Close(ctx); err != nil {
+			c.say("%v\n", err)
+		}
+		return
+	}
 	told := time.AfterFunc(300*time.Millisecond, func() {
 		c.say("Finishing the refresh of your login. Ctrl-C now could cost you the login.\n")
 	})

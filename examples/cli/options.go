@@ -108,7 +108,7 @@ const (
 )
 
 func commonFlags(fs *flag.FlagSet, o *options) {
-	fs.StringVar(&o.Provider, "provider", "", "`name` of the provider, and where it is: google, github,\ngitlab[:URL], microsoft[:TENANT], auth0:DOMAIN,\nokta:DOMAIN[/SERVER], keycloak:URL/realms/REALM")
+	fs.StringVar(&o.Provider, "provider", "", "`name` of the provider, and where it is: google, github,\ngitlab[:URL], microsoft[:TENANT], auth0:DOMAIN,\nokta:DOMAIN[/SERVER], keycloak:URL/realms/REALM,\nsalesforce:HOST")
 	fs.StringVar(&o.Provider, "issuer", "", "issuer `URL` of any other provider")
 	fs.StringVar(&o.ClientID, "client-id", "", "`id` of this program at the provider")
 	fs.StringVar(&o.SecretFile, "client-secret-file", "", "`file` with the client secret, if there is one")

@@ -29,7 +29,7 @@ func (c *cli) findProvider(ctx context.Context, p profile) (*provider.Provider, 
 		if where != "" {
 			return nil, usagef("%s is in one place: use -provider %s", name, name)
 		}
-	case "auth0", "okta", "keycloak":
+	case "auth0", "okta", "keycloak", "salesforce":
 		if where == "" {
 			return nil, usagef("where is %s? See 'stayauth help login' for -provider", name)
 		}
@@ -54,6 +54,8 @@ func (c *cli) findProvider(ctx context.Context, p profile) (*provider.Provider, 
 			return nil, usagef("a realm of Keycloak is keycloak:https://sso.example.com/realms/NAME, not %q", p.Provider)
 		}
 		return provider.Keycloak(base, realm), nil
+	case "salesforce":
+		return provider.Salesforce(where), nil
 	case "":
 		return nil, fmt.Errorf("%w: no provider is known yet", transport.ErrLoginRequired)
 	}

@@ -122,6 +122,10 @@ func (c *cli) onEvent(_ context.Context, e transport.Event) {
 	case transport.EventWaiting:
 		c.say("Waiting for whoever works on this login: %v\n", e.Err)
 	case transport.EventUnsaved:
+		if c.Robot {
+			c.say("%v\n", e.Err)
+			break
+		}
 		c.say("%v\nTrying again, for %d s when the work is done: make room for your login now, or you will have to log in again.\n", e.Err, int(closeTimeout.Seconds()))
 	case transport.EventEnding:
 		c.say("Your login ends on %s: log in again before that.\n", e.Ends.Local().Format("Monday, 2 January 15:04"))
