@@ -8,7 +8,7 @@
 // With -issuer it does the same job for real, until Ctrl-C. The provider has to know the public
 // key of the client, and that it may use client credentials and, for -as, the grant for that:
 //
-//	robot -issuer https://sso.example.com/realms/staff -client-id robot -key-file robot.pem -kid 2026-11 \
+//	robot -issuer https://sso.example.com/realms/staff -client-id robot -key-file robot.jwk \
 //		-scope openid -api https://sso.example.com/realms/staff/protocol/openid-connect/userinfo
 //
 // robot.go is the part to copy, demo.go the demonstration.
@@ -83,8 +83,8 @@ func parse(args []string) (o options, err error) {
 	flags := flag.NewFlagSet("robot", flag.ContinueOnError)
 	flags.StringVar(&o.issuer, "issuer", "", "issuer `URL` of the provider; without it there is only the demonstration")
 	flags.StringVar(&o.clientID, "client-id", "", "`ID` of the robot at the provider")
-	flags.StringVar(&o.keyFile, "key-file", "", "private key of the robot, in a PEM `file`. Replace it as you like")
-	flags.StringVar(&o.keyID, "kid", "", "`name` of the key at the provider, if it needs one")
+	flags.StringVar(&o.keyFile, "key-file", "", "private key of the robot, in a `file`: PEM, or a JSON Web Key.\nIt may be replaced at any time")
+	flags.StringVar(&o.keyID, "kid", "", "`name` of the key at the provider, if it needs one; a JSON Web\nKey says that itself")
 	flags.StringVar(&o.tokenFile, "token-file", "", "in place of a key: `file` with a token of the platform")
 	flags.StringVar(&o.api, "api", "", "`URL` to call; tokens go to its scheme, host and port only")
 	scope := flags.String("scope", "", "`scopes` of the tokens, separated by spaces")
