@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -83,7 +84,7 @@ func newRobot(ctx context.Context, o options, tell func(transport.Event)) (*robo
 // may come with the user's request, or from the session.
 func (o options) subject(_ context.Context, key tokencache.Key) (grants.Subject, error) {
 	token, err := o.subjects.ReadFile(key.Account)
-	return grants.Subject{Token: tokencache.Secret(token)}, err
+	return grants.Subject{Token: tokencache.Secret(bytes.TrimSpace(token))}, err
 }
 
 // call calls the API once for a user, or for the robot itself if user is "".

@@ -29,10 +29,16 @@ func newTally(out io.Writer) *tally { return &tally{out: out, newest: make(map[s
 func (t *tally) call(user string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.calls++; err != nil {
-		t.failed++
-		t.problem = fmt.Errorf("a call as %s: %w", name(user), err)
+	t.calls++
+	if err == nil {
+		return
 	}
+	t.failed++
+	err = fmt.Errorf("a call for %s: %w", name(user), err)
+	if t.problem == nil || t.problem.Error() != err.Error() { // Once is enough.
+		t.say(time.Now(), "%v", err)
+	}
+	t.problem = err
 }
 
 // generations returns which token of each user is the newest.
