@@ -29,7 +29,7 @@ ACTION is what git adds: get, store or erase.
 
 func gitFlags(fs *flag.FlagSet, o *options) {
 	helperFlags(fs, o)
-	fs.StringVar(&o.username, "username", "oauth2", "user `name` that goes with the token: oauth2 for GitLab\nand GitHub, x-token-auth for Bitbucket (default oauth2)")
+	fs.StringVar(&o.username, "username", "oauth2", "user `name` that goes with the token: oauth2 for GitLab,\nx-token-auth for Bitbucket, any for GitHub (default\noauth2)")
 }
 
 // A gitRequest is what git says to a helper, see git-credential(1).
