@@ -249,7 +249,12 @@ func (g *Gate) open() {
 // is there.
 func (g *Gate) answered(login any, trial chan struct{}, err error) {
 	if err != nil {
-		if e := asError(err); e.Kind == ErrUnavailable || e.Kind == ErrAmbiguous {
+		e := asError(err)
+		if e.Status == 0 && e.Field != "" { // The program could not make the request.
+			g.leave(trial)
+			return
+		}
+		if e.Kind == ErrUnavailable || e.Kind == ErrAmbiguous {
 			g.failed(login, e, true, trial != nil)
 			return
 		}

@@ -40,6 +40,7 @@ type answer struct {
 	proven     bool     // a ClientAuth has said who the client is
 	certified  bool     // only a certificate has
 	aliased    bool     // it was sent to an alias of the endpoint
+	other      bool     // the request was for what may be no access token
 	stated     bool     // the grant was a statement (RFC 7523 section 2.1)
 	misdated   bool     // both had a wrong date
 	late       bool     // both may have expired before the provider read them

@@ -35,7 +35,7 @@ func (a *answer) record() (*tokencache.Record, error) {
 		RefreshExpiry: a.expiry("refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in", "refresh_token_expires_at"),
 		Extra:         m.extra(),
 	}
-	if remedy := bearer.Normalize(&rec.TokenType); remedy != "" {
+	if remedy := bearer.Normalize(&rec.TokenType); remedy != "" && !(a.other && strings.EqualFold(rec.TokenType, "N_A")) {
 		return a.withoutAccess(rec, &transport.Error{Kind: transport.ErrMisconfigured, Remedy: remedy})
 	}
 	if access == "" {

@@ -14,7 +14,8 @@ import (
 
 // Grant obtains tokens by a grant for which this package has no method (RFC 6749 section 4.5):
 // grantType is its grant_type, and params are its parameters, which override Params. The record
-// that it returns is a new login.
+// that it returns is a new login. What a token exchange brings that is no access token (RFC 8693
+// section 2.2.1) has the TokenType "N_A", and is refused by Source.Login.
 //
 // The client authenticates as usual, and params cannot change that. The password grant is
 // refused (RFC 9700 section 2.4).
@@ -32,10 +33,16 @@ func (e *Endpoint) Grant(ctx context.Context, grantType string, params url.Value
 	for name, values := range params {
 		form[name] = slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == "" }) // RFC 6749 section 3.2
 	}
-	rec, err := e.obtain(ctx, "grant", form)
+	a, err := e.post(ctx, "grant", e.TokenURL, form)
 	if err != nil {
 		return nil, err
 	}
+	a.other = form.Get("requested_token_type") != ""
+	rec, err := a.record()
+	if err != nil {
+		return nil, err
+	}
+	rec.TokenURL = e.TokenURL
 	rec.AuthorizedAt = rec.ObtainedAt
 	if rec.Scope == "" {
 		rec.Scope = strings.Join(e.Scopes, " ")

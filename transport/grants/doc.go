@@ -8,7 +8,8 @@
 //	pool, err := transport.NewPool(transport.PoolConfig{Source: transport.SourceConfig{Cache: cache, Refresher: refresher}})
 //
 // [TokenExchange] exchanges a token that somebody else issued (RFC 8693): Google's security
-// token service, Okta, Keycloak.
+// token service, Okta, Keycloak. What comes may also be the statement for a JWTBearer at another
+// provider, see [Exchange.Assertion].
 //
 // A [GitHubApp] obtains tokens for the installations of an app, and a [GoogleServiceAccount] for
 // the users of a domain or itself, by its key file.
@@ -22,5 +23,6 @@
 //
 // None of them has a refresh token. A token is obtained anew whenever it is about to expire, by one
 // process of those that share the cache; what the provider refuses is the configuration's
-// fault, and never a reason to ask a user to log in.
+// fault, and no reason to ask a user to log in. Where a grant begins with somebody's token, that
+// one's login may have ended: then errors.Is finds transport.ErrLoginRequired.
 package grants

@@ -20,7 +20,8 @@ const jwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 // A JWT says what JWTBearer signs.
 type JWT struct {
-	// Key returns the key to sign with, as that of clientauth.PrivateKey does. Required.
+	// Key returns the key to sign with, as that of clientauth.PrivateKey does. Required,
+	// without Assertion.
 	Key func(ctx context.Context) (*clientauth.Key, error)
 
 	// Issuer is who signs ("iss"). Default: the ClientID of the Endpoint.
@@ -42,6 +43,10 @@ type JWT struct {
 
 	// Claims are further claims, such as Box's "box_sub_type". Default: none.
 	Claims map[string]any
+
+	// Assertion returns a statement that somebody else has signed, for each attempt, and is told
+	// for whom. Then nothing is signed, and the other fields mean nothing. Default: none.
+	Assertion func(ctx context.Context, key tokencache.Key) (tokencache.Secret, error)
 
 	// ScopeClaim puts the Scopes of the Endpoint into the statement ("scope"), where Google
 	// wants them, and not beside it.
@@ -68,6 +73,9 @@ const maxLifetime = time.Hour
 func JWTBearer(e *endpoint.Endpoint, jwt JWT) transport.Refresher {
 	turns := new(statement.Turns)
 	return e.GrantRefresher(jwtBearer, jwt.about(), func(ctx context.Context, r endpoint.GrantRequest) (url.Values, error) {
+		if jwt.Assertion != nil {
+			return jwt.asserted(ctx, r.Key)
+		}
 		lifetime := cmp.Or(jwt.Lifetime, time.Minute)
 		switch {
 		case jwt.Key == nil:
@@ -93,6 +101,20 @@ func JWTBearer(e *endpoint.Endpoint, jwt JWT) transport.Refresher {
 		params.Set("assertion", signed)
 		return params, nil
 	})
+}
+
+// asserted returns the parameters of a request with somebody else's statement.
+func (j JWT) asserted(ctx context.Context, key tokencache.Key) (url.Values, error) {
+	signed, err := j.Assertion(ctx, key)
+	switch {
+	case err != nil:
+		return nil, notHad("JWT.Assertion", "the statement", err)
+	case j.Key != nil:
+		return nil, statement.Misconfigured("JWT.Key", "remove it, or Assertion: one of them signs", nil)
+	case signed == "":
+		return nil, statement.Misconfigured("JWT.Assertion", "return the statement: it is empty", nil)
+	}
+	return url.Values{"assertion": {string(signed)}}, nil
 }
 
 // with returns claims with one more.

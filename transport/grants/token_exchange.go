@@ -3,7 +3,9 @@ package grants
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/url"
+	"strings"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
@@ -19,6 +21,7 @@ const (
 	AccessToken = "urn:ietf:params:oauth:token-type:access_token"
 	IDToken     = "urn:ietf:params:oauth:token-type:id_token"
 	JWTToken    = "urn:ietf:params:oauth:token-type:jwt"
+	IDJAG       = "urn:ietf:params:oauth:token-type:id-jag"
 )
 
 // A Subject is a token that says for whom or what another token is wanted.
@@ -52,27 +55,75 @@ func TokenExchange(e *endpoint.Endpoint, x Exchange) transport.Refresher {
 		about.Set("actor", "true")
 	}
 	return e.GrantRefresher(tokenExchange, about, func(ctx context.Context, r endpoint.GrantRequest) (url.Values, error) {
-		if x.Subject == nil {
-			return nil, statement.Misconfigured("Exchange.Subject", "set it: it returns the token to exchange", nil)
-		}
-		params := url.Values{}
-		if x.Type != "" {
-			params.Set("requested_token_type", x.Type)
-		}
-		for name, ask := range map[string]func(context.Context, tokencache.Key) (Subject, error){"subject": x.Subject, "actor": x.Actor} {
-			if ask == nil {
-				continue
-			}
-			token, err := ask(ctx, r.Key)
-			if err != nil {
-				return nil, statement.Unavailable(err, "the "+name+"'s token cannot be had")
-			}
-			if token.Token == "" {
-				return nil, statement.Misconfigured("Exchange", "return the token to exchange: that of the "+name+" is empty", nil)
-			}
-			params.Set(name+"_token", string(token.Token))
-			params.Set(name+"_token_type", cmp.Or(token.Type, AccessToken))
-		}
-		return params, nil
+		return x.params(ctx, r.Key)
 	})
+}
+
+// params returns the parameters of one request.
+func (x Exchange) params(ctx context.Context, key tokencache.Key) (url.Values, error) {
+	if x.Subject == nil {
+		return nil, statement.Misconfigured("Exchange.Subject", "set it: it returns the token to exchange", nil)
+	}
+	params := url.Values{}
+	if x.Type != "" {
+		params.Set("requested_token_type", x.Type)
+	}
+	for name, ask := range map[string]func(context.Context, tokencache.Key) (Subject, error){"subject": x.Subject, "actor": x.Actor} {
+		if ask == nil {
+			continue
+		}
+		token, err := ask(ctx, key)
+		if err != nil {
+			return nil, notHad("Exchange", "the "+name+"'s token", err)
+		}
+		if token.Token == "" {
+			return nil, statement.Misconfigured("Exchange", "return the token to exchange: that of the "+name+" is empty", nil)
+		}
+		params.Set(name+"_token", string(token.Token))
+		params.Set(name+"_token_type", cmp.Or(token.Type, AccessToken))
+	}
+	return params, nil
+}
+
+// notHad is the error of a token that a function of the program should have returned. It is about
+// one subject, and not about the provider, and may say that somebody has to log in elsewhere first:
+// errors.Is finds that.
+func notHad(field, what string, cause error) error {
+	e, ok := errors.AsType[*transport.Error](cause)
+	if ok && e.Kind == transport.ErrMisconfigured {
+		return e
+	}
+	told := &transport.Error{Kind: transport.ErrUnavailable, Field: field, Err: cause, Remedy: what + " cannot be had, so nothing was sent"}
+	if ok {
+		told.Claims = e.Claims
+	}
+	return told
+}
+
+// Assertion returns a function for JWT.Assertion that exchanges a token at e for a statement which
+// another provider accepts: an ID-JAG, with which an identity provider lets a client act for its
+// user at the server of some API (draft-ietf-oauth-identity-assertion-authz-grant), say. What comes
+// is of the type that x asks for, and is sent to no API.
+//
+//	idJAG := grants.Exchange{Subject: idToken, Type: grants.IDJAG}.Assertion(idp)
+//	refresher := grants.JWTBearer(endpoint, grants.JWT{Assertion: idJAG})
+func (x Exchange) Assertion(e *endpoint.Endpoint) func(ctx context.Context, key tokencache.Key) (tokencache.Secret, error) {
+	return func(ctx context.Context, key tokencache.Key) (tokencache.Secret, error) {
+		if x.Type == "" {
+			return "", statement.Misconfigured("Exchange.Type", "set it: a statement is not what a provider issues unasked", nil)
+		}
+		params, err := x.params(ctx, key)
+		if err != nil {
+			return "", err
+		}
+		params.Set("scope", strings.Join(e.Scopes, " "))
+		rec, err := e.Grant(ctx, tokenExchange, params)
+		if err != nil {
+			return "", err
+		}
+		if issued := string(rec.Extra["issued_token_type"]); issued != x.Type {
+			return "", statement.Misconfigured("Exchange.Type", "ask for what the provider issues: it has issued something else", nil)
+		}
+		return rec.AccessToken, nil
+	}
 }
