@@ -88,6 +88,14 @@ func TestReal(t *testing.T) {
 		}
 	}
 
+	// A statement that comes twice is refused, though nobody can know from the answer why.
+	twice := p.Endpoint("ES256", "", "api")
+	twice.ClientAuth, twice.Base = keys["ES256"], testkit.Twice(http.DefaultTransport)
+	_, err = twice.ClientCredentials().Refresh(t.Context(), new(tokencache.Record))
+	if told := wantError(t, err, transport.ErrMisconfigured); told.Code != "invalid_client" || told.Status != http.StatusUnauthorized {
+		t.Errorf("got %v", err)
+	}
+
 	// A key that it does not know is the client's trouble, not the login's.
 	e := p.Endpoint("ES256", "", "openid")
 	e.ClientAuth = &clientauth.PrivateKey{Key: fixed(clientauth.Key{Signer: testkit.NewKey(t, "ES256")})}

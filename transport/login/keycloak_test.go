@@ -5,8 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -204,6 +209,11 @@ func keycloakLogin(t *testing.T, w *keycloakWorld, browser *realparts.Chromium, 
 		t.Fatal(err)
 	}
 	<-done
+	keycloakLife(t, w, rec)
+}
+
+// keycloakLife uses the login of alice until it was renewed, and ends it.
+func keycloakLife(t *testing.T, w *keycloakWorld, rec *tokencache.Record) {
 	if name := login.AccountOf(rec).Name; name != "alice" {
 		t.Errorf("%q has logged in", name)
 	}
@@ -217,36 +227,131 @@ func keycloakLogin(t *testing.T, w *keycloakWorld, browser *realparts.Chromium, 
 		st, err := w.pool.Source("alice").Status(t.Context())
 		return err != nil || st.Generation > 1
 	})
+	last, _, err := w.cache.Load(t.Context(), tokencache.Key{Issuer: w.Issuer, ClientID: w.endpoint.ClientID, Account: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := w.pool.Source("alice").Logout(t.Context()); err != nil {
 		t.Error(err)
 	}
+	if _, err := w.endpoint.Refresh(t.Context(), last); !errors.Is(err, transport.ErrLoginRequired) {
+		t.Errorf("after the revocation: %v", err)
+	}
 }
 
-// The client proves who it is by a key: each request has a statement that the server has not
-// seen, since it refuses any other.
+// keycloakForms does what alice does in a browser, from an address on: she enters name and
+// password, and allows what is asked for.
+func keycloakForms(address string) error {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		return err
+	}
+	client := &http.Client{Jar: jar, Timeout: time.Minute, Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+		resp, err := http.DefaultTransport.RoundTrip(req)
+		if err == nil { // A browser takes loopback for secure, and this jar does not.
+			for i, c := range resp.Header["Set-Cookie"] {
+				resp.Header["Set-Cookie"][i] = strings.ReplaceAll(c, ";Secure", "")
+			}
+		}
+		return resp, err
+	})}
+	resp, err := client.Get(address)
+	for range 5 {
+		if err != nil {
+			return err
+		}
+		page, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			return err
+		}
+		action := regexp.MustCompile(`<form [^>]*action="([^"]+)"`).FindSubmatch(page)
+		if action == nil {
+			return nil
+		}
+		form := url.Values{"username": {"alice"}, "password": {"alice"}, "accept": {"Yes"}}
+		for _, hidden := range regexp.MustCompile(`<input type="hidden"[^>]* name="([^"]+)" value="([^"]*)"`).FindAllSubmatch(page, -1) {
+			form.Set(string(hidden[1]), html.UnescapeString(string(hidden[2])))
+		}
+		next, err := resp.Request.URL.Parse(html.UnescapeString(string(action[1])))
+		if err != nil {
+			return err
+		}
+		resp, err = client.PostForm(next.String(), form)
+	}
+	return errors.New("the pages do not end")
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// The client proves who it is by a key, with each algorithm: in logins by a code, by a pushed
+// request and by a device, which are renewed and revoked, for itself, and to exchange tokens. Each
+// request has a statement that the server has not seen, since it refuses any other.
 func keycloakPrivateKeys(t *testing.T, w *keycloakWorld) {
 	w.AddUser("alice")
-	browser := realparts.StartChromium(t)
-	for _, alg := range []string{"ES256", "PS256", "RS256", "EdDSA"} {
-		t.Run(alg, func(t *testing.T) {
-			key := testkit.NewKey(t, alg)
-			w.use(t, w.AddKeyClient(alg, alg, testkit.JWK(key, alg, "k1")))
-			w.endpoint.ClientAuth = &clientauth.PrivateKey{Key: func(context.Context) (*clientauth.Key, error) {
+	t.Run("algorithms", func(t *testing.T) {
+		for _, alg := range []string{"ES256", "PS256", "RS256", "EdDSA"} {
+			key, client := testkit.NewKey(t, alg), *w
+			client.use(t, w.AddKeyClient(alg, alg, testkit.JWK(key, alg, "k1")))
+			client.endpoint.ClientAuth = &clientauth.PrivateKey{Key: func(context.Context) (*clientauth.Key, error) {
 				return &clientauth.Key{Signer: key, Algorithm: alg, ID: "k1"}, nil
 			}}
-			keycloakLogin(t, w, browser, alg == "PS256")
-			program, err := w.endpoint.ClientCredentials().Refresh(t.Context(), new(tokencache.Record))
-			if err != nil {
-				t.Fatalf("client credentials: %v", err)
+			t.Run(alg, func(t *testing.T) {
+				t.Parallel()
+				keycloakPrivateKey(t, &client)
+			})
+		}
+	})
+}
+
+func keycloakPrivateKey(t *testing.T, w *keycloakWorld) {
+	visit := func(address string) {
+		if err := keycloakForms(address); err != nil {
+			t.Error(err)
+		}
+	}
+	cfg := login.Config{Provider: w.provider, Endpoint: w.endpoint, Out: io.Discard,
+		Open: func(_ context.Context, address string) error { go visit(address); return nil },
+		OnPrompt: func(p login.Prompt) {
+			if p.UserCode != "" {
+				go visit(p.CompleteURL)
 			}
-			exchanged, err := grants.TokenExchange(w.endpoint, grants.Exchange{Type: grants.AccessToken,
-				Subject: func(context.Context, tokencache.Key) (grants.Subject, error) {
-					return grants.Subject{Token: program.AccessToken}, nil
-				}}).Refresh(t.Context(), new(tokencache.Record))
-			if err != nil || exchanged.AccessToken == "" || exchanged.AccessToken == program.AccessToken {
-				t.Errorf("token exchange: %v", err)
-			}
-		})
+		}}
+	pushed := cfg
+	pushed.PAR = true
+	for _, way := range []struct {
+		name string
+		log  func() (*tokencache.Record, error)
+	}{
+		{"code", func() (*tokencache.Record, error) { return login.Loopback(t.Context(), cfg) }},
+		{"pushed request", func() (*tokencache.Record, error) { return login.Loopback(t.Context(), pushed) }},
+		{"device", func() (*tokencache.Record, error) { return login.Device(t.Context(), cfg) }},
+	} {
+		rec, err := way.log()
+		if err != nil {
+			t.Fatalf("%s: %v", way.name, err)
+		}
+		keycloakLife(t, w, rec)
+	}
+	program, err := w.endpoint.ClientCredentials().Refresh(t.Context(), new(tokencache.Record))
+	if err != nil {
+		t.Fatalf("client credentials: %v", err)
+	}
+	exchanged, err := grants.TokenExchange(w.endpoint, grants.Exchange{Type: grants.AccessToken,
+		Subject: func(context.Context, tokencache.Key) (grants.Subject, error) {
+			return grants.Subject{Token: program.AccessToken}, nil
+		}}).Refresh(t.Context(), new(tokencache.Record))
+	if err != nil || exchanged.AccessToken == "" || exchanged.AccessToken == program.AccessToken {
+		t.Errorf("token exchange: %v", err)
+	}
+
+	// A statement that comes twice is refused, and the first may have been good.
+	w.endpoint.Base = testkit.Twice(http.DefaultTransport)
+	_, err = w.endpoint.ClientCredentials().Refresh(t.Context(), new(tokencache.Record))
+	if told, ok := errors.AsType[*transport.Error](err); !ok || told.Kind != transport.ErrAmbiguous || told.Code != "invalid_client" {
+		t.Errorf("sent twice: %v", err)
 	}
 }
 

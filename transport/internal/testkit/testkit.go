@@ -35,6 +35,27 @@ func Respond(status int, body string) http.RoundTripper {
 	return Replay(fmt.Appendf(nil, "HTTP/1.1 %d Status\nContent-Type: application/json\n\n%s", status, body))
 }
 
+// Twice sends each request with a body twice, as a careless proxy does, and returns the second
+// answer.
+func Twice(base http.RoundTripper) http.RoundTripper {
+	return RoundTripFunc(func(req *http.Request) (*http.Response, error) {
+		if req.GetBody != nil {
+			body, err := req.GetBody()
+			if err != nil {
+				return nil, err
+			}
+			first := req.Clone(req.Context())
+			first.Body = body
+			resp, err := base.RoundTrip(first)
+			if err != nil {
+				return nil, err
+			}
+			resp.Body.Close()
+		}
+		return base.RoundTrip(req)
+	})
+}
+
 // Gzip compresses a body as a proxy does.
 func Gzip(body string) string {
 	var b bytes.Buffer
