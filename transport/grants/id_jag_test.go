@@ -44,7 +44,7 @@ func idp(t *testing.T, srv, resource *oauthtest.Server, key crypto.Signer, sent 
 		must(t, err)
 		var answer map[string]any
 		must(t, json.Unmarshal(body, &answer))
-		signed, err := statement.Make("", &statement.Key{Signer: key}, statement.Statement{Type: "oauth-id-jag+jwt",
+		signed, err := statement.Make("", &statement.Key{Signer: key}, statement.Statement{
 			Issuer: resource.ClientID(), Subject: "ann", Audience: resource.TokenURL(), Now: time.Now(), Lifetime: time.Minute})
 		must(t, err)
 		answer["access_token"], answer["issued_token_type"], answer["token_type"], answer["expires_in"] = signed, grants.IDJAG, "N_A", 60
