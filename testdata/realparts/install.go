@@ -38,12 +38,12 @@ const keycloakVersion = "26.7.3"
 // keycloakServer returns the directory of a Keycloak that is ready to be started. What it
 // stores does not belong there.
 func keycloakServer() (string, error) {
-	dir, err := installed("keycloak-"+keycloakVersion, func(ctx context.Context, dir string) error {
+	dir, err := installed("keycloak-"+keycloakVersion+"-mtls", func(ctx context.Context, dir string) error {
 		if err := run(ctx, dir, "mvn", "--quiet", "--batch-mode", "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack",
 			"-Dartifact=org.keycloak:keycloak-quarkus-dist:"+keycloakVersion+":zip", "-DoutputDirectory="+dir); err != nil {
 			return err
 		}
-		return run(ctx, filepath.Join(dir, "keycloak-"+keycloakVersion), "bin/kc.sh", "build", "--db=dev-file")
+		return run(ctx, filepath.Join(dir, "keycloak-"+keycloakVersion), "bin/kc.sh", "build", "--db=dev-file", "--https-client-auth=request")
 	})
 	return filepath.Join(dir, "keycloak-"+keycloakVersion), err
 }

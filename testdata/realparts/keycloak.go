@@ -22,6 +22,9 @@ import (
 // with a database that is not the server's own.
 type Keycloak struct {
 	Server
+	CA *CA // of the server at SecureURL, and of the clients that have certificates there
+
+	securePort int
 }
 
 // StartKeycloak starts a server that ends with the test.
@@ -36,7 +39,8 @@ func StartKeycloak(t testing.TB) *Keycloak {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &Keycloak{Server{Port: FreePort(t), t: t, what: "Keycloak", stop: "TERM", crash: "KILL"}}
+	k := &Keycloak{Server{Port: FreePort(t), t: t, what: "Keycloak", stop: "TERM", crash: "KILL"}, NewCA(t), FreePort(t)}
+	cert, key := k.CA.Issue("127.0.0.1")
 	k.command = func() (string, []string) {
 		return "env", []string{
 			"KC_BOOTSTRAP_ADMIN_USERNAME=admin", "KC_BOOTSTRAP_ADMIN_PASSWORD=admin",
@@ -51,6 +55,7 @@ func StartKeycloak(t testing.TB) *Keycloak {
 			"--add-opens=java.base/java.util=ALL-UNNAMED", "--add-opens=java.base/java.util.concurrent=ALL-UNNAMED", "--add-opens=java.base/java.security=ALL-UNNAMED",
 			"-cp", filepath.Join(home, "lib", "quarkus-run.jar"), "io.quarkus.bootstrap.runner.QuarkusEntryPoint",
 			"start", "--optimized", "--cache=local", "--http-enabled=true", "--hostname-strict=false", "--http-host=127.0.0.1", "--http-port=" + strconv.Itoa(k.Port),
+			"--https-port=" + strconv.Itoa(k.securePort), "--https-certificate-file=" + cert, "--https-certificate-key-file=" + key, "--truststore-paths=" + k.CA.File,
 		}
 	}
 	k.ready = func() error {
@@ -70,6 +75,9 @@ func StartKeycloak(t testing.TB) *Keycloak {
 
 // URL is the address of the server.
 func (k *Keycloak) URL() string { return fmt.Sprintf("http://127.0.0.1:%d", k.Port) }
+
+// SecureURL is its address with TLS, where it asks clients for certificates.
+func (k *Keycloak) SecureURL() string { return fmt.Sprintf("https://127.0.0.1:%d", k.securePort) }
 
 // A Realm has users and clients of its own. Each refresh token works once, and whoever
 // presents it again ends the login ("Revoke Refresh Token").
@@ -136,6 +144,19 @@ func (r *Realm) AddKeyClient(id, alg string, jwks ...map[string]any) Client {
 		"redirectUris": []string{"http://127.0.0.1/*"},
 		"attributes": map[string]string{"token.endpoint.auth.signing.alg": alg, "use.jwks.string": "true", "jwks.string": string(keys),
 			"oauth2.device.authorization.grant.enabled": "true", "standard.token.exchange.enabled": "true"},
+	}, nil)
+	return Client{ID: id}
+}
+
+// AddCertificateClient makes a client like Confidential that has a certificate of the server's CA
+// (tls_client_auth), to which its tokens are bound. id is also the name for IssueClient.
+func (r *Realm) AddCertificateClient(id string) Client {
+	r.t.Helper()
+	r.admin(http.MethodPost, "/"+r.Name+"/clients", map[string]any{
+		"clientId": id, "clientAuthenticatorType": "client-x509", "serviceAccountsEnabled": true,
+		"redirectUris": []string{"http://127.0.0.1/*"},
+		"attributes": map[string]string{"x509.subjectdn": "CN=" + id, "x509.allow.regex.pattern.comparison": "false",
+			"tls.client.certificate.bound.access.tokens": "true"},
 	}, nil)
 	return Client{ID: id}
 }

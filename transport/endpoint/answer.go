@@ -38,7 +38,8 @@ type answer struct {
 	sent       []string // the secrets of the request
 	secret     bool     // the client has one
 	proven     bool     // a ClientAuth has said who the client is
-	certified  bool     // only a certificate has
+	presented  bool     // there was a certificate of the client
+	certified  bool     // and nothing else has said so
 	aliased    bool     // it was sent to an alias of the endpoint
 	other      bool     // the request was for what may be no access token
 	stated     bool     // the grant was a statement (RFC 7523 section 2.1)

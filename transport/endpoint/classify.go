@@ -41,6 +41,9 @@ func (a *answer) failure() *transport.Error {
 			e.Remedy += "; a refresh token of a public client ends with the certificate that it was issued to"
 		}
 	}
+	if a.presented && strings.Contains(strings.ToLower(description), "thumbprint") { // Keycloak
+		e.Field, e.Remedy = "Endpoint.Base", "present the certificate with which the login was made, or log in again: the provider has bound it to that one"
+	}
 	if a.aliased && e.Field == "Endpoint.TokenURL" && code == "" {
 		e.Field = "Endpoint.MTLSAliases"
 	}

@@ -178,6 +178,7 @@ func TestCertificateThatIsMissing(t *testing.T) {
 func TestCertificateThatIsRefused(t *testing.T) {
 	for _, tt := range []struct{ name, answer, field, says string }{
 		{"as the client", `HTTP/1.1 401 Unauthorized` + "\n\n" + `{"error":"invalid_client"}`, "Endpoint.Base", "certificate"},
+		{"a refresh token of another certificate, Keycloak", "HTTP/1.1 401 Unauthorized\n\n" + `{"error":"unauthorized_client","error_description":"Client certificate missing, or its thumbprint and one in the token did NOT match"}`, "Endpoint.Base", "or log in again"},
 		{"an alias that is none", "HTTP/1.1 404 Not Found\n\n", "Endpoint.MTLSAliases", "no such endpoint"},
 		{"a grant that is not allowed", "HTTP/1.1 400 Bad Request\n\n" + `{"error":"unsupported_grant_type"}`, "Endpoint.TokenURL", "grant type"},
 	} {

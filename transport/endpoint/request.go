@@ -68,7 +68,7 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 		return nil, err
 	}
 	a := &answer{op: op, sentAt: wallNow(), sent: e.secrets(form), codes: e.Codes,
-		secret: e.ClientSecret != "", proven: e.ClientAuth != nil, certified: e.byCertificate(), aliased: e.address(target) != target, stated: form.Has("assertion")}
+		secret: e.ClientSecret != "", proven: e.ClientAuth != nil, presented: e.ClientCertificate, certified: e.byCertificate(), aliased: e.address(target) != target, stated: form.Has("assertion")}
 	probe := e.probe
 	if target != e.TokenURL {
 		probe = nil

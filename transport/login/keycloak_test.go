@@ -43,6 +43,7 @@ func TestKeycloak(t *testing.T) {
 		{"preset", keycloakPreset},
 		{"browser", keycloakBrowser},
 		{"private keys", keycloakPrivateKeys},
+		{"certificates", keycloakCertificates},
 		{"rotation", keycloakRotation},
 		{"administrator ends the sessions", keycloakAdminLogout},
 		{"realm is disabled for a while", keycloakRealmDisabled},
