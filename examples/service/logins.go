@@ -34,8 +34,9 @@ type config struct {
 	CookieKey    []byte // which the cookies of those who log in are sealed with
 	Replica      int    // its number
 
-	Idle  time.Duration // how long the provider keeps a login that is not refreshed; 0: for ever
-	Lease time.Duration // of locks in Redis; 0: the default
+	Idle    time.Duration // how long the provider keeps a login that is not refreshed; 0: for ever
+	Lease   time.Duration // of locks in Redis; 0: the default
+	EndTime time.Duration // for what is to be finished when the replica is told to end; 0: 10 s
 }
 
 // replicaParam is the parameter of token requests that tells the ledger who asks.

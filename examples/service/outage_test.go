@@ -65,7 +65,7 @@ func (test outageTest) try(t *testing.T, takes time.Duration) {
 		out.end(t)
 		over = time.Now()
 		time.Sleep(recovery + after)
-		for time.Since(s.lastFailure()) < after && time.Since(over) < patience {
+		for !s.works(after, 2*o.latency) && time.Since(over) < patience {
 			time.Sleep(after / 10)
 		}
 		good = time.Now().Add(-after)
@@ -93,16 +93,20 @@ func (test outageTest) try(t *testing.T, takes time.Duration) {
 	t.Logf("the last request that failed ended %v after the outage", last.Round(10*time.Millisecond))
 }
 
-// lastFailure returns when the last request failed.
-func (s *swarm) lastFailure() (last time.Time) {
+// works reports whether for some time no request has failed, and none has been waiting for longer
+// than it should.
+func (s *swarm) works(quiet, longest time.Duration) bool {
+	works := true
+	s.asking.Range(func(_, since any) bool {
+		works = time.Since(since.(time.Time)) < longest
+		return works
+	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.failures {
-		if f.at.After(last) {
-			last = f.at
-		}
+		works = works && time.Since(f.at) >= quiet
 	}
-	return last
+	return works
 }
 
 // An outage is a store and what happens to it.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -59,13 +60,13 @@ func replicaMain(conf string) error {
 	}()
 	<-serving.Done()
 	// In this order nothing is lost: no more requests, no more refreshes, all is saved.
-	err = within10s(server.Shutdown)
+	err = c.finish(server.Shutdown)
 	stop()
-	return errors.Join(err, within10s(logins.Close))
+	return errors.Join(err, c.finish(logins.Close))
 }
 
-func within10s(f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+func (c config) finish(f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(c.EndTime, 10*time.Second))
 	defer cancel()
 	return f(ctx)
 }

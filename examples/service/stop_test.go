@@ -41,7 +41,7 @@ func TestTerminated(t *testing.T) {
 			server := httptest.NewServer(ledger)
 			defer server.Close()
 			c := config{Key: make([]byte, 32), TokenURL: server.URL + "/token", API: server.URL, App: server.URL, CookieKey: make([]byte, 32),
-				ClientID: provider.ClientID(), ClientSecret: provider.ClientSecret()}
+				ClientID: provider.ClientID(), ClientSecret: provider.ClientSecret(), EndTime: time.Minute}
 			rand.Read(c.Key)
 			where, store := test.store(t)
 			c.Store = where
@@ -91,7 +91,7 @@ func TestTerminated(t *testing.T) {
 					}
 				})
 			}
-			for begun := time.Now(); ledger.counted().due < users && time.Since(begun) < 10*time.Second; {
+			for begun := time.Now(); ledger.counted().due < users && time.Since(begun) < 2*time.Minute; {
 				time.Sleep(10 * time.Millisecond)
 			}
 			t.Logf("%d refreshes have begun, %d have ended", ledger.counted().due, provider.Counts().Rotations)

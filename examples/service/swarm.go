@@ -26,6 +26,7 @@ type swarm struct {
 	killed   int
 
 	requests, late atomic.Int64
+	asking         sync.Map  // requests that are not answered yet, and since when
 	failures       []failure // guarded by mu
 }
 
@@ -135,7 +136,9 @@ func (s *swarm) load(ctx context.Context, o options) error {
 // ask sends a request in the name of the account. A load balancer would try another
 // replica if one does not accept connections, or dies; so does ask.
 func (s *swarm) ask(account string) {
-	s.requests.Add(1)
+	request := s.requests.Add(1)
+	s.asking.Store(request, time.Now())
+	defer s.asking.Delete(request)
 	for {
 		s.mu.Lock()
 		if len(s.replicas) == 0 {

@@ -18,7 +18,7 @@ func TestNobodyAsks(t *testing.T) {
 			o.store, _ = store(t)
 			o.idle = cmp.Or(size.idle, idleTime(t, o.store))
 			o.duration = max(size.duration, o.idle+time.Second)
-			o.kill = max(size.kill, 7*time.Second)
+			o.kill = max(size.kill, o.idle/3)
 			o.lease = o.idle / 7 // A login that a dead replica has locked waits for that.
 			var begun time.Time
 			o.during = func(s *swarm) {
@@ -63,7 +63,7 @@ func TestNobodyAsks(t *testing.T) {
 	}
 }
 
-// idleTime returns 20 s, or more where it takes long to list what is idle: KeepFresh spends a
+// idleTime returns 40 s, or more where it takes long to list what is idle: KeepFresh spends a
 // twentieth of its time on that, so it comes less often.
 func idleTime(t *testing.T, store string) time.Duration {
 	if err := migrate(t.Context(), config{Store: store}); err != nil {
@@ -74,5 +74,5 @@ func idleTime(t *testing.T, store string) time.Duration {
 	for _, err := range cache.Idle(t.Context(), begun, nil) {
 		t.Errorf("a new store has a login: %v", err)
 	}
-	return max(20*time.Second, min(150*time.Since(begun), 2*time.Minute))
+	return max(40*time.Second, min(150*time.Since(begun), 2*time.Minute))
 }

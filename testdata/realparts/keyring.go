@@ -140,7 +140,7 @@ func (s *SecretService) send(object, method string, args ...string) ([]byte, err
 func await(t testing.TB, what string, ready func() error) {
 	t.Helper()
 	var err error
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if err = ready(); err == nil {
 			return
 		}
