@@ -89,17 +89,19 @@ func (r *keptBody) Done() chan struct{}                  { return r.done }
 func (r *outage) Fail(now time.Time, e *Error, left time.Duration) *Error {
 	return r.fail(now, e, true, left)
 }
-func (r *shard) Left() map[string]weak.Pointer[Source]    { return r.left }
-func (r *shard) Mu() *sync.Mutex                          { return &r.mu }
-func (r *shard) Replace(closed *Source, p *Pool) *Source  { return r.replace(closed, p) }
-func (r *shard) Ring() []*Source                          { return r.ring }
-func (r *snapshot) Fresh(now time.Time) bool              { return r.fresh(now) }
-func (r *snapshot) NotBefore() int64                      { return r.notBefore }
-func (r *snapshot) Rec() *tokencache.Record               { return r.rec }
-func (r *snapshot) RefreshAt() *int64                     { return &r.refreshAt }
-func (r *snapshot) Reject() *snapshot                     { return r.reject() }
-func (r *snapshot) Rejected() bool                        { return r.rejected }
-func (r *snapshot) ReplaceableAt(claims string) time.Time { return r.replaceableAt(claims) }
-func (r *snapshot) Usable(now time.Time) bool             { return r.usable(now) }
-func (r *snapshot) UseBefore() int64                      { return r.useBefore }
-func (r *state) Mu() *sync.Mutex                          { return &r.mu }
+func (r *shard) Left() map[string]weak.Pointer[Source]   { return r.left }
+func (r *shard) Mu() *sync.Mutex                         { return &r.mu }
+func (r *shard) Replace(closed *Source, p *Pool) *Source { return r.replace(closed, p) }
+func (r *shard) Ring() []*Source                         { return r.ring }
+func (r *snapshot) Fresh(now time.Time) bool             { return r.fresh(now) }
+func (r *snapshot) NotBefore() int64                     { return r.notBefore }
+func (r *snapshot) Rec() *tokencache.Record              { return r.rec }
+func (r *snapshot) RefreshAt() *int64                    { return &r.refreshAt }
+func (r *snapshot) Reject() *snapshot                    { return r.reject() }
+func (r *snapshot) Rejected() bool                       { return r.rejected }
+func (r *snapshot) ReplaceableAt(claims string) time.Time {
+	return r.replaceableAt(claims, time.Time{})
+}
+func (r *snapshot) Usable(now time.Time) bool { return r.usable(now) }
+func (r *snapshot) UseBefore() int64          { return r.useBefore }
+func (r *state) Mu() *sync.Mutex              { return &r.mu }

@@ -183,9 +183,13 @@ func (s *snapshot) reject() *snapshot {
 
 // replaceableAt returns the time before which a rejection of the token is ignored, so that an
 // API that rejects everything causes no storm of refreshes. One that demands claims of a new
-// token is heeded sooner.
-func (s *snapshot) replaceableAt(claims string) time.Time {
+// token is heeded sooner, and one of a token that is older than the client's certificate, to which
+// it cannot be bound, at once.
+func (s *snapshot) replaceableAt(claims string, changed time.Time) time.Time {
 	var at time.Time
+	if s.rec.ObtainedAt.Before(changed) {
+		return at
+	}
 	if claims == "" {
 		at = s.rec.ObtainedAt.Add(minRejectedAge)
 	}

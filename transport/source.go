@@ -128,7 +128,7 @@ func (s *Source) Reject(ctx context.Context, rejected Token, challenges ...Chall
 	for _, c := range challenges {
 		demanded = cmp.Or(demanded, c.demands())
 	}
-	snap, err := s.reject(ctx, rejected.AccessToken, demanded)
+	snap, err := s.reject(ctx, rejected.AccessToken, demanded, time.Time{})
 	if err != nil {
 		return Token{}, err
 	}
@@ -193,10 +193,11 @@ func (s *Source) token(ctx context.Context, attended bool) (*snapshot, error) {
 	return snap, nil
 }
 
-// reject is Reject. demanded holds the claims that the API demands of the next token, or "".
-func (s *Source) reject(ctx context.Context, rejected tokencache.Secret, demanded string) (*snapshot, error) {
+// reject is Reject. demanded holds the claims that the API demands of the next token, or "", and
+// changed is when the certificate of the client was, if it has one.
+func (s *Source) reject(ctx context.Context, rejected tokencache.Secret, demanded string, changed time.Time) (*snapshot, error) {
 	for range 2 {
-		f, snap, err := s.replace(ctx, rejected, demanded)
+		f, snap, err := s.replace(ctx, rejected, demanded, changed)
 		if f == nil {
 			return snap, err
 		}
@@ -214,7 +215,7 @@ func (s *Source) reject(ctx context.Context, rejected tokencache.Secret, demande
 
 // replace returns the flight that will bring a token in place of one that an API has rejected,
 // or else that token, or the reason why there is none.
-func (s *Source) replace(ctx context.Context, rejected tokencache.Secret, demanded string) (*flight, *snapshot, error) {
+func (s *Source) replace(ctx context.Context, rejected tokencache.Secret, demanded string, changed time.Time) (*flight, *snapshot, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := wallNow()
@@ -226,7 +227,7 @@ func (s *Source) replace(ctx context.Context, rejected tokencache.Secret, demand
 		snap = newSnapshot(&tokencache.Record{AccessToken: rejected}, 0, 0)
 	}
 	if snap != nil && snap.rec.AccessToken == rejected {
-		if at := snap.replaceableAt(demanded); s.flight == nil && now.Before(at) && snap.usable(now) {
+		if at := snap.replaceableAt(demanded, changed); s.flight == nil && now.Before(at) && snap.usable(now) {
 			e := &Error{Kind: ErrUnavailable, Op: "reject", RetryAt: at,
 				Remedy: "the token is too new to be replaced; the API may reject it for another reason"}
 			if s.closed.Load() || !s.mayReload(now, reloadInterval) {

@@ -72,14 +72,14 @@ func (t *Transport) retry(src *Source, req *http.Request, body replayBody, snap 
 	defer cancel()
 	if body.again == nil {
 		cancel() // The refresh is for the next request; this one has its answer.
-		src.reject(ctx, snap.rec.AccessToken, claims)
+		src.reject(ctx, snap.rec.AccessToken, claims, mutualtls.Changed(t.base))
 		return resp
 	}
 	var first *keptBody
 	if resp.Body != nil {
 		first = keep(resp)
 	}
-	next, err := src.reject(ctx, snap.rec.AccessToken, claims)
+	next, err := src.reject(ctx, snap.rec.AccessToken, claims, mutualtls.Changed(t.base))
 	if err != nil {
 		return resp
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -101,6 +102,56 @@ func TestCertificateIsRenewedUnderLoad(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 	t.Logf("%d calls, %d renewals of the certificate, %d refreshes, %d calls repeated", calls.Load(), renewals, n.Rotations, n.APIRefused)
+}
+
+// With the first new token of a Pool, all of its requests come with the new certificate: the other
+// logins get new tokens too, however young theirs are, and no call fails (C90).
+func TestCertificateOfAPoolIsRenewed(t *testing.T) {
+	w := newBoundWorld(t, oauthtest.Config{})
+	cache, err := tokencache.New(new(tokencache.Memory), nil)
+	must(t, err)
+	pool, err := transport.NewPool(transport.PoolConfig{Source: transport.SourceConfig{Cache: cache, Refresher: w.e}})
+	must(t, err)
+	defer pool.Close(context.Background())
+	rt, err := transport.New(transport.Config{Pool: pool, Base: w.base, Origins: []string{w.srv.APIOrigin()}})
+	must(t, err)
+	const logins = 20
+	call := func(account string) error {
+		req, err := http.NewRequestWithContext(transport.WithAccount(t.Context(), account), http.MethodPost, w.srv.APIURL(), strings.NewReader("hello"))
+		must(t, err)
+		resp, err := rt.RoundTrip(req)
+		if err != nil {
+			return err
+		}
+		if resp.Body.Close(); resp.StatusCode != http.StatusOK {
+			return errors.New(resp.Status)
+		}
+		return nil
+	}
+	expired := func(account string) {
+		login := record(w.srv, account)
+		login.AccessToken, login.Expiry = "", time.Now().Add(-time.Minute)
+		must(t, pool.Source(account).Login(t.Context(), login))
+	}
+	for i := range logins {
+		expired(fmt.Sprint("user ", i))
+		must(t, call(fmt.Sprint("user ", i)))
+	}
+	for range 2 {
+		w.ca.IssueClient("client")
+		before := w.srv.Counts()
+		expired("user 0") // so that it gets the first new token
+		for range 3 {
+			for i := range logins {
+				if err := call(fmt.Sprint("user ", i)); err != nil {
+					t.Fatalf("user %d: %v", i, err)
+				}
+			}
+		}
+		if after := w.srv.Counts(); after.Rotations != before.Rotations+logins || after.APIRefused != before.APIRefused+logins-1 {
+			t.Errorf("%+v, and then %+v", before, after)
+		}
+	}
 }
 
 // A token that is bound to a certificate that the program no longer has, because it was renewed

@@ -60,12 +60,21 @@ func Of(rt http.RoundTripper) (*http.Transport, bool) {
 	return t, ok
 }
 
+// Changed returns when the certificate that rt presents was changed: tokens that were obtained
+// before are bound to another one. The zero time: never.
+func Changed(rt http.RoundTripper) time.Time {
+	if t, ok := rt.(*Transport); ok {
+		return t.current.Load().since
+	}
+	return time.Time{}
+}
+
 // RoundTrip implements http.RoundTripper.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	g := t.current.Load()
 	resp, err := g.RoundTrip(req)
 	if err != nil && neterror.RefusesCertificate(err) {
-		t.replace(g, nil) // Perhaps there is a better one.
+		t.replace(g, nil, time.Now().Round(0)) // Perhaps there is a better one.
 	}
 	return resp, err
 }
@@ -76,6 +85,7 @@ func (t *Transport) CloseIdleConnections() { t.current.Load().CloseIdleConnectio
 // Newest returns an http.Transport that presents the certificate that the hook returns now, and a
 // function for when a token was obtained over it: all later requests present that one.
 func (t *Transport) Newest() (newest *http.Transport, obtained func()) {
+	began := time.Now().Round(0)
 	var presented atomic.Pointer[tls.Certificate]
 	newest = t.base.Clone()
 	newest.TLSClientConfig.GetClientCertificate = func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
@@ -86,14 +96,16 @@ func (t *Transport) Newest() (newest *http.Transport, obtained func()) {
 	return newest, func() {
 		if c := presented.Load(); c != nil { // The server has asked for it.
 			if g := t.current.Load(); !g.holds(c) {
-				t.replace(g, c)
+				t.replace(g, c, began)
 			}
 		}
 	}
 }
 
-func (t *Transport) replace(old *generation, cert *tls.Certificate) {
-	if t.current.CompareAndSwap(old, t.generation(cert)) {
+func (t *Transport) replace(old *generation, cert *tls.Certificate, now time.Time) {
+	next := t.generation(cert)
+	next.since = now
+	if t.current.CompareAndSwap(old, next) {
 		old.CloseIdleConnections() // and those that become idle
 	}
 }
@@ -101,6 +113,7 @@ func (t *Transport) replace(old *generation, cert *tls.Certificate) {
 // A generation is the connections that were made with one certificate.
 type generation struct {
 	*http.Transport
+	since time.Time // zero: the first one
 
 	mu   sync.Mutex
 	cert *tls.Certificate // nil: there is no connection yet
