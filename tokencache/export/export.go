@@ -117,7 +117,9 @@ func (e *entry) Lock(context.Context, string) (func() error, error) {
 	return nil, errors.ErrUnsupported
 }
 
-func (e *entry) List(context.Context) iter.Seq2[string, error] {
+var _ tokencache.Lister = (*entry)(nil)
+
+func (e *entry) List(context.Context, string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) { yield(e.name, nil) }
 }
 
