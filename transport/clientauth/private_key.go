@@ -45,9 +45,12 @@ type PrivateKey struct {
 	// holds is enough for a key that never changes. Required.
 	Key func(ctx context.Context) (*Key, error)
 
-	// Audience is who the statement is for ("aud", always one string). Okta and Microsoft
-	// Entra want their token endpoint. Default: the issuer.
+	// Audience is who the statement is for ("aud", always one string). Default: the issuer.
 	Audience string
+
+	// EndpointAudience makes the endpoint that is asked the audience, as Okta and Microsoft Entra
+	// want it: another one for a revocation than for a token.
+	EndpointAudience bool
 
 	// Lifetime is how long a statement is good. Providers refuse more than ten minutes or
 	// less, and so does PrivateKey. Default: one minute.
@@ -74,12 +77,18 @@ func (p *PrivateKey) Authenticate(ctx context.Context, r *endpoint.AuthRequest) 
 	switch {
 	case p.Key == nil:
 		return statement.Misconfigured("PrivateKey.Key", "set it: KeyFile returns such a function", nil)
+	case p.EndpointAudience && p.Audience != "":
+		return statement.Misconfigured("PrivateKey.Audience", "remove it, or EndpointAudience", nil)
 	case lifetime < 0 || lifetime > maxLifetime:
 		return statement.Misconfigured("PrivateKey.Lifetime", "use ten minutes at most, or 0 for one minute", nil)
 	}
+	audience := cmp.Or(p.Audience, r.Issuer)
+	if p.EndpointAudience {
+		audience = r.URL
+	}
 	key := func() (*statement.Key, error) { k, err := p.Key(ctx); return (*statement.Key)(k), err }
 	signed, err := p.turns.Make(ctx, "PrivateKey.Key", key, statement.Statement{
-		Type: p.Type, Issuer: r.ClientID, Subject: r.ClientID, Audience: cmp.Or(p.Audience, r.Issuer), Now: r.Now, Lifetime: lifetime, Algorithms: r.Algorithms,
+		Type: p.Type, Issuer: r.ClientID, Subject: r.ClientID, Audience: audience, Now: r.Now, Lifetime: lifetime, Algorithms: r.Algorithms,
 	})
 	if err != nil {
 		return err

@@ -70,12 +70,14 @@ func TestStatement(t *testing.T) {
 			Audience: "https://issuer.example/token", Lifetime: 10 * time.Minute, Type: "client-authentication+jwt"},
 			`{"alg":"PS256","kid":"k1","typ":"client-authentication+jwt","x5t#S256":"` + base64.RawURLEncoding.EncodeToString(sum[:]) + `"}`,
 			"https://issuer.example/token", 600},
+		{"for the endpoint", &clientauth.PrivateKey{Key: fixed(clientauth.Key{Signer: key}), EndpointAudience: true},
+			`{"alg":"RS256","typ":"JWT"}`, "https://issuer.example/revoke", 60},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var jti string
 			for range 2 {
 				now := time.Unix(1_800_000_000, 0)
-				r := &endpoint.AuthRequest{ClientID: "me", Issuer: "https://issuer.example", Now: now, Header: http.Header{}, Form: url.Values{"client_id": {"me"}}}
+				r := &endpoint.AuthRequest{ClientID: "me", Issuer: "https://issuer.example", URL: "https://issuer.example/revoke", Now: now, Header: http.Header{}, Form: url.Values{"client_id": {"me"}}}
 				if err := tt.auth.Authenticate(t.Context(), r); err != nil {
 					t.Fatal(err)
 				}
@@ -99,6 +101,42 @@ func TestStatement(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Okta takes no statement at one endpoint that was made for another one.
+func TestEachEndpointHasItsAudience(t *testing.T) {
+	key := testkit.NewKey(t, "ES256")
+	var asked []string
+	e := &endpoint.Endpoint{TokenURL: "https://as.test/token", RevocationURL: "https://as.test/revoke", ClientID: "me",
+		ClientAuth: &clientauth.PrivateKey{Key: fixed(clientauth.Key{Signer: key}), EndpointAudience: true},
+		Base: testkit.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
+			body, err := io.ReadAll(req.Body)
+			if err != nil {
+				return nil, err
+			}
+			form, _ := url.ParseQuery(string(body))
+			_, claims := claimsOf(t, form)
+			if claims["aud"] != req.URL.String() {
+				t.Errorf("%s was sent a statement for %v", req.URL, claims["aud"])
+			}
+			asked = append(asked, req.URL.Path)
+			return testkit.Respond(200, `{"access_token":"a","refresh_token":"r"}`).RoundTrip(req)
+		})}
+	login := &tokencache.Record{TokenURL: e.TokenURL, RefreshToken: "r"}
+	if _, err := e.Refresh(t.Context(), login); err != nil {
+		t.Error(err)
+	}
+	if err := e.Revoke(t.Context(), login); err != nil {
+		t.Error(err)
+	}
+	if _, err := e.Post(t.Context(), "par", "https://as.test/par", nil); err != nil {
+		t.Error(err)
+	}
+	if len(asked) != 3 {
+		t.Errorf("asked %v", asked)
+	}
+	both := &clientauth.PrivateKey{Key: fixed(clientauth.Key{Signer: key}), EndpointAudience: true, Audience: "https://as.test"}
+	wantError(t, both.Authenticate(t.Context(), &endpoint.AuthRequest{Form: url.Values{}}), transport.ErrMisconfigured)
 }
 
 // What the provider's metadata lists decides how a key signs, where there is a choice, and a key

@@ -29,6 +29,7 @@ type ClientAuth interface {
 type AuthRequest struct {
 	ClientID   string    // it is in Form already
 	Issuer     string    // Endpoint.Issuer, or else the token endpoint: who the proof is for
+	URL        string    // the endpoint that is asked
 	Now        time.Time // the time by the provider's clock, as far as its last answer told it
 	Algorithms []string  // Endpoint.AuthAlgorithms
 	Header     http.Header

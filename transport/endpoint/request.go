@@ -216,7 +216,7 @@ func (e *Endpoint) request(ctx context.Context, op, target string, form url.Valu
 		"Content-Type": {formType},
 		"Accept":       {jsonType}, // GitHub answers with a form otherwise.
 	}
-	proven := &AuthRequest{ClientID: e.ClientID, Issuer: cmp.Or(e.Issuer, e.TokenURL), Now: e.shared().clock.now(), Algorithms: e.AuthAlgorithms, Header: header, Form: form}
+	proven := &AuthRequest{ClientID: e.ClientID, Issuer: cmp.Or(e.Issuer, e.TokenURL), URL: target, Now: e.shared().clock.now(), Algorithms: e.AuthAlgorithms, Header: header, Form: form}
 	auth := clientAuth{e.ClientID, e.ClientSecret, e.AuthStyle, e.ClientAuth, &e.shared().helper}
 	if err := auth.authenticate(ctx, op, proven); err != nil {
 		return nil, err

@@ -66,7 +66,7 @@ var robots = []robot{
 		make: func(t *testing.T, home robotHome) transport.Refresher {
 			p := provider.Okta("example.okta.com", "")
 			e := p.Endpoint("0oa1robot", "", "okta.users.read")
-			e.ClientAuth = &clientauth.PrivateKey{Key: clientauth.KeyFile(home.key, "key-1"), Audience: p.TokenURL}
+			e.ClientAuth = &clientauth.PrivateKey{Key: clientauth.KeyFile(home.key, "key-1"), EndpointAudience: true}
 			e.Base = home.base
 			return e.ClientCredentials()
 		},
@@ -96,7 +96,7 @@ scope=okta.users.read`,
 		make: func(t *testing.T, home robotHome) transport.Refresher {
 			p := provider.Microsoft("contoso.onmicrosoft.com")
 			e := p.Endpoint("00000000-robot", "", "https://graph.microsoft.com/.default")
-			e.ClientAuth = &clientauth.PrivateKey{Key: clientauth.KeyFile(home.key, ""), Audience: p.TokenURL}
+			e.ClientAuth = &clientauth.PrivateKey{Key: clientauth.KeyFile(home.key, ""), EndpointAudience: true}
 			e.Base = home.base
 			return e.ClientCredentials()
 		},

@@ -111,7 +111,7 @@ func ExampleOkta() {
 func ExampleOkta_serviceApp() {
 	p := provider.Okta("example.okta.com", "")
 	endpoint := p.Endpoint("0oa1example", "", "okta.users.read")
-	endpoint.ClientAuth = &clientauth.PrivateKey{Key: clientauth.KeyFile("key.pem", "key-1"), Audience: p.TokenURL}
+	endpoint.ClientAuth = &clientauth.PrivateKey{Key: clientauth.KeyFile("key.pem", "key-1"), EndpointAudience: true}
 	config := transport.SourceConfig{Refresher: endpoint.ClientCredentials()} // and a Cache
 
 	fmt.Println(config.Refresher.Identity().Key.Audience, p.Origins)
@@ -123,7 +123,7 @@ func ExampleOkta_serviceApp() {
 func ExampleMicrosoft_certificate() {
 	p := provider.Microsoft("contoso.onmicrosoft.com")
 	endpoint := p.Endpoint("00000000-0000-0000-0000-000000000000", "", "https://graph.microsoft.com/.default")
-	endpoint.ClientAuth = &clientauth.PrivateKey{Key: clientauth.KeyFile("robot.pem", ""), Audience: p.TokenURL}
+	endpoint.ClientAuth = &clientauth.PrivateKey{Key: clientauth.KeyFile("robot.pem", ""), EndpointAudience: true}
 	config := transport.SourceConfig{Refresher: endpoint.ClientCredentials()} // and a Cache
 
 	fmt.Println(config.Refresher.Identity().Key.Audience, p.Origins)

@@ -46,8 +46,8 @@ func Google() *Provider {
 // whatever is done (set Lifetime then).
 // Each token is for one API. ClientCredentials needs the scope
 // "https://graph.microsoft.com/.default", or the like of another API. Instead of a secret, a
-// service has a certificate, which is a clientauth.PrivateKey with TokenURL as its Audience, or a
-// federated credential, which is a clientauth.TokenFile.
+// service has a certificate, which is a clientauth.PrivateKey with EndpointAudience, or a federated
+// credential, which is a clientauth.TokenFile.
 //
 // Microsoft has no endpoint to revoke a token: Logout forgets the login here, and the tokens
 // live until they expire or the user ends the session in the account's settings.
@@ -162,7 +162,7 @@ func Keycloak(baseURL, realm string) *Provider {
 // server's policy says otherwise.
 //
 // A service app calls Okta's own API: it has no authServer, scopes such as "okta.users.read", a
-// clientauth.PrivateKey with TokenURL as its Audience, and ClientCredentials. "Require Demonstrating
+// clientauth.PrivateKey with EndpointAudience, and ClientCredentials. "Require Demonstrating
 // Proof of Possession (DPoP) header in token requests" is on in new ones, and has to be turned off:
 // tokens that need a proof are not supported.
 //
