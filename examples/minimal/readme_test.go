@@ -33,7 +33,9 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/oskeyring"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/clientauth"
 	endpoints "github.com/stayauth/stayauth/transport/endpoint"
+	"github.com/stayauth/stayauth/transport/grants"
 	"github.com/stayauth/stayauth/transport/login"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 	"github.com/stayauth/stayauth/transport/provider"
@@ -52,6 +54,8 @@ var (
 	_ oskeyring.Config
 	_ login.Config
 	_ oauthtest.Config
+	_ clientauth.Key
+	_ grants.JWT
 )
 
 var (

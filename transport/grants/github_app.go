@@ -147,7 +147,7 @@ func translated(resp *http.Response) (*http.Response, error) {
 		case resp.StatusCode == http.StatusUnauthorized:
 			said["error"], said["error_description"] = "invalid_client", answer.Message
 		case resp.StatusCode/100 == 4: // 403: suspended; 404: there is no such installation of this app; 422
-			said["error"], said["error_description"] = "unauthorized_client", answer.Message
+			said["error"], said["error_description"] = "access_denied", answer.Message
 		}
 		if len(said) > 0 {
 			body, _ = json.Marshal(said) // Strings and numbers always can be.
