@@ -59,13 +59,15 @@ func writeStatement(t *testing.T, path, issuer, id string, key crypto.Signer) {
 }
 
 // The key of a client or of its platform is replaced under load: no call fails, half a file does
-// no harm, and the provider can forget the old key (C82, C84).
+// no harm, a key that has a name brings it along, and the provider can forget the old key (C82,
+// C84).
 func TestRotationUnderLoad(t *testing.T) {
 	old, newer := testkit.NewKey(t, "ES256"), testkit.NewKey(t, "RS256")
 	for name, tt := range map[string]struct {
-		login, platform bool
+		login, named, platform bool
 	}{
 		"key of a program":          {},
+		"key with a name":           {named: true},
 		"key of a client of a user": {login: true},
 		"token of the platform":     {platform: true},
 	} {
@@ -79,6 +81,15 @@ func TestRotationUnderLoad(t *testing.T) {
 					e.ClientAuth = clientauth.TokenFile(path)
 					write = func(key crypto.Signer) { writeStatement(t, path, srv.URL(), srv.ClientID(), key) }
 				}
+				known := map[crypto.Signer]crypto.PublicKey{old: old.Public(), newer: newer.Public()}
+				if tt.named {
+					kids := map[crypto.Signer]string{old: "2026", newer: "2027"}
+					write = func(key crypto.Signer) { writeJWK(t, path, privateJWK(t, key, "", kids[key])) }
+					for key, kid := range kids {
+						known[key] = oauthtest.NamedKey{ID: kid, Key: key.Public()}
+					}
+				}
+				srv.SetClientKeys(known[old], known[newer])
 				s := sourceOf(t, e.ClientCredentials())
 				if tt.login {
 					s = sourceOf(t, e)
@@ -97,7 +108,7 @@ func TestRotationUnderLoad(t *testing.T) {
 						write(newer)
 					}
 					if i == 160 {
-						srv.SetClientKeys(newer.Public())
+						srv.SetClientKeys(known[newer])
 					}
 				}
 				stop()
