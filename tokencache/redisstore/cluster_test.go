@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -25,7 +26,7 @@ func TestCluster(t *testing.T) {
 // that has all slots is as strict.
 func TestHiddenCluster(t *testing.T) {
 	t.Parallel()
-	node := realparts.StartRedis(t, "cluster-enabled yes")
+	node := realparts.StartRedis(t, "cluster-enabled yes", fmt.Sprint("cluster-port ", realparts.FreePort(t)))
 	must(t, newClient(t, node.URL()).ClusterAddSlotsRange(t.Context(), 0, 16383).Err())
 	for deadline := time.Now().Add(storecheck.Patience); ; time.Sleep(20 * time.Millisecond) {
 		if err := newClient(t, node.URL()).Set(t.Context(), "a", "", 0).Err(); err == nil {
