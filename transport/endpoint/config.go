@@ -133,7 +133,7 @@ func hasTLS(address string) bool {
 // presents reports whether t may have a certificate to present.
 func presents(t *http.Transport) bool {
 	t = t.Clone() // The first request may be changing TLSClientConfig.
-	if t.DialTLSContext != nil || t.DialTLS != nil {
+	if t.DialTLSContext != nil {
 		return true
 	}
 	c := t.TLSClientConfig

@@ -58,7 +58,9 @@ type Endpoint struct {
 	// that of clientauth.WithCertificate does. Requests go to the MTLSAliases then. The
 	// certificate authenticates a client that has neither ClientSecret nor ClientAuth
 	// (tls_client_auth, self_signed_tls_client_auth), and the provider may bind tokens to it:
-	// then transport.Config needs the same Base.
+	// then transport.Config needs the same Base. Refresh tokens of a public client are bound
+	// as well (section 4), and Keycloak binds those of all: such a login ends with its
+	// certificate.
 	ClientCertificate bool
 
 	// MTLSAliases are where clients with a certificate reach the endpoints of the provider,
