@@ -88,14 +88,23 @@ func (g GoogleServiceAccount) read() (file googleFile, key *clientauth.Key, err 
 	if err != nil {
 		return file, nil, wrong(err)
 	}
+	file, key, err = parseGoogleFile(data)
+	if err != nil {
+		return file, nil, wrong(err)
+	}
+	return file, key, nil
+}
+
+// parseGoogleFile returns what a key file says. Errors show nothing of it but its type.
+func parseGoogleFile(data []byte) (file googleFile, key *clientauth.Key, err error) {
 	if json.Unmarshal(data, &file) != nil {
-		return file, nil, wrong(errors.New("it is no JSON"))
+		return file, nil, errors.New("it is no JSON")
 	}
 	if file.Type != "service_account" || file.Email == "" {
-		return file, nil, wrong(fmt.Errorf("it is of type %.40q", file.Type))
+		return file, nil, fmt.Errorf("it is of type %.40q", file.Type)
 	}
 	if key, err = clientauth.ParseKey([]byte(file.PrivateKey)); err != nil {
-		return file, nil, wrong(err)
+		return file, nil, err
 	}
 	key.ID = file.KeyID
 	return file, key, nil
