@@ -3,6 +3,7 @@ package clientauth_test
 import (
 	"context"
 	"crypto"
+	"crypto/fips140"
 	"errors"
 	"fmt"
 	"io"
@@ -220,7 +221,10 @@ func TestWrongSignatures(t *testing.T) {
 // Callers with a good token notice nothing of a key service that is away, slow or works every
 // other time, whether they use logins or the service itself, and nobody is lost.
 func TestCallersWithoutTheKeyService(t *testing.T) {
-	const accounts = 40
+	accounts := 40
+	if fips140.Enforced() { // Its source of entropy may fail if so many ask at once on a busy machine.
+		accounts = 5
+	}
 	key := testkit.NewKey(t, "ES256")
 	for trouble, does := range map[string]func(n int64) error{
 		"away for four minutes": func(n int64) error { return errors.New("away") },

@@ -1,8 +1,10 @@
 package oauthtest
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
@@ -218,7 +220,7 @@ func (s *Server) answer(t Tokens) map[string]any {
 func seconds(d time.Duration) int64 { return max(1, int64(d.Round(time.Second)/time.Second)) }
 
 // idToken is signed with the client secret, HS256 (OpenID Connect Core section
-// 10.1). s.mu is held.
+// 10.1), or with a key that nobody has if there is none. s.mu is held.
 func (s *Server) idToken(l *login, issuer string, expiry time.Time) string {
 	claims := map[string]any{
 		"iss": issuer, "sub": l.account, "aud": s.cfg.ClientID,
@@ -234,7 +236,7 @@ func (s *Server) idToken(l *login, issuer string, expiry time.Time) string {
 	}
 	enc := base64.RawURLEncoding
 	token := enc.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + enc.EncodeToString(body)
-	mac := hmac.New(sha256.New, []byte(s.cfg.ClientSecret))
+	mac := hmac.New(sha256.New, []byte(cmp.Or(s.cfg.ClientSecret, rand.Text())))
 	mac.Write([]byte(token))
 	token += "." + enc.EncodeToString(mac.Sum(nil))
 	s.secrets = append(s.secrets, token)
