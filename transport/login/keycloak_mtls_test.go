@@ -4,13 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"html"
 	"io"
 	"net/http"
-	"net/http/cookiejar"
-	"net/url"
 	"os"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -36,9 +32,13 @@ func keycloakCertificates(t *testing.T, w *keycloakWorld) {
 	base := clientauth.WithCertificate(plain, clientauth.CertificateFile(certFile, keyFile))
 	e := p.Endpoint(w.AddCertificateClient("certified").ID, "", "openid")
 	e.ClientCertificate, e.Base = true, base
+	browse := func(_ context.Context, u string) error {
+		go keycloakForms(plain, u) // The browser has no certificate.
+		return nil
+	}
 	log := func(par bool) *tokencache.Record {
 		t.Helper()
-		rec, err := login.Loopback(t.Context(), login.Config{Provider: p, Endpoint: e, PAR: par, Out: io.Discard, Open: keycloakForm(plain, "alice")})
+		rec, err := login.Loopback(t.Context(), login.Config{Provider: p, Endpoint: e, PAR: par, Out: io.Discard, Open: browse})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,30 +108,4 @@ func request(t *testing.T, address string) *http.Request {
 		t.Fatal(err)
 	}
 	return req
-}
-
-// keycloakForm does what a browser without a certificate does: it fills in the login page.
-func keycloakForm(rt http.RoundTripper, user string) func(context.Context, string) error {
-	return func(_ context.Context, u string) error {
-		jar, err := cookiejar.New(nil)
-		if err != nil {
-			return err
-		}
-		browser := &http.Client{Jar: jar, Transport: rt}
-		go func() {
-			resp, err := browser.Get(u)
-			if err != nil {
-				return
-			}
-			page, _ := io.ReadAll(resp.Body)
-			resp.Body.Close()
-			if action := regexp.MustCompile(`action="([^"]+)"`).FindSubmatch(page); action != nil {
-				resp, err := browser.PostForm(html.UnescapeString(string(action[1])), url.Values{"username": {user}, "password": {user}})
-				if err == nil {
-					resp.Body.Close()
-				}
-			}
-		}()
-		return nil
-	}
 }

@@ -242,13 +242,13 @@ func keycloakLife(t *testing.T, w *keycloakWorld, rec *tokencache.Record) {
 
 // keycloakForms does what alice does in a browser, from an address on: she enters name and
 // password, and allows what is asked for.
-func keycloakForms(address string) error {
+func keycloakForms(base http.RoundTripper, address string) error {
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		return err
 	}
 	client := &http.Client{Jar: jar, Timeout: time.Minute, Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
-		resp, err := http.DefaultTransport.RoundTrip(req)
+		resp, err := base.RoundTrip(req)
 		if err == nil { // A browser takes loopback for secure, and this jar does not.
 			for i, c := range resp.Header["Set-Cookie"] {
 				resp.Header["Set-Cookie"][i] = strings.ReplaceAll(c, ";Secure", "")
@@ -261,10 +261,10 @@ func keycloakForms(address string) error {
 		if err != nil {
 			return err
 		}
-		page, err := io.ReadAll(resp.Body)
+		page, cut := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		if err != nil {
-			return err
+		if cut != nil {
+			return cut
 		}
 		action := regexp.MustCompile(`<form [^>]*action="([^"]+)"`).FindSubmatch(page)
 		if action == nil {
@@ -274,9 +274,9 @@ func keycloakForms(address string) error {
 		for _, hidden := range regexp.MustCompile(`<input type="hidden"[^>]* name="([^"]+)" value="([^"]*)"`).FindAllSubmatch(page, -1) {
 			form.Set(string(hidden[1]), html.UnescapeString(string(hidden[2])))
 		}
-		next, err := resp.Request.URL.Parse(html.UnescapeString(string(action[1])))
-		if err != nil {
-			return err
+		next, wrong := resp.Request.URL.Parse(html.UnescapeString(string(action[1])))
+		if wrong != nil {
+			return wrong
 		}
 		resp, err = client.PostForm(next.String(), form)
 	}
@@ -309,7 +309,7 @@ func keycloakPrivateKeys(t *testing.T, w *keycloakWorld) {
 
 func keycloakPrivateKey(t *testing.T, w *keycloakWorld) {
 	visit := func(address string) {
-		if err := keycloakForms(address); err != nil {
+		if err := keycloakForms(http.DefaultTransport, address); err != nil {
 			t.Error(err)
 		}
 	}
