@@ -61,7 +61,7 @@ func idp(t *testing.T, srv, resource *oauthtest.Server, key crypto.Signer, sent 
 func TestIDJAG(t *testing.T) {
 	key := testkit.NewKey(t, "ES256")
 	synctest.Test(t, func(t *testing.T) {
-		home := oauthtest.New(oauthtest.Config{AuthStyle: oauthtest.AuthNone, AccessTTL: 10 * time.Minute, Policy: oauthtest.StrictFamily, Scope: "openid orders"})
+		home := oauthtest.New(oauthtest.Config{AuthStyle: oauthtest.AuthNone, AccessTTL: 10 * time.Minute, Policy: oauthtest.StrictFamily, Scope: "profile orders"})
 		defer home.Close()
 		server := oauthtest.New(oauthtest.Config{AuthStyle: oauthtest.AuthNone, AccessTTL: time.Hour, Scope: "orders", ClientKeys: []crypto.PublicKey{key.Public()}})
 		defer server.Close()
