@@ -78,10 +78,15 @@ func TestFaults(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	statements := 0
 	for _, c := range cells {
 		c.check(t)
+		statements += c.result.Statements
 	}
-	t.Logf("sealing keys: %s\n%s", place(keyring), table(cells))
+	t.Logf("sealing keys: %s; %d statements about clients\n%s", place(keyring), statements, table(cells))
+	if statements == 0 {
+		t.Error("no client has said who it is by a key")
+	}
 }
 
 // osKeyring returns a real OS keyring, or nil where none is installed.
