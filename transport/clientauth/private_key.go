@@ -37,6 +37,9 @@ type Key struct {
 // Format prints which key this is, whatever the verb, and nothing of Signer.
 func (k Key) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "Key{ID: %q}", k.ID) }
 
+// MarshalText returns the same; encoding/json uses it too, and so does a log in JSON.
+func (k Key) MarshalText() ([]byte, error) { return fmt.Append(nil, k), nil }
+
 // A PrivateKey authenticates a client by statements that its private key signs
 // (private_key_jwt, RFC 7523 section 2.2). The fields must not be changed after the first use.
 type PrivateKey struct {
@@ -73,10 +76,11 @@ func (p *PrivateKey) Method() string { return "private_key_jwt" }
 
 // Authenticate implements endpoint.ClientAuth.
 func (p *PrivateKey) Authenticate(ctx context.Context, r *endpoint.AuthRequest) error {
+	if p == nil || p.Key == nil {
+		return statement.Misconfigured("PrivateKey.Key", "set it: KeyFile returns such a function", nil)
+	}
 	lifetime := cmp.Or(p.Lifetime, defaultLifetime)
 	switch {
-	case p.Key == nil:
-		return statement.Misconfigured("PrivateKey.Key", "set it: KeyFile returns such a function", nil)
 	case p.EndpointAudience && p.Audience != "":
 		return statement.Misconfigured("PrivateKey.Audience", "remove it, or EndpointAudience", nil)
 	case lifetime < 0 || lifetime > maxLifetime:

@@ -1,6 +1,7 @@
 package clientauth_test
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -13,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net/http"
 	"net/url"
@@ -381,6 +383,7 @@ func TestBadKeys(t *testing.T) {
 		kind transport.Kind
 		says string
 	}{
+		{"nil", nil, transport.ErrMisconfigured, "PrivateKey.Key"},
 		{"no key", &clientauth.PrivateKey{}, transport.ErrMisconfigured, "PrivateKey.Key"},
 		{"nil key", &clientauth.PrivateKey{Key: func(context.Context) (*clientauth.Key, error) { return nil, nil }}, transport.ErrMisconfigured, "Signer"},
 		{"no signer", &clientauth.PrivateKey{Key: fixed(clientauth.Key{})}, transport.ErrMisconfigured, "Signer"},
@@ -410,12 +413,24 @@ func TestKeyIsNotPrinted(t *testing.T) {
 	k := clientauth.Key{Signer: key, ID: "k1"}
 	d, err := key.Bytes()
 	must(t, err)
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x"} {
-		for _, v := range []any{k, &k, []clientauth.Key{k}, &clientauth.PrivateKey{Key: fixed(k)}} {
-			text := fmt.Sprintf(verb, v)
-			if strings.Contains(text, new(big.Int).SetBytes(d).String()) || strings.Contains(text, hex.EncodeToString(d)) || strings.Contains(text, key.X.String()) {
+	shown := func(text string) bool {
+		return strings.Contains(text, new(big.Int).SetBytes(d).String()) || strings.Contains(text, hex.EncodeToString(d)) || strings.Contains(text, key.X.String())
+	}
+	values := []any{k, &k, []clientauth.Key{k}, map[clientauth.Key]*clientauth.Key{k: &k}, struct{ K any }{k}}
+	for _, v := range append(values, &clientauth.PrivateKey{Key: fixed(k)}) {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x"} {
+			if shown(fmt.Sprintf(verb, v)) {
 				t.Errorf("%s of %T shows the key", verb, v)
 			}
+		}
+	}
+	for _, v := range values { // A log in JSON is where nobody thinks of it.
+		text, err := json.Marshal(v)
+		var log bytes.Buffer
+		slog.New(slog.NewJSONHandler(&log, nil)).Info("value", "v", v)
+		slog.New(slog.NewTextHandler(&log, nil)).Info("value", "v", v)
+		if err != nil || shown(string(text)) || shown(log.String()) || !strings.Contains(string(text), "k1") {
+			t.Errorf("JSON of %T: %v, or it shows the key", v, err)
 		}
 	}
 }
