@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -110,16 +111,26 @@ func (g gitRequest) address() (string, bool) {
 // maxGit bounds a line, and what is read at all.
 const maxGit = 1 << 20
 
-// readGit reads attributes, of which there is one a line, until an empty line or the end.
+// readGit reads attributes, of which there is one a line, until an empty line or the end. git of
+// some age lets the address of a repository add lines, which name the host of somebody else's
+// token (CVE-2020-5260, CVE-2024-52006): whatever git does not write itself is refused.
 func readGit(r io.Reader) (gitRequest, error) {
 	var g gitRequest
 	lines := bufio.NewScanner(io.LimitReader(r, maxGit))
 	lines.Buffer(nil, maxGit)
+	lines.Split(untilNewline)
+	once := map[string]bool{}
 	for lines.Scan() && lines.Text() != "" {
 		name, value, ok := strings.Cut(lines.Text(), "=")
-		if !ok {
-			return gitRequest{}, errors.New("this is not what git says to a credential helper: a line without '='")
+		switch {
+		case !ok:
+			return gitRequest{}, notGit("a line without '='")
+		case strings.ContainsAny(value, "\r\x00"):
+			return gitRequest{}, notGit("a line with a control character")
+		case once[name]:
+			return gitRequest{}, notGit("one attribute twice")
 		}
+		once[name] = !strings.HasSuffix(name, "[]")
 		switch name {
 		case "protocol":
 			g.protocol = value
@@ -134,4 +145,19 @@ func readGit(r io.Reader) (gitRequest, error) {
 		}
 	}
 	return g, lines.Err()
+}
+
+func notGit(what string) error {
+	return errors.New("this is not what git says to a credential helper: " + what)
+}
+
+// untilNewline is like bufio.ScanLines, but a carriage return is part of the line.
+func untilNewline(data []byte, atEnd bool) (advance int, line []byte, err error) {
+	if i := bytes.IndexByte(data, '\n'); i >= 0 {
+		return i + 1, data[:i], nil
+	}
+	if atEnd && len(data) > 0 {
+		return len(data), data, nil
+	}
+	return 0, nil, nil
 }

@@ -128,7 +128,6 @@ func TestGitHosts(t *testing.T) {
 		"protocol=http\nhost=x@127.0.0.1:8000\n":                       false,
 		"protocol=http\nhost=127.0.0.1:8000\\@example.com\n":           false,
 		"protocol=http\nhost=127.0.0.1:8000 \n":                        false,
-		"protocol=http\nhost=127.0.0.1:8000\nhost=example.com\n":       false,
 		"protocol=http\nhost=\n":                                       false,
 		"protocol=cert\nhost=127.0.0.1:8000\n":                         false,
 		"host=127.0.0.1:8000\n":                                        false,
@@ -176,6 +175,29 @@ func TestGitAnswer(t *testing.T) {
 	}
 	if got, err := (gitRequest{}).answer("ann", transport.Token{AccessToken: "at"}); err != nil || got != "username=ann\npassword=at\n" {
 		t.Errorf("without an expiry: %v, %q", err, got)
+	}
+}
+
+// The address of a repository cannot add lines that name the host of another token, as in
+// CVE-2020-5260, nor anything that looks like a line (CVE-2024-52006).
+func TestGitHearsOneHost(t *testing.T) {
+	for _, says := range []string{
+		"protocol=https\nhost=evil.example\nhost=example.com\n",
+		"protocol=https\nhost=example.com\nhost=evil.example\n",
+		"protocol=http\nhost=example.com\nprotocol=https\n",
+		"protocol=https\nhost=example.com\r\n",
+		"protocol=https\r\nhost=example.com\n",
+		"protocol=https\nhost=evil.example\rhost=example.com\n",
+		"protocol=https\nhost=example.com\x00.evil.example\n",
+		"protocol=https\nhost=example.com\npassword=a\npassword=b\n",
+	} {
+		if g, err := readGit(strings.NewReader(says)); err == nil {
+			t.Errorf("%q: %q", says, g.host)
+		}
+	}
+	g, err := readGit(strings.NewReader("capability[]=authtype\ncapability[]=state\nprotocol=https\nhost=example.com\nwwwauth[]=a\nwwwauth[]=b"))
+	if err != nil || g.host != "example.com" || len(g.challenges) != 2 {
+		t.Errorf("%+v, %v", g, err)
 	}
 }
 
