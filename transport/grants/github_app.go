@@ -103,6 +103,9 @@ func (g *githubAPI) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if resp.Header == nil { // as from a Base that a test has
+		resp.Header = http.Header{}
+	}
 	return translated(resp)
 }
 

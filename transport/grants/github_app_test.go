@@ -142,3 +142,17 @@ func TestGitHubApp(t *testing.T) {
 		}
 	})
 }
+
+// A Base of a test, whose answers have no header, is answered like any other.
+func TestGitHubWithoutAHeader(t *testing.T) {
+	key := testkit.NewKey(t, "ES256")
+	app := grants.GitHubApp{ClientID: "Iv1.app",
+		Key: func(context.Context) (*clientauth.Key, error) { return &clientauth.Key{Signer: key}, nil },
+		Base: testkit.RoundTripFunc(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: http.StatusCreated, Body: io.NopCloser(strings.NewReader(`{"token":"ghs_1"}`))}, nil
+		})}
+	rec, err := app.Refresher().Refresh(t.Context(), &tokencache.Record{Key: tokencache.Key{Account: "42"}})
+	if err != nil || rec.AccessToken != "ghs_1" {
+		t.Errorf("%v, %v", rec, err)
+	}
+}
