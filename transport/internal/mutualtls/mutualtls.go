@@ -40,13 +40,7 @@ func New(base *http.Transport, hook Hook) *Transport {
 	if base.IdleConnTimeout == 0 {
 		base.IdleConnTimeout = 90 * time.Second // as in http.DefaultTransport
 	}
-	t := &Transport{base: base, hook: func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		c, err := hook(info)
-		if c == nil {
-			c = new(tls.Certificate) // none
-		}
-		return c, err
-	}}
+	t := &Transport{base: base, hook: guarded(hook)}
 	t.current.Store(t.generation(nil))
 	return t
 }

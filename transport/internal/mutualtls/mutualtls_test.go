@@ -2,6 +2,7 @@ package mutualtls
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -14,6 +15,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -177,4 +179,65 @@ func TestNoCertificate(t *testing.T) {
 	if got := w.shown(w); got != "error" && got != "" {
 		t.Errorf("got %s", got)
 	}
+}
+
+// A panicKey panics when it is to sign, such as the driver of a hardware module.
+type panicKey struct{ crypto.Signer }
+
+func (panicKey) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { panic("no session") }
+
+type panicMessageKey struct{ panicKey }
+
+func (panicMessageKey) SignMessage(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	panic("no session")
+}
+
+// What panics while a certificate is presented fails a request, and does not end the program.
+func TestPanicsOfTheCertificate(t *testing.T) {
+	with := func(key func(crypto.Signer) crypto.Signer) Hook {
+		c := certificate(t, 1, time.Now().Add(time.Hour))
+		c.PrivateKey = key(c.PrivateKey.(crypto.Signer))
+		return func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c, nil }
+	}
+	for name, hook := range map[string]Hook{
+		"no hook":     nil,
+		"hook":        func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { panic("no file") },
+		"key":         with(func(s crypto.Signer) crypto.Signer { return panicKey{s} }),
+		"message key": with(func(s crypto.Signer) crypto.Signer { return panicMessageKey{panicKey{s}} }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, false)
+			failing := New(w.base, hook)
+			newest, _ := failing.Newest()
+			for _, rt := range []http.RoundTripper{failing, newest} {
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.srv.URL, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := rt.RoundTrip(req); err == nil || !strings.Contains(err.Error(), "has panicked") {
+					t.Errorf("got %v", err)
+				}
+			}
+		})
+	}
+}
+
+// A key that hashes by itself is asked in that way, because it may know no other.
+func TestKeyThatSignsMessages(t *testing.T) {
+	w := newWorld(t, true)
+	c := certificate(t, 7, time.Now().Add(time.Hour))
+	c.PrivateKey = &messageKey{panicKey{c.PrivateKey.(crypto.Signer)}, c.PrivateKey.(crypto.Signer)}
+	w.newest.Store(c)
+	if got := w.shown(w); got != "7 over HTTP/2" {
+		t.Errorf("got %q", got)
+	}
+}
+
+type messageKey struct {
+	panicKey
+	key crypto.Signer
+}
+
+func (k *messageKey) SignMessage(rand io.Reader, message []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return crypto.SignMessage(k.key, rand, message, opts)
 }
