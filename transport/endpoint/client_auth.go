@@ -2,8 +2,10 @@ package endpoint
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -35,6 +37,16 @@ type AuthRequest struct {
 	Header     http.Header
 	Form       url.Values
 }
+
+// Format prints what the request is about, whatever the verb, and neither Header nor Form: they
+// hold what it spends.
+func (r AuthRequest) Format(f fmt.State, _ rune) {
+	address, _, _ := strings.Cut(r.URL, "?")
+	fmt.Fprintf(f, "AuthRequest{URL: %q, ClientID: %q}", address, r.ClientID)
+}
+
+// MarshalText returns the same; encoding/json uses it too, and so does a log in JSON.
+func (r AuthRequest) MarshalText() ([]byte, error) { return fmt.Append(nil, r), nil }
 
 // A clientAuth is how a client tells the provider who it is, in one way per request.
 type clientAuth struct {

@@ -1,9 +1,12 @@
 package endpoint
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -14,6 +17,7 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/testkit"
 )
@@ -335,4 +339,42 @@ func TestProofThatWasGood(t *testing.T) {
 			})
 		})
 	}
+}
+
+// No way to print a request shows what it spends, not even the error of a ClientAuth that names it.
+func TestAuthRequestIsNotPrinted(t *testing.T) {
+	form := url.Values{"refresh_token": {"rt-SECRET"}, "client_assertion": {"assertion-SECRET"}}
+	r := AuthRequest{ClientID: "client", URL: "https://login.example.com/token?key=query-SECRET", Form: form,
+		Header: http.Header{"Authorization": {"Basic header-SECRET"}}}
+	values := []any{r, &r, []AuthRequest{r}, struct{ R *AuthRequest }{&r}}
+	for _, v := range values[:3] {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x"} {
+			if text := fmt.Sprintf(verb, v); strings.Contains(text, "SECRET") || !strings.Contains(text, "client") {
+				t.Errorf("%s of %T: %s", verb, v, text)
+			}
+		}
+	}
+	for _, v := range values {
+		text, err := json.Marshal(v)
+		var log bytes.Buffer
+		slog.New(slog.NewJSONHandler(&log, nil)).Info("value", "v", v)
+		if err != nil || strings.Contains(string(text)+log.String(), "SECRET") {
+			t.Errorf("JSON of %T: %v, %s, %s", v, err, text, log.String())
+		}
+	}
+
+	e := &Endpoint{TokenURL: "https://login.example.com/token", ClientID: "client", ClientAuth: chatty{}}
+	_, err := e.Refresh(t.Context(), &tokencache.Record{RefreshToken: "rt-SECRET", TokenURL: e.TokenURL})
+	if err == nil || !strings.Contains(err.Error(), "AuthRequest") || strings.Contains(err.Error(), "SECRET") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A chatty ClientAuth says what it was asked.
+type chatty struct{}
+
+func (chatty) Method() string { return "private_key_jwt" }
+
+func (chatty) Authenticate(_ context.Context, r *AuthRequest) error {
+	return fmt.Errorf("there is no proof for %+v", r)
 }
