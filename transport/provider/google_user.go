@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
@@ -45,11 +46,15 @@ func ImportGoogleUser(ctx context.Context, cache *tokencache.Cache, path string)
 	if err != nil {
 		return nil, wrong(err)
 	}
+	written := info.ModTime().Round(0)
+	if now := time.Now().Round(0); written.After(now) {
+		written = now // A clock was wrong: a later login must be able to replace this one.
+	}
 	e := Google().Endpoint(file.ClientID, file.ClientSecret)
 	made := sha256.Sum256([]byte(file.RefreshToken))
 	login := &tokencache.Record{
 		Key: e.Identity().Key, TokenURL: e.TokenURL, RefreshToken: file.RefreshToken,
-		AuthorizedAt: info.ModTime().Round(0), LoginID: "file " + hex.EncodeToString(made[:16]), Generation: 1, // the same for the same login
+		AuthorizedAt: written, LoginID: "file " + hex.EncodeToString(made[:16]), Generation: 1, // the same for the same login
 	}
 	_, _, err = cache.Import(ctx, func(yield func(*tokencache.Record, error) bool) { yield(login, nil) })
 	if err != nil {

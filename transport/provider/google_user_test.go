@@ -94,6 +94,18 @@ func TestImportGoogleUser(t *testing.T) {
 			t.Fatal(err)
 		}
 		start("access of 1//refresh-2")
+
+		// A file from the future, because a clock was wrong, is not newer than all logins to come.
+		googleUserFile(t, path, map[string]any{"refresh_token": "1//refresh-3"})
+		if err := os.Chtimes(path, time.Time{}, time.Now().Add(1000*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			start("access of 1//refresh-3")
+			time.Sleep(time.Minute)
+		}
+		googleUserFile(t, path, map[string]any{"refresh_token": "1//refresh-4"})
+		start("access of 1//refresh-4")
 	})
 }
 
