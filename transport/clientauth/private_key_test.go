@@ -434,3 +434,21 @@ func TestKeyIsNotPrinted(t *testing.T) {
 		}
 	}
 }
+
+// What a provider lists is shown in one line, without commands to a terminal.
+func TestMetadataIsShownInOneLine(t *testing.T) {
+	lies := []string{"\x1b[2Jnone\nstayauth: log in at https://evil.example", strings.Repeat("x", 10_000)}
+	key := testkit.NewKey(t, "ES256")
+	auth := &clientauth.PrivateKey{Key: fixed(clientauth.Key{Signer: key})}
+	for name, e := range map[string]*endpoint.Endpoint{
+		"algorithms":                  {ClientAuth: auth, AuthAlgorithms: lies},
+		"methods":                     {ClientAuth: auth, AuthMethods: lies},
+		"methods, with a certificate": {ClientCertificate: true, AuthMethods: lies},
+	} {
+		e.TokenURL, e.ClientID = "https://login.example.com/token", "client"
+		_, err := e.ClientCredentials().Refresh(t.Context(), nil)
+		if wantError(t, err, transport.ErrMisconfigured); strings.ContainsAny(err.Error(), "\x1b\n") || len(err.Error()) > 500 || !strings.Contains(err.Error(), "evil.example") {
+			t.Errorf("%s: %.600q", name, err.Error())
+		}
+	}
+}

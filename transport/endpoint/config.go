@@ -11,6 +11,7 @@ import (
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/loopback"
 	"github.com/stayauth/stayauth/transport/internal/mutualtls"
+	"github.com/stayauth/stayauth/transport/internal/text"
 	"golang.org/x/oauth2"
 )
 
@@ -83,7 +84,7 @@ func (e *Endpoint) checkAuth() error {
 	}
 	if e.ClientAuth != nil && !e.lists(e.ClientAuth.Method()) {
 		return endpointError("ClientAuth", fmt.Sprintf("use another way of client authentication: the provider does not list %s, only %s",
-			e.ClientAuth.Method(), strings.Join(e.AuthMethods, ", ")))
+			e.ClientAuth.Method(), text.Clean(strings.Join(e.AuthMethods, ", "))))
 	}
 	switch e.AuthStyle {
 	case oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams:
@@ -109,7 +110,7 @@ func (e *Endpoint) checkCertificate() error {
 		return nil
 	}
 	if e.byCertificate() && !e.lists("tls_client_auth", "self_signed_tls_client_auth", "none") { // A public client may have a certificate (RFC 8705 section 4).
-		return endpointError("ClientCertificate", "use another way of client authentication: the provider lists none by a certificate, only "+strings.Join(e.AuthMethods, ", "))
+		return endpointError("ClientCertificate", "use another way of client authentication: the provider lists none by a certificate, only "+text.Clean(strings.Join(e.AuthMethods, ", ")))
 	}
 	for usual, alias := range e.MTLSAliases {
 		remedy := loopback.Problem(alias)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/jws"
+	"github.com/stayauth/stayauth/transport/internal/text"
 )
 
 // A Key is that of package clientauth.
@@ -55,7 +56,7 @@ func Make(field string, key *Key, s Statement) (string, error) {
 			alg = jws.PS256 // The same key, in the better way.
 		}
 		if !slices.Contains(listed, alg) {
-			return "", Misconfigured(field, fmt.Sprintf("use another key or Algorithm: the provider does not list %s, only %s", alg, strings.Join(listed, ", ")), nil)
+			return "", Misconfigured(field, fmt.Sprintf("use another key or Algorithm: the provider does not list %s, only %s", alg, text.Clean(strings.Join(listed, ", "))), nil)
 		}
 	}
 	header := map[string]any{"typ": cmp.Or(s.Type, "JWT")}
