@@ -40,7 +40,7 @@ func (c *cli) isFor(ctx context.Context, address string) (bool, error) {
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, address, nil)
 	if err != nil {
-		return false, err
+		return false, nil // It is no address.
 	}
 	resp, err := rt.RoundTrip(req)
 	if err != nil {

@@ -63,7 +63,7 @@ func (c *cli) kubeCredential(ctx context.Context, _ []string) error {
 			return err
 		}
 		if !listed {
-			return usagef("the token is not for %s: allow it with -origin, if you trust that cluster with your account", server)
+			return usagef("the token is not for %.200q: allow it with -origin, if you trust that cluster with your account", server)
 		}
 	}
 	return c.useToken(ctx, func(token transport.Token) error {

@@ -42,6 +42,7 @@ func TestKubeCredential(t *testing.T) {
 		{"cluster with a path", cluster(v1, tm.srv.APIOrigin()+"/k8s/clusters/c"), exitOK, v1},
 		{"another cluster", cluster(v1, "https://k8s.example.com"), exitUsage, "allow it with -origin"},
 		{"no address", cluster(v1, "k8s.example.com"), exitUsage, "allow it with -origin"},
+		{"commands to a terminal", cluster(v1, `https://k8s.example.com\u001b[2J\u0000`), exitUsage, `com\x1b[2J\x00": allow it with -origin`},
 		{"alpha", cluster(v1+"alpha1", tm.srv.APIOrigin()), exitUsage, "apiVersion: " + v1},
 		{"no JSON", "nonsense", exitUsage, kubeVar},
 	} {
