@@ -31,7 +31,9 @@ func (a *answer) failure() *transport.Error {
 	case refused && a.stated && !a.proven && !a.certified && !a.secret:
 		e.Field, e.Remedy = "", "check who the client is, and whether the provider knows the key that signs its statements: it does not accept them"
 	case refused && a.proven:
-		e.Field, e.Remedy = "Endpoint.ClientAuth", "check ClientID, and whether the provider knows the key: it does not accept the proof of who the client is"
+		e.Field, e.Remedy = "Endpoint.ClientAuth", "check ClientID, and whether the provider knows the key, or trusts the platform whose token is sent: it does not accept the proof of who the client is"
+	case refused && !a.secret && !a.certified && a.op == "client credentials": // not for public clients (RFC 6749 section 4.4)
+		e.Field, e.Remedy = "Endpoint.ClientAuth", "set ClientSecret, ClientAuth or ClientCertificate: nothing has said who the client is"
 	}
 	if a.certified {
 		switch {
