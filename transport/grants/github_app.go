@@ -56,7 +56,7 @@ func (g GitHubApp) Refresher() transport.Refresher {
 		Base: &githubAPI{cmp.Or[http.RoundTripper](g.Base, http.DefaultTransport)},
 	}
 	turns := new(statement.Turns)
-	return e.GrantRefresher(githubGrant, nil, func(ctx context.Context, r endpoint.GrantRequest) (url.Values, error) {
+	r := e.GrantRefresher(githubGrant, nil, func(ctx context.Context, r endpoint.GrantRequest) (url.Values, error) {
 		if g.Key == nil {
 			return nil, statement.Misconfigured("GitHubApp.Key", "set it: clientauth.KeyFile returns such a function", nil)
 		}
@@ -71,7 +71,21 @@ func (g GitHubApp) Refresher() transport.Refresher {
 		}
 		return url.Values{"assertion": {signed}, "installation": {r.Key.Account}}, nil
 	})
+	return struct {
+		refused
+		transport.Revoker
+	}{refused{r, r.(transport.Prober), notInstalled}, r.(transport.Revoker)}
 }
+
+func notInstalled(e *transport.Error) {
+	if e.Code == githubRefused {
+		e.Remedy = "see on GitHub whether this app has an installation of that number, and whether it is suspended"
+	}
+}
+
+// githubRefused stands for what GitHub says by a status: 403, suspended; 404, there is no such
+// installation of this app; 422.
+const githubRefused = "access_denied"
 
 func isNumber(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
@@ -149,8 +163,8 @@ func translated(resp *http.Response) (*http.Response, error) {
 			}
 		case resp.StatusCode == http.StatusUnauthorized:
 			said["error"], said["error_description"] = "invalid_client", answer.Message
-		case resp.StatusCode/100 == 4: // 403: suspended; 404: there is no such installation of this app; 422
-			said["error"], said["error_description"] = "access_denied", answer.Message
+		case resp.StatusCode/100 == 4:
+			said["error"], said["error_description"] = githubRefused, answer.Message
 		}
 		if len(said) > 0 {
 			body, _ = json.Marshal(said) // Strings and numbers always can be.

@@ -124,7 +124,7 @@ func TestGitHubApp(t *testing.T) {
 			kind    transport.Kind
 			says    string
 		}{
-			{"7", 0, "", nil, transport.ErrMisconfigured, "Not Found"},
+			{"7", 0, "", nil, transport.ErrMisconfigured, "Not Found (HTTP 404); see on GitHub whether this app has an installation of that number, and whether it is suspended"},
 			{"acme", 0, "", nil, transport.ErrMisconfigured, "number of an installation"},
 			{"", 0, "", nil, transport.ErrMisconfigured, "number of an installation"},
 			{"8", 401, `{"message":"A JSON web token could not be decoded"}`, nil, transport.ErrMisconfigured, "JSON web token"},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"net/url"
 	"sync"
 
@@ -70,29 +69,16 @@ func onBehalf(r transport.Refresher) transport.SourceConfig {
 	if err != nil {
 		panic(err) // Memory is Confidential.
 	}
-	return transport.SourceConfig{Cache: cache, Refresher: behalf{r, r.(transport.Prober)}, RenewEvery: -1}
+	return transport.SourceConfig{Cache: cache, Refresher: refused{r, r.(transport.Prober), forUser}, RenewEvery: -1}
 }
 
-// A behalf is a grant behind which there is a user after all.
-type behalf struct {
-	transport.Refresher
-	transport.Prober
-}
-
-func (b behalf) Refresh(ctx context.Context, current *tokencache.Record) (*tokencache.Record, error) {
-	rec, err := b.Refresher.Refresh(ctx, current)
-	e, ok := errors.AsType[*transport.Error](err)
-	if !ok || e.Kind != transport.ErrMisconfigured {
-		return rec, err
-	}
+// forUser says that there is a user behind this grant after all.
+func forUser(e *transport.Error) {
 	switch e.Code {
 	case "invalid_grant", "invalid_token", "interaction_required", "login_required", "consent_required":
-		told := *e
-		told.Kind, told.Field = transport.ErrLoginRequired, ""
-		told.Remedy = "answer 401 to the caller, with the Claims of this error if it has any: only another token of the user helps"
-		return nil, &told
+		e.Kind, e.Field = transport.ErrLoginRequired, ""
+		e.Remedy = "answer 401 to the caller, with the Claims of this error if it has any: only another token of the user helps"
 	}
-	return rec, err
 }
 
 // maxCallers is how many callers' tokens are kept: as many as a Pool has room for by default.

@@ -53,8 +53,8 @@ type robotHome struct {
 }
 
 const (
-	badProof = "misconfigured: fix Endpoint.ClientAuth"
-	disabled = "misconfigured: see at the provider whether the client, its realm or tenant, or the account is disabled there"
+	badProof     = "misconfigured: fix Endpoint.ClientAuth"
+	notInstalled = "misconfigured: see on GitHub whether this app has an installation of that number, and whether it is suspended"
 
 	callersToken    = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4ifQ.c2ln"
 	callerMustLogIn = "login required: answer 401 to the caller, with the Claims of this error if it has any: only another token of the user helps"
@@ -208,8 +208,8 @@ Authorization.typ=JWT
 Authorization.x5t#S256=THUMBPRINT`,
 		answers: map[string]string{
 			"success":     "ghs_…475 for 1h0m0s", // C95: stateless tokens are that long
-			"suspended":   disabled,
-			"uninstalled": disabled,
+			"suspended":   notInstalled,
+			"uninstalled": notInstalled,
 			"clock":       "provider unavailable: wait 1s",
 			"key":         badStatement,
 			"throttled":   "provider unavailable: wait 1m0s",
