@@ -18,8 +18,8 @@ import (
 
 // A GoogleServiceAccount obtains tokens for a service account of Google Cloud, by the key file
 // that the console makes. In a transport.Pool the account of a login is the address of a user of
-// the Workspace domain for whom the service acts (domain-wide delegation); without an account
-// the token is the service account's own.
+// the Workspace domain for whom the service acts (domain-wide delegation). A transport.Source
+// without an account has the service account's own token.
 //
 // See developers.google.com/identity/protocols/oauth2/service-account. Where a workload can have
 // an identity without a key, that is better: see the example WorkloadIdentity for files of type
@@ -101,7 +101,14 @@ func parseGoogleFile(data []byte) (file googleFile, key *clientauth.Key, err err
 		return file, nil, errors.New("it is no JSON")
 	}
 	if file.Type != "service_account" || file.Email == "" {
-		return file, nil, fmt.Errorf("it is of type %.40q", file.Type)
+		err := fmt.Errorf("it is of type %.40q", file.Type)
+		switch file.Type {
+		case "authorized_user":
+			err = fmt.Errorf("%w, for provider.ImportGoogleUser", err)
+		case "external_account":
+			err = fmt.Errorf("%w, see the example WorkloadIdentity of package grants", err)
+		}
+		return file, nil, err
 	}
 	if key, err = clientauth.ParseKey([]byte(file.PrivateKey)); err != nil {
 		return file, nil, err

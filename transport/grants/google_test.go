@@ -120,4 +120,10 @@ func TestGoogleFilesThatAreWrong(t *testing.T) {
 	if _, err := (grants.GoogleServiceAccount{File: path}).Refresher(); !errors.Is(err, transport.ErrMisconfigured) {
 		t.Errorf("no scopes: %v", err)
 	}
+	for typ, use := range map[string]string{"authorized_user": "provider.ImportGoogleUser", "external_account": "WorkloadIdentity"} {
+		serviceAccount(t, path, key, map[string]any{"type": typ})
+		if _, err := (grants.GoogleServiceAccount{File: path, Scopes: []string{"a"}}).Refresher(); err == nil || !strings.Contains(err.Error(), use) {
+			t.Errorf("%s: %v", typ, err)
+		}
+	}
 }
