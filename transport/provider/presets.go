@@ -19,6 +19,8 @@ import (
 //
 // The device flow allows few scopes, and no API of Google beyond them.
 //
+// A service account has no login: see grants.GoogleServiceAccount.
+//
 // Not confirmed in Google's documentation: that the token endpoint wants the secret
 // in the body; Google's metadata lists both ways.
 func Google() *Provider {

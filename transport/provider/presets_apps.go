@@ -14,7 +14,8 @@ import (
 //
 // A refresh kills the old access token at once, together with the old refresh token, and there
 // is no grace. A client that logged in with the device flow needs no secret to refresh. For
-// GitHub Enterprise Server change the host of every address.
+// GitHub Enterprise Server change the host of every address. A service that acts as the app
+// itself, in its installations, uses grants.GitHubApp.
 //
 // GitHub does not support revocation by RFC 7009: Logout forgets the login here, and the user
 // can revoke the app in GitHub's settings. GitHub's own call for that, DELETE
