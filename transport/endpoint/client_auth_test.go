@@ -378,3 +378,30 @@ func (chatty) Method() string { return "private_key_jwt" }
 func (chatty) Authenticate(_ context.Context, r *AuthRequest) error {
 	return fmt.Errorf("there is no proof for %+v", r)
 }
+
+// A proof in a header is shown as little as one in the form, when the provider repeats it.
+func TestProofInAHeaderIsNotShown(t *testing.T) {
+	e := &Endpoint{TokenURL: "https://login.example.com/token", ClientID: "client", ClientAuth: inHeader{},
+		Base: testkit.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
+			said, err := json.Marshal(map[string]string{"error": "invalid_client", "error_description": "refused: " + req.Header.Get("Authorization") + req.Header.Get("Proof")})
+			if err != nil {
+				return nil, err
+			}
+			return testkit.Respond(http.StatusUnauthorized, string(said)).RoundTrip(req)
+		})}
+	_, err := e.ClientCredentials().Refresh(t.Context(), nil)
+	if err == nil || !strings.Contains(err.Error(), "invalid_client") || strings.Contains(err.Error(), "SECRET") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// An inHeader proof is in no parameter.
+type inHeader struct{}
+
+func (inHeader) Method() string { return "private_key_jwt" }
+
+func (inHeader) Authenticate(_ context.Context, r *AuthRequest) error {
+	r.Header.Set("Authorization", "Signed SECRET-of-authorization")
+	r.Header.Set("Proof", "SECRET-of-another-header")
+	return nil
+}

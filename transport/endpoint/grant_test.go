@@ -175,7 +175,7 @@ func TestErrorsRepeatNoParameter(t *testing.T) {
 	// A parameter that is known to hold a secret may be short (attacks m2).
 	for _, name := range []string{"device_code", "assertion", "client_assertion", "subject_token", "actor_token"} {
 		const short = "dev-GmRhmhcx"
-		a := &answer{sent: (&Endpoint{}).secrets(url.Values{name: {short}})}
+		a := &answer{sent: (&Endpoint{}).secrets(url.Values{name: {short}}, nil)}
 		if got := a.clean("no such code: " + short); got != "" {
 			t.Errorf("%s: %q", name, got)
 		}

@@ -67,7 +67,7 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 	if err != nil {
 		return nil, err
 	}
-	a := &answer{op: op, sentAt: wallNow(), sent: e.secrets(form), codes: e.Codes,
+	a := &answer{op: op, sentAt: wallNow(), sent: e.secrets(form, req.Header), codes: e.Codes,
 		secret: e.ClientSecret != "", proven: e.ClientAuth != nil, presented: e.ClientCertificate, certified: e.byCertificate(), aliased: e.address(target) != target, stated: form.Has("assertion")}
 	probe := e.probe
 	if target != e.TokenURL {
@@ -152,8 +152,18 @@ func (e *Endpoint) send(req *http.Request) (resp *http.Response, obtained func()
 
 // secrets returns what is sent and must not be shown: every parameter but those that are known
 // not to be secret, because grants that this package does not know have secrets too.
-func (e *Endpoint) secrets(form url.Values) []string {
+func (e *Endpoint) secrets(form url.Values, header http.Header) []string {
 	secrets := []string{string(e.ClientSecret)}
+	for name, values := range header {
+		if e.ClientAuth == nil || name == "Content-Type" || name == "Accept" {
+			continue
+		}
+		for _, part := range strings.Fields(strings.Join(values, " ")) {
+			if len(part) >= minSecret { // otherwise it is a scheme, or the name of something
+				secrets = append(secrets, part)
+			}
+		}
+	}
 	for name, values := range form {
 		switch name {
 		case "refresh_token", "code", "code_verifier", "token", "client_secret", "client_assertion", "device_code",
