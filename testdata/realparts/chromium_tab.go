@@ -118,11 +118,9 @@ func (t *Tab) Click(selector string) {
 		return {x, y, hit: e.contains(document.elementFromPoint(x, y))};
 	})()`, selector)
 	for deadline := time.Now().Add(browserTimeout); !at.Hit; time.Sleep(20 * time.Millisecond) {
-		if err := t.Eval(expression, &at); err != nil {
-			t.t.Fatal(err)
-		}
+		err := t.Eval(expression, &at) // an error while one page goes and the next comes
 		if time.Now().After(deadline) {
-			t.t.Fatalf("%s is out of reach of the mouse", selector)
+			t.t.Fatalf("%s is out of reach of the mouse: %v", selector, err)
 		}
 	}
 	// What is pressed before the page is drawn again is lost, too: then it is pressed again.
@@ -138,12 +136,13 @@ func (t *Tab) press(selector string, x, y float64) (clicked bool) {
 	t.t.Helper()
 	var marked bool
 	mark := fmt.Sprintf(`(() => {
+		const e = document.querySelector(%q);
 		window.pressed = false;
-		document.querySelector(%q).addEventListener("click", () => { window.pressed = true }, {capture: true, once: true});
-		return true;
+		if (e) e.addEventListener("click", () => { window.pressed = true }, {capture: true, once: true});
+		return e !== null;
 	})()`, selector)
-	if err := t.Eval(mark, &marked); err != nil {
-		t.t.Fatal(err)
+	if err := t.Eval(mark, &marked); err != nil || !marked {
+		return true // The page has gone: a click before this one took a while, or something else led on.
 	}
 	params := map[string]any{"type": "mousePressed", "x": x, "y": y, "button": "left", "clickCount": 1}
 	t.call(t.session, "Input.dispatchMouseEvent", params, nil)
