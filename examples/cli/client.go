@@ -46,7 +46,7 @@ func (c *cli) client(ctx context.Context, p profile) (client, error) {
 	case p.KeyFile != "":
 		auth := &clientauth.PrivateKey{Key: privateKey(p)}
 		if name, _, _ := strings.Cut(p.Provider, ":"); name == "okta" || name == "microsoft" {
-			auth.Audience = e.TokenURL
+			auth.EndpointAudience = true
 		}
 		e.ClientAuth = auth
 	case p.TokenFile != "":
@@ -108,8 +108,12 @@ func checkMode(file string) error {
 		Err: fmt.Errorf("%s has mode %#o, which lets every user of this machine read it", file, info.Mode().Perm())}
 }
 
-// checkKey says at once what is wrong with the private key of the client, if it has one.
+// checkKey says at once what is wrong with the private key of the client, if it has one, and if a
+// robot has nothing that says who it is.
 func (s *session) checkKey(ctx context.Context) error {
+	if s.Robot && s.KeyFile == "" && s.TokenFile == "" && s.endpoint.ClientSecret == "" {
+		return usagef("-client-key-file is missing, or another way to say who the program is: -client-token-file, -client-secret-file")
+	}
 	auth, ok := s.endpoint.ClientAuth.(*clientauth.PrivateKey)
 	if !ok {
 		return nil

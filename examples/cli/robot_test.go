@@ -78,11 +78,11 @@ func TestRobots(t *testing.T) {
 
 // The statement is for whom the provider wants it to be for, and the key never goes with a secret.
 func TestWhatAKeySigns(t *testing.T) {
-	for provider, want := range map[string]string{
-		"okta:example.okta.com":                 "https://example.okta.com/oauth2/v1/token",
-		"microsoft:contoso.example":             "https://login.microsoftonline.com/contoso.example/oauth2/v2.0/token",
-		"keycloak:https://sso.example/realms/r": "", // the issuer
-		"auth0:example.eu.auth0.com":            "",
+	for provider, endpoint := range map[string]bool{
+		"okta:example.okta.com":                 true, // also that of a revocation
+		"microsoft:contoso.example":             true,
+		"keycloak:https://sso.example/realms/r": false, // the issuer
+		"auth0:example.eu.auth0.com":            false,
 	} {
 		c := &cli{options: options{clientSecret: "secret"}}
 		known, err := c.client(t.Context(), profile{Provider: provider, ClientID: "robot", KeyFile: "robot.pem", Robot: true})
@@ -90,7 +90,7 @@ func TestWhatAKeySigns(t *testing.T) {
 			t.Fatal(err)
 		}
 		auth, ok := known.endpoint.ClientAuth.(*clientauth.PrivateKey)
-		if !ok || auth.Audience != want || known.endpoint.ClientSecret != "" {
+		if !ok || auth.Audience != "" || auth.EndpointAudience != endpoint || known.endpoint.ClientSecret != "" {
 			t.Errorf("%s: %+v", provider, auth)
 		}
 	}
