@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,7 +90,7 @@ func JWTBearer(e *endpoint.Endpoint, jwt JWT) transport.Refresher {
 			s.Subject = jwt.Subject(r.Key)
 		}
 		params := url.Values{}
-		if scopes := strings.Join(e.Scopes, " "); jwt.ScopeClaim && scopes != "" {
+		if scopes := withoutUser(e.Scopes); jwt.ScopeClaim && scopes != "" {
 			s.Claims = with(s.Claims, "scope", scopes)
 			params.Set("scope", "") // not twice
 		}
@@ -115,6 +116,11 @@ func (j JWT) asserted(ctx context.Context, key tokencache.Key) (url.Values, erro
 		return nil, statement.Misconfigured("JWT.Assertion", "return the statement: it is empty", nil)
 	}
 	return url.Values{"assertion": {string(signed)}}, nil
+}
+
+// withoutUser returns the scopes to ask for where there is no login, as Endpoint.ClientCredentials does.
+func withoutUser(scopes []string) string {
+	return strings.Join(slices.DeleteFunc(slices.Clone(scopes), func(s string) bool { return s == "offline_access" }), " ")
 }
 
 // with returns claims with one more.
