@@ -85,6 +85,9 @@ func Microsoft(tenant string) *Provider {
 //	p.AuthParams.Set("audience", "https://api.example.com")
 //	p.Origins = append(p.Origins, "https://api.example.com")
 //
+// That is for logins. ClientCredentials sends the Params of the Endpoint instead: name the
+// audience there.
+//
 // With rotation, which is a setting of the application, a refresh token can be used once; set
 // an overlap period of some seconds there, so that a lost answer is not a lost login. Rotation
 // does not extend the login beyond the absolute lifetime of its refresh token, 30 days unless
