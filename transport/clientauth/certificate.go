@@ -14,7 +14,7 @@ import (
 
 // WithCertificate returns a RoundTripper that has the settings of base, or of http.DefaultTransport
 // if base is nil, and presents the certificate that the function returns to every server that asks
-// for one: base is best one for the provider and its APIs alone.
+// for one: it is best used for the provider and its APIs alone.
 //
 // It is for the Base of both an Endpoint and a transport.Config, because access tokens may be
 // bound to the certificate with which they were requested (RFC 8705 section 3). The function is

@@ -20,9 +20,9 @@ type Key struct {
 	Signer crypto.Signer
 
 	// Algorithm is the one to sign with (RFC 7518 section 3.1, RFC 8037 section 3.1). It is
-	// needed only for an RSA key that is to sign with "PS256", as Microsoft Entra
-	// recommends. Default: "ES256", "RS256" or "EdDSA", whichever fits the key, and "PS256"
-	// if the provider's metadata does not list "RS256" (Endpoint.AuthAlgorithms).
+	// needed only for an RSA key that is to sign with "PS256" at a provider that takes "RS256"
+	// as well. Default: "ES256", "RS256" or "EdDSA", whichever fits the key, and "PS256"
+	// if the Endpoint.AuthAlgorithms do not list "RS256", as those of provider.Microsoft.
 	Algorithm string
 
 	// ID names the key at the provider ("kid"). Default: none, which is enough if the
@@ -55,8 +55,8 @@ type PrivateKey struct {
 	// want it: another one for a revocation than for a token.
 	EndpointAudience bool
 
-	// Lifetime is how long a statement is good. Providers refuse more than ten minutes or
-	// less, and so does PrivateKey. Default: one minute.
+	// Lifetime is how long a statement is good: ten minutes at most, and some providers accept
+	// less. Default: one minute.
 	Lifetime time.Duration
 
 	// Type is the "typ" of the statement: RFC 7523 has none, and some providers want

@@ -18,11 +18,11 @@
 // calls another API for that user.
 //
 // In the cache a token is known by the client, the grant, the account, and everything that the
-// grant asks for: the scopes, the Params, the claims. What a grant cannot know by itself is whom a
-// function of the program speaks for: where that is not one for all, name it by the account.
+// grant asks for: the scopes, the Params, the claims. A grant cannot know for whom a function
+// of the program speaks: if that is not always the same subject, the account has to name it.
 //
 // None of them has a refresh token. A token is obtained anew whenever it is about to expire, by one
 // process of those that share the cache; what the provider refuses is the configuration's
-// fault, and no reason to ask a user to log in. Where a grant begins with somebody's token, that
-// one's login may have ended: then errors.Is finds transport.ErrLoginRequired.
+// fault, and no reason to ask a user to log in. Where a grant begins with a user's token, that
+// user's login may have ended: then errors.Is finds transport.ErrLoginRequired.
 package grants

@@ -37,7 +37,7 @@ type Exchange struct {
 	// of two subjects apart in the cache. Required.
 	Subject func(ctx context.Context, key tokencache.Key) (Subject, error)
 
-	// Actor returns the token of who acts for the subject (section 1.1). Default: none, which
+	// Actor returns the token of whoever acts for the subject (section 1.1). Default: none, which
 	// means that the client has the rights of the subject.
 	Actor func(ctx context.Context, key tokencache.Key) (Subject, error)
 
