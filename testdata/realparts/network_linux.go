@@ -50,7 +50,7 @@ func NewNetwork(t testing.TB) *Network {
 
 	i := int(networks.Add(1))
 	link := fmt.Sprintf("sa%d-%d", os.Getpid(), i)
-	subnet := fmt.Sprintf("10.213.%d.", os.Getpid()%256)
+	subnet := fmt.Sprintf("10.%d.%d.", 192+os.Getpid()/256%64, os.Getpid()%256) // Another process has another one.
 	n.Near, n.Far = subnet+strconv.Itoa(4*i+1), subnet+strconv.Itoa(4*i+2)
 	Require(t, what, ip("link add "+link+" type veth peer name far netns "+strconv.Itoa(thread)))
 	t.Cleanup(func() { ip("link del " + link) })
