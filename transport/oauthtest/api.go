@@ -24,6 +24,7 @@ type Echo struct {
 // serveAPI is a resource server of RFC 6750. It rejects a token before it reads the body, as
 // real ones do.
 func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
+	s.offerNonce(w, &s.apiNonces)
 	header := r.Header.Values("Authorization")
 	if r.URL.RawQuery != "" && r.URL.Query().Has("access_token") || len(header) > 1 {
 		// RFC 6750 section 2: one method; RFC 9700 section 4.3.2: never in the URI.
@@ -35,17 +36,31 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	if len(header) == 1 {
 		scheme, token, _ = strings.Cut(header[0], " ")
 	}
-	if !strings.EqualFold(scheme, "Bearer") {
-		refuse(w, `Bearer realm="oauthtest"`)
+	var thumbprint string
+	switch {
+	case s.cfg.DPoP.Mode != DPoPIgnored && strings.EqualFold(scheme, "DPoP"):
+		scheme = "DPoP"
+		var e *oauthError
+		if thumbprint, e = s.prove(r, &s.apiNonces, token); e == nil && thumbprint == "" {
+			e = badProof("a proof is required")
+		}
+		if e != nil {
+			s.refuse(w, scheme, e.code, e.desc)
+			return
+		}
+	case strings.EqualFold(scheme, "Bearer"):
+		scheme = "Bearer"
+	default:
+		s.refuse(w, "", "", "")
 		return
 	}
-	account, lacks, ok := s.admit(token, s.certificate(r))
+	account, lacks, ok := s.admit(token, thumbprint, s.certificate(r))
 	if lacks != "" {
-		refuse(w, `Bearer realm="oauthtest", error="insufficient_claims", claims="`+base64.StdEncoding.EncodeToString([]byte(lacks))+`"`)
+		challenge(w, scheme+` realm="oauthtest", error="insufficient_claims", claims="`+base64.StdEncoding.EncodeToString([]byte(lacks))+`"`)
 		return
 	}
 	if !ok {
-		refuse(w, `Bearer realm="oauthtest", error="invalid_token", error_description="expired, revoked or unknown"`)
+		s.refuse(w, scheme, "invalid_token", "expired, revoked or unknown")
 		return
 	}
 	hash := sha256.New()
@@ -59,12 +74,19 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// admit says whose token it is, whether it is good, and which claims it lacks.
-func (s *Server) admit(token, certificate string) (account, lacks string, ok bool) {
+// admit says whose token it is, whether it is good for who has proven to have that key, and which
+// claims it lacks.
+func (s *Server) admit(token, thumbprint, certificate string) (account, lacks string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.access[token]
 	if a == nil || !s.good(a) || a.certificate != "" && a.certificate != certificate {
+		return "", "", false
+	}
+	if a.thumbprint != thumbprint { // RFC 9449 section 7.2: a bound one is no bearer token.
+		if thumbprint == "" {
+			s.counts.Downgrades++
+		}
 		return "", "", false
 	}
 	if !claims.Covers(a.claims, s.claims) {
@@ -82,7 +104,26 @@ func (s *Server) DemandClaims(object string) {
 	s.claims = object
 }
 
-func refuse(w http.ResponseWriter, challenge string) {
-	w.Header().Set("WWW-Authenticate", challenge)
+// refuse rejects a request. The error is of the scheme that the request used. The others that the
+// API accepts are offered as well (RFC 9449 section 7.2).
+func (s *Server) refuse(w http.ResponseWriter, scheme, code, description string) {
+	var challenges []string
+	for _, offered := range s.cfg.DPoP.schemes() {
+		c := offered + ` realm="oauthtest"`
+		if offered == scheme && code != "" {
+			c += `, error="` + code + `", error_description="` + description + `"`
+		}
+		if offered == "DPoP" {
+			c += `, algs="` + strings.Join(s.cfg.DPoP.Algorithms, " ") + `"`
+		}
+		challenges = append(challenges, c)
+	}
+	challenge(w, challenges...)
+}
+
+func challenge(w http.ResponseWriter, challenges ...string) {
+	for _, c := range challenges {
+		w.Header().Add("WWW-Authenticate", c)
+	}
 	writeJSON(w, http.StatusUnauthorized, map[string]string{"error": "invalid_token"})
 }

@@ -2,17 +2,13 @@ package oauthtest
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
-	"math/big"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/stayauth/stayauth/transport/oauthtest/internal/jwt"
 )
 
 // An assertion is what a client has signed to prove who it is (RFC 7523 section 3).
@@ -61,14 +57,14 @@ func (s *Server) checkAssertion(f url.Values, issuer string) *oauthError {
 func (s *Server) read(token, audience string) (a assertion, why string) {
 	s.counts.Assertions++
 	s.secrets = append(s.secrets, token)
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 || !decodePart(parts[1], &a) {
+	t, ok := jwt.Parse(token, &a)
+	if !ok {
 		return a, "the assertion is no JWT"
 	}
-	now := time.Now()
+	now := s.now()
 	expiry, issued := time.Unix(a.Expiry, 0), time.Unix(a.Issued, 0)
 	switch {
-	case !slices.ContainsFunc(s.cfg.ClientKeys, func(key crypto.PublicKey) bool { return signedBy(key, parts) }):
+	case !slices.ContainsFunc(s.cfg.ClientKeys, func(key crypto.PublicKey) bool { return signedBy(key, t) }):
 		return a, "the signature is wrong, or its algorithm or kid is not that of a registered key"
 	case a.Issuer != s.cfg.ClientID:
 		return a, "iss is to be the client"
@@ -105,11 +101,6 @@ func quoted(text string) string {
 	return string(q)
 }
 
-func decodePart(part string, into any) bool {
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(part)
-	return err == nil && json.Unmarshal(raw, into) == nil
-}
-
 // A NamedKey is one of Config.ClientKeys that has an ID: assertions have to say it ("kid", RFC 7515
 // section 4.1.4).
 type NamedKey struct {
@@ -118,45 +109,15 @@ type NamedKey struct {
 }
 
 // signedBy reports whether the key has signed, and is the one that the header names.
-func signedBy(key crypto.PublicKey, parts []string) bool {
-	var header struct {
-		KID, Typ string
-		Crit     json.RawMessage // RFC 7515 section 4.1.11: nothing that is there is known here.
-	}
-	if !decodePart(parts[0], &header) || header.Crit != nil {
-		return false
-	}
-	switch strings.ToLower(header.Typ) {
+func signedBy(key crypto.PublicKey, t *jwt.Token) bool {
+	switch strings.ToLower(t.Type) {
 	case "", "jwt", "client-authentication+jwt", "authorization-grant+jwt":
 	default: // RFC 8725 section 3.11: It was made for something else.
 		return false
 	}
 	named, ok := key.(NamedKey)
 	if !ok {
-		return verify(key, parts)
+		return t.SignedBy(key)
 	}
-	return header.KID == named.ID && verify(named.Key, parts)
-}
-
-// verify reports whether the third part signs the other two in a way that fits the key: what
-// the header says is believed only then.
-func verify(key crypto.PublicKey, parts []string) bool {
-	var header struct{ Alg string }
-	signature, err := base64.RawURLEncoding.Strict().DecodeString(parts[2])
-	if err != nil || !decodePart(parts[0], &header) {
-		return false
-	}
-	message := []byte(parts[0] + "." + parts[1])
-	sum := sha256.Sum256(message)
-	switch key := key.(type) {
-	case *ecdsa.PublicKey:
-		return header.Alg == "ES256" && len(signature) == 64 &&
-			ecdsa.Verify(key, sum[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:]))
-	case *rsa.PublicKey:
-		return header.Alg == "RS256" && rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], signature) == nil ||
-			header.Alg == "PS256" && rsa.VerifyPSS(key, crypto.SHA256, sum[:], signature, &rsa.PSSOptions{SaltLength: sha256.Size}) == nil
-	case ed25519.PublicKey:
-		return header.Alg == "EdDSA" && ed25519.Verify(key, message, signature)
-	}
-	return false
+	return t.ID == named.ID && t.SignedBy(named.Key)
 }

@@ -15,6 +15,7 @@ type code struct {
 	redirectURI           string
 	challenge             string
 	expiry                time.Time
+	thumbprint            string // dpop_jkt, or that of the proof with which the request was pushed
 	issued                string // the refresh token it was redeemed for
 }
 
@@ -22,7 +23,11 @@ type code struct {
 // at once, to everything, as the account that login_hint names, or else "user".
 // PKCE with S256 is required (RFC 7636, RFC 9700 section 2.1.1).
 func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
+	q, ok := s.pulled(r.URL.Query())
+	if !ok {
+		http.Error(w, "unknown, used or expired request_uri", http.StatusBadRequest)
+		return
+	}
 	back, err := url.Parse(q.Get("redirect_uri"))
 	if err != nil || !back.IsAbs() || back.Fragment != "" || q.Get("client_id") != s.cfg.ClientID {
 		// RFC 6749 section 4.1.2.1: never redirect then.
@@ -56,6 +61,7 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 		s.codes[c] = &code{
 			account: account, scope: scope, nonce: q.Get("nonce"), redirectURI: q.Get("redirect_uri"),
 			challenge: q.Get("code_challenge"), expiry: time.Now().Add(time.Minute),
+			thumbprint: q.Get("dpop_jkt"),
 		}
 		s.mu.Unlock()
 		answer.Set("code", c)
@@ -99,6 +105,7 @@ func (s *Server) redeem(f url.Values, issuer string) (Tokens, *oauthError) {
 // serveRevoke is RFC 7009. Revoking a refresh token ends the login, revoking an access token
 // ends only that token, and an unknown token counts as revoked.
 func (s *Server) serveRevoke(w http.ResponseWriter, r *http.Request) {
+	s.offerNonce(w, &s.tokenNonces)
 	f, e := s.authenticate(r)
 	if e == nil && f.Get("token") == "" {
 		e = &oauthError{400, "invalid_request", "no token"}
@@ -122,11 +129,12 @@ func (s *Server) serveRevoke(w http.ResponseWriter, r *http.Request) {
 func (s *Server) serveMetadata(w http.ResponseWriter, r *http.Request) {
 	base := origin(r)
 	method := [...]string{AuthBasic: "client_secret_basic", AuthPost: "client_secret_post", AuthNone: "none", AuthPrivateKey: "private_key_jwt", AuthCertificate: "tls_client_auth"}[s.cfg.AuthStyle]
-	writeJSON(w, http.StatusOK, map[string]any{
+	m := map[string]any{
 		"issuer":                                         base,
 		"authorization_endpoint":                         base + "/authorize",
 		"token_endpoint":                                 base + "/token",
 		"revocation_endpoint":                            base + "/revoke",
+		"pushed_authorization_request_endpoint":          base + "/par",
 		"device_authorization_endpoint":                  base + "/device_authorization",
 		"response_types_supported":                       []string{"code"},
 		"grant_types_supported":                          []string{"authorization_code", "refresh_token", "client_credentials", "urn:ietf:params:oauth:grant-type:device_code", jwtBearerGrant, tokenExchangeGrant},
@@ -135,5 +143,9 @@ func (s *Server) serveMetadata(w http.ResponseWriter, r *http.Request) {
 		"revocation_endpoint_auth_methods_supported":     []string{method},
 		"authorization_response_iss_parameter_supported": true,
 		"tls_client_certificate_bound_access_tokens":     s.cfg.ClientCertificates != nil,
-	})
+	}
+	if s.cfg.DPoP.Mode != DPoPIgnored {
+		m["dpop_signing_alg_values_supported"] = s.cfg.DPoP.Algorithms
+	}
+	writeJSON(w, http.StatusOK, m)
 }

@@ -93,6 +93,14 @@ type Config struct {
 	// half after, so a client that gives up early may or may not have spent it.
 	Latency time.Duration
 
+	// DPoP says what the server makes of proofs of possession. Default: nothing.
+	DPoP DPoP
+
+	// Ahead is how far the clock of the whole server is ahead of this machine's: it dates its
+	// answers by it, and judges what clients have signed. The API and expires_in are not
+	// affected.
+	Ahead time.Duration
+
 	// Skew is how far the clock of the API is ahead of the clock that expires_in is counted
 	// by: access tokens are rejected that much too early or, if it is negative, too late.
 	Skew time.Duration
@@ -105,6 +113,7 @@ type Tokens struct {
 	IDToken      string
 	Scope        string
 	Expiry       time.Time // of the access token
+	Thumbprint   string    // of the key that the access token is bound to (RFC 7638); empty: it is a bearer token
 }
 
 // Counts is what a Server has seen so far. Requests are counted when they arrive, including
@@ -121,8 +130,16 @@ type Counts struct {
 	Assertions      int // client assertions that were presented
 
 	RepeatedAssertions int // of these, those that had been presented before, and were refused
-	APICalls           int // requests to the API
-	APIRefused         int // of these, answered 401 or 403
-	Connections        int // connections accepted, in memory and over TCP
-	Refused            int // connections, and requests of Direct, refused while the server was down
+
+	Proofs          int // proofs of possession that were presented, to anything, and looked at
+	RepeatedProofs  int // of these, those whose jti had been presented before, and were refused
+	BadProofs       int // of these, those that were refused for any reason but the nonce
+	NonceChallenges int // requests that were refused because the nonce of the proof was missing or old
+	StrayNonces     int // nonces of the token endpoint that were presented to the API, or the other way round
+	Downgrades      int // access tokens bound to a key that were presented as bearer tokens, and refused
+
+	APICalls    int // requests to the API
+	APIRefused  int // of these, answered 401 or 403
+	Connections int // connections accepted, in memory and over TCP
+	Refused     int // connections, and requests of Direct, refused while the server was down
 }

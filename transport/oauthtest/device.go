@@ -19,6 +19,7 @@ type device struct {
 
 // serveDevice is the device authorization endpoint (RFC 8628 section 3.1).
 func (s *Server) serveDevice(w http.ResponseWriter, r *http.Request) {
+	s.offerNonce(w, &s.tokenNonces)
 	f, e := s.authenticate(r)
 	scope := f.Get("scope")
 	if scope == "" {

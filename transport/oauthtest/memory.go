@@ -192,6 +192,7 @@ func (d *direct) RoundTrip(req *http.Request) (*http.Response, error) {
 	if s.knows(origin(r)) {
 		s.arrived(r)
 		a = genuine(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s.date(w.Header())
 			s.oneAtATime(w, r, func() http.Handler { return s.mux })
 		}), r)
 		s.answered(r.URL.Path, a.status)

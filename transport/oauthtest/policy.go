@@ -16,6 +16,10 @@ type login struct {
 	revoked bool
 	access  []*access
 
+	// thumbprint is that of the key that the refresh tokens are bound to, if the client has
+	// no other way to show who it is (RFC 9449 section 5).
+	thumbprint string
+
 	// What SecondToLastKills remembers.
 	current, previous *refresh
 }
@@ -36,6 +40,7 @@ type access struct {
 	revoked bool
 
 	certificate string // to which it is bound; "": none
+	thumbprint  string // of the key that it is bound to, or empty
 }
 
 // Login makes a login of the account without any flow, as if the user had just

@@ -34,6 +34,10 @@ type Server struct {
 	strays  []Stray
 
 	assertions map[string]bool // the jti of those that were accepted
+	proofs     map[string]bool // the jti of those that were presented
+
+	pushed                 map[string]*pushed // by request_uri
+	tokenNonces, apiNonces nonces
 
 	atWork map[string]bool // refresh tokens, for Config.OneAtATime
 	frozen chan struct{}   // closed by Thaw; nil if the server is not frozen
@@ -57,6 +61,7 @@ func New(cfg Config) *Server {
 	if cfg.GracePeriod == 0 && cfg.Policy == Grace {
 		cfg.GracePeriod = 30 * time.Second
 	}
+	cfg.DPoP.setDefaults()
 	if cfg.Scope == "" {
 		cfg.Scope = "api"
 	}
@@ -79,6 +84,8 @@ func New(cfg Config) *Server {
 		atWork:  map[string]bool{},
 
 		assertions: map[string]bool{},
+		proofs:     map[string]bool{},
+		pushed:     map[string]*pushed{},
 		conns:      map[net.Conn]struct{}{},
 	}
 	if cfg.ClientSecret != "" {
@@ -87,6 +94,7 @@ func New(cfg Config) *Server {
 	s.mux.HandleFunc("/token", s.serveToken)
 	s.mux.HandleFunc("/revoke", s.serveRevoke)
 	s.mux.HandleFunc("/authorize", s.serveAuthorize)
+	s.mux.HandleFunc("/par", s.servePAR)
 	s.mux.HandleFunc("/device_authorization", s.serveDevice)
 	s.mux.HandleFunc("/.well-known/oauth-authorization-server", s.serveMetadata)
 	s.mux.HandleFunc("/.well-known/openid-configuration", s.serveMetadata)
@@ -159,7 +167,7 @@ func (s *Server) secret(prefix string) string {
 }
 
 // Handler returns a handler of all endpoints, for a listener or a router of your own: /token,
-// /revoke, /authorize, /device_authorization, the metadata of RFC 8414, and the API at /api.
+// /revoke, /authorize, /par, /device_authorization, the metadata of RFC 8414, and the API at /api.
 func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
@@ -167,6 +175,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler) // A connection has slipped in while Down was cutting the others.
 	}
 	s.arrived(r)
+	s.date(w.Header())
 	sw, path := &statusWriter{ResponseWriter: w}, r.URL.Path
 	defer func() { s.answered(path, sw.status) }() // also if a fault panics to drop the connection
 	r, done, err := s.queue(r)
@@ -203,6 +212,16 @@ func origin(r *http.Request) string {
 		return "https://" + strings.TrimSuffix(host, ":443")
 	}
 	return "http://" + strings.TrimSuffix(host, ":80")
+}
+
+// now is the time by the server's clock.
+func (s *Server) now() time.Time { return time.Now().Add(s.cfg.Ahead) }
+
+// date writes the time into an answer, if net/http would write another one.
+func (s *Server) date(h http.Header) {
+	if s.cfg.Ahead != 0 {
+		h.Set("Date", s.now().UTC().Format(http.TimeFormat))
+	}
 }
 
 // arrived counts a request.

@@ -48,10 +48,15 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 	if !sleep(r.Context(), s.cfg.Latency/2) {
 		return
 	}
+	s.offerNonce(w, &s.tokenNonces)
 	form, e := s.authenticate(r)
+	var thumbprint string
+	if e == nil {
+		thumbprint, e = s.prove(r, &s.tokenNonces, "")
+	}
 	var answer map[string]any
 	if e == nil {
-		answer, e = s.grant(form, origin(r), s.certificate(r))
+		answer, e = s.grant(form, origin(r), thumbprint, s.certificate(r))
 	}
 	if !sleep(r.Context(), s.cfg.Latency-s.cfg.Latency/2) {
 		return
@@ -156,10 +161,14 @@ func (s *Server) authenticate(r *http.Request) (url.Values, *oauthError) {
 	return f, nil
 }
 
-// grant commits: when it returns, what was presented is spent. All of that is atomic.
-func (s *Server) grant(f url.Values, issuer, certificate string) (map[string]any, *oauthError) {
+// grant commits: when it returns, what was presented is spent. All of that is atomic. The
+// thumbprint is that of the key that was proven, or empty.
+func (s *Server) grant(f url.Values, issuer, thumbprint, certificate string) (map[string]any, *oauthError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if e := s.checkBinding(f, thumbprint); e != nil {
+		return nil, e
+	}
 	var t Tokens
 	var e *oauthError
 	switch f.Get("grant_type") {
@@ -185,6 +194,7 @@ func (s *Server) grant(f url.Values, issuer, certificate string) (map[string]any
 	}
 	s.access[t.AccessToken].claims = f.Get("claims")
 	s.access[t.AccessToken].certificate = certificate
+	s.bind(t, thumbprint)
 	answer := s.answer(t)
 	if f.Get("grant_type") == tokenExchangeGrant {
 		answer["issued_token_type"] = accessTokenType
@@ -196,6 +206,9 @@ func (s *Server) grant(f url.Values, issuer, certificate string) (map[string]any
 func (s *Server) answer(t Tokens) map[string]any {
 	now := time.Now()
 	m := map[string]any{"access_token": t.AccessToken, "token_type": "Bearer", "scope": t.Scope}
+	if s.access[t.AccessToken].thumbprint != "" {
+		m["token_type"] = "DPoP"
+	}
 	if !s.cfg.NoExpiresIn {
 		m["expires_in"] = seconds(t.Expiry.Sub(now))
 	}
@@ -224,7 +237,7 @@ func seconds(d time.Duration) int64 { return max(1, int64(d.Round(time.Second)/t
 func (s *Server) idToken(l *login, issuer string, expiry time.Time) string {
 	claims := map[string]any{
 		"iss": issuer, "sub": l.account, "aud": s.cfg.ClientID,
-		"iat": time.Now().Unix(), "exp": expiry.Unix(), "auth_time": l.since.Unix(),
+		"iat": s.now().Unix(), "exp": expiry.Add(s.cfg.Ahead).Unix(), "auth_time": l.since.Add(s.cfg.Ahead).Unix(),
 		"jti": s.secret("id-"), // so that no two ID tokens are the same
 	}
 	if l.nonce != "" {
