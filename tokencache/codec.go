@@ -3,6 +3,7 @@ package tokencache
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -10,10 +11,15 @@ import (
 	"unicode/utf8"
 )
 
-// recordVersion is the version of the record format. It is raised only when an older reader
-// would misunderstand a record; a new member does not require that, because readers keep the
-// members that they do not know.
-const recordVersion = 1
+// The versions of the record format. There is a new one only when an older reader would
+// misunderstand a record; a new member does not require that, because readers keep the members
+// that they do not know. But a reader that ignores the key of a record would present its refresh
+// token without a proof, and the provider would refuse that as invalid: so such records, and no
+// others, have the second version.
+const (
+	recordVersion      = 1
+	boundRecordVersion = 2 // bound to a key
+)
 
 // A member pairs a name in the stored form with the field that holds its value.
 type member struct {
@@ -50,6 +56,7 @@ func (r *Record) members() []member {
 		{"forced_at", (*instant)(&r.ForcedAt)},
 		{"claims", (*text)(&r.Claims)},
 		{"tombstone", &r.Tombstone},
+		{"dpop", &storedKey{&r.bound}},
 		{"place", &r.Copy},
 		{"extra", (*extra)(&r.Extra)},
 	}
@@ -61,7 +68,11 @@ func encodeRecord(r *Record) ([]byte, error) {
 	if r.unknown != nil {
 		maps.Copy(out, r.unknown())
 	}
-	out["v"] = json.RawMessage(fmt.Sprint(recordVersion))
+	version := recordVersion
+	if r.bound != nil {
+		version = boundRecordVersion
+	}
+	out["v"] = json.RawMessage(fmt.Sprint(version))
 	for _, m := range r.members() {
 		if isZero(m.value) {
 			continue
@@ -76,8 +87,11 @@ func encodeRecord(r *Record) ([]byte, error) {
 }
 
 func isZero(pointer any) bool {
-	if i, ok := pointer.(*instant); ok {
-		return time.Time(*i).IsZero() // in any location
+	switch v := pointer.(type) {
+	case *instant:
+		return time.Time(*v).IsZero() // in any location
+	case *storedKey:
+		return *v.of == nil
 	}
 	return reflect.ValueOf(pointer).Elem().IsZero()
 }
@@ -93,9 +107,9 @@ func decodeRecord(data []byte) (*Record, error) {
 	if json.Unmarshal(in["v"], &v) != nil || v < 1 {
 		return nil, fmt.Errorf("%w: the record has no version", ErrCorrupt)
 	}
-	if v > recordVersion {
+	if v > boundRecordVersion {
 		return nil, fmt.Errorf("%w: the record has format %d, written by a newer version of stayauth, and this one reads up to %d: update the program",
-			ErrCorrupt, v, recordVersion)
+			ErrCorrupt, v, boundRecordVersion)
 	}
 	delete(in, "v")
 	r := new(Record)
@@ -163,6 +177,30 @@ func (e *extra) UnmarshalJSON(data []byte) error {
 		(*e)[k] = Secret(v)
 	}
 	return err
+}
+
+// storedKey is Record.bound as it is stored.
+type storedKey struct{ of **boundKey }
+
+type keyMembers struct {
+	Private    []byte `json:"key,omitempty"`
+	Thumbprint string `json:"jkt"` // as in RFC 9449 section 6.1
+}
+
+func (k *storedKey) MarshalJSON() ([]byte, error) {
+	return json.Marshal(keyMembers{[]byte((*k.of).private), (*k.of).thumbprint})
+}
+
+func (k *storedKey) UnmarshalJSON(data []byte) error {
+	var in keyMembers
+	if err := json.Unmarshal(data, &in); err != nil {
+		return err
+	}
+	if in.Thumbprint == "" {
+		return errors.New("the thumbprint is missing")
+	}
+	*k.of = &boundKey{Secret(in.Private), in.Thumbprint}
+	return nil
 }
 
 // instant is a time as it is stored: RFC 3339 in UTC, with nanoseconds.

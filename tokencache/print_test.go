@@ -31,7 +31,7 @@ func TestNothingPrintsASecret(t *testing.T) {
 	}
 	// A member of a later version may be a secret too.
 	data, v, _ := memory.Load(ctx, testKey.Name())
-	data = append(data[:len(data)-1], `,"proof":{"d":"unknown-secret"}}`...)
+	data = append(data[:len(data)-1], `,"of_later":{"d":"unknown-secret"}}`...)
 	if _, err := memory.Save(ctx, testKey.Name(), data, v); err != nil {
 		t.Fatal(err)
 	}
@@ -39,6 +39,8 @@ func TestNothingPrintsASecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	bound := record.Clone()
+	bound.Bind("proof-secret", "thumbprint")
 	keyBytes := tokencache.KeyBytes(secret)
 	sealed := newCache(t, new(tokencache.Memory), keyBytes)
 	if _, err := sealed.Save(ctx, testKey, testRecord(), ""); err != nil {
@@ -60,6 +62,7 @@ func TestNothingPrintsASecret(t *testing.T) {
 		"enveloped Cache": envelopedCache, "*enveloped Cache": *envelopedCache, "Envelope": tokencache.Envelope{Wrapper: publicKey(t), Old: keyBytes},
 		"Secret": record.RefreshToken, "*Secret": &record.RefreshToken, "[]Secret": []tokencache.Secret{record.RefreshToken},
 		"Record": *record, "*Record": record, "Record with unknown members": *unknown, "*Record with unknown members": unknown, "[]Record": []tokencache.Record{*unknown},
+		"bound Record": *bound, "bound *Record": bound,
 		"Extra": record.Extra, "Memory": memory, "Cache": plain, "sealed Cache": sealed, "*sealed Cache": *sealed,
 		"KeyBytes": keyBytes, "KeyFile": keyFile, "PassphraseFile": passFile, "[]KeySource": []tokencache.KeySource{keyBytes, keyFile, passFile},
 		"nested": struct {
@@ -88,8 +91,8 @@ func TestNothingPrintsASecret(t *testing.T) {
 
 func noSecret(t *testing.T, what, printed string, keys [][]byte) {
 	t.Helper()
-	forbidden := []string{"-secret", "proof"}
-	for _, s := range []string{"token-secret", "unknown-secret", "extra-secret", "passphrase-secret"} {
+	forbidden := []string{"-secret", "of_later"}
+	for _, s := range []string{"token-secret", "unknown-secret", "extra-secret", "proof-secret", "passphrase-secret"} {
 		forbidden = append(forbidden, hex.EncodeToString([]byte(s)), fmt.Sprintf("% X", s), strings.Trim(fmt.Sprint([]byte(s)), "[]"))
 	}
 	for _, k := range keys {

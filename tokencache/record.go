@@ -81,6 +81,9 @@ type Record struct {
 	// "instance_url": strings as they are, anything else as JSON.
 	Extra map[string]Secret
 
+	// bound is the key that the tokens are bound to, or nil. It is never modified.
+	bound *boundKey
+
 	// unknown holds the members that a newer version of this module wrote, which may
 	// be secrets. Nil if there are none; never modified.
 	unknown hidden[map[string]json.RawMessage]
@@ -126,6 +129,28 @@ func (r Record) Format(f fmt.State, _ rune) {
 	type bare Record
 	r.unknown = nil // It may hold secrets that a newer version wrote.
 	fmt.Fprintf(f, "%+v", bare(r))
+}
+
+// Bind says that the tokens of r are bound to a key (RFC 9449), and good only together with
+// proofs that it has signed. private is the key, PKCS #8 in DER, which is sealed with the
+// tokens; it is empty if the key is elsewhere and cannot leave that place. thumbprint is that of
+// the public key (RFC 7638). Versions of this module that cannot prove anything refuse such a
+// record, and leave it as it is.
+func (r *Record) Bind(private Secret, thumbprint string) { r.bound = &boundKey{private, thumbprint} }
+
+// Proof returns what was given to Bind, or nothing if the tokens of r are bound to no key.
+func (r *Record) Proof() (private Secret, thumbprint string) {
+	if r.bound == nil {
+		return "", ""
+	}
+	return r.bound.private, r.bound.thumbprint
+}
+
+// A boundKey is the key that the tokens of a record are bound to, the same for the whole life of
+// a login.
+type boundKey struct {
+	private    Secret
+	thumbprint string
 }
 
 // NewerThan reports whether r is a later state of the login than other, or a later login. Of two
