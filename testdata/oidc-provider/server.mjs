@@ -5,6 +5,7 @@
 //   --access-token-ttl=SECONDS   lifetime of access tokens (60)
 //   --login=auto|page            log in "alice" without asking, or show a page (auto)
 //   --dpop-nonce                 require a server-provided nonce in DPoP proofs
+//   --clock-ahead=SECONDS        the server's clock is that much ahead, or behind if negative (0)
 //   --clients=JSON               more clients: an array of client metadata, to which grants
 //                                and redirects like those of the others are added
 //   --tls=JSON                   { cert, key, ca }, files: serve https, and on a second port, to which
@@ -18,15 +19,13 @@ import { parseArgs } from 'node:util';
 
 // Standard output is for the ready line alone.
 console.info = console.warn = console.error;
-const { clients, newGrant, newProvider, thumbprint } = await import('./provider.mjs');
-const { loginPage } = await import('./pages.mjs');
-const { Store } = await import('./store.mjs');
 
 const { values: flags } = parseArgs({
   options: {
     'access-token-ttl': { type: 'string', default: '60' },
     login: { type: 'string', default: 'auto' },
     'dpop-nonce': { type: 'boolean', default: false },
+    'clock-ahead': { type: 'string', default: '0' },
     clients: { type: 'string', default: '[]' },
     tls: { type: 'string' },
     fapi: { type: 'boolean', default: false },
@@ -35,6 +34,22 @@ const { values: flags } = parseArgs({
 const accessTokenTTL = Number(flags['access-token-ttl']);
 if (!Number.isInteger(accessTokenTTL) || accessTokenTTL < 1) throw new Error('--access-token-ttl: want a whole number of seconds');
 if (!['auto', 'page'].includes(flags.login)) throw new Error('--login: want auto or page');
+const clockAhead = 1000 * Number(flags['clock-ahead']);
+if (!Number.isInteger(clockAhead)) throw new Error('--clock-ahead: want a whole number of seconds');
+
+// Before anybody asks for the time.
+if (clockAhead) {
+  globalThis.Date = class extends Date {
+    static now() { return super.now() + clockAhead; }
+
+    constructor(...args) {
+      super(...(args.length ? args : [Date.now()]));
+    }
+  };
+}
+const { clients, newGrant, newProvider, thumbprint } = await import('./provider.mjs');
+const { loginPage } = await import('./pages.mjs');
+const { Store } = await import('./store.mjs');
 
 function answer(req, res) {
   handle(req, res).catch((err) => {
@@ -63,7 +78,8 @@ const provider = newProvider(issuer, store, { accessTokenTTL, dpopNonce: flags['
 const authorizationServer = provider.callback();
 
 // What the server has seen. Every test that cares about reuse asks for these.
-const counts = { ok: {}, errors: {}, reuses: 0, revoked: 0, apiCalls: 0, apiRefused: 0 };
+const counts = { ok: {}, errors: {}, reuses: 0, revoked: 0, apiCalls: 0, apiRefused: 0, proofs: 0, repeatedProofs: 0 };
+const proofs = new Set(); // the jti of each proof of possession
 const add = (map, key) => { map[key] = (map[key] ?? 0) + 1; };
 provider.on('grant.success', (ctx) => add(counts.ok, ctx.oidc.params.grant_type));
 provider.on('grant.revoked', () => { counts.revoked += 1; });
@@ -84,11 +100,27 @@ const routes = {
 
 async function handle(req, res) {
   const { pathname } = new URL(req.url, issuer);
+  if (clockAhead) res.setHeader('Date', new Date().toUTCString());
+  if (req.headers.dpop) countProof(req.headers.dpop);
+  if (pathname === '/me') res.on('finish', () => { counts[res.statusCode === 200 ? 'apiCalls' : 'apiRefused'] += 1; });
   if (pathname.startsWith('/login/')) return login(req, res);
   const route = routes[`${req.method} ${pathname}`];
   if (!route) return authorizationServer(req, res);
   const answer = await route(await form(req), req, res);
   if (answer) send(res, 200, answer);
+}
+
+// RFC 9449 section 4.2: no two proofs have the same jti, whatever becomes of the requests.
+function countProof(proof) {
+  counts.proofs += 1;
+  let jti;
+  try {
+    ({ jti } = JSON.parse(Buffer.from(proof.split('.')[1], 'base64url')));
+  } catch {
+    return; // The provider will say so.
+  }
+  if (proofs.has(jti)) counts.repeatedProofs += 1;
+  proofs.add(jti);
 }
 
 // The protected API: it accepts exactly the access tokens that the provider would.
@@ -107,16 +139,17 @@ async function me(_, req, res) {
 }
 
 // A login without a browser: the tokens that an authorization would have ended with.
-async function mint({ client_id: clientId = 'native', account: accountId = 'alice', scope = 'openid offline_access', resource }) {
+async function mint({ client_id: clientId = 'native', account: accountId = 'alice', scope = 'openid offline_access', resource, jkt }) {
   const client = await provider.Client.find(clientId);
   if (!client) throw fail(400, `no client ${clientId}`);
   const grant = await newGrant(provider, { clientId, accountId, scope, resources: resource ? [resource] : [] });
   const login = { accountId, client, grantId: grant.jti, scope, gty: 'authorization_code' };
   const refreshToken = new provider.RefreshToken({ ...login, authTime: Math.floor(Date.now() / 1000), resource });
   const accessToken = new provider.AccessToken({ ...login, aud: resource });
+  for (const token of jkt ? [refreshToken, accessToken] : []) token.setThumbprint('jkt', jkt);
   return {
     access_token: await accessToken.save(),
-    token_type: 'Bearer',
+    token_type: accessToken.tokenType,
     expires_in: accessTokenTTL,
     refresh_token: await refreshToken.save(),
     scope,
@@ -193,6 +226,7 @@ process.stdin.on('close', () => process.exit(0)).resume();
 console.log(JSON.stringify({
   issuer,
   api: `${mtls ?? issuer}/api/me`,
+  user_info: `${issuer}/me`,
   public_client: { client_id: clients.native.client_id },
   confidential_client: { client_id: clients.confidential.client_id, client_secret: clients.confidential.client_secret },
 }));

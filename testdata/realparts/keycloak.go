@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -30,6 +31,18 @@ type Keycloak struct {
 // StartKeycloak starts a server that ends with the test.
 func StartKeycloak(t testing.TB) *Keycloak {
 	t.Helper()
+	return startKeycloak(t)
+}
+
+// StartKeycloakAhead starts a server whose clock is ahead of this machine's, or behind.
+func StartKeycloakAhead(t testing.TB, ahead time.Duration) *Keycloak {
+	t.Helper()
+	return startKeycloak(t, clockAhead(t, ahead)...)
+}
+
+// startKeycloak starts a server with further environment variables.
+func startKeycloak(t testing.TB, environment ...string) *Keycloak {
+	t.Helper()
 	const what = "Keycloak (Debian: apt-get install openjdk-17-jre-headless maven)"
 	java, err := exec.LookPath("java")
 	Require(t, what, err)
@@ -42,21 +55,21 @@ func StartKeycloak(t testing.TB) *Keycloak {
 	k := &Keycloak{Server{Port: FreePort(t), t: t, what: "Keycloak", stop: "TERM", crash: "KILL"}, NewCA(t), FreePort(t)}
 	cert, key := k.CA.Issue("127.0.0.1")
 	k.command = func() (string, []string) {
-		return "env", []string{
+		return "env", append(slices.Clone(environment),
 			"KC_BOOTSTRAP_ADMIN_USERNAME=admin", "KC_BOOTSTRAP_ADMIN_PASSWORD=admin",
 			// Without a delay, so that what was answered is stored.
-			"KC_DB_URL=jdbc:h2:file:" + filepath.Join(dir, "db") + ";NON_KEYWORDS=VALUE;DB_CLOSE_ON_EXIT=FALSE;WRITE_DELAY=0",
-			"QUARKUS_TRANSACTION_MANAGER_OBJECT_STORE_DIRECTORY=" + filepath.Join(dir, "transactions"),
+			"KC_DB_URL=jdbc:h2:file:"+filepath.Join(dir, "db")+";NON_KEYWORDS=VALUE;DB_CLOSE_ON_EXIT=FALSE;WRITE_DELAY=0",
+			"QUARKUS_TRANSACTION_MANAGER_OBJECT_STORE_DIRECTORY="+filepath.Join(dir, "transactions"),
 			// What bin/kc.sh does. That script stays between, and a signal that kills it does not reach the server.
 			"sh", "-c", untilInput, "sh", java,
 			"-Xms64m", "-Xmx512m", "-XX:TieredStopAtLevel=1", // to start fast, not to be fast
-			"-Dkc.home.dir=" + home, "-Djboss.server.config.dir=" + filepath.Join(home, "conf"),
+			"-Dkc.home.dir="+home, "-Djboss.server.config.dir="+filepath.Join(home, "conf"),
 			"-Djava.util.logging.manager=org.jboss.logmanager.LogManager", "-Dquarkus-log-max-startup-records=10000",
 			"--add-opens=java.base/java.util=ALL-UNNAMED", "--add-opens=java.base/java.util.concurrent=ALL-UNNAMED", "--add-opens=java.base/java.security=ALL-UNNAMED",
 			"-cp", filepath.Join(home, "lib", "quarkus-run.jar"), "io.quarkus.bootstrap.runner.QuarkusEntryPoint",
-			"start", "--optimized", "--cache=local", "--http-enabled=true", "--hostname-strict=false", "--http-host=127.0.0.1", "--http-port=" + strconv.Itoa(k.Port),
-			"--https-port=" + strconv.Itoa(k.securePort), "--https-certificate-file=" + cert, "--https-certificate-key-file=" + key, "--truststore-paths=" + k.CA.File,
-		}
+			"start", "--optimized", "--cache=local", "--http-enabled=true", "--hostname-strict=false", "--http-host=127.0.0.1", "--http-port="+strconv.Itoa(k.Port),
+			"--https-port="+strconv.Itoa(k.securePort), "--https-certificate-file="+cert, "--https-certificate-key-file="+key, "--truststore-paths="+k.CA.File,
+		)
 	}
 	k.ready = func() error {
 		resp, err := http.Get(k.URL() + "/realms/master")
@@ -157,6 +170,16 @@ func (r *Realm) AddCertificateClient(id string) Client {
 		"redirectUris": []string{"http://127.0.0.1/*"},
 		"attributes": map[string]string{"x509.subjectdn": "CN=" + id, "x509.allow.regex.pattern.comparison": "false",
 			"tls.client.certificate.bound.access.tokens": "true"},
+	}, nil)
+	return Client{ID: id}
+}
+
+// AddBoundClient makes a client like Public whose tokens are all bound to a key (RFC 9449).
+func (r *Realm) AddBoundClient(id string) Client {
+	r.t.Helper()
+	r.admin(http.MethodPost, "/"+r.Name+"/clients", map[string]any{
+		"clientId": id, "publicClient": true, "directAccessGrantsEnabled": true, "redirectUris": []string{"http://127.0.0.1/*"},
+		"attributes": map[string]string{"dpop.bound.access.tokens": "true"},
 	}, nil)
 	return Client{ID: id}
 }

@@ -27,6 +27,10 @@ type Provider struct {
 	Issuer string `json:"issuer"`
 	API    string `json:"api"` // A protected URL; it answers who called as JSON.
 
+	// UserInfo is one of the provider itself, which also takes tokens with the scope openid
+	// that are bound to a key (RFC 9449).
+	UserInfo string `json:"user_info"`
+
 	// Public is a native client that may use any port of a loopback redirect, with
 	// the path "/", "/cb" or "/callback". Confidential also has a secret, for
 	// client_secret_basic, and may use client credentials.
@@ -60,8 +64,11 @@ type Counts struct {
 	Reuses  int `json:"reuses"`  // A refresh token was presented after it had been spent.
 	Revoked int `json:"revoked"` // Logins that the provider ended, for instance because of that.
 
-	APICalls   int `json:"apiCalls"`   // Calls to API that were answered.
-	APIRefused int `json:"apiRefused"` // Calls to API without a valid access token.
+	APICalls   int `json:"apiCalls"`   // Calls to API or UserInfo that were answered.
+	APIRefused int `json:"apiRefused"` // Calls to them that were refused.
+
+	Proofs         int `json:"proofs"`         // Proofs of possession (RFC 9449) that were presented.
+	RepeatedProofs int `json:"repeatedProofs"` // Those whose jti had been presented before.
 }
 
 // OIDCProviderTLS starts one with https, whose certificate is of ca. It knows clients by their
@@ -133,6 +140,19 @@ func (p *Provider) Mint(client Client, account, scope string) Login {
 	}
 	var l Login
 	p.call(http.MethodPost, "/test/mint", form, &l)
+	return l
+}
+
+// BoundClient is the flag for a public client with that id whose tokens are all bound to a key.
+func BoundClient(id string) string {
+	return `--clients=[{"client_id":"` + id + `","token_endpoint_auth_method":"none","dpop_bound_access_tokens":true}]`
+}
+
+// MintBound is Mint with tokens that are bound to a key, whose thumbprint is that of RFC 7638.
+func (p *Provider) MintBound(client Client, account, thumbprint string) Login {
+	p.t.Helper()
+	var l Login
+	p.call(http.MethodPost, "/test/mint", url.Values{"client_id": {client.ID}, "account": {account}, "jkt": {thumbprint}}, &l)
 	return l
 }
 
