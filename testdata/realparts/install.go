@@ -17,14 +17,14 @@ import (
 )
 
 // npmPackages returns a directory with the node_modules that files["package.json"] asks
-// for.
-func npmPackages(files fs.FS) (string, error) {
+// for. Its name begins with name.
+func npmPackages(name string, files fs.FS) (string, error) {
 	manifest, err := fs.ReadFile(files, "package.json")
 	if err != nil {
 		return "", err
 	}
 	sum := sha256.Sum256(manifest)
-	return installed("oidc-provider-"+hex.EncodeToString(sum[:6]), func(ctx context.Context, dir string) error {
+	return installed(name+"-"+hex.EncodeToString(sum[:6]), func(ctx context.Context, dir string) error {
 		if err := os.CopyFS(dir, files); err != nil {
 			return err
 		}

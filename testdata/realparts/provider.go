@@ -8,14 +8,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
+	atprotoprovider "github.com/stayauth/stayauth/testdata/atproto-provider"
 	oidcprovider "github.com/stayauth/stayauth/testdata/oidc-provider"
 )
 
@@ -93,12 +97,33 @@ func OIDCProvider(t testing.TB, flags ...string) *Provider {
 	const what = "a certified authorization server"
 	node, err := exec.LookPath("node")
 	Require(t, what, err)
-	modules, err := npmPackages(oidcprovider.Files)
+	modules, err := npmPackages("oidc-provider", oidcprovider.Files)
 	Require(t, what, err)
+	return startNode(t, node, modules, oidcprovider.Files, flags)
+}
 
+// AtprotoProvider starts the authorization server that Bluesky's users have, which ends with the
+// test. All its tokens are bound to keys, and proofs need nonces. There is one client, Public,
+// and what has to do with minting and ending logins is not there. The flags are those of
+// testdata/atproto-provider/server.mjs.
+func AtprotoProvider(t testing.TB, flags ...string) *Provider {
+	t.Helper()
+	const what = "the authorization server of atproto"
+	modules, err := npmPackages("atproto-provider", atprotoprovider.Files)
+	Require(t, what, err)
+	arch := strings.Replace(runtime.GOARCH, "amd64", "x64", 1)
+	node := filepath.Join(modules, "node_modules", "node-"+runtime.GOOS+"-"+arch, "bin", "node")
+	_, err = os.Stat(node)
+	Require(t, what, err)
+	return startNode(t, node, modules, atprotoprovider.Files, flags)
+}
+
+// startNode starts the server.mjs among files.
+func startNode(t testing.TB, node, modules string, files fs.FS, flags []string) *Provider {
+	t.Helper()
 	// The program itself runs from a copy, so that it is never older than its source.
 	dir := t.TempDir()
-	if err := os.CopyFS(dir, oidcprovider.Files); err != nil {
+	if err := os.CopyFS(dir, files); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Symlink(filepath.Join(modules, "node_modules"), filepath.Join(dir, "node_modules")); err != nil {

@@ -110,13 +110,19 @@ func (s *Server) serveRevoke(w http.ResponseWriter, r *http.Request) {
 	if e == nil && f.Get("token") == "" {
 		e = &oauthError{400, "invalid_request", "no token"}
 	}
+	var thumbprint string
+	if e == nil && s.cfg.DPoP.Unforgiving {
+		thumbprint, e = s.prove(r, &s.tokenNonces, "")
+	}
 	if e != nil {
 		e.write(w)
 		return
 	}
 	s.mu.Lock()
 	token := f.Get("token")
-	if t := s.refresh[token]; t != nil {
+	if t := s.refresh[token]; t != nil && s.cfg.DPoP.Unforgiving && t.login.thumbprint != thumbprint {
+		// It stays, and RFC 7009 section 2.2 does not let the answer say so.
+	} else if t := s.refresh[token]; t != nil {
 		s.revoke(t.login)
 	} else if t := s.access[token]; t != nil {
 		t.revoked = true

@@ -38,6 +38,10 @@ type DPoP struct {
 	// made. Default: 15 seconds. Keycloak.
 	Window time.Duration
 
+	// Unforgiving ends the login when its refresh token is presented without the right proof,
+	// and wants a proof for revocation too. Bluesky.
+	Unforgiving bool
+
 	Algorithms []string // Those that are accepted. Default: ES256, PS256, EdDSA and Ed25519.
 }
 
@@ -72,10 +76,11 @@ func (s *Server) LoginBound(account string, key crypto.PublicKey) Tokens {
 // checkBinding reports why the key that was proven is not that of the grant. s.mu is held.
 func (s *Server) checkBinding(f url.Values, thumbprint string) *oauthError {
 	want := ""
+	var l *login
 	switch f.Get("grant_type") {
 	case "refresh_token":
 		if r := s.refresh[f.Get("refresh_token")]; r != nil {
-			want = r.login.thumbprint
+			l, want = r.login, r.login.thumbprint
 		}
 	case "authorization_code":
 		if c := s.codes[f.Get("code")]; c != nil {
@@ -83,6 +88,9 @@ func (s *Server) checkBinding(f url.Values, thumbprint string) *oauthError {
 		}
 	}
 	if want != "" && want != thumbprint {
+		if l != nil && s.cfg.DPoP.Unforgiving {
+			s.revoke(l)
+		}
 		return s.invalidGrant("it is bound to another key than the one that was proven")
 	}
 	return nil

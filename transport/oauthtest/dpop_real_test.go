@@ -3,6 +3,8 @@ package oauthtest_test
 import (
 	"bytes"
 	"crypto"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -25,6 +27,7 @@ type realServer struct {
 	ahead  time.Duration // of its clock
 	nonce  string        // the last one
 
+	unforgiving bool // another key ends the login
 }
 
 // send sends a form to the token endpoint, or without one, a call to the API, with a proof.
@@ -75,11 +78,14 @@ func (s *realServer) refused(what string, a answer, codes ...string) {
 }
 
 // life goes through a login, with what has to be refused in between.
-func (s *realServer) life(refresh string) {
+func (s *realServer) life(refresh string) string {
+	s.t.Helper()
 	other := testkit.NewKey(s.t, "ES256")
 	claim := func(name string, value any) change { return func(_, claims map[string]any) { claims[name] = value } }
 	for range 3 {
-		s.refused("another key", s.send(other, spend(refresh), ""), "invalid_grant")
+		if !s.unforgiving {
+			s.refused("another key", s.send(other, spend(refresh), ""), "invalid_grant")
+		}
 		s.refused("another method", s.send(s.key, spend(refresh), "", claim("htm", "GET")), "invalid_dpop_proof", "invalid_request")
 		s.refused("another URL", s.send(s.key, spend(refresh), "", claim("htu", s.api)), "invalid_dpop_proof", "invalid_request")
 		a := s.send(s.key, spend(refresh), "")
@@ -96,6 +102,7 @@ func (s *realServer) life(refresh string) {
 		s.refused("another key at the API", s.send(other, nil, a.AccessToken), "invalid_token", "invalid_dpop_proof")
 		s.refused("another ath", s.send(s.key, nil, a.AccessToken, claim("ath", "AA")), "invalid_token", "invalid_dpop_proof")
 	}
+	return refresh
 }
 
 // What the Server does with proofs is what a certified server does that insists on nonces, and
@@ -146,6 +153,50 @@ func TestDPoPOfKeycloak(t *testing.T) {
 	}
 	s.life(login.RefreshToken)
 	if c := realm.Counts(); c.Reuses != 0 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// And of the server that Bluesky's users have, where requests are pushed, and which judges the
+// time of proofs although they have nonces.
+func TestDPoPOfAtproto(t *testing.T) {
+	const ahead = -5 * time.Minute
+	key := testkit.NewKey(t, "ES256")
+	p := realparts.AtprotoProvider(t, "--clock-ahead=-300")
+	s := &realServer{t: t, key: key, client: p.Public.ID, token: p.Issuer + "/oauth/par", api: p.API, ahead: ahead, unforgiving: true}
+	sum := sha256.Sum256([]byte(verifier))
+	request := url.Values{"response_type": {"code"}, "redirect_uri": {"http://127.0.0.1:7777/cb"}, "scope": {"atproto"}, "state": {"st"},
+		"code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}, "code_challenge_method": {"S256"}}
+	s.refused("no nonce", s.send(key, request, ""), "use_dpop_nonce")
+	s.refused("time of this machine", s.send(key, request, "", func(_, claims map[string]any) { claims["iat"] = time.Now().Unix() }), "invalid_dpop_proof")
+	a := s.send(key, request, "")
+	pushed := between(a.Body, `"request_uri":"`, `"`)
+	if a.Status != 201 || pushed == "" {
+		t.Fatalf("PAR: %d %s", a.Status, a.Error)
+	}
+	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := browser.Get(p.Issuer + "/oauth/authorize?" + url.Values{"client_id": {s.client}, "request_uri": {pushed}}.Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	back, err := resp.Location()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.token = p.Issuer + "/oauth/token"
+	code := url.Values{"grant_type": {"authorization_code"}, "code": {back.Query().Get("code")}, "redirect_uri": {"http://127.0.0.1:7777/cb"}, "code_verifier": {verifier}}
+	if a = s.send(key, code, ""); a.Status != 200 || !strings.Contains(a.Body, `"token_type":"DPoP"`) {
+		t.Fatalf("%d %s", a.Status, a.Body)
+	}
+	refresh := s.life(a.RefreshToken)
+	if c := p.Counts(); c.Reuses != 0 || c.Revoked != 0 || c.RepeatedProofs != 3 || c.APICalls != 6 {
+		t.Errorf("%+v", c)
+	}
+	other := testkit.NewKey(t, "ES256")
+	s.refused("another key", s.send(other, spend(refresh), ""), "invalid_grant")
+	s.refused("after another key", s.send(key, spend(refresh), ""), "invalid_grant")
+	if c := p.Counts(); c.Reuses != 0 || c.Revoked != 1 {
 		t.Errorf("%+v", c)
 	}
 }

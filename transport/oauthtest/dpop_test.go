@@ -246,6 +246,32 @@ func TestTokensAreBound(t *testing.T) {
 	}
 }
 
+// Where a wrong proof ends the login, revocation needs the right one.
+func TestUnforgiving(t *testing.T) {
+	key, other := testkit.NewKey(t, "ES256"), testkit.NewKey(t, "EdDSA")
+	c := inMemory(t, Config{Policy: StrictFamily, AuthStyle: AuthNone, DPoP: DPoP{Mode: DPoPRequired, TokenNonces: true, Unforgiving: true}})
+	nonce := c.grant(key, "", spend("none")).Header.Get("DPoP-Nonce")
+	login := c.s.LoginBound("alice", key.Public())
+	if a := c.grant(other, nonce, spend(login.RefreshToken)); a.Error != "invalid_grant" || c.s.Valid(login.RefreshToken) || c.s.Valid(login.AccessToken) {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	login = c.s.LoginBound("alice", key.Public())
+	for _, tt := range []struct {
+		key    crypto.Signer
+		status int
+		valid  bool
+	}{{nil, 400, true}, {other, 200, true}, {key, 200, false}} {
+		req, _ := http.NewRequest("POST", c.s.URL()+"/revoke", strings.NewReader("client_id=client&token="+login.RefreshToken))
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if tt.key != nil {
+			req.Header.Set("DPoP", prove(t, tt.key, req, nonce, ""))
+		}
+		if a, err := c.send(req); err != nil || a.Status != tt.status || c.s.Valid(login.RefreshToken) != tt.valid {
+			t.Errorf("revocation: %d %s, %v; valid: %t", a.Status, a.Body, err, c.s.Valid(login.RefreshToken))
+		}
+	}
+}
+
 // A bound token is no bearer token, though the API takes those too (C62), and a bearer token
 // cannot be proven.
 func TestDowngrade(t *testing.T) {
