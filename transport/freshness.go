@@ -3,16 +3,18 @@ package transport
 import (
 	"math"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/dpop"
 	"github.com/stayauth/stayauth/transport/internal/text"
 )
 
 // A Token is an access token for immediate use. Its secret prints as "[redacted]".
 type Token struct {
 	AccessToken tokencache.Secret
-	Type        string    // "Bearer"
+	Type        string    // "Bearer", or "DPoP" if only a Transport can use it, see Prover
 	Expiry      time.Time // zero: unknown
 	Scope       string    // granted scopes, separated by spaces; empty: unknown
 }
@@ -27,7 +29,9 @@ type snapshot struct {
 	// clock times in nanoseconds since 1970, so that a laptop's sleep counts.
 	notBefore, refreshAt, useBefore int64
 
-	scope string // of rec, fit to be shown
+	// bound is nil for a bearer token. Otherwise the token is good only with proofs that the
+	// key in it has signed; it is nil until a request needs it, see SourceConfig.proofKey.
+	bound *atomic.Pointer[dpop.Key]
 
 	rec      *tokencache.Record
 	rejected bool // an API has rejected the token
@@ -37,7 +41,11 @@ type snapshot struct {
 	renewBy int64
 }
 
-const scheme = "Bearer "
+// The schemes of access tokens (RFC 6750 section 2.1, RFC 9449 section 7.1).
+const (
+	scheme      = "Bearer "
+	schemeBound = "DPoP "
+)
 
 // The lowest age at which a rejected token is replaced, and the shortest time between two such
 // replacements.
@@ -60,12 +68,16 @@ func wallNow() time.Time { return time.Now().Round(0) }
 // fifth at random; without a skew it is a tenth, at most 10 seconds. A refresh token that ends
 // before its access token is renewed in time too.
 func newSnapshot(rec *tokencache.Record, lead, skew time.Duration) *snapshot {
+	scheme, bound := scheme, (*atomic.Pointer[dpop.Key])(nil)
+	if _, thumbprint := rec.Proof(); thumbprint != "" {
+		scheme, bound = schemeBound, new(atomic.Pointer[dpop.Key])
+	}
 	header := scheme + string(rec.AccessToken)
 	kept := *rec
 	kept.AccessToken = tokencache.Secret(header[len(scheme):])
 	s := &snapshot{
 		header:    [1]string{header},
-		scope:     text.Printable(rec.Scope), // records of earlier versions may hold it as it came
+		bound:     bound,
 		rec:       &kept,
 		notBefore: math.MinInt64,
 		refreshAt: math.MaxInt64,
@@ -205,5 +217,10 @@ func (s *snapshot) replaceableAt(claims string, changed time.Time) time.Time {
 }
 
 func (s *snapshot) token() Token {
-	return Token{AccessToken: tokencache.Secret(s.header[0][len(scheme):]), Type: "Bearer", Expiry: s.rec.Expiry, Scope: s.scope}
+	t := Token{AccessToken: s.rec.AccessToken, Type: "Bearer", Expiry: s.rec.Expiry,
+		Scope: text.Printable(s.rec.Scope)} // Records of earlier versions may hold it as it came.
+	if s.bound != nil {
+		t.Type = "DPoP"
+	}
+	return t
 }

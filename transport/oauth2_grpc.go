@@ -38,6 +38,9 @@ func (o oauth2Source) Token() (*oauth2.Token, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.Type == "DPoP" {
+		return nil, needsTransport()
+	}
 	told := wallNow().Add(maxToldExpiry)
 	if !t.Expiry.IsZero() && t.Expiry.Before(told) {
 		told = t.Expiry
@@ -76,7 +79,17 @@ func (t *Transport) GetRequestMetadata(ctx context.Context, uri ...string) (map[
 	if err != nil {
 		return nil, err
 	}
+	if snap.bound != nil {
+		return nil, needsTransport()
+	}
 	return map[string]string{"authorization": snap.header[0]}, nil
+}
+
+// needsTransport says that a token cannot be handed out, because it would be sent without a
+// proof.
+func needsTransport() *Error {
+	return &Error{Kind: ErrMisconfigured, Op: "token",
+		Remedy: "send the requests through a Transport: the login is bound to a key, and the token is refused without a proof for each request"}
 }
 
 // serves reports whether u is one of the origins. gRPC says https whether or not it uses TLS;

@@ -2,10 +2,14 @@ package transport
 
 import (
 	"context"
+	"crypto"
 	"errors"
+	"net/url"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/dpop"
+	"github.com/stayauth/stayauth/transport/internal/neterror"
 )
 
 // A Refresher obtains the successor of a login's tokens. The usual one is an Endpoint of
@@ -61,6 +65,64 @@ type Identity struct {
 	// Gate is shared by all that send requests to the same provider. Default: each Source,
 	// or each Pool, has its own.
 	Gate *Gate
+}
+
+// A Prover is a Refresher of logins that are bound to a key (RFC 9449), as an Endpoint with DPoP
+// is. A Transport proves the possession of that key with every request. Without a Prover, a
+// login that is bound is not used, and stays as it is.
+type Prover interface {
+	// ProofKey returns the private key that the login of rec is bound to, whatever state the
+	// login is in. Errors are *Error: ErrMisconfigured if there is no such key, ErrUnavailable
+	// if it cannot be had now.
+	ProofKey(ctx context.Context, rec *tokencache.Record) (crypto.Signer, error)
+}
+
+// check is Check of the Refresher, which may know nothing of keys.
+func (cfg *SourceConfig) check(rec *tokencache.Record) error {
+	if _, thumbprint := rec.Proof(); thumbprint != "" {
+		if _, ok := cfg.Refresher.(Prover); !ok {
+			return notProvable("use a Refresher that proves the possession of keys: the stored login is bound to one", nil)
+		}
+	}
+	return cfg.Refresher.Check(rec)
+}
+
+// proofKey returns the key that the token of snap is bound to.
+func (cfg *SourceConfig) proofKey(ctx context.Context, snap *snapshot) (*dpop.Key, error) {
+	if key := snap.bound.Load(); key != nil {
+		return key, nil
+	}
+	if err := cfg.check(snap.rec); errors.Is(err, ErrMisconfigured) {
+		return nil, err
+	}
+	signer, err := cfg.Refresher.(Prover).ProofKey(ctx, snap.rec)
+	if err != nil {
+		return nil, notProven(err)
+	}
+	key, err := dpop.NewKey(signer)
+	if err != nil {
+		return nil, notProvable("use a key that can sign proofs", err)
+	}
+	if _, thumbprint := snap.rec.Proof(); key.Thumbprint != thumbprint {
+		return nil, notProvable("let ProofKey return the key that the login is bound to: it has returned another one", nil)
+	}
+	snap.bound.Store(key)
+	return key, nil
+}
+
+func notProvable(remedy string, cause error) *Error {
+	return &Error{Kind: ErrMisconfigured, Op: "token", Field: "SourceConfig.Refresher", Remedy: remedy, Err: cause}
+}
+
+// notProven is the error of a request that was not sent because the key has not signed.
+func notProven(cause error) error {
+	if e, ok := errors.AsType[*Error](cause); ok {
+		return e
+	}
+	if quoted, ok := errors.AsType[*url.Error](cause); ok { // The address may have a secret in it.
+		cause = neterror.Safe(quoted)
+	}
+	return &Error{Kind: ErrUnavailable, Op: "token", Err: cause, Remedy: "nothing was sent: the key has not signed the proof that the request needs"}
 }
 
 // A Prober is a Refresher that can ask its provider a harmless question, to learn whether it

@@ -3,6 +3,7 @@ package transport
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -107,6 +108,11 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 	snap, err := s.token(ctx, false)
 	if err != nil {
 		return Token{}, err
+	}
+	if snap.bound != nil {
+		if err := s.cfg.check(snap.rec); errors.Is(err, ErrMisconfigured) {
+			return Token{}, err
+		}
 	}
 	return snap.token(), nil
 }

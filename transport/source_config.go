@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/dpop"
 	"github.com/stayauth/stayauth/transport/internal/entry"
 	"github.com/stayauth/stayauth/transport/internal/upkeep"
 )
@@ -66,6 +67,7 @@ type SourceConfig struct {
 	entries  entry.Config  // which entries of the cache are meant
 	losses   *entry.Losses // nil for a Source that is in no Pool
 	checked  *atomic.Bool  // whether the settings of the store were checked
+	servers  *dpop.Servers // the APIs, as far as proofs have to suit them
 	copied   *atomic.Bool  // whether it was logged that the store is a copy
 }
 
@@ -127,6 +129,6 @@ func (cfg *SourceConfig) complete() error {
 	}
 	cfg.entries.Key = cfg.Key
 	cfg.gate, cfg.losses, cfg.checked, cfg.copied = cmp.Or(own.Gate, new(Gate)), nil, new(atomic.Bool), new(atomic.Bool)
-	cfg.born = time.Now()
+	cfg.servers, cfg.born = new(dpop.Servers), time.Now()
 	return nil
 }

@@ -43,7 +43,8 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: "the record holds no token; pass what Endpoint.Exchange or endpoint.FromOAuth2 returned"}
 	}
 	next := rec.Clone()
-	if remedy := bearer.Normalize(&next.TokenType); remedy != "" {
+	_, thumbprint := next.Proof()
+	if remedy := bearer.Normalize(&next.TokenType, thumbprint != ""); remedy != "" {
 		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: remedy}
 	}
 	if k := s.entry.Named(); next.Key.Issuer != "" && next.Key.Issuer != k.Issuer || next.Key.ClientID != "" && next.Key.ClientID != k.ClientID {
@@ -53,7 +54,7 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 		next.TokenURL = s.cfg.Refresher.Identity().TokenURL
 	}
 	next.Key = s.entry.Named()
-	if err := s.cfg.Refresher.Check(next); err != nil && !errors.Is(err, ErrLoginRequired) {
+	if err := s.cfg.check(next); err != nil && !errors.Is(err, ErrLoginRequired) {
 		return err
 	}
 	now := wallNow()

@@ -197,7 +197,7 @@ func (s *Source) spendable(ctx context.Context, cur *tokencache.Record, version 
 		}
 		return dead
 	}
-	return loginFor(cur, s.cfg.Refresher.Check(s.orNothing(cur)))
+	return loginFor(cur, s.cfg.check(s.orNothing(cur)))
 }
 
 // prepare makes sure that an answer can be stored, and writes the journal: a refresh is in

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/text"
 )
 
 // A State says what a Source would do if it were asked for a token now.
@@ -123,7 +124,7 @@ func (s *Source) Status(ctx context.Context) (Status, error) {
 // describe fills in what is known about the tokens.
 func (st *Status) describe(snap *snapshot) {
 	r := snap.rec
-	st.Scope, st.Generation = snap.scope, r.Generation
+	st.Scope, st.Generation = text.Printable(r.Scope), r.Generation
 	st.AuthorizedAt, st.ObtainedAt, st.Expiry, st.RefreshExpiry = r.AuthorizedAt, r.ObtainedAt, r.Expiry, r.RefreshExpiry
 	if !r.Expiry.IsZero() || !r.RefreshAt.IsZero() {
 		st.RefreshAt = time.Unix(0, snap.refreshAt)

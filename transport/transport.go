@@ -142,7 +142,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		defer body.done()
 	}
 	if err == nil {
-		resp, err = t.base.RoundTrip(t.withToken(req, snap, body.first))
+		resp, err = t.send(src, req, snap, body.first, body)
 	}
 	if err == nil && resp != nil {
 		if yes, claims := rejected(t.hook, req, resp); yes {

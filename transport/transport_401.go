@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stayauth/stayauth/transport/internal/dpop"
 	"github.com/stayauth/stayauth/transport/internal/mutualtls"
 )
 
@@ -83,6 +84,14 @@ func (t *Transport) retry(src *Source, req *http.Request, body replayBody, snap 
 	if err != nil {
 		return resp
 	}
+	return t.repeat(ctx, req, body, resp, first, func(b io.ReadCloser) (*http.Response, error) {
+		return t.send(src, req, next, b, body)
+	})
+}
+
+// repeat returns the response to a request that is sent once more, or resp as it came. first is
+// the body of resp.
+func (t *Transport) repeat(ctx context.Context, req *http.Request, body replayBody, resp *http.Response, first *keptBody, send func(io.ReadCloser) (*http.Response, error)) *http.Response {
 	if first != nil && !first.wait(ctx) && t.fewConnections() {
 		return resp // It has the connection that the repeated request would wait for.
 	}
@@ -90,7 +99,7 @@ func (t *Transport) retry(src *Source, req *http.Request, body replayBody, snap 
 	if err != nil {
 		return resp
 	}
-	second, err := t.base.RoundTrip(t.withToken(req, next, b))
+	second, err := send(b)
 	if err != nil || second == nil {
 		return resp
 	}
@@ -98,6 +107,66 @@ func (t *Transport) retry(src *Source, req *http.Request, body replayBody, snap 
 		first.Close()
 	}
 	return second
+}
+
+// send sends req with the token of snap. b is the body to send, and body says how to get it
+// again.
+//
+// A token that is bound to a key gets a proof, a new one each time. If the API wants a nonce in
+// it, or has another time (RFC 9449 sections 9 and 11.1), the request is sent once more. That
+// says nothing about the token: it is not refreshed, and nobody waits.
+func (t *Transport) send(src *Source, req *http.Request, snap *snapshot, b io.ReadCloser, body replayBody) (*http.Response, error) {
+	if snap.bound == nil {
+		return t.base.RoundTrip(t.withToken(req, snap, b))
+	}
+	return t.sendBound(src, req, snap, b, body)
+}
+
+func (t *Transport) sendBound(src *Source, req *http.Request, snap *snapshot, b io.ReadCloser, body replayBody) (*http.Response, error) {
+	resp, news, err := t.sendProven(src, req, snap, b)
+	if err != nil || resp == nil || resp.StatusCode != http.StatusUnauthorized || body.again == nil ||
+		!(news.Nonce && wantsNonce(resp) || news.Clock) {
+		return resp, err
+	}
+	ctx, cancel := context.WithTimeout(req.Context(), patience(req.Context()))
+	defer cancel()
+	var first *keptBody
+	if resp.Body != nil {
+		first = keep(resp)
+	}
+	return t.repeat(ctx, req, body, resp, first, func(b io.ReadCloser) (*http.Response, error) {
+		resp, _, err := t.sendProven(src, req, snap, b)
+		return resp, err
+	}), nil
+}
+
+// sendProven sends req once, with a proof. If the key does not sign, nothing is sent.
+func (t *Transport) sendProven(src *Source, req *http.Request, snap *snapshot, b io.ReadCloser) (resp *http.Response, news dpop.News, err error) {
+	r := t.withToken(req, snap, b)
+	key, err := src.cfg.proofKey(req.Context(), snap)
+	if err != nil {
+		closeBody(r)
+		return nil, news, err
+	}
+	said, err := src.cfg.servers.Prove(req.Context(), key, r, string(snap.rec.AccessToken))
+	if err != nil {
+		closeBody(r)
+		return nil, news, notProven(err)
+	}
+	if resp, err = t.base.RoundTrip(r); err == nil && resp != nil {
+		news = src.cfg.servers.Heard(said, resp.Header)
+	}
+	return resp, news, err
+}
+
+// wantsNonce reports whether an API refuses a request because of the nonce in its proof.
+func wantsNonce(resp *http.Response) bool {
+	for _, c := range ParseChallenges(resp.Header) {
+		if c.Scheme == "dpop" && c.code() == "use_dpop_nonce" {
+			return true
+		}
+	}
+	return false
 }
 
 // fewConnections reports whether a request may have to wait until a response is closed.

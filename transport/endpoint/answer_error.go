@@ -3,12 +3,16 @@ package endpoint
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/claims"
+	"github.com/stayauth/stayauth/transport/internal/neterror"
+	"golang.org/x/oauth2"
 )
 
 // oauthError returns the error code and description of an answer (RFC 6749 section 5.2), or
@@ -89,4 +93,27 @@ func (m members) objects(name string) (objects []members) {
 // endpointError says which field of an Endpoint is wrong.
 func endpointError(field, remedy string) *transport.Error {
 	return &transport.Error{Kind: transport.ErrMisconfigured, Op: "config", Field: "Endpoint." + field, Remedy: remedy}
+}
+
+// notSent is the error of a request that could not be made, because of something on this
+// machine or a key service: it says nothing about the login.
+func notSent(op, field string, cause error) error {
+	failed, ok := errors.AsType[*transport.Error](cause)
+	if !ok {
+		failed = &transport.Error{Field: "Endpoint." + field, Err: cause, Remedy: "nothing was sent: what the request needs could not be made"}
+	}
+	told := *failed
+	if quoted, ok := errors.AsType[*url.Error](told.Err); ok { // The address may have a token in it.
+		told.Err = neterror.Safe(quoted)
+	}
+	if refused, ok := errors.AsType[*oauth2.RetrieveError](told.Err); ok { // It holds a request and its answer.
+		told.Err = errors.New("a token request failed")
+		if refused.Response != nil {
+			told.Err = fmt.Errorf("a token request was answered with status %d", refused.Response.StatusCode)
+		}
+	}
+	if told.Op = op; told.Kind != transport.ErrMisconfigured {
+		told.Kind = transport.ErrUnavailable
+	}
+	return &told
 }

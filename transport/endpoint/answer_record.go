@@ -35,7 +35,11 @@ func (a *answer) record() (*tokencache.Record, error) {
 		RefreshExpiry: a.expiry("refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in", "refresh_token_expires_at"),
 		Extra:         m.extra(),
 	}
-	if remedy := bearer.Normalize(&rec.TokenType); remedy != "" && !(a.other && strings.EqualFold(rec.TokenType, "N_A")) {
+	remedy := bearer.Normalize(&rec.TokenType, a.bound)
+	if a.other && strings.EqualFold(rec.TokenType, "N_A") || a.bound && access == "" {
+		remedy = ""
+	}
+	if remedy != "" {
 		return a.withoutAccess(rec, &transport.Error{Kind: transport.ErrMisconfigured, Remedy: remedy})
 	}
 	if access == "" {

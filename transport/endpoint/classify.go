@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/dpop"
 )
 
 // failure says what an answer without tokens means; the codes are in error_codes.go. What the program
@@ -99,6 +100,10 @@ func (a *answer) classify(e *transport.Error, code, description string) {
 		// Entra throttles a client that asks in a loop with invalid_grant
 		// (AADSTS50196), but the refresh token is good.
 		e.Kind, e.RetryAfter = transport.ErrUnavailable, time.Minute
+	case a.bound && strings.EqualFold(code, "use_dpop_nonce"): // again, or without a nonce
+		e.Kind, e.Remedy = transport.ErrUnavailable, "the provider asks for a nonce in proofs of possession, and does not accept the one that it has sent"
+	case a.bound && strings.EqualFold(code, "invalid_dpop_proof"):
+		e.Kind, e.Field, e.Remedy = transport.ErrMisconfigured, "Endpoint.DPoP", "set the clock of this machine, and use a key that the provider knows how to check: it does not accept the proof of possession"
 	case a.inProgress(description):
 		e.Kind, e.RetryAfter = transport.ErrUnavailable, 2*time.Second
 	case strings.Contains(strings.ToLower(description), "login rate exceeded"):
@@ -117,6 +122,22 @@ func (a *answer) classify(e *transport.Error, code, description string) {
 		e.Kind = transport.ErrAmbiguous
 		e.Err = a.unusable()
 	}
+}
+
+// wantsOtherProof reports whether the provider has refused the proof of possession and nothing
+// else, and news says how another one will differ (RFC 9449 section 8). Keycloak calls one that
+// was made too early or too late an invalid request.
+func (a *answer) wantsOtherProof(news dpop.News) bool {
+	if a.status/100 == 2 || a.status/100 == 5 {
+		return false
+	}
+	switch code, _ := a.oauthError(); strings.ToLower(code) {
+	case "use_dpop_nonce":
+		return news.Nonce
+	case "invalid_dpop_proof", "invalid_request":
+		return news.Clock
+	}
+	return false
 }
 
 // refusesClient reports whether a 401 says that the client, not the user, failed to

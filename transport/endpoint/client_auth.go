@@ -11,6 +11,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/internal/helper"
 )
 
 // A ClientAuth tells the provider who the client is, other than by a secret (RFC 6749 section
@@ -54,7 +55,7 @@ type clientAuth struct {
 	secret tokencache.Secret
 	style  oauth2.AuthStyle
 	proof  ClientAuth
-	helper *helper
+	helper *helper.Calls
 }
 
 // authenticate adds what tells the provider who the client is.
@@ -70,7 +71,7 @@ func (a clientAuth) authenticate(ctx context.Context, op string, r *AuthRequest)
 		return nil
 	}
 	prove := func(ctx context.Context) error { return a.proof.Authenticate(ctx, r) }
-	if err := a.helper.call(ctx, prove); err != nil { // After which nothing reads r.
+	if err := a.helper.Do(ctx, prove); err != nil { // After which nothing reads r.
 		return notSent(op, "ClientAuth", err)
 	}
 	return nil

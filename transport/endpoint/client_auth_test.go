@@ -19,6 +19,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/helper"
 	"github.com/stayauth/stayauth/transport/internal/testkit"
 )
 
@@ -168,13 +169,13 @@ func TestHelpersThatPanicOrHang(t *testing.T) {
 					t.Errorf("got %v", err)
 				}
 				hang = true
-				for range 2 * maxHanging {
+				for range 2 * helper.MaxHanging {
 					begun := time.Now()
-					if err := refresh(); !errors.Is(err, transport.ErrUnavailable) || time.Since(begun) > authTimeout {
+					if err := refresh(); !errors.Is(err, transport.ErrUnavailable) || time.Since(begun) > helper.Timeout {
 						t.Errorf("after %v: %v", time.Since(begun), err)
 					}
 				}
-				if n := calls.Load(); n != 1+maxHanging {
+				if n := calls.Load(); n != 1+helper.MaxHanging {
 					t.Errorf("%d calls", n)
 				}
 				if len(r.forms) != 0 {
@@ -209,20 +210,20 @@ func TestHelpersThatHangForEver(t *testing.T) {
 				refresher.Refresh(t.Context(), testRecord())
 				time.Sleep(time.Second)
 			}
-			if n, most := int(calls.Load()), 6*maxHanging+int(outage/(10*time.Minute)); n > most {
+			if n, most := int(calls.Load()), 6*helper.MaxHanging+int(outage/(10*time.Minute)); n > most {
 				t.Errorf("%d calls hang after %v, want no more than %d", n, outage, most)
 			}
 			for len(r.forms) == 0 && time.Since(back) < time.Hour {
 				refresher.Refresh(t.Context(), testRecord())
 				time.Sleep(time.Second)
 			}
-			if took := time.Since(back); took > min(outage/10, longestPause)+authTimeout {
+			if took := time.Since(back); took > min(outage/10, helper.LongestPause)+helper.Timeout {
 				t.Errorf("after %v it is asked again %v too late", outage, took)
 			}
-			for range 3 * maxHanging {
+			for range 3 * helper.MaxHanging {
 				refresher.Refresh(t.Context(), testRecord())
 			}
-			if n := len(r.forms); n != 1+3*maxHanging {
+			if n := len(r.forms); n != 1+3*helper.MaxHanging {
 				t.Errorf("%d requests were sent", n)
 			}
 		})
@@ -234,7 +235,7 @@ func TestHelpersThatNobodyWaitsFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{status: 503, answer: "{}"}
 		refresher := helpers(r, func(context.Context) error { time.Sleep(time.Second); return nil })["ClientAuth"]
-		for range 2 * maxHanging {
+		for range 2 * helper.MaxHanging {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 			refresher.Refresh(ctx, testRecord())
 			cancel()

@@ -13,6 +13,8 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/dpop"
+	"github.com/stayauth/stayauth/transport/internal/helper"
 )
 
 // An Endpoint is a client of one token endpoint (RFC 6749 section 3.2). It presents a refresh
@@ -79,6 +81,14 @@ type Endpoint struct {
 	// nothing is sent. Default: any.
 	AuthAlgorithms []string
 
+	// DPoP binds logins to a key (RFC 9449). Default: tokens are bearer tokens.
+	DPoP *DPoP
+
+	// DPoPAlgorithms are the ways to sign such proofs that the provider's metadata lists
+	// (RFC 9449 section 5.1). If that of a key is not among them, nothing is sent. Default:
+	// any.
+	DPoPAlgorithms []string
+
 	// Scopes are requested by ClientCredentials, and by the ways to log in. A refresh names
 	// no scope, which means the scope that was granted. Default: the provider's choice.
 	Scopes []string
@@ -136,6 +146,7 @@ type Endpoint struct {
 	// system detects it. 15 s for all other requests, and for getting a request sent.
 	Timeout time.Duration
 
+	bound  *dpop.Key    // see Bind
 	common atomic.Value // of *shared
 }
 
@@ -144,7 +155,8 @@ type shared struct {
 	gate     transport.Gate
 	question question
 	clock    providerClock
-	helper   helper
+	helper   helper.Calls
+	servers  dpop.Servers
 }
 
 func (e *Endpoint) shared() *shared {
@@ -154,6 +166,10 @@ func (e *Endpoint) shared() *shared {
 		s = e.common.Load().(*shared)
 	}
 	return s
+}
+
+func (e *Endpoint) prover() prover {
+	return prover{e.DPoP, e.DPoPAlgorithms, e.bound, &e.shared().helper}
 }
 
 // Check reports, without any I/O, whether current can be refreshed here. Errors are
@@ -172,6 +188,9 @@ func (e *Endpoint) Check(current *tokencache.Record) error {
 	if err := checkClaims(e.Params, current); err != nil {
 		return err
 	}
+	if err := e.prover().check(current); err != nil {
+		return err
+	}
 	if e.spends(current) == "" {
 		return &transport.Error{Kind: transport.ErrLoginRequired, Op: "refresh", Remedy: "log in first: there is no refresh token"}
 	}
@@ -186,7 +205,11 @@ func (e *Endpoint) Refresh(ctx context.Context, current *tokencache.Record) (*to
 	if err := e.Check(current); err != nil {
 		return nil, err
 	}
-	rec, err := e.obtain(ctx, "refresh", e.refreshForm(current))
+	key, err := e.prover().keyOf(ctx, "refresh", current)
+	if err != nil {
+		return nil, err
+	}
+	rec, err := e.obtain(ctx, "refresh", e.refreshForm(current), key)
 	if err == nil {
 		rec, err = ofSomebodyElse(current, rec)
 	}
@@ -202,11 +225,15 @@ func (e *Endpoint) Exchange(ctx context.Context, code, verifier, redirectURI str
 	if err := e.check(); err != nil {
 		return nil, err
 	}
+	key, err := e.prover().newKey(ctx, "exchange")
+	if err != nil {
+		return nil, err
+	}
 	form := e.form("authorization_code")
 	set(form, "code", code)
 	set(form, "code_verifier", verifier)
 	set(form, "redirect_uri", redirectURI)
-	rec, err := e.obtain(ctx, "exchange", form)
+	rec, err := e.obtain(ctx, "exchange", form, key)
 	if err != nil {
 		return nil, err
 	}

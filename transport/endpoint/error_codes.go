@@ -86,7 +86,7 @@ func codeMeaning(code string) (v verdict, known bool) {
 	case "invalid_target":
 		return verdict{transport.ErrMisconfigured, "Endpoint.Params", "check resource and audience"}, true
 	case "use_dpop_nonce", "invalid_dpop_proof":
-		return verdict{transport.ErrMisconfigured, "", "register the client for bearer tokens: the provider asks for DPoP"}, true
+		return verdict{transport.ErrMisconfigured, "Endpoint.DPoP", "set it, or register the client for bearer tokens: the provider asks for DPoP"}, true
 	}
 	return verdict{kind: transport.ErrMisconfigured, remedy: remedyOf(transport.ErrMisconfigured)}, false
 }

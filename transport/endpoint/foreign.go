@@ -137,7 +137,7 @@ func foreignRecord(tok *oauth2.Token, current *tokencache.Record) (*tokencache.R
 		return nil, &transport.Error{Kind: transport.ErrUnavailable, Op: "refresh", Remedy: "the token source returned a token that has expired"}
 	}
 	rec := FromOAuth2(tok)
-	if bearer.Normalize(&rec.TokenType) != "" {
+	if bearer.Normalize(&rec.TokenType, false) != "" {
 		return nil, &transport.Error{Kind: transport.ErrMisconfigured, Op: "refresh", Field: "TokenSource", Remedy: "use a source of bearer tokens"}
 	}
 	if !sendable(rec.AccessToken) {

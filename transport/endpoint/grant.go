@@ -29,11 +29,15 @@ func (e *Endpoint) Grant(ctx context.Context, grantType string, params url.Value
 	if err := e.checkParams("grant", params); err != nil {
 		return nil, err
 	}
+	key, err := e.prover().newKey(ctx, "grant")
+	if err != nil {
+		return nil, err
+	}
 	form := e.form(grantType)
 	for name, values := range params {
 		form[name] = slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == "" }) // RFC 6749 section 3.2
 	}
-	a, err := e.post(ctx, "grant", e.TokenURL, form)
+	a, err := e.post(ctx, message{"grant", e.TokenURL, form, key})
 	if err != nil {
 		return nil, err
 	}
@@ -43,6 +47,9 @@ func (e *Endpoint) Grant(ctx context.Context, grantType string, params url.Value
 		return nil, err
 	}
 	rec.TokenURL = e.TokenURL
+	if key != nil && rec.TokenType == "DPoP" {
+		rec.Bind(key.Private, key.Thumbprint)
+	}
 	rec.AuthorizedAt = rec.ObtainedAt
 	if rec.Scope == "" {
 		rec.Scope = strings.Join(e.Scopes, " ")
@@ -65,9 +72,12 @@ func (e *Endpoint) Post(ctx context.Context, op, target string, params url.Value
 	if err := e.checkParams(op, params); err != nil {
 		return nil, err
 	}
-	form := url.Values{} // A clone of a nil map would be nil.
-	maps.Copy(form, params)
-	a, err := e.post(ctx, op, target, form)
+	m := message{op: op, target: target, form: url.Values{}} // A clone of a nil map would be nil.
+	maps.Copy(m.form, params)
+	if params.Has("dpop_jkt") { // RFC 9449 section 10.1
+		m.key = e.bound
+	}
+	a, err := e.post(ctx, m)
 	if err != nil {
 		return nil, err
 	}

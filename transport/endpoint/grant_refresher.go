@@ -9,6 +9,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/dpop"
 )
 
 // ClientCredentials returns a Refresher that obtains tokens for the program itself, not for a
@@ -73,7 +74,20 @@ func (g grantRefresher) Check(current *tokencache.Record) error {
 	if err := g.check(); err != nil {
 		return err
 	}
-	return checkClaims(g.Params, current)
+	if err := checkClaims(g.Params, current); err != nil || current == nil {
+		return err
+	}
+	return g.prover().check(current)
+}
+
+// key returns the key that the tokens are bound to, for the first ones a new one, or nil.
+func (g grantRefresher) key(ctx context.Context, current *tokencache.Record) (*dpop.Key, error) {
+	if current != nil {
+		if key, err := g.prover().keyOf(ctx, g.op(), current); key != nil || err != nil {
+			return key, err
+		}
+	}
+	return g.prover().newKey(ctx, g.op())
 }
 
 func (g grantRefresher) Refresh(ctx context.Context, current *tokencache.Record) (*tokencache.Record, error) {
@@ -84,7 +98,11 @@ func (g grantRefresher) Refresh(ctx context.Context, current *tokencache.Record)
 	if err != nil {
 		return nil, err
 	}
-	rec, err := g.obtain(ctx, g.op(), form)
+	key, err := g.key(ctx, current)
+	if err != nil {
+		return nil, err
+	}
+	rec, err := g.obtain(ctx, g.op(), form, key)
 	if err, ok := err.(*transport.Error); ok && err.Kind == transport.ErrLoginRequired {
 		// There is no user who could log in: it is the client that the provider
 		// refuses.
@@ -140,7 +158,7 @@ func (g grantRefresher) grant(ctx context.Context, current *tokencache.Record) (
 		r.Key = current.Key
 	}
 	var params url.Values
-	err := g.shared().helper.call(ctx, func(ctx context.Context) (err error) {
+	err := g.shared().helper.Do(ctx, func(ctx context.Context) (err error) {
 		params, err = g.params(ctx, r)
 		return err
 	})

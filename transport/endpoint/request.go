@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -13,14 +14,23 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/dpop"
 	"github.com/stayauth/stayauth/transport/internal/httphooks"
 	"github.com/stayauth/stayauth/transport/internal/mutualtls"
 	"github.com/stayauth/stayauth/transport/internal/neterror"
 )
 
-// obtain makes one token request and returns the answer as a record.
-func (e *Endpoint) obtain(ctx context.Context, op string, form url.Values) (*tokencache.Record, error) {
-	a, err := e.post(ctx, op, e.TokenURL, form)
+// A message is what the client posts to an endpoint of the provider.
+type message struct {
+	op, target string
+	form       url.Values
+	key        *dpop.Key // that the client proves to have, or nil
+}
+
+// obtain makes one token request and returns the answer as a record, whose tokens are bound to
+// key unless that is nil.
+func (e *Endpoint) obtain(ctx context.Context, op string, form url.Values, key *dpop.Key) (*tokencache.Record, error) {
+	a, err := e.post(ctx, message{op, e.TokenURL, form, key})
 	if err != nil {
 		return nil, err
 	}
@@ -28,6 +38,9 @@ func (e *Endpoint) obtain(ctx context.Context, op string, form url.Values) (*tok
 	if rec != nil {
 		rec.TokenURL = e.TokenURL
 		a.obtained()
+	}
+	if rec != nil && key != nil {
+		rec.Bind(key.Private, key.Thumbprint)
 	}
 	return rec, err
 }
@@ -45,10 +58,22 @@ func (e *Endpoint) form(grantType string) url.Values {
 	return form
 }
 
-// post sends form to target, once, and reads the answer, whatever its status. An error means
-// that there is none. If form holds something that can be spent only once, post waits for the
-// answer with patience, see wait.
-func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values) (*answer, error) {
+// post sends m and reads the answer, whatever its status. An error means that there is none.
+// What can be spent is presented once: only if the provider has refused to look at it, because
+// it wants another nonce in the proof or has another time, m is sent once more.
+func (e *Endpoint) post(ctx context.Context, m message) (*answer, error) {
+	a, news, err := e.postOnce(ctx, m)
+	if err == nil && a.wantsOtherProof(news) {
+		a, _, err = e.postOnce(ctx, m)
+	}
+	return a, err
+}
+
+// postOnce is one attempt of post, and also returns what the answer says about the proof. If
+// the form of m holds something that can be spent only once, it waits for the answer with
+// patience, see wait.
+func (e *Endpoint) postOnce(ctx context.Context, m message) (a *answer, news dpop.News, err error) {
+	op, target := m.op, m.target
 	timeout := e.Timeout
 	if timeout == 0 {
 		timeout = requestTimeout
@@ -57,18 +82,25 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 		}
 	}
 	if ctx.Err() != nil {
-		return nil, &transport.Error{Kind: transport.ErrUnavailable, Op: op, Err: ctx.Err()}
+		return nil, news, &transport.Error{Kind: transport.ErrUnavailable, Op: op, Err: ctx.Err()}
 	}
 	caller := ctx
 	ctx, giveUp := context.WithCancelCause(httphooks.Without(ctx))
 	defer giveUp(nil)
 	var progress progress
+	form := maps.Clone(m.form) // What proves who the client is may be good for one request.
 	req, err := e.request(httptrace.WithClientTrace(ctx, progress.trace()), op, target, form)
 	if err != nil {
-		return nil, err
+		return nil, news, err
 	}
-	a := &answer{op: op, sentAt: wallNow(), sent: e.secrets(form, req.Header), codes: e.Codes,
-		secret: e.ClientSecret != "", proven: e.ClientAuth != nil, presented: e.ClientCertificate, certified: e.byCertificate(), aliased: e.address(target) != target, stated: form.Has("assertion")}
+	var said dpop.Said
+	if m.key != nil {
+		if said, err = e.shared().servers.Prove(ctx, m.key, req, ""); err != nil {
+			return nil, news, notSent(op, "DPoP", err)
+		}
+	}
+	a = &answer{op: op, sentAt: wallNow(), sent: e.secrets(form, req.Header), codes: e.Codes,
+		secret: e.ClientSecret != "", proven: e.ClientAuth != nil, presented: e.ClientCertificate, certified: e.byCertificate(), aliased: e.address(target) != target, stated: form.Has("assertion"), bound: m.key != nil}
 	probe := e.probe
 	if target != e.TokenURL {
 		probe = nil
@@ -79,16 +111,16 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 		if neterror.RefusesCertificate(err) {
 			refused := endpointError("Base", "check the client's certificate: the provider does not accept it")
 			refused.Op, refused.Err = op, a.cause(err)
-			return nil, refused
+			return nil, news, refused
 		}
 		if failed, ok := errors.AsType[*transport.Error](err); ok && progress.notSent() { // The certificate cannot be had.
-			return nil, notSent(op, "Base", failed)
+			return nil, news, notSent(op, "Base", failed)
 		}
 		kind := transport.ErrAmbiguous
 		if t, ok := mutualtls.Of(e.base()); progress.notSent() || ok && t.Proxy != nil && !progress.started.Load() {
 			kind = transport.ErrUnavailable // The Proxy function failed, before there was a connection.
 		}
-		return nil, &transport.Error{Kind: kind, Op: op, Err: a.whyNot(caller, ctx, err)}
+		return nil, news, &transport.Error{Kind: kind, Op: op, Err: a.whyNot(caller, ctx, err)}
 	}
 	defer resp.Body.Close()
 	a.status, a.header, a.obtained = resp.StatusCode, resp.Header, obtained
@@ -106,7 +138,10 @@ func (e *Endpoint) post(ctx context.Context, op, target string, form url.Values)
 	a.misdated, a.late = e.shared().clock.learn(a.header, a.sentAt, a.at), a.at.Sub(a.sentAt) >= requestTimeout
 	a.sentAt = a.madeAt()
 	a.parse(body)
-	return a, nil
+	if m.key != nil {
+		news = e.shared().servers.Heard(said, a.header)
+	}
+	return a, news, nil
 }
 
 // whyNot returns why there is no answer: the end of the caller's context, or the reason to give

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/dpop"
 )
 
 // Revoke asks the provider to end the login of rec (RFC 7009): first the refresh token, then
@@ -31,17 +32,17 @@ func (e *Endpoint) Revoke(ctx context.Context, rec *tokencache.Record) error {
 		return err
 	}
 	if e.LogoutURL != "" && rec.RefreshToken != "" {
-		return e.endSession(ctx, rec.RefreshToken)
+		return e.endSession(ctx, rec)
 	}
 	if e.RevocationURL == "" {
 		return &transport.Error{Kind: transport.ErrMisconfigured, Op: "revoke", Field: "Endpoint.RevocationURL", Err: errors.ErrUnsupported,
 			Remedy: "set it if the provider has one; without it the tokens live until they expire"}
 	}
-	unsupported := e.revoke(ctx, "refresh_token", rec.RefreshToken)
+	unsupported := e.revoke(ctx, rec, "refresh_token", rec.RefreshToken)
 	if unsupported != nil && !errors.Is(unsupported, errors.ErrUnsupported) {
 		return unsupported
 	}
-	err := e.revoke(ctx, "access_token", rec.AccessToken)
+	err := e.revoke(ctx, rec, "access_token", rec.AccessToken)
 	if errors.Is(err, errors.ErrUnsupported) && rec.RefreshToken != "" {
 		err = nil // Providers need not revoke these (RFC 7009 section 2).
 	}
@@ -51,12 +52,12 @@ func (e *Endpoint) Revoke(ctx context.Context, rec *tokencache.Record) error {
 	return unsupported
 }
 
-func (e *Endpoint) revoke(ctx context.Context, hint string, token tokencache.Secret) error {
+func (e *Endpoint) revoke(ctx context.Context, rec *tokencache.Record, hint string, token tokencache.Secret) error {
 	if token == "" {
 		return nil
 	}
 	form := url.Values{"token": {string(token)}, "token_type_hint": {hint}}
-	a, err := e.post(ctx, "revoke "+hint, e.RevocationURL, form)
+	a, err := e.post(ctx, message{"revoke " + hint, e.RevocationURL, form, e.keyToRevoke(ctx, rec)})
 	if err != nil {
 		return err
 	}
@@ -82,10 +83,21 @@ func (e *Endpoint) revoke(ctx context.Context, hint string, token tokencache.Sec
 	return refused
 }
 
+// keyToRevoke returns the key that the tokens of rec are bound to, or nil. No standard wants a
+// proof for the end of a login, but some providers do; without the key it is worth a try.
+func (e *Endpoint) keyToRevoke(ctx context.Context, rec *tokencache.Record) *dpop.Key {
+	key, err := e.prover().keyOf(ctx, "revoke", rec)
+	if err != nil {
+		return nil
+	}
+	return key
+}
+
 // endSession ends the session of a refresh token at LogoutURL, and with it the tokens of that
 // session. If the session has ended already, that is a success.
-func (e *Endpoint) endSession(ctx context.Context, token tokencache.Secret) error {
-	a, err := e.post(ctx, "log out", e.LogoutURL, url.Values{"refresh_token": {string(token)}})
+func (e *Endpoint) endSession(ctx context.Context, rec *tokencache.Record) error {
+	form := url.Values{"refresh_token": {string(rec.RefreshToken)}}
+	a, err := e.post(ctx, message{"log out", e.LogoutURL, form, e.keyToRevoke(ctx, rec)})
 	if err != nil {
 		return err
 	}

@@ -81,7 +81,7 @@ func (s *store) token(ctx context.Context) (transport.Token, error) {
 	case strings.ContainsFunc(string(tok.AccessToken), func(c rune) bool { return c <= ' ' || c >= 0x7f }): // RFC 6750 section 2.1
 		err = errors.New("there is something else than just a token")
 	default:
-		remedy = bearer.Normalize(&tok.Type)
+		remedy = bearer.Normalize(&tok.Type, false)
 	}
 	if err != nil {
 		return tok, &transport.Error{Kind: transport.ErrUnavailable, Op: "token", Err: fmt.Errorf("the token %s: %w", s.where, err),

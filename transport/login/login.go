@@ -126,6 +126,10 @@ func newFlow(ctx context.Context, cfg Config) (*flow, error) {
 			return nil, &transport.Error{Kind: transport.ErrStorage, Op: "login", Err: err}
 		}
 	}
+	var err error
+	if f.Endpoint, err = cfg.Endpoint.Bind(ctx, "", ""); err != nil {
+		return nil, err
+	}
 	if f.clock == nil {
 		f.clock = new(clock.Watch)
 	}

@@ -22,7 +22,7 @@ import (
 // flow: changing one would break it, or make it unsafe.
 var protocolParams = [...]string{
 	"response_type", "response_mode", "client_id", "client_secret", "redirect_uri", "scope", "state", "nonce",
-	"code_challenge", "code_challenge_method", "request", "request_uri",
+	"code_challenge", "code_challenge_method", "request", "request_uri", "dpop_jkt",
 }
 
 // A request is an authorization request (RFC 6749 section 4.1.1) that waits for its answer.
@@ -115,6 +115,9 @@ func (r *request) params() url.Values {
 	params.Set("code_challenge_method", "S256")
 	if r.openID() {
 		params.Set("nonce", r.nonce())
+	}
+	if _, thumbprint := r.Endpoint.Proof(); thumbprint != "" {
+		params.Set("dpop_jkt", thumbprint) // RFC 9449 section 10
 	}
 	return params
 }

@@ -2,6 +2,7 @@ package login
 
 import (
 	"cmp"
+	"context"
 	"crypto/subtle"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/dpop"
 )
 
 // Callback takes the provider's answer at RedirectURL, and redirects the browser: to the page
@@ -82,7 +84,11 @@ func (web *Web) answer(w http.ResponseWriter, r *http.Request, query url.Values)
 		web.refuse(w, r, user, a.Label, err)
 		return
 	}
-	rq := web.request(a, former)
+	rq, err := web.request(r.Context(), a, former)
+	if err != nil {
+		web.refuse(w, r, user, a.Label, err)
+		return
+	}
 	code, err := rq.code(query)
 	if e, ok := errors.AsType[*transport.Error](err); ok && e.Code != "" { // The provider's word, which is final.
 		web.emit(r.Context(), EventRefused, user, a.Label, err)
@@ -102,9 +108,18 @@ func (web *Web) answer(w http.ResponseWriter, r *http.Request, query url.Values)
 }
 
 // request returns the request that the attempt has sent.
-func (web *Web) request(a *attempt, former *tokencache.Record) *request {
+func (web *Web) request(ctx context.Context, a *attempt, former *tokencache.Record) (*request, error) {
 	f := &flow{Config: web.scoped(a, former), name: web.name()}
-	return &request{flow: f, redirectURI: web.cfg.RedirectURL, state: a.State, verifier: a.Verifier}
+	if a.Key != "" {
+		private, thumbprint, err := dpop.Expand(a.Key)
+		if err != nil {
+			return nil, err
+		}
+		if f.Endpoint, err = f.Endpoint.Bind(ctx, private, thumbprint); err != nil {
+			return nil, err
+		}
+	}
+	return &request{flow: f, redirectURI: web.cfg.RedirectURL, state: a.State, verifier: a.Verifier}, nil
 }
 
 // refuse does not end the attempt, if there is one: its genuine answer may still arrive.

@@ -15,6 +15,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	demands "github.com/stayauth/stayauth/transport/internal/claims"
+	"github.com/stayauth/stayauth/transport/internal/dpop"
 	"github.com/stayauth/stayauth/transport/internal/localpath"
 )
 
@@ -194,6 +195,7 @@ func (web *Web) begin(w http.ResponseWriter, r *http.Request, s *Start, why caus
 	}
 	rq := flow.draw(web.cfg.RedirectURL)
 	a.State, a.Verifier, a.User, a.End = rq.state, rq.verifier, userHash(rq.state, user), time.Now().Add(web.cfg.Timeout).Unix()
+	a.Key = dpop.Compact(flow.Endpoint.Proof())
 	cookie, err := web.cookies.of(attemptID(a.State), a)
 	if err != nil {
 		return user, &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Field: "Start", Err: err,

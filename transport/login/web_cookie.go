@@ -25,6 +25,7 @@ import (
 type attempt struct {
 	State    string   `json:"s,omitempty"`
 	Verifier string   `json:"v,omitempty"`
+	Key      string   `json:"d,omitempty"` // that the login is to be bound to, see dpop.Compact
 	User     string   `json:"u,omitempty"` // a hash, see userHash
 	Label    string   `json:"l,omitempty"`
 	Scopes   []string `json:"q,omitempty"` // that are asked for besides those of the Endpoint

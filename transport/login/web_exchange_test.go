@@ -66,7 +66,11 @@ func TestW24ReplicaDies(t *testing.T) {
 			}
 			if tt.stored {
 				a, _ := dying.cookies.open(id, b.cookies()[0].Value)
-				rec, err := dying.request(a, nil).exchange(t.Context(), answer.Query().Get("code"))
+				rq, err := dying.request(t.Context(), a, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				rec, err := rq.exchange(t.Context(), answer.Query().Get("code"))
 				if err != nil {
 					t.Fatal(err)
 				}

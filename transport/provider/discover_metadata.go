@@ -25,6 +25,7 @@ type metadata struct {
 	AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
 	Scopes      []string `json:"scopes_supported"`
 	PKCEMethods []string `json:"code_challenge_methods_supported"`
+	DPoP        []string `json:"dpop_signing_alg_values_supported"`
 
 	// What is wrong with these is nothing to clients that do not need them.
 	AuthAlgorithms json.RawMessage `json:"token_endpoint_auth_signing_alg_values_supported"`
@@ -111,6 +112,7 @@ func parse(issuer string, doc []byte) (*Provider, error) {
 		AuthMethods:    m.AuthMethods,
 		AuthAlgorithms: m.authAlgorithms(),
 		MTLSAliases:    m.aliases(),
+		DPoPAlgorithms: m.DPoP,
 	}
 	if slices.Contains(m.Scopes, "offline_access") {
 		// OpenID Connect Core section 11: without the prompt the scope may be ignored.

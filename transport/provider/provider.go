@@ -69,6 +69,10 @@ type Provider struct {
 	// 5), by the addresses above, for an Endpoint with a ClientCertificate. Default: there.
 	MTLSAliases map[string]string
 
+	// DPoPAlgorithms are the ways to sign proofs of possession that the metadata lists (RFC
+	// 9449 section 5.1), for an Endpoint with DPoP. Default: not known.
+	DPoPAlgorithms []string
+
 	// Scopes and AuthParams, the parameters of the authorization request, are what it takes
 	// to get a refresh token. An "audience" or "resource" must be set before Endpoint is
 	// called, so that logins for different ones are kept apart.
@@ -105,6 +109,7 @@ func (p *Provider) Endpoint(clientID string, secret tokencache.Secret, scopes ..
 		MTLSAliases:    maps.Clone(p.MTLSAliases),
 		Scopes:         slices.Clone(scopes),
 
+		DPoPAlgorithms:    slices.Clone(p.DPoPAlgorithms),
 		RepeatRedirectURI: p.RepeatRedirectURI,
 		ExchangeGrant:     p.ExchangeGrant,
 		IdleTime:          p.IdleTime,

@@ -58,48 +58,74 @@ func Algorithm(public crypto.PublicKey, asked string) (string, error) {
 	return alg, nil
 }
 
-// Sign returns the token with the given header and claims. It sets "alg" in header.
-func Sign(signer crypto.Signer, alg string, header, claims map[string]any) (string, error) {
-	alg, err := Algorithm(signer.Public(), alg)
+// A Signer signs tokens that have the same header. It is safe for concurrent use if its key is.
+type Signer struct {
+	key    crypto.Signer
+	alg    string
+	header string // encoded, with the dot
+}
+
+// NewSigner returns a Signer for tokens with the given header, in which it sets "alg".
+func NewSigner(key crypto.Signer, alg string, header map[string]any) (*Signer, error) {
+	alg, err := Algorithm(key.Public(), alg)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	header["alg"] = alg
-	signed, err := input(header, claims)
+	text, err := json.Marshal(header)
+	if err != nil {
+		return nil, err
+	}
+	return &Signer{key, alg, base64.RawURLEncoding.EncodeToString(text) + "."}, nil
+}
+
+// Algorithm is the one that the Signer signs with.
+func (s *Signer) Algorithm() string { return s.alg }
+
+// Sign returns the token with the given claims (RFC 7515 section 5.1).
+func (s *Signer) Sign(claims any) (string, error) {
+	text, err := json.Marshal(claims)
 	if err != nil {
 		return "", err
 	}
-	message, opts := []byte(signed), crypto.SignerOpts(crypto.Hash(0))
-	if alg != EdDSA {
+	token := make([]byte, 0, len(s.header)+base64.RawURLEncoding.EncodedLen(len(text))+1+maxSignature)
+	token = append(token, s.header...)
+	token = base64.RawURLEncoding.AppendEncode(token, text)
+	signature, err := s.sign(token)
+	if err != nil {
+		return "", err
+	}
+	token = append(token, '.')
+	return string(base64.RawURLEncoding.AppendEncode(token, signature)), nil
+}
+
+// maxSignature is the length of an encoded signature of an RSA key of 2048 bits. Longer ones
+// cost an allocation.
+const maxSignature = 342
+
+func (s *Signer) sign(message []byte) ([]byte, error) {
+	opts := crypto.SignerOpts(crypto.Hash(0))
+	if s.alg != EdDSA {
 		sum := sha256.Sum256(message)
 		message, opts = sum[:], crypto.SHA256
 	}
-	if alg == PS256 {
+	if s.alg == PS256 {
 		opts = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
 	}
-	signature, err := signer.Sign(rand.Reader, message, opts)
+	signature, err := s.key.Sign(rand.Reader, message, opts)
+	if err == nil && s.alg == ES256 {
+		return fixed(signature)
+	}
+	return signature, err
+}
+
+// Sign returns the token with the given header and claims. It sets "alg" in header.
+func Sign(key crypto.Signer, alg string, header, claims map[string]any) (string, error) {
+	s, err := NewSigner(key, alg, header)
 	if err != nil {
 		return "", err
 	}
-	if alg == ES256 {
-		if signature, err = fixed(signature); err != nil {
-			return "", err
-		}
-	}
-	return signed + "." + base64.RawURLEncoding.EncodeToString(signature), nil
-}
-
-// input returns what is signed (RFC 7515 section 5.1).
-func input(header, claims map[string]any) (string, error) {
-	var parts [2]string
-	for i, part := range []map[string]any{header, claims} {
-		text, err := json.Marshal(part)
-		if err != nil {
-			return "", err
-		}
-		parts[i] = base64.RawURLEncoding.EncodeToString(text)
-	}
-	return parts[0] + "." + parts[1], nil
+	return s.Sign(claims)
 }
 
 // fixed returns an ECDSA signature in the form of RFC 7518 section 3.4: r and s of 32 bytes

@@ -48,13 +48,13 @@ func Parse(s string) (o Origin, remedy string) {
 		if domain := strings.Trim(rest, "."); strings.Contains(rest, "*") || !strings.Contains(domain, ".") || isAddress(domain) {
 			return bad("a wildcard stands for the first labels of a host below a domain of your own, like https://*.example.com")
 		}
-		o.suffix = normalizeHost(o.scheme, "."+rest, u.Port())
+		o.suffix = NormalizeHost(o.scheme, "."+rest, u.Port())
 		return o, ""
 	}
 	if strings.Contains(host, "*") {
 		return bad("a wildcard stands for the first labels of a host, like https://*.example.com")
 	}
-	o.host = normalizeHost(o.scheme, host, u.Port())
+	o.host = NormalizeHost(o.scheme, host, u.Port())
 	return o, ""
 }
 
@@ -67,7 +67,7 @@ func (o *Origin) Matches(u *url.URL) bool {
 	if o.suffix == "" && u.Host == o.host {
 		return true
 	}
-	host := normalizeHost(u.Scheme, u.Hostname(), u.Port())
+	host := NormalizeHost(u.Scheme, u.Hostname(), u.Port())
 	if o.suffix == "" {
 		return host == o.host
 	}
@@ -77,8 +77,8 @@ func (o *Origin) Matches(u *url.URL) bool {
 // TLS reports whether a token goes there encrypted; otherwise it stays on this machine.
 func (o *Origin) TLS() bool { return o.scheme != "http" }
 
-// normalizeHost returns host and port in the one spelling that comparisons use.
-func normalizeHost(scheme, host, port string) string {
+// NormalizeHost returns host and port in the one spelling that comparisons use.
+func NormalizeHost(scheme, host, port string) string {
 	host = strings.ToLower(host)
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"

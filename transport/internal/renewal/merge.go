@@ -25,6 +25,9 @@ func Merge(next, answer *tokencache.Record) {
 	if !answer.RefreshExpiry.IsZero() {
 		next.RefreshExpiry = answer.RefreshExpiry
 	}
+	if _, thumbprint := answer.Proof(); thumbprint != "" {
+		next.Bind(answer.Proof())
+	}
 	if answer.Scope != "" {
 		next.Scope = answer.Scope
 	}
