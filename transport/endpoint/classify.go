@@ -102,6 +102,8 @@ func (a *answer) classify(e *transport.Error, code, description string) {
 		e.Kind, e.RetryAfter = transport.ErrUnavailable, time.Minute
 	case a.bound && strings.EqualFold(code, "use_dpop_nonce"): // again, or without a nonce
 		e.Kind, e.Remedy = transport.ErrUnavailable, "the provider asks for a nonce in proofs of possession, and does not accept the one that it has sent"
+	case a.aged && strings.EqualFold(code, "invalid_dpop_proof"):
+		e.Kind, e.Remedy = transport.ErrUnavailable, "the proof of possession was too old when the provider read it"
 	case a.bound && strings.EqualFold(code, "invalid_dpop_proof"):
 		e.Kind, e.Field, e.Remedy = transport.ErrMisconfigured, "Endpoint.DPoP", "set the clock of this machine, and use a key that the provider knows how to check: it does not accept the proof of possession"
 	case a.inProgress(description):
@@ -135,7 +137,7 @@ func (a *answer) wantsOtherProof(news dpop.News) bool {
 	case "use_dpop_nonce":
 		return news.Nonce
 	case "invalid_dpop_proof", "invalid_request":
-		return news.Clock
+		return news.Clock || news.Late
 	}
 	return false
 }

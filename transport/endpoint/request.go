@@ -140,6 +140,7 @@ func (e *Endpoint) postOnce(ctx context.Context, m message) (a *answer, news dpo
 	a.parse(body)
 	if m.key != nil {
 		news = e.shared().servers.Heard(said, a.header)
+		a.aged = news.Late
 	}
 	return a, news, nil
 }

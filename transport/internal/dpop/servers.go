@@ -34,6 +34,9 @@ const (
 	// noticed is from when on the clock of a server counts as another one. The narrowest
 	// window seen is that of Keycloak, which accepts 8 seconds either way.
 	noticed = 2 * time.Second
+
+	// aged is after what time a proof may be too old for that server when it is read.
+	aged = 5 * time.Second
 )
 
 // at returns what a proof for the server at an origin has to say.
@@ -48,6 +51,7 @@ func (s *Servers) at(origin string) Said {
 type News struct {
 	Nonce bool // there is another nonce than that of the proof (RFC 9449 section 8)
 	Clock bool // the proof was dated by a wrong clock
+	Late  bool // it may have been too old when it was read, as after a wait in a queue
 }
 
 // Heard takes note of what an answer says (RFC 9449 section 8.2), and compares it with what the
@@ -56,7 +60,8 @@ type News struct {
 func (s *Servers) Heard(said Said, answer http.Header) News {
 	nonces := answer["Dpop-Nonce"]
 	told := len(nonces) == 1 && isNonce(nonces[0])
-	machine, dated := clock.Ahead(answer, said.at, time.Now().Round(0))
+	heard := time.Now().Round(0)
+	machine, dated := clock.Ahead(answer, said.at, heard)
 	if machine.Abs() < noticed {
 		machine = 0
 	}
@@ -85,7 +90,7 @@ func (s *Servers) Heard(said Said, answer http.Header) News {
 		s.known[said.origin] = next
 		s.mu.Unlock()
 	}
-	return News{Nonce: next.nonce != "" && next.nonce != said.nonce, Clock: (next.ahead - said.ahead).Abs() >= noticed}
+	return News{Nonce: next.nonce != "" && next.nonce != said.nonce, Clock: (next.ahead - said.ahead).Abs() >= noticed, Late: heard.Sub(said.at) >= aged}
 }
 
 // isNonce reports whether value consists of NQCHAR (RFC 9449 section 8.1, RFC 6749 appendix A)
