@@ -123,6 +123,9 @@ func decodeRecord(data []byte) (*Record, error) {
 		}
 		delete(in, m.name)
 	}
+	if v >= boundRecordVersion && r.bound == nil { // As a bearer login it would be refused, and end.
+		return nil, fmt.Errorf("%w: the record has lost the key that it is bound to", ErrCorrupt)
+	}
 	if len(in) > 0 {
 		r.unknown = hide(in)
 	}

@@ -149,6 +149,17 @@ func TestVersionOfARecord(t *testing.T) {
 	}
 }
 
+// A key takes little of what a keyring item has room for: on Windows 2560 bytes (C71).
+func TestSizeOfAKey(t *testing.T) {
+	r := fullRecord()
+	without, err1 := encodeRecord(r)
+	r.Bind(Secret(make([]byte, 138)), strings.Repeat("t", 43)) // PKCS #8 of a key on P-256, SHA-256
+	with, err2 := encodeRecord(r)
+	if more := len(with) - len(without); err1 != nil || err2 != nil || more > 260 {
+		t.Errorf("a key takes %d bytes: %v, %v", more, err1, err2)
+	}
+}
+
 func TestKeyNameIsForEver(t *testing.T) {
 	if got, want := fullRecord().Key.Name(), "9313611a3981754171e78054ac551296ca78c493"; got != want {
 		t.Errorf("Name() = %q, want %q", got, want)
@@ -179,6 +190,7 @@ func TestDecodeRecordErrors(t *testing.T) {
 		"negative":         {`{"v":1,"generation":-1}`, `"generation"`},
 		"bad attempt":      {`{"v":1,"attempt":"fake-secret"}`, `"attempt"`},
 		"bad proof":        {`{"v":2,"dpop":{"key":"fake-secret!","jkt":"a"}}`, `"dpop"`},
+		"no key":           {`{"v":2,"refresh_token":"fake-secret"}`, "lost the key"},
 		"no thumbprint":    {`{"v":2,"dpop":{"key":"ZmFrZS1zZWNyZXQ="}}`, `"dpop"`},
 		"bad extra":        {`{"v":1,"extra":["fake-secret"]}`, `"extra"`},
 	} {

@@ -59,6 +59,7 @@ class Store {
   requests = new Map();
   tokens = new Map(); // by id
   refresh = new Map(); // the id of the login, by any of its refresh tokens
+  logins = new Map(); // by any id that they had
   devices = new Map();
 
   account = { did: 'did:plc:aliceaaaaaaaaaaaaaaaaaaa', pds: `${issuer}`, handle: 'alice.example.com', email: 'alice@example.com' };
@@ -81,12 +82,15 @@ class Store {
   createToken(id, data, refreshToken) {
     this.tokens.set(id, { id, data, account: this.account, currentRefreshToken: refreshToken ?? null });
     if (refreshToken) this.refresh.set(refreshToken, id);
+    this.logins.set(id, { alive: true });
   }
 
   readToken(id) { return this.tokens.get(id) ?? null; }
 
   deleteToken(id) {
-    if (this.tokens.delete(id)) counts.revoked += 1;
+    if (!this.tokens.delete(id)) return;
+    this.logins.get(id).alive = false;
+    counts.revoked += 1;
   }
 
   rotateToken(id, newId, newRefreshToken, newData) {
@@ -95,6 +99,7 @@ class Store {
       counts.reuses += 1; // Two requests with one token arrived together.
       throw new Error('no such token');
     }
+    this.logins.set(newId, this.logins.get(id));
     this.tokens.delete(id);
     this.tokens.set(newId, { ...token, id: newId, data: { ...token.data, ...newData }, currentRefreshToken: newRefreshToken });
     for (const [refreshToken, of] of this.refresh) if (of === id) this.refresh.set(refreshToken, newId);
@@ -192,7 +197,7 @@ async function me(req, url, res) {
   res.setHeader('DPoP-Nonce', provider.nextDpopNonce());
   try {
     const token = await provider.authenticateRequest(req.method, url, req.headers);
-    if (!store.readToken(token.jti)) throw Object.assign(new Error('the login has ended'), { wwwAuthenticateHeader: 'DPoP error="invalid_token"' });
+    if (!store.logins.get(token.jti)?.alive) throw Object.assign(new Error('the login has ended'), { wwwAuthenticateHeader: 'DPoP error="invalid_token"' });
     counts.apiCalls += 1;
     return send(res, 200, { sub: token.sub, scope: token.scope });
   } catch (err) {

@@ -33,7 +33,7 @@ func TestConfig(t *testing.T) {
 		{"no authorization endpoint", func(c *Config) { c.Provider.AuthURL = "" }, "set AuthURL"},
 		{"plain http", func(c *Config) { c.Provider.AuthURL = "http://as.test/auth" }, "https"},
 		{"user information", func(c *Config) { c.Provider.AuthURL = "https://u:p@as.test/auth" }, "user information"},
-		{"no PAR endpoint", func(c *Config) { c.PAR = true }, "Provider.PARURL"},
+		{"no PAR endpoint", func(c *Config) { c.PAR, c.Provider.PARURL = true, "" }, "Provider.PARURL"},
 		{"state", func(c *Config) { c.AuthParams = url.Values{"state": {"x"}} }, "remove state"},
 		{"plain PKCE", func(c *Config) { c.AuthParams = url.Values{"code_challenge_method": {"plain"}} }, "remove code_challenge_method"}, // C22
 		{"preset with a state", func(c *Config) { c.Provider.AuthParams = url.Values{"state": {"x"}} }, "remove state"},

@@ -129,34 +129,6 @@ func TestDPoPOfOIDCProvider(t *testing.T) {
 	}
 }
 
-// And of Keycloak, which has no nonces, but a narrow clock.
-func TestDPoPOfKeycloak(t *testing.T) {
-	const ahead = 5 * time.Minute
-	key := testkit.NewKey(t, "ES256")
-	k := realparts.StartKeycloakAhead(t, ahead)
-	realm := k.NewRealm(t, "bound", nil)
-	client := realm.AddBoundClient("bound")
-	realm.AddUser("alice")
-	s := &realServer{t: t, key: key, client: client.ID, token: realm.Issuer + "/protocol/openid-connect/token", api: realm.API, ahead: ahead}
-	password := url.Values{"grant_type": {"password"}, "username": {"alice"}, "password": {"alice"}, "scope": {"openid offline_access"}}
-	a := s.send(key, password, "", func(_, claims map[string]any) { claims["iat"] = time.Now().Unix() })
-	s.refused("time of this machine", a, "invalid_request", "invalid_dpop_proof")
-	t.Logf("%d %s", a.Status, a.Body)
-	date, err := http.ParseTime(a.Header.Get("Date"))
-	if off := time.Until(date) - ahead; a.Header.Get("Date") != "" && (err != nil || off.Abs() > 5*time.Second) {
-		t.Errorf("Date is off by %v, %v", off, err)
-	}
-	t.Logf("Date %q", a.Header.Get("Date"))
-	login := s.send(key, password, "")
-	if login.Status != 200 {
-		t.Fatalf("%d %s", login.Status, login.Error)
-	}
-	s.life(login.RefreshToken)
-	if c := realm.Counts(); c.Reuses != 0 {
-		t.Errorf("%+v", c)
-	}
-}
-
 // And of the server that Bluesky's users have, where requests are pushed, and which judges the
 // time of proofs although they have nonces.
 func TestDPoPOfAtproto(t *testing.T) {

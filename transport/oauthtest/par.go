@@ -1,6 +1,7 @@
 package oauthtest
 
 import (
+	"crypto/rand"
 	"net/http"
 	"net/url"
 	"time"
@@ -38,7 +39,7 @@ func (s *Server) servePAR(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.mu.Lock()
-	uri := "urn:ietf:params:oauth:request_uri:" + s.secret("par-")
+	uri := "urn:ietf:params:oauth:request_uri:" + "par-" + rand.Text() // which the browser, and its user, may see
 	for _, name := range []string{"client_secret", "client_assertion", "client_assertion_type"} {
 		f.Del(name)
 	}

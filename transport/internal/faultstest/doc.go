@@ -14,6 +14,9 @@
 //	STAYAUTH_FAULTS=full go test -timeout 30m -v ./transport/internal/faultstest
 //	                                                        and for each policy 1 000 kills and
 //	                                                        40 stops of 20 seconds
+//	STAYAUTH_FAULTS_CLIENT=bound go test ./transport/internal/faultstest
+//	                                                        all logins are bound to a key (DPoP),
+//	                                                        or none: secret, key
 //	STAYAUTH_FAULTS_SEED=7 go test -v ./transport/internal/faultstest   the schedule of a run again
 //
 // Each run prints a table: what callers asked for, what they did not get although there was a

@@ -39,6 +39,7 @@ type plan struct {
 	Oracle                 string // a URL that, followed by an access token, tells whether it is good; or none
 	ClientID, ClientSecret string
 	ClientKey              []byte        // instead of the secret: an ECDSA key in PKCS #8
+	Bound                  bool          // and all tokens are bound to keys
 	TTL                    time.Duration // of access tokens
 	Lead                   time.Duration // 0: the default
 	Timeout                time.Duration // of the Endpoint; 0: the default
@@ -144,6 +145,9 @@ func (h hasty) Refresh(ctx context.Context, r *tokencache.Record) (*tokencache.R
 func (p plan) endpoint(base http.RoundTripper) *endpoint.Endpoint {
 	e := &endpoint.Endpoint{TokenURL: p.TokenURL, ClientID: p.ClientID, ClientSecret: tokencache.Secret(p.ClientSecret),
 		AuthStyle: oauth2.AuthStyleInHeader, Timeout: p.Timeout, Base: base}
+	if p.Bound {
+		e.DPoP = new(endpoint.DPoP)
+	}
 	if p.ClientKey != nil {
 		e.ClientAuth = &clientauth.PrivateKey{Audience: strings.TrimSuffix(p.TokenURL, "/token"), Key: p.clientKey}
 	}
