@@ -74,8 +74,8 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// admit says whose token it is, whether it is good for who has proven to have that key, and which
-// claims it lacks.
+// admit says whose token it is, whether it is good for who has proven to have that key or
+// certificate, and which claims it lacks.
 func (s *Server) admit(token, thumbprint, certificate string) (account, lacks string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

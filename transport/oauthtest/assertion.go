@@ -115,9 +115,8 @@ func signedBy(key crypto.PublicKey, t *jwt.Token) bool {
 	default: // RFC 8725 section 3.11: It was made for something else.
 		return false
 	}
-	named, ok := key.(NamedKey)
-	if !ok {
-		return t.SignedBy(key)
+	if named, ok := key.(NamedKey); ok {
+		return t.KeyID == named.ID && t.SignedBy(named.Key)
 	}
-	return t.ID == named.ID && t.SignedBy(named.Key)
+	return t.SignedBy(key)
 }

@@ -84,7 +84,7 @@ func TestAssertions(t *testing.T) {
 		{"kid unknown", proof | grant, key, func(s statement) { s.header["kid"] = "k2" }, "kid"},
 		{"no kid", proof | grant, key, func(s statement) { delete(s.header, "kid") }, "kid"},
 		{"made for something else", proof | grant, key, func(s statement) { s.header["typ"] = "dpop+jwt" }, "signature"},
-		{"crit", proof | grant, key, func(s statement) { s.header["crit"] = []string{"b64"} }, "signature"},
+		{"crit", proof | grant, key, func(s statement) { s.header["crit"] = []string{"b64"} }, "no JWT"},
 		{"aud an array", proof | grant, key, func(s statement) { s.claims["aud"] = []any{s.claims["aud"]} }, "aud"},
 		{"aud another", proof | grant, key, func(s statement) { s.claims["aud"] = "https://else.test" }, "aud"},
 		{"aud with a slash", proof | grant, key, func(s statement) { s.claims["aud"] = s.claims["aud"].(string) + "/" }, "aud"},

@@ -135,8 +135,10 @@ type Counts struct {
 	RepeatedProofs  int // of these, those whose jti had been presented before, and were refused
 	BadProofs       int // of these, those that were refused for any reason but the nonce
 	NonceChallenges int // requests that were refused because the nonce of the proof was missing or old
-	StrayNonces     int // nonces of the token endpoint that were presented to the API, or the other way round
-	Downgrades      int // access tokens bound to a key that were presented as bearer tokens, and refused
+
+	APINonceChallenges int // of these, those of the API
+	StrayNonces        int // nonces of the token endpoint that were presented to the API, or the other way round
+	Downgrades         int // access tokens bound to a key that were presented as bearer tokens, and refused
 
 	APICalls    int // requests to the API
 	APIRefused  int // of these, answered 401 or 403

@@ -54,6 +54,9 @@ func (s *Server) prove(r *http.Request, n *nonces, accessToken string) (thumbpri
 	}
 	if e := s.checkNonce(p, n); e != nil {
 		s.counts.NonceChallenges++
+		if n == &s.apiNonces {
+			s.counts.APINonceChallenges++
+		}
 		return "", e
 	}
 	if off := p.issued.Sub(s.now()); off.Abs() > s.cfg.DPoP.Window {

@@ -362,7 +362,7 @@ func TestNonces(t *testing.T) {
 		api = call(nextAPI, "use_dpop_nonce")
 		c.s.RotateNonces()
 		call(api, "use_dpop_nonce")
-		if n := c.s.Counts(); n.NonceChallenges != 8 || n.StrayNonces != 2 || n.BadProofs != 0 || n.Rotations != 3 {
+		if n := c.s.Counts(); n.NonceChallenges != 8 || n.APINonceChallenges != 5 || n.StrayNonces != 2 || n.BadProofs != 0 || n.Rotations != 3 {
 			t.Errorf("%+v", n)
 		}
 		// Revocation has no proof, and its answer a nonce all the same.

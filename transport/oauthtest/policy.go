@@ -39,8 +39,8 @@ type access struct {
 	claims  string // the claims that were asked for with it
 	revoked bool
 
-	certificate string // to which it is bound; "": none
 	thumbprint  string // of the key that it is bound to, or empty
+	certificate string // to which it is bound; "": none
 }
 
 // Login makes a login of the account without any flow, as if the user had just

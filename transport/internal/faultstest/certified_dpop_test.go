@@ -114,14 +114,14 @@ func newBoundLife(t *testing.T, issuer, api, clientID string) *boundLife {
 	}
 	l := &boundLife{t: t, provider: p, endpoint: p.Endpoint(clientID, "")}
 	l.endpoint.DPoP = &endpoint.DPoP{}
-	l.plan = plan{TokenURL: p.TokenURL, API: api, Origin: origin.Scheme + "://" + origin.Host, ClientID: clientID, Bound: true, TTL: 3 * time.Second, Lead: 1500 * time.Millisecond}
+	l.plan = plan{TokenURL: p.TokenURL, API: api, Origin: origin.Scheme + "://" + origin.Host, Client: client{ID: clientID, Bound: true}, TTL: 3 * time.Second, Lead: 1500 * time.Millisecond}
 	return l
 }
 
 // loopback logs in with a browser.
 func (l *boundLife) loopback(par bool, scopes ...string) *tokencache.Record {
 	l.t.Helper()
-	e := l.provider.Endpoint(l.plan.ClientID, "", scopes...)
+	e := l.provider.Endpoint(l.plan.Client.ID, "", scopes...)
 	e.DPoP = &endpoint.DPoP{}
 	var browser sync.WaitGroup
 	defer browser.Wait()
@@ -187,7 +187,7 @@ func (l *boundLife) exchange(scope string) *tokencache.Record {
 	}
 	_, thumbprint := bound.Proof()
 	verifier := oauth2.GenerateVerifier()
-	code := browse(l.t, l.provider.AuthURL+"?"+url.Values{"response_type": {"code"}, "client_id": {l.plan.ClientID}, "redirect_uri": {nobody}, "scope": {scope},
+	code := browse(l.t, l.provider.AuthURL+"?"+url.Values{"response_type": {"code"}, "client_id": {l.plan.Client.ID}, "redirect_uri": {nobody}, "scope": {scope},
 		"code_challenge": {oauth2.S256ChallengeFromVerifier(verifier)}, "code_challenge_method": {"S256"}, "dpop_jkt": {thumbprint}}.Encode())
 	rec, err := bound.Exchange(l.t.Context(), code, verifier, nobody)
 	if err != nil {

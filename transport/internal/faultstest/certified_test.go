@@ -32,7 +32,7 @@ func TestCertifiedProvider(t *testing.T) {
 		t.Fatal(err)
 	}
 	plan := plan{Dir: t.TempDir(), TokenURL: p.Issuer + "/token", API: p.API, Origin: api.Scheme + "://" + api.Host,
-		ClientID: p.Public.ID, TTL: 3 * time.Second, Lead: 1500 * time.Millisecond}
+		Client: client{ID: p.Public.ID}, TTL: 3 * time.Second, Lead: 1500 * time.Millisecond}
 	cache, err := plan.cache()
 	if err != nil {
 		t.Fatal(err)

@@ -154,7 +154,7 @@ type known struct {
 
 // RoundTrip sends a request to the API and remembers its token.
 func (c *caller) RoundTrip(r *http.Request) (*http.Response, error) {
-	if token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "); token != c.sent.token {
+	if _, token, _ := strings.Cut(r.Header.Get("Authorization"), " "); token != c.sent.token {
 		c.sent = known{token: token}
 	}
 	return http.DefaultTransport.RoundTrip(r)

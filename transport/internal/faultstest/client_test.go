@@ -5,102 +5,111 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	cryptorand "crypto/rand"
+	"crypto/rand"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/json"
-	"io"
-	"net/http"
-	"net/url"
+	"fmt"
+	"os"
+	"slices"
 	"strings"
-	"sync"
-
-	"golang.org/x/oauth2"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport/clientauth"
 	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
+	"golang.org/x/oauth2"
 )
 
-// clientKey returns a key for the client of every other world, which then proves who it is by a
-// statement that is good for one request (RFC 7523); the others have a secret.
-func clientKey(world uint64) (key crypto.Signer, encoded []byte, err error) {
-	if world%2 == 0 {
-		return nil, nil, nil
+// A client is how the programs tell the provider who they are: by a secret; by statements that
+// are good for one request each (RFC 7523), which Key signs; or not at all, and then all tokens
+// are bound to Key (RFC 9449), for which proofs are needed that are good for one request.
+type client struct {
+	ID, Secret string
+	Key        []byte // an ECDSA key, PKCS #8
+	Bound      bool
+}
+
+// clientEnv makes all worlds have a client of one kind: "secret", "key" or "bound". Otherwise the
+// seed decides.
+const clientEnv = "STAYAUTH_FAULTS_CLIENT"
+
+// newClient returns a client of one of the kinds.
+func newClient(seed uint64, kinds ...string) (c client, err error) {
+	kind := kinds[seed%uint64(len(kinds))]
+	if k := os.Getenv(clientEnv); slices.Contains(kinds, k) {
+		kind = k
 	}
-	k, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
+	if kind == "secret" {
+		return client{}, nil
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err == nil {
+		c.Key, err = x509.MarshalPKCS8PrivateKey(key)
+	}
+	c.Bound = kind == "bound"
+	return c, err
+}
+
+// serve returns a provider that knows the client.
+func (c *client) serve(cfg oauthtest.Config) *oauthtest.Server {
+	switch {
+	case c.Bound:
+		cfg.AuthStyle = oauthtest.AuthNone
+		cfg.DPoP.Mode, cfg.DPoP.APINonces = oauthtest.DPoPRequired, true
+	case c.Key != nil:
+		cfg.AuthStyle, cfg.ClientKeys = oauthtest.AuthPrivateKey, []crypto.PublicKey{c.signer().Public()}
+	}
+	s := oauthtest.New(cfg)
+	c.ID, c.Secret = s.ClientID(), s.ClientSecret()
+	return s
+}
+
+// states reports whether statements about the client are sent.
+func (c client) states() bool { return c.Key != nil && !c.Bound }
+
+// signer returns the key.
+func (c client) signer() crypto.Signer {
+	key, err := x509.ParsePKCS8PrivateKey(c.Key)
 	if err != nil {
-		return nil, nil, err
+		panic(err) // It comes from newClient.
 	}
-	encoded, err = x509.MarshalPKCS8PrivateKey(k)
-	return k, encoded, err
+	return key.(*ecdsa.PrivateKey)
 }
 
-// registered lets a provider know its client by the key, if there is one.
-func registered(c oauthtest.Config, key crypto.Signer) oauthtest.Config {
-	if key != nil {
-		c.AuthStyle, c.ClientKeys = oauthtest.AuthPrivateKey, []crypto.PublicKey{key.Public()}
+// login is a new login at the provider.
+func (c client) login(s *oauthtest.Server, account string) oauthtest.Tokens {
+	if c.Bound {
+		return s.LoginBound(account, c.signer().Public())
 	}
-	return c
+	return s.Login(account)
 }
 
-// clientOf returns the client of a provider at url, as that knows it.
-func clientOf(srv *oauthtest.Server, url string, key crypto.Signer, base http.RoundTripper) *endpoint.Endpoint {
-	e := &endpoint.Endpoint{TokenURL: url + "/token", ClientID: srv.ClientID(), Base: base}
-	if key == nil {
-		e.ClientSecret, e.AuthStyle = tokencache.Secret(srv.ClientSecret()), oauth2.AuthStyleInHeader
-		return e
+// record returns a login as a flow does.
+func (c client) record(t oauthtest.Tokens) *tokencache.Record {
+	r := t.Record()
+	if c.Bound {
+		r.Bind(tokencache.Secret(c.Key), t.Thumbprint)
 	}
-	e.ClientAuth = &clientauth.PrivateKey{Audience: url, Key: func(context.Context) (*clientauth.Key, error) { return &clientauth.Key{Signer: key}, nil }}
+	return r
+}
+
+// endpoint completes an Endpoint.
+func (c client) endpoint(e *endpoint.Endpoint) *endpoint.Endpoint {
+	e.ClientID, e.ClientSecret, e.AuthStyle = c.ID, tokencache.Secret(c.Secret), oauth2.AuthStyleInHeader
+	switch {
+	case c.Bound:
+		e.DPoP = &endpoint.DPoP{}
+	case c.Key != nil:
+		e.ClientAuth = &clientauth.PrivateKey{Audience: strings.TrimSuffix(e.TokenURL, "/token"), Key: func(context.Context) (*clientauth.Key, error) {
+			return &clientauth.Key{Signer: c.signer()}, nil
+		}}
+	}
 	return e
 }
 
-// statements are those about the client that were sent to a provider, whatever became of the
-// requests. Each must be another.
-type statements struct {
-	mu            sync.Mutex
-	seen          map[string]bool // by jti
-	all, repeated int
-}
-
-// note notes the statement of a form, if there is one.
-func (s *statements) note(form string) {
-	f, _ := url.ParseQuery(form)
-	parts := strings.Split(f.Get("client_assertion"), ".")
-	if len(parts) != 3 {
-		return
+// strayProofs says what must not be about the proofs that a provider has seen, of all processes.
+func strayProofs(n oauthtest.Counts) string {
+	if n.RepeatedProofs+n.StrayNonces+n.Downgrades == 0 {
+		return ""
 	}
-	var claims struct{ JTI string }
-	raw, _ := base64.RawURLEncoding.DecodeString(parts[1])
-	json.Unmarshal(raw, &claims) // One without a jti is taken for a repeated one.
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.seen == nil {
-		s.seen = map[string]bool{"": true}
-	}
-	s.all++
-	if s.seen[claims.JTI] {
-		s.repeated++
-	}
-	s.seen[claims.JTI] = true
-}
-
-func (s *statements) count() (all, repeated int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.all, s.repeated
-}
-
-// watch notes what is sent over base.
-func (s *statements) watch(base http.RoundTripper) http.RoundTripper {
-	return roundTripper(func(r *http.Request) (*http.Response, error) {
-		if r.GetBody != nil {
-			if body, err := r.GetBody(); err == nil {
-				form, _ := io.ReadAll(body)
-				s.note(string(form))
-			}
-		}
-		return base.RoundTrip(r)
-	})
+	return fmt.Sprintf("%d proofs were sent twice, %d with the nonce of another server, and %d bound tokens without one", n.RepeatedProofs, n.StrayNonces, n.Downgrades)
 }

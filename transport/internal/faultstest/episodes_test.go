@@ -75,6 +75,9 @@ func TestEpisodes(t *testing.T) {
 			t.Run(p.name+"/"+e.name, func(t *testing.T) {
 				realparts.Bubble(t, func(t *testing.T) {
 					s := newScene(t, e, p.policy, n+uint64((len(episodes)+1)*i+j))
+					if s.client.Bound { // Proofs that have waited are refused, and the queue is as long again.
+						e.soon += 10 * time.Second
+					}
 					s.play()
 					fail := func(format string, args ...any) {
 						t.Errorf(format, args...)
@@ -86,7 +89,7 @@ func TestEpisodes(t *testing.T) {
 						fail("%d calls failed with a good token, and %d without one: %v", s.failedValid, s.failed, s.last)
 					}
 					most := e.most
-					if e.stale && s.key != nil {
+					if e.stale && s.client.states() {
 						most *= 2
 					}
 					if s.counts.TokenRequests > most || s.counts.TokenRequests == 0 {
@@ -95,7 +98,7 @@ func TestEpisodes(t *testing.T) {
 					if s.counts.Reuses > s.lost {
 						fail("%d reuses", s.counts.Reuses)
 					}
-					if all, repeated := s.sent.count(); repeated > 0 || s.key != nil && all == 0 {
+					if all, repeated := s.sent.count(); repeated > 0 || s.client.states() && all == 0 {
 						fail("%d of %d statements about the client were sent twice", repeated, all)
 					}
 					if s.recovery > e.soon && s.lost == 0 {

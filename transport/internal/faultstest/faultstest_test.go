@@ -154,6 +154,9 @@ func (c *cell) check(t *testing.T) {
 	if n := r.Repeated + r.Counts.RepeatedAssertions; n > 0 {
 		fail("%d of %d statements about the client were sent twice", n, r.Statements)
 	}
+	if s := strayProofs(r.Counts); s != "" {
+		fail("%s", s)
+	}
 	if c.fault.once && r.Counts.Replays > 0 {
 		fail("%d refresh tokens were presented again", r.Counts.Replays)
 	}

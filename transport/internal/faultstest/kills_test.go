@@ -108,6 +108,9 @@ func TestKills(t *testing.T) {
 			t.Errorf("%s: of %d logins lost, %d without an explanation, %d although nobody was killed between the commit and the save",
 				p.name, r.Lost, r.Unexplained, r.Uncut)
 		}
+		if s := strayProofs(r.Counts); s != "" {
+			t.Errorf("%s: %s", p.name, s)
+		}
 		if r.Strange > 0 {
 			t.Errorf("%s: %d times a refresh token was presented that was not the stored one", p.name, r.Strange)
 		}

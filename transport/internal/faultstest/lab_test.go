@@ -2,7 +2,6 @@ package faultstest
 
 import (
 	"context"
-	"crypto"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -24,8 +24,8 @@ import (
 // package internal/model, and the code is the real one.
 type lab struct {
 	rng    *rand.Rand
+	client client
 	srv    *oauthtest.Server
-	key    crypto.Signer // of the client; nil: it has a secret
 	sent   statements
 	direct http.RoundTripper
 	store  tokencache.Memory
@@ -120,7 +120,7 @@ func (l *lab) start(t *testing.T, name string) *simulated {
 				p.unsaved.Store(false)
 			}
 		},
-		Refresher: clientOf(l.srv, l.srv.URL(), l.key, l.sent.watch(p)),
+		Refresher: l.client.endpoint(&endpoint.Endpoint{TokenURL: l.srv.TokenURL(), Base: l.sent.watch(p)}),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -135,18 +135,16 @@ func (l *lab) login(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, err := transport.NewSource(transport.SourceConfig{Cache: cache, Logger: slog.New(slog.DiscardHandler),
-		Refresher: clientOf(l.srv, l.srv.URL(), l.key, nil)})
+		Refresher: l.client.endpoint(&endpoint.Endpoint{TokenURL: l.srv.TokenURL()})})
 	if err != nil {
 		t.Fatal(err)
 	}
-	tokens := l.srv.Login(account)
+	tokens := l.client.login(l.srv, account)
 	l.mu.Lock()
 	l.saved[tokens.AccessToken], l.saved[tokens.RefreshToken] = true, true
 	l.orphaned, l.muted = false, false
 	l.mu.Unlock()
-	err = s.Login(t.Context(), &tokencache.Record{AccessToken: tokencache.Secret(tokens.AccessToken),
-		RefreshToken: tokencache.Secret(tokens.RefreshToken), ObtainedAt: time.Now(), Expiry: tokens.Expiry})
-	if err != nil {
+	if err := s.Login(t.Context(), l.client.record(tokens)); err != nil {
 		t.Fatal(err)
 	}
 	l.say("the user logs in")

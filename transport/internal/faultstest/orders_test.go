@@ -54,13 +54,13 @@ func TestRandomOrdersWithoutTheLock(t *testing.T) {
 }
 
 func randomOrder(t *testing.T, policy oauthtest.Policy, n uint64, noLock bool) *lab {
-	key, _, err := clientKey(n)
-	if err != nil {
+	l := &lab{rng: rand.New(rand.NewPCG(n, uint64(policy))), policy: policy, noLock: noLock,
+		parent: make(map[string]string), saved: make(map[string]bool), superseded: make(map[string]bool)}
+	var err error
+	if l.client, err = newClient(n, "secret", "key", "bound"); err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{rng: rand.New(rand.NewPCG(n, uint64(policy))), policy: policy, noLock: noLock, key: key,
-		srv:    oauthtest.New(registered(oauthtest.Config{Policy: policy, AccessTTL: simulatedTTL}, key)),
-		parent: make(map[string]string), saved: make(map[string]bool), superseded: make(map[string]bool)}
+	l.srv = l.client.serve(oauthtest.Config{Policy: policy, AccessTTL: simulatedTTL, DPoP: oauthtest.DPoP{TokenNonces: true}})
 	defer l.srv.Close()
 	l.direct = l.srv.Direct()
 	l.login(t)
@@ -122,8 +122,11 @@ func randomOrder(t *testing.T, policy oauthtest.Policy, n uint64, noLock bool) *
 			l.breaks("%s cannot be closed: %v", p.name, err)
 		}
 	}
-	if all, repeated := l.sent.count(); repeated > 0 || l.key != nil && all == 0 {
+	if all, repeated := l.sent.count(); repeated > 0 || l.client.states() && all == 0 {
 		l.breaks("%d of %d statements about the client were sent twice", repeated, all)
+	}
+	if s := strayProofs(l.srv.Counts()); s != "" {
+		l.breaks("%s", s)
 	}
 	return l
 }

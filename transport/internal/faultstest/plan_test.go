@@ -3,9 +3,7 @@ package faultstest
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"io"
@@ -22,35 +20,30 @@ import (
 	"testing/iotest"
 	"time"
 
-	"golang.org/x/oauth2"
-
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
-	"github.com/stayauth/stayauth/transport/clientauth"
 	"github.com/stayauth/stayauth/transport/endpoint"
 )
 
 // A plan is what a process needs to know to share the login.
 type plan struct {
-	Name                   string // of the process
-	Dir                    string
-	TokenURL               string
-	API, Origin            string // a protected URL, and where it is
-	Oracle                 string // a URL that, followed by an access token, tells whether it is good; or none
-	ClientID, ClientSecret string
-	ClientKey              []byte        // instead of the secret: an ECDSA key in PKCS #8
-	Bound                  bool          // and all tokens are bound to keys
-	TTL                    time.Duration // of access tokens
-	Lead                   time.Duration // 0: the default
-	Timeout                time.Duration // of the Endpoint; 0: the default
-	Keyring                []string      // the environment to be in to find the OS keyring that has the sealing key; none: it is in a file
-	Wrapped                bool          // the store can meet trouble
-	Plain                  bool          // and its records are not sealed
-	User                   bool          // it is the user's
-	Once                   bool          // it makes one request in its life
-	Hasty                  bool          // every call is a rotation
-	Next                   bool          // as the next version of the library would be
-	NoLock                 bool
+	Name        string // of the process
+	Dir         string
+	TokenURL    string
+	API, Origin string // a protected URL, and where it is
+	Oracle      string // a URL that, followed by an access token, tells whether it is good; or none
+	Client      client
+	TTL         time.Duration // of access tokens
+	Lead        time.Duration // 0: the default
+	Timeout     time.Duration // of the Endpoint; 0: the default
+	Keyring     []string      // the environment to be in to find the OS keyring that has the sealing key; none: it is in a file
+	Wrapped     bool          // the store can meet trouble
+	Plain       bool          // and its records are not sealed
+	User        bool          // it is the user's
+	Once        bool          // it makes one request in its life
+	Hasty       bool          // every call is a rotation
+	Next        bool          // as the next version of the library would be
+	NoLock      bool
 }
 
 // A trouble is something that goes wrong inside the processes.
@@ -94,7 +87,7 @@ func (v victim) meets(what trouble) bool {
 	return true
 }
 
-func (p plan) key() tokencache.Key { return tokencache.Key{Issuer: p.TokenURL, ClientID: p.ClientID} }
+func (p plan) key() tokencache.Key { return tokencache.Key{Issuer: p.TokenURL, ClientID: p.Client.ID} }
 
 // source returns a Source that meets all trouble, and the cache without any. tell
 // receives what the Source does.
@@ -143,24 +136,7 @@ func (h hasty) Refresh(ctx context.Context, r *tokencache.Record) (*tokencache.R
 }
 
 func (p plan) endpoint(base http.RoundTripper) *endpoint.Endpoint {
-	e := &endpoint.Endpoint{TokenURL: p.TokenURL, ClientID: p.ClientID, ClientSecret: tokencache.Secret(p.ClientSecret),
-		AuthStyle: oauth2.AuthStyleInHeader, Timeout: p.Timeout, Base: base}
-	if p.Bound {
-		e.DPoP = new(endpoint.DPoP)
-	}
-	if p.ClientKey != nil {
-		e.ClientAuth = &clientauth.PrivateKey{Audience: strings.TrimSuffix(p.TokenURL, "/token"), Key: p.clientKey}
-	}
-	return e
-}
-
-// clientKey returns what ClientKey holds.
-func (p plan) clientKey(context.Context) (*clientauth.Key, error) {
-	parsed, err := x509.ParsePKCS8PrivateKey(p.ClientKey)
-	if err != nil {
-		return nil, err
-	}
-	return &clientauth.Key{Signer: parsed.(*ecdsa.PrivateKey)}, nil
+	return p.Client.endpoint(&endpoint.Endpoint{TokenURL: p.TokenURL, Timeout: p.Timeout, Base: base})
 }
 
 // clientHeader tells the provider which process has sent a request.

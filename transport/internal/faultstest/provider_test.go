@@ -3,7 +3,6 @@ package faultstest
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"io"
 	"net"
 	"net/http"
@@ -28,6 +27,7 @@ const oracle = "/oracle/"
 // which does not. It writes down what it is asked.
 type provider struct {
 	*oauthtest.Server
+	client   client
 	policy   oauthtest.Policy
 	latency  time.Duration
 	token    *http.Server
@@ -54,13 +54,15 @@ type entry struct {
 	strange   bool   // the cache held another refresh token
 }
 
-// newProvider starts a provider. If key is not nil, its client proves by that who it is.
-func newProvider(policy oauthtest.Policy, latency, ttl time.Duration, key crypto.Signer) (*provider, error) {
-	cfg := registered(oauthtest.Config{Policy: policy, AccessTTL: ttl}, key)
+// newProvider starts a provider.
+func newProvider(policy oauthtest.Policy, latency, ttl time.Duration, c client) (*provider, error) {
+	// The nonces change all the time, and those before them are soon too old.
+	cfg := oauthtest.Config{Policy: policy, AccessTTL: ttl, DPoP: oauthtest.DPoP{TokenNonces: true, NonceTTL: 2 * time.Second}}
 	if policy == oauthtest.Grace {
 		cfg.GracePeriod = gracePeriod
 	}
-	p := &provider{Server: oauthtest.New(cfg), policy: policy, latency: latency}
+	p := &provider{Server: c.serve(cfg), policy: policy, latency: latency}
+	p.client = c
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -87,6 +89,9 @@ func newProvider(policy oauthtest.Policy, latency, ttl time.Duration, key crypto
 	p.api = httptest.NewServer(mux)
 	return p, nil
 }
+
+// login is a new login.
+func (p *provider) login() oauthtest.Tokens { return p.client.login(p.Server, account) }
 
 func (p *provider) close() {
 	p.token.Close()
@@ -152,7 +157,9 @@ func (p *provider) commit(w http.ResponseWriter, r *http.Request, body []byte, a
 	}
 	e.strange = stored != e.presented
 	e.at = time.Now()
-	p.entries = append(p.entries, e)
+	if !bytes.Contains(answer.Body.Bytes(), []byte("dpop_")) { // Then it was not looked at.
+		p.entries = append(p.entries, e)
+	}
 	p.mu.Unlock()
 
 	sleep(r.Context(), p.latency-p.latency/2)

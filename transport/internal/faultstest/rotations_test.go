@@ -66,7 +66,7 @@ func newMill(t *testing.T, p plan, widths int) *mill {
 		fmt.Fprintf(w, `{"access_token":"access-%09d","token_type":"Bearer","expires_in":3600,"refresh_token":"refresh-%09d"}`, n, n)
 	}))
 	t.Cleanup(srv.Close)
-	p.TokenURL, p.ClientID, p.Hasty = srv.URL, "client", true
+	p.TokenURL, p.Client.ID, p.Hasty = srv.URL, "client", true
 	var err error
 	m.source, _, err = p.source(func(r report) {
 		if r.Width != 0 {

@@ -2,7 +2,6 @@ package faultstest
 
 import (
 	"context"
-	"crypto"
 	"errors"
 	"fmt"
 	"io"
@@ -27,9 +26,9 @@ type scene struct {
 	t       *testing.T
 	episode episode
 	rng     *rand.Rand
+	client  client
 	srv     *oauthtest.Server
-	key     crypto.Signer // of the client; nil: it has a secret
-	stores  []*forgetful  // of a login each
+	stores  []*forgetful // of a login each
 	users   []*consumer
 	cut     atomic.Bool // the connection of the next token request breaks after a second
 
@@ -54,12 +53,14 @@ const (
 )
 
 func newScene(t *testing.T, e episode, policy oauthtest.Policy, n uint64) *scene {
-	key, _, err := clientKey(n)
-	if err != nil {
+	s := &scene{t: t, episode: e, rng: rand.New(rand.NewPCG(n, n))}
+	var err error
+	if s.client, err = newClient(n, "secret", "key", "bound"); err != nil {
 		t.Fatal(err)
 	}
-	s := &scene{t: t, episode: e, key: key, rng: rand.New(rand.NewPCG(n, n)),
-		srv: oauthtest.New(registered(oauthtest.Config{Policy: policy, GracePeriod: gracePeriodOf(policy), AccessTTL: e.ttl(), Latency: 200 * time.Millisecond, OneAtATime: e.busy}, key))}
+	// The token endpoint has no nonces: a request without the right one would use up a fault.
+	s.srv = s.client.serve(oauthtest.Config{Policy: policy, GracePeriod: gracePeriodOf(policy), AccessTTL: e.ttl(), Latency: 200 * time.Millisecond, OneAtATime: e.busy,
+		DPoP: oauthtest.DPoP{Window: time.Minute}})
 	t.Cleanup(s.srv.Close)
 	shared := s.endpoint(nil)
 	for i := range e.logins {
@@ -71,10 +72,8 @@ func newScene(t *testing.T, e episode, policy oauthtest.Policy, n uint64) *scene
 			s.user(store, nil)
 			s.user(store, nil)
 		}
-		tokens := s.srv.Login(fmt.Sprint("user ", i))
-		err := s.users[len(s.users)-1].source.Login(t.Context(), &tokencache.Record{AccessToken: tokencache.Secret(tokens.AccessToken),
-			RefreshToken: tokencache.Secret(tokens.RefreshToken), ObtainedAt: time.Now(), Expiry: tokens.Expiry})
-		if err != nil {
+		login := s.client.record(s.client.login(s.srv, fmt.Sprint("user ", i)))
+		if err := s.users[len(s.users)-1].source.Login(t.Context(), login); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -99,7 +98,7 @@ func (s *scene) endpoint(base http.RoundTripper) *endpoint.Endpoint {
 	if base == nil {
 		base = s.srv.RoundTripper()
 	}
-	return clientOf(s.srv, s.srv.URL(), s.key, s.sent.watch(base))
+	return s.client.endpoint(&endpoint.Endpoint{TokenURL: s.srv.TokenURL(), Base: s.sent.watch(base)})
 }
 
 // play lets the users work through the episode, and for two minutes more.
@@ -115,13 +114,17 @@ func (s *scene) play() {
 	ended := time.Now()
 	time.Sleep(max(s.episode.soon, time.Second)) // A token that came in that time is still good.
 	s.counts = s.srv.Counts()
-	s.counts.TokenRequests -= before.TokenRequests
+	// A proof that has waited for long is refused, and spends nothing.
+	s.counts.TokenRequests -= before.TokenRequests + s.counts.BadProofs - before.BadProofs
 	s.counts.Questions -= before.Questions
 	time.Sleep(2 * time.Minute)
 	s.over.Store(true)
 	s.wg.Wait()
 	s.recovery = max(0, s.failedAt.Sub(ended))
 	s.counts.Reuses = s.srv.Counts().Reuses
+	if stray := strayProofs(s.srv.Counts()); stray != "" {
+		s.t.Error(stray)
+	}
 	for _, u := range s.users {
 		if !u.dead.Load() {
 			u.source.Close(context.Background())

@@ -2,7 +2,6 @@ package faultstest
 
 import (
 	"context"
-	"crypto"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -18,6 +17,7 @@ import (
 	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -67,11 +67,11 @@ func TestSilentConnections(t *testing.T) {
 	for _, protocol := range protocols {
 		for _, logins := range []int{1, 20} {
 			name := fmt.Sprintf("%s, %d logins", protocol.name, logins)
-			key, _, err := clientKey(protocol.world)
+			client, err := newClient(protocol.world, "secret", "key")
 			if err != nil {
 				t.Fatal(err)
 			}
-			srv := oauthtest.New(registered(oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: silentTTL}, key))
+			srv := client.serve(oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: silentTTL})
 			ts := httptest.NewUnstartedServer(srv.Handler())
 			ts.EnableHTTP2 = protocol.http2
 			ts.StartTLS()
@@ -88,7 +88,7 @@ func TestSilentConnections(t *testing.T) {
 			if resp.ProtoMajor == 2 != protocol.http2 {
 				t.Fatalf("the server speaks %s", resp.Proto)
 			}
-			all = append(all, silent{name, newUsers(t, srv, "https://"+f.Addr().String(), key, base, logins),
+			all = append(all, silent{name, newUsers(t, srv, "https://"+f.Addr().String(), client, base, logins),
 				func() {
 					if f.silence() == 0 {
 						t.Errorf("%s: no connection is open, so nothing is tested", name)
@@ -141,11 +141,11 @@ func deadPath(t *testing.T, received bool, protocol protocol, logins int) silent
 	if received {
 		policy = oauthtest.Grace
 	}
-	key, _, err := clientKey(protocol.world)
+	client, err := newClient(protocol.world, "secret", "key")
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := oauthtest.New(registered(oauthtest.Config{Policy: policy, AccessTTL: silentTTL}, key))
+	srv := client.serve(oauthtest.Config{Policy: policy, AccessTTL: silentTTL})
 	ts := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if addr, err := net.ResolveTCPAddr("tcp", r.RemoteAddr); err == nil && r.Method == http.MethodPost && received {
 			time.Sleep(100 * time.Millisecond) // Kernels acknowledge what they receive within 40.
@@ -173,7 +173,7 @@ func deadPath(t *testing.T, received bool, protocol protocol, logins int) silent
 		}
 		return c, err
 	}}
-	return silent{name, newUsers(t, srv, "https://"+ts.Listener.Addr().String(), key, base, logins),
+	return silent{name, newUsers(t, srv, "https://"+ts.Listener.Addr().String(), client, base, logins),
 		func() { left.Store(int32(logins)) },
 		func(took time.Duration) {
 			c := srv.Counts()
@@ -188,9 +188,9 @@ func deadPath(t *testing.T, received bool, protocol protocol, logins int) silent
 type users []*transport.Source
 
 // newUsers logs so many users in.
-func newUsers(t *testing.T, srv *oauthtest.Server, provider string, key crypto.Signer, base http.RoundTripper, n int) (u users) {
+func newUsers(t *testing.T, srv *oauthtest.Server, provider string, client client, base http.RoundTripper, n int) (u users) {
 	t.Helper()
-	endpoint := clientOf(srv, provider, key, base)
+	endpoint := client.endpoint(&endpoint.Endpoint{TokenURL: provider + "/token", Base: base})
 	for i := range n {
 		cache, err := tokencache.New(new(tokencache.Memory), nil)
 		if err != nil {

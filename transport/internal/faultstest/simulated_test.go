@@ -143,6 +143,15 @@ func (p *simulated) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(answer))
+	if bytes.Contains(answer, []byte("dpop_")) {
+		l.say("%s: its proof is refused", p.name)
+		return resp, nil
+	}
 	l.say("%s presents its refresh token: %d", p.name, resp.StatusCode)
 	if resp.StatusCode == http.StatusOK {
 		issued := l.srv.Current(account).RefreshToken

@@ -117,10 +117,7 @@ type Desk struct {
 }
 
 func (d *Desk) Login(t oauthtest.Tokens, _ *int) error {
-	return d.source.Login(context.Background(), &tokencache.Record{
-		AccessToken: tokencache.Secret(t.AccessToken), RefreshToken: tokencache.Secret(t.RefreshToken),
-		TokenType: "Bearer", ObtainedAt: time.Now(), Expiry: t.Expiry,
-	})
+	return d.source.Login(context.Background(), d.plan.Client.record(t))
 }
 
 func (d *Desk) Look(_ int, s *Stored) error {

@@ -72,16 +72,16 @@ type setup struct {
 func newWorld(c setup) (w *world, err error) {
 	w = &world{keyring: c.keyring, rng: rand.New(rand.NewPCG(c.seed[0], c.seed[1])), killed: make(map[string]time.Time), answered: make(map[string]bool)}
 	w.result.Events = make(map[string]int)
-	key, encoded, err := clientKey(c.seed[0] + c.seed[1])
+	client, err := newClient(c.seed[0]+c.seed[1], "secret", "key", "bound")
 	if err != nil {
 		return nil, err
 	}
-	if w.provider, err = newProvider(c.policy, c.latency, c.ttl, key); err != nil {
+	if w.provider, err = newProvider(c.policy, c.latency, c.ttl, client); err != nil {
 		return nil, err
 	}
 	w.plan = plan{Dir: c.dir, TokenURL: w.provider.tokenURL, API: w.provider.api.URL + "/api", Origin: w.provider.api.URL, Oracle: w.provider.api.URL + oracle,
 		TTL: c.ttl, Timeout: c.timeout, Wrapped: c.wrapped || c.plain || c.noLock, Plain: c.plain, NoLock: c.noLock,
-		ClientID: w.provider.ClientID(), ClientSecret: w.provider.ClientSecret(), ClientKey: encoded}
+		Client: w.provider.client}
 	if c.keyring != nil {
 		w.plan.Keyring = c.keyring.Env
 	}
@@ -104,7 +104,7 @@ func newWorld(c setup) (w *world, err error) {
 	return w, nil
 }
 
-func (w *world) login() error { return w.user.login(w.provider.Login(account)) }
+func (w *world) login() error { return w.user.login(w.provider.login()) }
 
 // start starts process i.
 func (w *world) start(i int) error {

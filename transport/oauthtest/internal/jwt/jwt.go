@@ -20,7 +20,7 @@ import (
 type Token struct {
 	Type      string          // "typ"
 	Algorithm string          // "alg"
-	ID        string          // "kid"
+	KeyID     string          // "kid"
 	Key       json.RawMessage // "jwk"; nil if there is none
 
 	signed    string
@@ -40,7 +40,7 @@ func Parse(token string, claims any) (*Token, bool) {
 		return nil, false
 	}
 	t := &Token{Key: header["jwk"], signed: parts[0] + "." + parts[1], signature: signature}
-	for name, into := range map[string]*string{"typ": &t.Type, "alg": &t.Algorithm, "kid": &t.ID} {
+	for name, into := range map[string]*string{"typ": &t.Type, "alg": &t.Algorithm, "kid": &t.KeyID} {
 		if raw, ok := header[name]; ok && json.Unmarshal(raw, into) != nil {
 			return nil, false
 		}
