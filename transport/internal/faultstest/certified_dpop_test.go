@@ -48,7 +48,7 @@ func TestCertifiedProvidersBound(t *testing.T) {
 		l.wantCounts(p.Counts())
 	})
 	for _, off := range []time.Duration{clockOff, -clockOff} {
-		t.Run(fmt.Sprint("oidc-provider, its clock off by ", off), func(t *testing.T) {
+		t.Run(fmt.Sprint("oidc-provider with its clock off by ", off), func(t *testing.T) {
 			t.Parallel()
 			p := realparts.OIDCProvider(t, ttl, "--dpop-nonce", realparts.BoundClient("bound"), fmt.Sprintf("--clock-ahead=%d", int(off.Seconds())))
 			l := newBoundLife(t, p.Issuer, p.UserInfo, "bound")
@@ -66,7 +66,7 @@ func TestCertifiedProvidersBound(t *testing.T) {
 		})
 	}
 	for _, off := range []time.Duration{0, -clockOff, clockOff} {
-		t.Run(fmt.Sprint("atproto, its clock off by ", off), func(t *testing.T) {
+		t.Run(fmt.Sprint("atproto with its clock off by ", off), func(t *testing.T) {
 			t.Parallel()
 			p := realparts.AtprotoProvider(t, ttl, "--nonce-ttl=3", fmt.Sprintf("--clock-ahead=%d", int(off.Seconds())))
 			l := newBoundLife(t, p.Issuer, p.API, p.Public.ID)
@@ -74,7 +74,7 @@ func TestCertifiedProvidersBound(t *testing.T) {
 			l.wantCounts(p.Counts())
 		})
 	}
-	t.Run("Keycloak, its clock off", func(t *testing.T) {
+	t.Run("Keycloak with its clock off", func(t *testing.T) {
 		t.Parallel()
 		k := realparts.StartKeycloakAhead(t, clockOff)
 		realm := k.NewRealm(t, "bound", map[string]any{"accessTokenLifespan": 3})
