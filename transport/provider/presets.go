@@ -168,8 +168,8 @@ func Keycloak(baseURL, realm string) *Provider {
 //
 // A service app calls Okta's own API: it has no authServer, scopes such as "okta.users.read", a
 // clientauth.PrivateKey with EndpointAudience, and ClientCredentials. "Require Demonstrating
-// Proof of Possession (DPoP) header in token requests" is on in new ones, and has to be turned off:
-// tokens that need a proof are not supported.
+// Proof of Possession (DPoP) header in token requests" is on in new ones: set Endpoint.DPoP, or
+// turn it off.
 //
 // Not confirmed in Okta's documentation: the addresses for the device flow and for pushed
 // authorization requests, which are in the metadata of its servers; that an answer of status
