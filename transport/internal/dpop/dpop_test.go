@@ -259,6 +259,7 @@ func FuzzExpand(f *testing.F) {
 	f.Add("@thumbprint")
 	f.Add(strings.Repeat("A", 43))
 	f.Add("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE")
+	f.Add("AAAAAAAAAAAAAAAAA\n\n\n\nAAAAAAAAAAAAAAAAAAAAAAAAAE")
 	f.Fuzz(func(t *testing.T, compact string) {
 		private, thumbprint, err := Expand(compact)
 		if err != nil || thumbprint == "" {

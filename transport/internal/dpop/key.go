@@ -118,7 +118,7 @@ func Expand(compact string) (private tokencache.Secret, thumbprint string, err e
 		return "", thumbprint, nil
 	}
 	number, err := base64.RawURLEncoding.Strict().DecodeString(compact)
-	if err != nil {
+	if err != nil || strings.ContainsAny(compact, "\r\n") { // which the decoder skips
 		return "", "", errors.New("it is no key")
 	}
 	ec, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), number)
