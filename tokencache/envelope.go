@@ -85,7 +85,7 @@ func newEnvelope(e Envelope) *envelope {
 
 // open returns the plain content of version v of an entry that isEnveloped.
 func (e *envelope) open(ctx context.Context, name string, v Version, data []byte) ([]byte, error) {
-	k, sealed, err := e.key(ctx, name, data)
+	k, sealed, err := e.key(ctx, name, v, data)
 	if err != nil {
 		return nil, err
 	}
@@ -97,9 +97,9 @@ func (e *envelope) open(ctx context.Context, name string, v Version, data []byte
 	return plain, err
 }
 
-// key returns the data key of an entry that isEnveloped, and its sealed part. It asks the
-// KeyWrapper unless the key is known.
-func (e *envelope) key(ctx context.Context, name string, data []byte) (k ownKey, sealed []byte, err error) {
+// key returns the data key of version v of an entry that isEnveloped, and its sealed part. It asks
+// the KeyWrapper unless the key is known, and remembers the key unless v is empty.
+func (e *envelope) key(ctx context.Context, name string, v Version, data []byte) (k ownKey, sealed []byte, err error) {
 	wrapped, sealed, id, err := openEnvelope(name, data)
 	if err != nil {
 		return k, nil, err
@@ -123,6 +123,10 @@ func (e *envelope) key(ctx context.Context, name string, data []byte) (k ownKey,
 	fresh, err := e.unwrap(ctx, timeout, wrapped)
 	switch {
 	case err == nil && fresh.id == id:
+		if v != "" {
+			fresh.version = v
+			e.known.Put(name, fresh) // before those who wait for it go on
+		}
 		return fresh, sealed, nil
 	case err == nil:
 		err = fmt.Errorf("%w: the wrapped data key is that of another entry", ErrCorrupt)
@@ -270,7 +274,7 @@ func (e *envelope) isNewest(name string, data []byte) (bool, error) {
 // rewrap wraps the data key of an entry that isEnveloped with the newest key, and does not open
 // the entry.
 func (e *envelope) rewrap(ctx context.Context, name string, data []byte) ([]byte, error) {
-	k, sealed, err := e.key(ctx, name, data)
+	k, sealed, err := e.key(ctx, name, "", data)
 	if err != nil {
 		return nil, err
 	}
