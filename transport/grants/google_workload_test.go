@@ -101,8 +101,12 @@ func Example_workloadIdentity() {
 	_, _ = (&http.Client{Transport: rt}).Get("https://storage.googleapis.com/storage/v1/b?project=example")
 }
 
+// identityProvider is what Google knows the platform by.
+const identityProvider = "//iam.googleapis.com/projects/1/locations/global/" +
+	"workloadIdentityPools/pool/providers/k8s"
+
 // A google is Google's security token service and its service that impersonates, with the answers
-// in testdata/providers/google/workload.
+// in testdata/providers/google/federation.
 type google struct {
 	t         *testing.T
 	exchanges int
@@ -130,7 +134,7 @@ func (g *google) RoundTrip(req *http.Request) (*http.Response, error) {
 	if other, ok := g.answer[answer]; ok {
 		answer = other
 	}
-	wire, err := os.ReadFile(filepath.Join(robotAnswers, "google", "workload", answer+".http"))
+	wire, err := os.ReadFile(filepath.Join(robotAnswers, "google", "federation", answer+".http"))
 	must(g.t, err)
 	return http.ReadResponse(bufio.NewReader(bytes.NewReader(wire)), req)
 }
@@ -146,7 +150,7 @@ func TestGoogleWorkloadIdentity(t *testing.T) {
 		file := func(account string) string {
 			path := filepath.Join(dir, account+".json")
 			text, err := json.Marshal(map[string]any{
-				"type": "external_account", "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/providers/k8s",
+				"type": "external_account", "audience": identityProvider,
 				"subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "token_url": "https://sts.googleapis.com/v1/token",
 				"service_account_impersonation_url": "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/" + account + ":generateAccessToken",
 				"credential_source":                 map[string]any{"file": subject, "format": map[string]any{"type": "text"}},
