@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto"
 	"errors"
-	"net/url"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -99,11 +98,18 @@ func (cfg *SourceConfig) proofKey(ctx context.Context, snap *snapshot) (*dpop.Ke
 	if err != nil {
 		return nil, notProven(err)
 	}
-	key, err := dpop.NewKey(signer)
+	key, unfit, err := cfg.servers.NewKey(ctx, signer)
 	if err != nil {
-		return nil, notProvable("use a key that can sign proofs", err)
+		return nil, notProven(err)
 	}
-	if _, thumbprint := snap.rec.Proof(); key.Thumbprint != thumbprint {
+	if unfit != nil {
+		return nil, notProvable("use a key that can sign proofs", unfit)
+	}
+	switch private, thumbprint := snap.rec.Proof(); {
+	case key.Thumbprint == thumbprint:
+	case private != "":
+		return nil, notProvable("log in again: the key in the record is not the one that its tokens are bound to", nil)
+	default:
 		return nil, notProvable("let ProofKey return the key that the login is bound to: it has returned another one", nil)
 	}
 	snap.bound.Store(key)
@@ -114,15 +120,17 @@ func notProvable(remedy string, cause error) *Error {
 	return &Error{Kind: ErrMisconfigured, Op: "token", Field: "SourceConfig.Refresher", Remedy: remedy, Err: cause}
 }
 
-// notProven is the error of a request that was not sent because the key has not signed.
+// notProven is the error of a request that was not sent because the key has not signed: it says
+// nothing about the login. A key service may have a login of its own, and what is wrong with
+// that is not wrong with this one.
 func notProven(cause error) error {
-	if e, ok := errors.AsType[*Error](cause); ok {
-		return e
+	if failed, ok := errors.AsType[*Error](cause); ok {
+		if failed.Kind == ErrMisconfigured || failed.Kind == ErrUnavailable {
+			return failed
+		}
+		cause = errors.New(failed.Error())
 	}
-	if quoted, ok := errors.AsType[*url.Error](cause); ok { // The address may have a secret in it.
-		cause = neterror.Safe(quoted)
-	}
-	return &Error{Kind: ErrUnavailable, Op: "token", Err: cause, Remedy: "nothing was sent: the key has not signed the proof that the request needs"}
+	return &Error{Kind: ErrUnavailable, Op: "token", Err: neterror.Unquoted(cause), Remedy: "nothing was sent: the key has not signed the proof that the request needs"}
 }
 
 // A Prober is a Refresher that can ask its provider a harmless question, to learn whether it

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/claims"
 	"github.com/stayauth/stayauth/transport/internal/neterror"
-	"golang.org/x/oauth2"
 )
 
 // oauthError returns the error code and description of an answer (RFC 6749 section 5.2), or
@@ -96,22 +94,18 @@ func endpointError(field, remedy string) *transport.Error {
 }
 
 // notSent is the error of a request that could not be made, because of something on this
-// machine or a key service: it says nothing about the login.
+// machine or a key service: it says nothing about the login. A key service may have a login of
+// its own, and that is not this one.
 func notSent(op, field string, cause error) error {
 	failed, ok := errors.AsType[*transport.Error](cause)
+	if ok && failed.Kind == transport.ErrLoginRequired {
+		cause, ok = errors.New(failed.Error()), false
+	}
 	if !ok {
 		failed = &transport.Error{Field: "Endpoint." + field, Err: cause, Remedy: "nothing was sent: what the request needs could not be made"}
 	}
 	told := *failed
-	if quoted, ok := errors.AsType[*url.Error](told.Err); ok { // The address may have a token in it.
-		told.Err = neterror.Safe(quoted)
-	}
-	if refused, ok := errors.AsType[*oauth2.RetrieveError](told.Err); ok { // It holds a request and its answer.
-		told.Err = errors.New("a token request failed")
-		if refused.Response != nil {
-			told.Err = fmt.Errorf("a token request was answered with status %d", refused.Response.StatusCode)
-		}
-	}
+	told.Err = neterror.Unquoted(told.Err)
 	if told.Op = op; told.Kind != transport.ErrMisconfigured {
 		told.Kind = transport.ErrUnavailable
 	}

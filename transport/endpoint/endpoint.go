@@ -169,7 +169,7 @@ func (e *Endpoint) shared() *shared {
 }
 
 func (e *Endpoint) prover() prover {
-	return prover{e.DPoP, e.DPoPAlgorithms, e.bound, &e.shared().helper}
+	return prover{e.DPoP, e.DPoPAlgorithms, e.bound, &e.shared().servers}
 }
 
 // Check reports, without any I/O, whether current can be refreshed here. Errors are

@@ -8,7 +8,6 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport/internal/dpop"
-	"github.com/stayauth/stayauth/transport/internal/helper"
 )
 
 // A DPoP binds logins to a key, so that their tokens are of no use to anybody else (RFC 9449):
@@ -34,7 +33,7 @@ type prover struct {
 	*DPoP
 	algorithms []string
 	bound      *dpop.Key // the key for a new login, if it was chosen already
-	helper     *helper.Calls
+	servers    *dpop.Servers
 }
 
 // check says why the login of rec, which may be bound to a key, cannot be used here. No
@@ -83,13 +82,19 @@ func (p prover) keyWith(ctx context.Context, op string, private tokencache.Secre
 	if err != nil {
 		return nil, err
 	}
-	key, err := dpop.NewKey(signer)
+	key, unfit, err := p.servers.NewKey(ctx, signer)
 	if err != nil {
+		return nil, notSent(op, "DPoP", err)
+	}
+	if unfit != nil {
 		bad := *endpointError("DPoP", "use a key that can sign proofs")
-		bad.Op, bad.Err = op, err
+		bad.Op, bad.Err = op, unfit
 		return nil, &bad
 	}
 	if key.Private = private; thumbprint != "" && key.Thumbprint != thumbprint {
+		if private != "" {
+			return nil, endpointError("DPoP", "log in again: the key in the record is not the one that its tokens are bound to")
+		}
 		return nil, endpointError("DPoP", "its Key has returned another key than the one that the login is bound to")
 	}
 	return key, p.checkAlgorithm(key)
@@ -108,16 +113,10 @@ func (p prover) signer(ctx context.Context, op string, private tokencache.Secret
 	case p.Key == nil:
 		return nil, endpointError("DPoP", "set its Key: the stored login is bound to a key that is elsewhere")
 	}
-	found := make(chan crypto.Signer, 1)
-	err = p.helper.Do(ctx, func(ctx context.Context) error {
-		signer, err := p.Key(ctx, thumbprint)
-		found <- signer
-		return err
-	})
-	if err != nil {
+	if signer, err = p.servers.Find(ctx, thumbprint, p.Key); err != nil {
 		return nil, notSent(op, "DPoP", err)
 	}
-	return <-found, nil
+	return signer, nil
 }
 
 // checkAlgorithm says that the provider does not know how the key signs (RFC 9449 section 5.1).

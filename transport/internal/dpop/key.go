@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -27,11 +28,17 @@ type Key struct {
 }
 
 // NewKey returns a key that signs with whatever is behind signer: ECDSA on P-256, RSA of at
-// least 2048 bits, or Ed25519.
-func NewKey(signer crypto.Signer) (*Key, error) {
+// least 2048 bits, or Ed25519. One that panics when it is asked which key it is, as a nil
+// *ecdsa.PrivateKey does, is none.
+func NewKey(signer crypto.Signer) (k *Key, err error) {
 	if signer == nil {
 		return nil, errors.New("there is no key")
 	}
+	defer func() {
+		if p := recover(); p != nil {
+			k, err = nil, fmt.Errorf("there is no key behind the %T: it has panicked with a %T", signer, p)
+		}
+	}()
 	public := signer.Public()
 	alg := ""
 	if _, ok := public.(*rsa.PublicKey); ok {
@@ -42,12 +49,16 @@ func NewKey(signer crypto.Signer) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Key{Thumbprint: jws.Thumbprint(jwk), signer: s}
+	return &Key{Thumbprint: jws.Thumbprint(jwk), signer: s, local: isLocal(signer)}, nil
+}
+
+// isLocal reports whether a key is in the memory of this process.
+func isLocal(signer crypto.Signer) bool {
 	switch signer.(type) {
-	case *ecdsa.PrivateKey, *rsa.PrivateKey, ed25519.PrivateKey:
-		k.local = true
+	case nil, *ecdsa.PrivateKey, *rsa.PrivateKey, ed25519.PrivateKey:
+		return true
 	}
-	return k, nil
+	return false
 }
 
 // Algorithm is the one that the key signs with, as metadata names it.

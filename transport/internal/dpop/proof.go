@@ -2,6 +2,7 @@ package dpop
 
 import (
 	"context"
+	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -68,6 +69,44 @@ func (s *Servers) sign(ctx context.Context, k *Key, c *claims) (string, error) {
 		return "", err
 	}
 	return <-proof, nil
+}
+
+// Find returns what find of the program does: that may ask a key service, so it may hang or panic.
+func (s *Servers) Find(ctx context.Context, thumbprint string, find func(context.Context, string) (crypto.Signer, error)) (crypto.Signer, error) {
+	found := make(chan crypto.Signer, 1)
+	err := s.calls.Do(ctx, func(ctx context.Context) error {
+		signer, err := find(ctx, thumbprint)
+		found <- signer
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return <-found, nil
+}
+
+// NewKey is NewKey for a key that may have to ask a key service which one it is. unfit says
+// that it is of no use, and err that this cannot be found out now.
+func (s *Servers) NewKey(ctx context.Context, signer crypto.Signer) (k *Key, unfit, err error) {
+	if isLocal(signer) {
+		k, unfit = NewKey(signer)
+		return k, unfit, nil
+	}
+	type result struct {
+		key   *Key
+		unfit error
+	}
+	made := make(chan result, 1)
+	err = s.calls.Do(ctx, func(context.Context) error {
+		k, unfit := NewKey(signer)
+		made <- result{k, unfit}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	r := <-made
+	return r.key, r.unfit, nil
 }
 
 // target returns the origin and the path of a request as they are sent: with the Host that the

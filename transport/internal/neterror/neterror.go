@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"reflect"
 	"strings"
+
+	"golang.org/x/oauth2"
 )
 
 // Safe returns the part of err that describes a connection. Other errors of net/http and of
@@ -42,6 +44,22 @@ func Safe(err error) error {
 		}
 	}
 	return TypeOf(err)
+}
+
+// Unquoted returns err, or what may be said of it if it quotes an address, a request or an
+// answer: an error of a key service, whose client may get a token of its own by package oauth2.
+func Unquoted(err error) error {
+	if quoted, ok := errors.AsType[*url.Error](err); ok {
+		err = Safe(quoted)
+	}
+	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
+	switch {
+	case !ok:
+		return err
+	case refused.Response == nil:
+		return errors.New("a token request failed")
+	}
+	return fmt.Errorf("a token request was answered with status %d", refused.Response.StatusCode)
 }
 
 // RefusesCertificate reports whether err is an alert by which a server refuses the certificate of

@@ -13,10 +13,13 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"net/http"
 	"net/url"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/oauth2"
 )
 
 // What describes a connection is told, and nothing that may quote what was sent.
@@ -92,4 +95,23 @@ func testCertificate(t *testing.T) (certificate, key []byte) {
 		t.Fatal(err1, err2)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+// What a key service says is told, but no address, request or answer that it quotes.
+func TestUnquoted(t *testing.T) {
+	refused := &oauth2.RetrieveError{Response: &http.Response{StatusCode: 401}, Body: []byte("hunter2")}
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{errors.New("the key is disabled"), "the key is disabled"},
+		{fmt.Errorf("kms: %w", &url.Error{Op: "Post", URL: "https://kms.test/hunter2", Err: io.EOF}), "EOF"},
+		{fmt.Errorf("kms hunter2: %w", refused), "a token request was answered with status 401"},
+		{&url.Error{Op: "Post", URL: "https://kms.test/hunter2", Err: refused}, "an error of type *oauth2.RetrieveError"},
+		{&oauth2.RetrieveError{Body: []byte("hunter2")}, "a token request failed"},
+	} {
+		if got := Unquoted(tt.err).Error(); got != tt.want {
+			t.Errorf("%T: %q, want %q", tt.err, got, tt.want)
+		}
+	}
 }

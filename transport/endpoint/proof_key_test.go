@@ -1,0 +1,55 @@
+package endpoint
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/internal/helper"
+)
+
+// A key service that hangs holds up the logins that are bound to its keys, and no other: neither
+// what says who the client is, nor logins whose keys are in their records (C73).
+func TestKeyServiceThatHangsHoldsUpNobodyElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		over := make(chan struct{})
+		defer close(over)
+		s := &script{answers: []string{isBound}}
+		e := boundEndpoint(s)
+		e.ClientAuth = countedAuth(func() string { return "assertion" })
+		e.DPoP.Key = func(context.Context, string) (crypto.Signer, error) { <-over; return nil, nil }
+		elsewhere, own := boundRecord(t), boundRecord(t)
+		_, thumbprint := elsewhere.Proof()
+		elsewhere.Bind("", thumbprint)
+		for range 2 * helper.MaxHanging {
+			if _, err := e.Refresh(t.Context(), elsewhere); !errors.Is(err, transport.ErrUnavailable) {
+				t.Fatalf("without a key: %v", err)
+			}
+		}
+		if _, err := e.Refresh(t.Context(), own); err != nil {
+			t.Errorf("a login with a key of its own: %v", err)
+		}
+		s.answers = []string{isBearer}
+		s.forms, s.proofs = nil, nil
+		if _, err := e.Refresh(t.Context(), &tokencache.Record{TokenURL: e.TokenURL, RefreshToken: "r1"}); err != nil || len(s.forms) != 1 {
+			t.Errorf("a login without a key: %v", err)
+		}
+	})
+}
+
+// A key that was swapped in a record is not used, and the error says what is wrong (C60).
+func TestKeySwappedInARecord(t *testing.T) {
+	s := &script{answers: []string{isBound}}
+	rec, other := boundRecord(t), boundRecord(t)
+	_, thumbprint := rec.Proof()
+	private, _ := other.Proof()
+	rec.Bind(private, thumbprint)
+	_, err := boundEndpoint(s).Refresh(t.Context(), rec)
+	if e, ok := errors.AsType[*transport.Error](err); !ok || e.Kind != transport.ErrMisconfigured || e.Remedy != "log in again: the key in the record is not the one that its tokens are bound to" || len(s.forms) != 0 {
+		t.Errorf("%d requests, %v", len(s.forms), err)
+	}
+}
