@@ -25,10 +25,10 @@ type metadata struct {
 	AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
 	Scopes      []string `json:"scopes_supported"`
 	PKCEMethods []string `json:"code_challenge_methods_supported"`
-	DPoP        []string `json:"dpop_signing_alg_values_supported"`
 
 	// What is wrong with these is nothing to clients that do not need them.
 	AuthAlgorithms json.RawMessage `json:"token_endpoint_auth_signing_alg_values_supported"`
+	DPoPAlgorithms json.RawMessage `json:"dpop_signing_alg_values_supported"`
 	Aliases        json.RawMessage `json:"mtls_endpoint_aliases"`
 }
 
@@ -40,9 +40,9 @@ type endpoints struct {
 	PARURL        string `json:"pushed_authorization_request_endpoint"`
 }
 
-// authAlgorithms returns those for the signatures of clients, or nil.
-func (m *metadata) authAlgorithms() (names []string) {
-	if json.Unmarshal(m.AuthAlgorithms, &names) != nil {
+// algorithms returns the names in a list of them, or nil.
+func algorithms(list json.RawMessage) (names []string) {
+	if json.Unmarshal(list, &names) != nil {
 		return nil
 	}
 	return names
@@ -110,9 +110,9 @@ func parse(issuer string, doc []byte) (*Provider, error) {
 		NoPKCE:         len(m.PKCEMethods) > 0 && !slices.Contains(m.PKCEMethods, "S256"), // Many do not list what they have.
 		AuthStyle:      authStyle(m.AuthMethods),
 		AuthMethods:    m.AuthMethods,
-		AuthAlgorithms: m.authAlgorithms(),
+		AuthAlgorithms: algorithms(m.AuthAlgorithms),
 		MTLSAliases:    m.aliases(),
-		DPoPAlgorithms: m.DPoP,
+		DPoPAlgorithms: algorithms(m.DPoPAlgorithms),
 	}
 	if slices.Contains(m.Scopes, "offline_access") {
 		// OpenID Connect Core section 11: without the prompt the scope may be ignored.

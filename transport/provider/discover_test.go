@@ -300,19 +300,20 @@ func TestDiscoverAliases(t *testing.T) {
 	}
 }
 
-// The algorithms for signatures of clients reach the Endpoint (C86). A list that is none is nothing
-// to clients that do not sign.
-func TestDiscoverAuthAlgorithms(t *testing.T) {
+// The algorithms for signatures of clients (C86) and for proofs of possession (C55) reach the
+// Endpoint. A list that is none is nothing to clients that do not sign.
+func TestDiscoverAlgorithms(t *testing.T) {
 	for _, tt := range []struct {
 		listed any
 		want   []string
 	}{{[]string{"PS256", "ES256"}, []string{"PS256", "ES256"}}, {"RS256", nil}, {[]any{"RS256", 7}, nil}, {nil, nil}} {
-		p, err := parse("https://as.test", []byte(document("https://as.test", "token_endpoint_auth_signing_alg_values_supported", tt.listed)))
+		p, err := parse("https://as.test", []byte(document("https://as.test",
+			"token_endpoint_auth_signing_alg_values_supported", tt.listed, "dpop_signing_alg_values_supported", tt.listed)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := p.Endpoint("client", "").AuthAlgorithms; !slices.Equal(got, tt.want) {
-			t.Errorf("%v: got %q", tt.listed, got)
+		if e := p.Endpoint("client", ""); !slices.Equal(e.AuthAlgorithms, tt.want) || !slices.Equal(e.DPoPAlgorithms, tt.want) {
+			t.Errorf("%v: got %q and %q", tt.listed, e.AuthAlgorithms, e.DPoPAlgorithms)
 		}
 	}
 }
