@@ -229,14 +229,24 @@ func TestClocks(t *testing.T) {
 		{"https://b.test", -5 * time.Minute, -5 * time.Minute, false},
 		{"https://a.test", 0, 5 * time.Minute, true},
 		{"https://a.test", 0, 0, false},
+		{"https://c.test", 14 * time.Hour, 0, true},
+		{"https://c.test", 14 * time.Hour, 14 * time.Hour, false},
+		{"https://d.test", -290 * 365 * 24 * time.Hour, 0, true},
+		{"https://d.test", 0, -290 * 365 * 24 * time.Hour, true},
+		{"https://d.test", 0, 0, false},
 	} {
 		claims, news := heard(t, &s, k, step.url, ahead(step.server))
 		if off := at(claims) - step.want; off.Abs() > time.Minute || news.Clock != step.news {
 			t.Errorf("step %d: the proof is %v off, news %v", i+1, off, news)
 		}
 	}
-	if _, news := heard(t, &s, k, "https://a.test", http.Header{"Date": {"soon"}}); news.Clock {
-		t.Error("a Date that is none was believed")
+	for _, date := range []string{"soon", "Fri, 31 Dec 9999 23:59:59 GMT", time.Now().Add(25 * time.Hour).UTC().Format(http.TimeFormat)} {
+		if _, news := heard(t, &s, k, "https://a.test", http.Header{"Date": {date}}); news.Clock {
+			t.Errorf("the Date %s was believed", date)
+		}
+		if claims, _ := heard(t, &s, k, "https://a.test", nil); at(claims).Abs() > time.Minute {
+			t.Errorf("after the Date %s, a proof is %v off", date, at(claims))
+		}
 	}
 }
 

@@ -35,6 +35,11 @@ const (
 	// window seen is that of Keycloak, which accepts 8 seconds either way.
 	noticed = 2 * time.Second
 
+	// farthest is how far a clock may be ahead and be believed: a machine that takes its local
+	// time for UTC is behind by less. What is dated later would be good for longer than
+	// anybody has in mind (RFC 9449 section 11.2).
+	farthest = 24 * time.Hour
+
 	// aged is after what time a proof may be too old for that server when it is read.
 	aged = 5 * time.Second
 )
@@ -56,12 +61,15 @@ type News struct {
 
 // Heard takes note of what an answer says (RFC 9449 section 8.2), and compares it with what the
 // proof of its request has said. A server that says a wrong time harms nobody but itself: what
-// is dated by that is of no use anywhere else.
+// is dated by that is of no use anywhere else, nor for long after.
 func (s *Servers) Heard(said Said, answer http.Header) News {
 	nonces := answer["Dpop-Nonce"]
 	told := len(nonces) == 1 && isNonce(nonces[0])
 	heard := time.Now().Round(0)
 	machine, dated := clock.Ahead(answer, said.at, heard)
+	if machine < -farthest {
+		machine, dated = 0, false
+	}
 	if machine.Abs() < noticed {
 		machine = 0
 	}
