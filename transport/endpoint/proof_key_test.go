@@ -4,12 +4,15 @@ import (
 	"context"
 	"crypto"
 	"errors"
+	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/helper"
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 )
 
 // A key service that hangs holds up the logins that are bound to its keys, and no other: neither
@@ -53,3 +56,25 @@ func TestKeySwappedInARecord(t *testing.T) {
 		t.Errorf("%d requests, %v", len(s.forms), err)
 	}
 }
+
+// A provider that repeats a proof of possession in an error does not get it shown: it may not have
+// been used yet.
+func TestErrorsDoNotShowProofs(t *testing.T) {
+	for _, code := range []string{"invalid_dpop_proof", "use_dpop_nonce", "invalid_request"} {
+		var proof string
+		e := boundEndpoint(nil)
+		e.Base = answering(func(req *http.Request) (*http.Response, error) {
+			proof = req.Header.Get("DPoP")
+			return testkit.Respond(http.StatusBadRequest, `{"error":"`+code+`","error_description":"what is `+proof[len(proof)-100:]+`?"}`).RoundTrip(req)
+		})
+		_, err := e.Refresh(t.Context(), boundRecord(t))
+		if err == nil || strings.Contains(err.Error(), proof[len(proof)-20:]) {
+			t.Errorf("%s: %v", code, err)
+		}
+	}
+}
+
+// answering is a provider.
+type answering func(*http.Request) (*http.Response, error)
+
+func (f answering) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

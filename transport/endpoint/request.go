@@ -191,7 +191,7 @@ func (e *Endpoint) send(req *http.Request) (resp *http.Response, obtained func()
 func (e *Endpoint) secrets(form url.Values, header http.Header) []string {
 	secrets := []string{string(e.ClientSecret)}
 	for name, values := range header {
-		if e.ClientAuth == nil || name == "Content-Type" || name == "Accept" {
+		if e.ClientAuth == nil && name != "Dpop" || name == "Content-Type" || name == "Accept" {
 			continue
 		}
 		for _, part := range strings.Fields(strings.Join(values, " ")) {
