@@ -113,8 +113,9 @@ func (t *Transport) repeat(ctx context.Context, req *http.Request, body replayBo
 // again.
 //
 // A token that is bound to a key gets a proof, a new one each time. If the API wants a nonce in
-// it, has another time, or has read it late (RFC 9449 sections 9 and 11.1), the request is sent
-// once more. That says nothing about the token: it is not refreshed, and nobody waits.
+// it, has another time, or does not accept it (RFC 9449 sections 9 and 11.1), perhaps because it
+// has waited or because a proxy has sent it twice, the request is sent once more. That says
+// nothing about the token: it is not refreshed, and nobody waits.
 func (t *Transport) send(src *Source, req *http.Request, snap *snapshot, b io.ReadCloser, body replayBody) (*http.Response, error) {
 	if snap.bound == nil {
 		return t.base.RoundTrip(t.withToken(req, snap, b))
@@ -125,7 +126,7 @@ func (t *Transport) send(src *Source, req *http.Request, snap *snapshot, b io.Re
 func (t *Transport) sendBound(src *Source, req *http.Request, snap *snapshot, b io.ReadCloser, body replayBody) (*http.Response, error) {
 	resp, news, err := t.sendProven(src, req, snap, b)
 	if err != nil || resp == nil || resp.StatusCode != http.StatusUnauthorized || body.again == nil ||
-		!(news.Nonce && refusesProof(resp, "use_dpop_nonce") || news.Clock || news.Late && refusesProof(resp, "invalid_dpop_proof")) {
+		!(news.Nonce && refusesProof(resp, "use_dpop_nonce") || news.Clock || refusesProof(resp, "invalid_dpop_proof")) {
 		return resp, err
 	}
 	ctx, cancel := context.WithTimeout(req.Context(), patience(req.Context()))

@@ -1,6 +1,7 @@
 package transport_test
 
 import (
+	"io"
 	"net/http"
 	"testing"
 	"time"
@@ -24,5 +25,32 @@ func TestAProofThatWaitedAtTheAPI(t *testing.T) {
 				t.Errorf("%d slow answers: %+v", slow, n)
 			}
 		})
+	}
+}
+
+// A connection that breaks while an API handles a request makes net/http send it again, and so do
+// proxies: with the same proof, which is good once. The API refuses it, and the request is sent
+// with another; the token is not refreshed for it (C58).
+func TestAProofThatWasSentTwice(t *testing.T) {
+	w := newBoundWorld(t, oauthtest.DPoP{})
+	s := w.source()
+	w.login(s, "ann")
+	direct := w.srv.RoundTripper()
+	w.base = roundTrip(func(r *http.Request) (*http.Response, error) {
+		if r.Method == http.MethodGet && w.srv.Counts().APICalls < 2 { // the first copy of the second request
+			resp, err := direct.RoundTrip(r)
+			if err != nil || w.srv.Counts().APICalls == 1 {
+				return resp, err
+			}
+			io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+		return direct.RoundTrip(r)
+	})
+	for range 3 {
+		w.wantAllowed(w.client(s))
+	}
+	if n := w.srv.Counts(); n.APICalls != 5 || n.RepeatedProofs != 1 || n.TokenRequests != 0 {
+		t.Errorf("the server has seen %+v", n)
 	}
 }

@@ -64,6 +64,8 @@ func (a *answer) failure() *transport.Error {
 	return e
 }
 
+const repeatedRemedy = "see what sends requests twice between this machine and the provider, such as a proxy"
+
 // excuse says so if the statement that was refused may have been good when it was made: the next
 // attempt has another one.
 func (a *answer) excuse(e *transport.Error, description string) {
@@ -75,8 +77,7 @@ func (a *answer) excuse(e *transport.Error, description string) {
 		e.Kind, e.RetryAfter = transport.ErrUnavailable, time.Second
 		e.Remedy = "the provider took so long that the proof of who the client is may have expired: the next attempt has a new one"
 	case saysRepeated(description):
-		e.Kind = transport.ErrAmbiguous // What has become of the first copy of the request, nobody knows.
-		e.Remedy = "see what sends requests twice between this machine and the provider, such as a proxy"
+		e.Kind, e.Remedy = transport.ErrAmbiguous, repeatedRemedy // as for a proof of possession, see classify
 	default:
 		return
 	}
@@ -102,6 +103,8 @@ func (a *answer) classify(e *transport.Error, code, description string) {
 		e.Kind, e.RetryAfter = transport.ErrUnavailable, time.Minute
 	case a.bound && strings.EqualFold(code, "use_dpop_nonce"): // again, or without a nonce
 		e.Kind, e.Remedy = transport.ErrUnavailable, "the provider asks for a nonce in proofs of possession, and does not accept the one that it has sent"
+	case a.repeatsProof(code, description):
+		e.Kind, e.Remedy = transport.ErrAmbiguous, repeatedRemedy // What has become of the first copy of the request, nobody knows.
 	case a.aged && strings.EqualFold(code, "invalid_dpop_proof"):
 		e.Kind, e.Remedy = transport.ErrUnavailable, "the proof of possession was too old when the provider read it"
 	case a.bound && strings.EqualFold(code, "invalid_dpop_proof"):
@@ -133,13 +136,24 @@ func (a *answer) wantsOtherProof(news dpop.News) bool {
 	if a.status/100 == 2 || a.status/100 == 5 {
 		return false
 	}
-	switch code, _ := a.oauthError(); strings.ToLower(code) {
+	switch code, description := a.oauthError(); strings.ToLower(code) {
 	case "use_dpop_nonce":
 		return news.Nonce
 	case "invalid_dpop_proof", "invalid_request":
-		return news.Clock || news.Late
+		return (news.Clock || news.Late) && !a.repeatsProof(code, description)
 	}
 	return false
+}
+
+// repeatsProof reports whether the proof of possession was refused because it has come before:
+// something has sent the request twice, and the first copy may have spent what is in it. Keycloak
+// calls that an invalid request.
+func (a *answer) repeatsProof(code, description string) bool {
+	if !a.bound || !saysRepeated(description) {
+		return false
+	}
+	code = strings.ToLower(code)
+	return code == "invalid_dpop_proof" || code == "invalid_request" && strings.Contains(strings.ToLower(description), "proof")
 }
 
 // refusesClient reports whether a 401 says that the client, not the user, failed to

@@ -2,6 +2,7 @@ package endpoint_test
 
 import (
 	"errors"
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/endpoint"
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -41,6 +43,39 @@ func TestAProofThatHasWaited(t *testing.T) {
 				t.Errorf("%d slow answers: %+v", slow, n)
 			}
 		})
+	}
+}
+
+// A proof that has come before says that something has sent the request twice, and nobody knows
+// what has become of the first copy: the refresh token may have been spent, so it is presented
+// again soon, while the provider forgives that, and not after a pause as for a mistake in the
+// configuration.
+func TestAProofThatWasSentTwice(t *testing.T) {
+	for _, body := range []string{
+		`{"error":"invalid_dpop_proof","error_description":"DPoP proof JWT Replay detected"}`,       // oidc-provider
+		`{"error":"invalid_dpop_proof","error_description":"DPoP proof replayed"}`,                  // Bluesky
+		`{"error":"invalid_request","error_description":"DPoP proof has already been used"}`,        // Keycloak
+		`{"error":"invalid_dpop_proof","error_description":"the jti of the proof was used before"}`, // oauthtest
+	} {
+		for _, date := range []time.Duration{0, 5 * time.Minute} {
+			requests := 0
+			e := &endpoint.Endpoint{TokenURL: "https://as.test/token", ClientID: "client", DPoP: new(endpoint.DPoP)}
+			e.Base = testkit.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
+				requests++
+				resp, err := testkit.Respond(http.StatusBadRequest, body).RoundTrip(req)
+				resp.Header = http.Header{"Date": {time.Now().Add(date).UTC().Format(http.TimeFormat)}}
+				return resp, err
+			})
+			bound, err := e.Bind(t.Context(), "", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec := recordOf(bound)
+			rec.TokenURL, rec.RefreshToken = e.TokenURL, "r1"
+			if _, err := e.Refresh(t.Context(), rec); !errors.Is(err, transport.ErrAmbiguous) || requests != 1 {
+				t.Errorf("%s: %d requests, %v", body, requests, err)
+			}
+		}
 	}
 }
 
