@@ -109,6 +109,11 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 	if err != nil {
 		return Token{}, err
 	}
+	return s.handOut(snap)
+}
+
+// handOut returns the token, unless it is bound to a key that cannot be used here.
+func (s *Source) handOut(snap *snapshot) (Token, error) {
 	if snap.bound != nil {
 		if err := s.cfg.check(snap.rec); errors.Is(err, ErrMisconfigured) {
 			return Token{}, err
@@ -138,7 +143,7 @@ func (s *Source) Reject(ctx context.Context, rejected Token, challenges ...Chall
 	if err != nil {
 		return Token{}, err
 	}
-	return snap.token(), nil
+	return s.handOut(snap)
 }
 
 // fresh returns the token if it can be used without further thought, else nil.

@@ -267,6 +267,9 @@ func TestBoundLoginWithoutDPoP(t *testing.T) {
 				if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrMisconfigured) {
 					t.Errorf("a token %s: %v", name, err)
 				}
+				if tok, err := s.Reject(t.Context(), transport.Token{AccessToken: "another"}); !errors.Is(err, transport.ErrMisconfigured) {
+					t.Errorf("a token in place of another %s: %q, %v", name, tok.Type, err)
+				}
 			}
 			time.Sleep(day)
 		}
