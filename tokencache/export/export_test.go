@@ -148,6 +148,28 @@ func TestExportOfCopies(t *testing.T) {
 	}
 }
 
+// A login that is bound to a key keeps it on its way to another cache, where it is worth nothing
+// without (C59), and the file does not show it.
+func TestExportOfBoundLogins(t *testing.T) {
+	public, private := newKeys(t)
+	all := records(3)
+	all[0].Bind("private key", "thumbprint")
+	all[1].Bind("", "thumbprint of a key that is elsewhere")
+	file := written(t, public, all...)
+	if bytes.Contains(file, []byte("private key")) || bytes.Contains(file, []byte("thumbprint")) {
+		t.Error("the file shows the key")
+	}
+	fresh := memoryCache(t)
+	if n, kept, err := fresh.Import(t.Context(), export.Read(bytes.NewReader(file), private)); n != 3 || kept != 0 || err != nil {
+		t.Fatalf("imported %d, kept %d, %v", n, kept, err)
+	}
+	for _, want := range all {
+		if got, _, err := fresh.Load(t.Context(), want.Key); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("imported %v, %v; want %v", got, err, want)
+		}
+	}
+}
+
 // The wrong key is told apart from a damaged file.
 func TestReadWithAnotherKey(t *testing.T) {
 	public, _ := newKeys(t)
