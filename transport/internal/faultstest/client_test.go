@@ -32,6 +32,12 @@ type client struct {
 // seed decides.
 const clientEnv = "STAYAUTH_FAULTS_CLIENT"
 
+// expected reports whether there are clients of this kind among many.
+func expected(kind string) bool {
+	only := os.Getenv(clientEnv)
+	return only == "" || only == kind
+}
+
 // newClient returns a client of one of the kinds.
 func newClient(seed uint64, kinds ...string) (c client, err error) {
 	kind := kinds[seed%uint64(len(kinds))]

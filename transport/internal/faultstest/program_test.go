@@ -89,12 +89,19 @@ func TestAProgramOfOneRequest(t *testing.T) {
 			counts.Reuses += r.Counts.Reuses
 			counts.Assertions += r.Statements
 			counts.RepeatedAssertions += r.Repeated
+			counts.Proofs += r.Counts.Proofs
+			if s := strayProofs(r.Counts); s != "" {
+				t.Error(s)
+			}
 		})
 	}
 	wg.Wait()
-	t.Logf("%d runs, %d rotations, %d reuses", users*runs, counts.Rotations, counts.Reuses)
-	if counts.Assertions == 0 || counts.RepeatedAssertions > 0 {
+	t.Logf("%d runs, %d rotations, %d reuses, %d proofs of possession", users*runs, counts.Rotations, counts.Reuses, counts.Proofs)
+	if counts.Assertions == 0 && expected("key") || counts.RepeatedAssertions > 0 {
 		t.Errorf("%d of %d statements about the client were sent twice", counts.RepeatedAssertions, counts.Assertions)
+	}
+	if counts.Proofs == 0 && expected("bound") {
+		t.Error("no login was bound to a key")
 	}
 	if counts.Reuses > 0 || counts.Rotations < users*runs/5 {
 		t.Errorf("%d rotations, %d reuses", counts.Rotations, counts.Reuses)
