@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"slices"
 	"strings"
@@ -77,13 +78,17 @@ func (g grantRefresher) Check(current *tokencache.Record) error {
 	if err := checkClaims(g.Params, current); err != nil || current == nil {
 		return err
 	}
-	return g.prover().check(current)
+	if p := g.prover(); p.DPoP == nil {
+		return p.check(current)
+	}
+	return nil
 }
 
-// key returns the key that the tokens are bound to, for the first ones a new one, or nil.
+// key returns the key that the tokens are bound to, for the first ones a new one, or nil. If that
+// of the last ones is gone, it is a new one as well: nothing is spent that was bound to it.
 func (g grantRefresher) key(ctx context.Context, current *tokencache.Record) (*dpop.Key, error) {
 	if current != nil {
-		if key, err := g.prover().keyOf(ctx, g.op(), current); key != nil || err != nil {
+		if key, err := g.prover().keyOf(ctx, g.op(), current); key != nil || err != nil && !errors.Is(err, transport.ErrMisconfigured) {
 			return key, err
 		}
 	}

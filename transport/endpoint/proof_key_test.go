@@ -78,3 +78,70 @@ func TestErrorsDoNotShowProofs(t *testing.T) {
 type answering func(*http.Request) (*http.Response, error)
 
 func (f answering) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// A login stays bound when DPoP becomes optional, or when the metadata is not known any more, as
+// while it cannot be discovered: it is renewed with its proof, and a bearer token in answer is still
+// discarded (C62).
+func TestOptionalDoesNotUnbind(t *testing.T) {
+	for name, change := range map[string]func(*Endpoint){
+		"required, without metadata": func(*Endpoint) {},
+		"optional, without metadata": func(e *Endpoint) { e.DPoP.Optional = true },
+		"optional, with metadata":    func(e *Endpoint) { e.DPoP.Optional, e.DPoPAlgorithms = true, []string{"ES256"} },
+	} {
+		s := &script{answers: []string{isBound, isBearer}}
+		e, rec := boundEndpoint(s), boundRecord(t)
+		change(e)
+		if next, err := e.Refresh(t.Context(), rec); err != nil || s.proofs[0] == nil || next.TokenType != "DPoP" {
+			t.Errorf("%s: %v", name, err)
+		}
+		if next, err := e.Refresh(t.Context(), rec); !errors.Is(err, transport.ErrMisconfigured) || next.AccessToken != "" || next.RefreshToken != "r2" {
+			t.Errorf("%s: a bearer token: %v, %v", name, next, err)
+		}
+	}
+}
+
+// A program that acts for itself gets over the loss of its key: the next token is bound to another
+// one. While the key only cannot be had, nothing is sent, and without DPoP nothing either (C60).
+func TestLostKeyOfAProgram(t *testing.T) {
+	old, next := testkit.NewKey(t, "ES256"), testkit.NewKey(t, "ES256")
+	elsewhere := func(find func(thumbprint string) (crypto.Signer, error)) *DPoP {
+		return &DPoP{Key: func(_ context.Context, thumbprint string) (crypto.Signer, error) { return find(thumbprint) }}
+	}
+	for name, tt := range map[string]struct {
+		dpop *DPoP
+		want error
+	}{
+		"it is gone": {elsewhere(func(thumbprint string) (crypto.Signer, error) {
+			if thumbprint != "" {
+				return nil, nil
+			}
+			return next, nil
+		}), nil},
+		"there is another one":         {elsewhere(func(string) (crypto.Signer, error) { return next, nil }), nil},
+		"new keys are in the records":  {new(DPoP), nil},
+		"the key service is down":      {elsewhere(func(string) (crypto.Signer, error) { return nil, errors.New("down") }), transport.ErrUnavailable},
+		"there is no key at all":       {elsewhere(func(string) (crypto.Signer, error) { return nil, nil }), transport.ErrMisconfigured},
+		"the program has no DPoP":      {nil, transport.ErrMisconfigured},
+		"the key is where it has been": {elsewhere(func(string) (crypto.Signer, error) { return old, nil }), nil},
+	} {
+		s := &script{answers: []string{isBound}}
+		e := boundEndpoint(s)
+		e.DPoP = elsewhere(func(string) (crypto.Signer, error) { return old, nil })
+		first, err := e.ClientCredentials().Refresh(t.Context(), &tokencache.Record{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.DPoP = tt.dpop
+		again, err := e.ClientCredentials().Refresh(t.Context(), first)
+		if !errors.Is(err, tt.want) || tt.want == nil && err != nil || tt.want != nil && len(s.forms) != 1 {
+			t.Errorf("%s: %d requests, %v", name, len(s.forms), err)
+			continue
+		}
+		if tt.want == nil {
+			_, was := first.Proof()
+			if _, is := again.Proof(); is == "" || (is == was) != (name == "the key is where it has been") {
+				t.Errorf("%s: the key %q has become %q", name, was, is)
+			}
+		}
+	}
+}
