@@ -60,6 +60,9 @@ func (c *cli) client(ctx context.Context, p profile) (client, error) {
 		}
 		e.Params.Add(name, value)
 	}
+	if p.DPoP || !p.Robot { // A user may have logins that are bound, and others.
+		e.DPoP = new(endpoint.DPoP)
+	}
 	if p.Robot {
 		return client{prov, e, e.ClientCredentials()}, nil
 	}
@@ -70,6 +73,9 @@ func (c *cli) client(ctx context.Context, p profile) (client, error) {
 func googleRobot(prov *provider.Provider, p profile) (client, error) {
 	if !p.Robot {
 		return client{}, usagef("a service account of Google is no user: use -flow client-credentials")
+	}
+	if p.DPoP {
+		return client{}, usagef("-dpop: Google has no tokens that are bound to a key")
 	}
 	if len(p.Scopes) == 0 {
 		return client{}, usagef("-scope is missing: Google wants to know what a service account is about to do")

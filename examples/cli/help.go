@@ -39,6 +39,9 @@ others can see those: set STAYAUTH_CLIENT_SECRET, or use -client-secret-file.
   stayauth login -issuer https://login.example.com -client-id my-app \
       -scope 'openid read' -origin https://api.example.com
 
+With -dpop, a thief of the tokens, or of a log that has one, cannot use them. Nor can other
+programs: 'stayauth get' calls the API, but 'stayauth token' has nothing for them.
+
 With -flow client-credentials nobody is asked: the program acts for itself, as a robot
 does. It proves who it is by the client secret, or better by a private key, of which
 only the path is remembered. A key can be replaced at any time.

@@ -98,6 +98,9 @@ func (c *cli) useToken(ctx context.Context, use func(transport.Token) error) err
 	if err != nil {
 		return err
 	}
+	if token.Type == "DPoP" {
+		return usagef("this login is bound to a key, without which its token is of no use to another program: use 'stayauth get', or log in with -dpop=false")
+	}
 	return use(token)
 }
 

@@ -20,6 +20,7 @@ func loginFlags(fs *flag.FlagSet, o *options) {
 	fs.Var(&o.Params, "param", "another parameter, as `name=value`, such as\naudience=https://api.example.com")
 	fs.StringVar(&o.RedirectURL, "redirect-url", "", "`URL` of this machine that is registered at the\nprovider (default: any port of 127.0.0.1)")
 	fs.StringVar(&o.flow, "flow", "", "`way` to log in: browser, device (enter a code\nelsewhere), paste (an address), client-credentials (the\nprogram for itself, without a user), or auto (default\nauto, or client-credentials if it was that before)")
+	fs.BoolVar(&o.DPoP, "dpop", false, "bind the login to a key of its own, so that its tokens\nare of no use to a thief (DPoP); the provider has to know\nthat, and so have the APIs")
 	fs.StringVar(&o.loginHint, "login-hint", "", "user `name` to suggest to the provider")
 	fs.DurationVar(&o.timeout, "timeout", 10*time.Minute, "`time` that you have (default 10m)")
 }
@@ -53,6 +54,9 @@ func (c *cli) login(ctx context.Context, _ []string) error {
 	}
 	if err := s.checkKey(ctx); err != nil {
 		return err
+	}
+	if !c.DPoP {
+		s.endpoint.DPoP = nil
 	}
 	var tokens *tokencache.Record
 	if c.Robot {

@@ -24,6 +24,7 @@ type options struct {
 
 	named     string // the account that was named, now
 	flow      string
+	dpopGiven bool
 	loginHint string
 	timeout   time.Duration
 
@@ -50,6 +51,7 @@ type profile struct {
 	KeyID        string `json:"client_key_id,omitempty"`
 	TokenFile    string `json:"client_token_file,omitempty"`
 	Robot        bool   `json:"client_credentials,omitempty"` // the program acts for itself
+	DPoP         bool   `json:"dpop,omitempty"`               // new logins are bound to a key
 	Scopes       list   `json:"scopes,omitempty"`
 	Origins      list   `json:"origins,omitempty"`
 	Params       list   `json:"params,omitempty"`
@@ -175,7 +177,7 @@ func (c *cli) parse(cmd command, args []string, getenv func(string) string) (res
 	if given["issuer"] && !isURL(c.Provider) {
 		return nil, false, usagef("an issuer is an https URL, and %q is none", c.Provider)
 	}
-	c.clientSecret, c.named = getenv(secretVar), c.Account
+	c.clientSecret, c.named, c.dpopGiven = getenv(secretVar), c.Account, given["dpop"]
 	if err := c.checkProofs(); err != nil {
 		return nil, false, err
 	}
@@ -217,6 +219,9 @@ func (c *cli) complete() error {
 	}
 	c.Provider, c.ClientID = saved.Provider, saved.ClientID
 	c.Robot = saved.Robot
+	if !c.dpopGiven {
+		c.DPoP = saved.DPoP
+	}
 	c.proveAs(saved)
 	c.RedirectURL, c.Account = cmp.Or(c.RedirectURL, saved.RedirectURL), cmp.Or(c.Account, saved.Account)
 	for _, l := range []struct {
