@@ -98,7 +98,10 @@ func isZero(pointer any) bool {
 
 // decodeRecord parses what encodeRecord wrote. Its errors wrap ErrCorrupt and
 // never quote the data, which holds secrets.
-func decodeRecord(data []byte) (*Record, error) {
+func decodeRecord(data []byte) (*Record, error) { return decodeUpTo(boundRecordVersion, data) }
+
+// decodeUpTo is decodeRecord of a program that knows the formats up to newest.
+func decodeUpTo(newest int, data []byte) (*Record, error) {
 	var in map[string]json.RawMessage
 	if json.Unmarshal(data, &in) != nil || in == nil {
 		return nil, fmt.Errorf("%w: the record is not a JSON object", ErrCorrupt)
@@ -107,9 +110,9 @@ func decodeRecord(data []byte) (*Record, error) {
 	if json.Unmarshal(in["v"], &v) != nil || v < 1 {
 		return nil, fmt.Errorf("%w: the record has no version", ErrCorrupt)
 	}
-	if v > boundRecordVersion {
+	if v > newest {
 		return nil, fmt.Errorf("%w: the record has format %d, written by a newer version of stayauth, and this one reads up to %d: update the program",
-			ErrCorrupt, v, boundRecordVersion)
+			ErrCorrupt, v, newest)
 	}
 	delete(in, "v")
 	r := new(Record)

@@ -149,6 +149,22 @@ func TestVersionOfARecord(t *testing.T) {
 	}
 }
 
+// The versions of this module that knew nothing of keys refuse a record that is bound to one, and
+// say what to do (C61). The text is what the last of them said of these files; Token, Status,
+// Logout and KeepFresh of it left them as they were and made no request.
+func TestEarlierReaderOfABoundRecord(t *testing.T) {
+	const said = "damaged, or sealed with another key: the record has format 2, written by a newer version of stayauth, and this one reads up to 1: update the program"
+	for _, file := range []string{"full.json", "key_elsewhere.json"} {
+		golden, err := os.ReadFile("../testdata/records/v2/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := decodeUpTo(recordVersion, golden); r != nil || !errors.Is(err, ErrCorrupt) || err.Error() != said {
+			t.Errorf("%s: %v, %v", file, r, err)
+		}
+	}
+}
+
 // A key takes little of what a keyring item has room for: on Windows 2560 bytes (C71).
 func TestSizeOfAKey(t *testing.T) {
 	r := fullRecord()
