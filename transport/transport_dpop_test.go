@@ -356,7 +356,8 @@ type closable struct {
 
 func (c *closable) Close() error { c.closed = true; return nil }
 
-// What a request of a bound login costs beside its signature.
+// A request of a bound login makes at most 25 allocations more than a bearer request, beside those of
+// the signature itself, which are crypto/ecdsa's: 18 and 59 with Go 1.26.
 func TestAllocationsOfABoundRequest(t *testing.T) {
 	w := newBoundWorld(t, oauthtest.DPoP{})
 	w.base = apiStub{}
