@@ -145,3 +145,26 @@ func TestLostKeyOfAProgram(t *testing.T) {
 		}
 	}
 }
+
+// If a provider wants a proof for the end of a login and the key cannot be had, the error is about
+// the key: the login can be ended once it is back. If the provider wants none, it has ended.
+func TestRevocationWithoutTheKey(t *testing.T) {
+	for name, url := range map[string]func(*Endpoint) *string{
+		"revocation": func(e *Endpoint) *string { return &e.RevocationURL },
+		"logout":     func(e *Endpoint) *string { return &e.LogoutURL },
+	} {
+		for answer, want := range map[string]error{
+			refusal("invalid_dpop_proof"): transport.ErrUnavailable, refusal("use_dpop_nonce", "DPoP-Nonce: n1"): transport.ErrUnavailable, "200 OK\n\n": nil,
+		} {
+			s := &script{answers: []string{answer}}
+			e, rec := boundEndpoint(s), boundRecord(t)
+			*url(e) = "https://as.test/end"
+			e.DPoP.Key = func(context.Context, string) (crypto.Signer, error) { return nil, errors.New("down") }
+			_, thumbprint := rec.Proof()
+			rec.Bind("", thumbprint)
+			if err := e.Revoke(t.Context(), rec); !errors.Is(err, want) || want == nil && err != nil || s.proofs[0] != nil {
+				t.Errorf("%s: %v after %.20s", name, err, answer)
+			}
+		}
+	}
+}

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
-	"github.com/stayauth/stayauth/transport/internal/dpop"
 )
 
 // Revoke asks the provider to end the login of rec (RFC 7009): first the refresh token, then
@@ -57,9 +57,14 @@ func (e *Endpoint) revoke(ctx context.Context, rec *tokencache.Record, hint stri
 		return nil
 	}
 	form := url.Values{"token": {string(token)}, "token_type_hint": {hint}}
-	a, err := e.post(ctx, message{"revoke " + hint, e.RevocationURL, form, e.keyToRevoke(ctx, rec)})
+	op := "revoke " + hint
+	key, noKey := e.prover().keyOf(ctx, op, rec)
+	a, err := e.post(ctx, message{op, e.RevocationURL, form, key})
 	if err != nil {
 		return err
+	}
+	if noKey != nil && a.wantsProof() {
+		return noKey
 	}
 	refused := a.failure()
 	if refused.Field == "Endpoint.TokenURL" {
@@ -83,23 +88,27 @@ func (e *Endpoint) revoke(ctx context.Context, rec *tokencache.Record, hint stri
 	return refused
 }
 
-// keyToRevoke returns the key that the tokens of rec are bound to, or nil. No standard wants a
-// proof for the end of a login, but some providers do; without the key it is worth a try.
-func (e *Endpoint) keyToRevoke(ctx context.Context, rec *tokencache.Record) *dpop.Key {
-	key, err := e.prover().keyOf(ctx, "revoke", rec)
-	if err != nil {
-		return nil
+// wantsProof reports whether the provider insists on a proof of possession. No standard wants one
+// for the end of a login, but some providers do; if the key cannot be had, it is worth a try.
+func (a *answer) wantsProof() bool {
+	switch code, _ := a.oauthError(); strings.ToLower(code) {
+	case "invalid_dpop_proof", "use_dpop_nonce":
+		return true
 	}
-	return key
+	return false
 }
 
 // endSession ends the session of a refresh token at LogoutURL, and with it the tokens of that
 // session. If the session has ended already, that is a success.
 func (e *Endpoint) endSession(ctx context.Context, rec *tokencache.Record) error {
 	form := url.Values{"refresh_token": {string(rec.RefreshToken)}}
-	a, err := e.post(ctx, message{"log out", e.LogoutURL, form, e.keyToRevoke(ctx, rec)})
+	key, noKey := e.prover().keyOf(ctx, "log out", rec)
+	a, err := e.post(ctx, message{"log out", e.LogoutURL, form, key})
 	if err != nil {
 		return err
+	}
+	if noKey != nil && a.wantsProof() {
+		return noKey
 	}
 	refused := a.failure()
 	if refused.Field == "Endpoint.TokenURL" {
