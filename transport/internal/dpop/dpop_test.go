@@ -98,11 +98,15 @@ func TestProof(t *testing.T) {
 			t.Errorf("%s: the proof says %v", tt.alg, claims)
 		}
 		second := request(t, "", "https://as.test")
+		second.Header["DPoP"] = []string{"made by hand"}
 		if _, err := servers.Prove(t.Context(), k, second, ""); err != nil {
 			t.Fatal(err)
 		}
 		if _, claims := decode(t, second); claims["jti"] == id || claims["ath"] != nil || claims["htm"] != "GET" || claims["htu"] != "https://as.test/" {
 			t.Errorf("%s: without a token, the proof says %v", tt.alg, claims)
+		}
+		if len(second.Header["DPoP"]) > 0 {
+			t.Errorf("%s: there are two proofs", tt.alg)
 		}
 	}
 }

@@ -51,6 +51,7 @@ func (s *Servers) Prove(ctx context.Context, k *Key, req *http.Request, accessTo
 	if err != nil {
 		return said, err
 	}
+	delete(req.Header, "DPoP") // as programs spell it that fill the map themselves
 	req.Header["Dpop"] = []string{proof}
 	return said, nil
 }
