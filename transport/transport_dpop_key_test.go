@@ -119,3 +119,46 @@ func (s slowSigner) Public() crypto.PublicKey { return s() }
 func (slowSigner) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
 	return nil, errors.New("it does not sign")
 }
+
+// A key service that is down, however it says so, is no provider that is down: logins that need
+// nothing of it are renewed as ever.
+func TestKeyServiceThatIsDownStopsNoOtherLogin(t *testing.T) {
+	unavailable := &transport.Error{Kind: transport.ErrUnavailable, Op: "refresh", Err: errors.New("down")} // of a Transport of its own
+	for name, down := range map[string]error{"any error": errors.New("down"), "an error of a login": fmt.Errorf("kms: %w", unavailable)} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newBoundWorld(t, oauthtest.DPoP{Mode: oauthtest.DPoPOptional})
+				refresher := w.endpoint()
+				p, _ := w.pool(20, func(cfg *transport.PoolConfig) { cfg.Source.Refresher = refresher })
+				w.dpop.Key = func(context.Context, string) (crypto.Signer, error) { return nil, down }
+				for _, account := range []string{"ann", "bob", "cid"} {
+					rec := w.record(account)
+					_, thumbprint := rec.Proof()
+					rec.Bind("", thumbprint)
+					if err := p.Source(account).Login(t.Context(), rec); err != nil {
+						t.Fatal(err)
+					}
+				}
+				w.login(p.Source("dot"), "dot") // Its key is in its record.
+				if err := p.Source("eve").Login(t.Context(), record(w.srv.Login("eve"))); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(day)
+				for range 3 {
+					time.Sleep(time.Minute)
+					for _, account := range []string{"ann", "bob", "cid"} {
+						if _, err := p.Source(account).Token(t.Context()); !errors.Is(err, transport.ErrUnavailable) {
+							t.Errorf("%s: %v", account, err)
+						}
+					}
+				}
+				for account, typ := range map[string]string{"dot": "DPoP", "eve": "Bearer"} {
+					began := time.Now()
+					if tok, err := p.Source(account).Token(t.Context()); err != nil || tok.Type != typ || time.Since(began) > time.Second {
+						t.Errorf("%s: a token of type %q, %v, after %v", account, tok.Type, err, time.Since(began))
+					}
+				}
+			})
+		})
+	}
+}

@@ -106,6 +106,7 @@ func notSent(op, field string, cause error) error {
 	}
 	told := *failed
 	told.Err = neterror.Unquoted(told.Err)
+	told.Field = cmp.Or(told.Field, "Endpoint."+field) // It says that the provider was not asked.
 	if told.Op = op; told.Kind != transport.ErrMisconfigured {
 		told.Kind = transport.ErrUnavailable
 	}
