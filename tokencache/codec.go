@@ -71,6 +71,9 @@ func encodeRecord(r *Record) ([]byte, error) {
 	version := recordVersion
 	if r.bound != nil {
 		version = boundRecordVersion
+		if r.bound.thumbprint == "" { // Nobody could read it.
+			return nil, errors.New("record: the key that it is bound to has no thumbprint")
+		}
 	}
 	out["v"] = json.RawMessage(fmt.Sprint(version))
 	for _, m := range r.members() {

@@ -149,6 +149,30 @@ func TestVersionOfARecord(t *testing.T) {
 	}
 }
 
+// What is bound to nothing, as a login is at a provider without DPoP where that is optional, is
+// stored as ever; and no record is written that nobody could read.
+func TestBoundToNothing(t *testing.T) {
+	plain := &Record{RefreshToken: "fake-secret"}
+	want, err := encodeRecord(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := plain.Clone()
+	for _, before := range []string{"", "thumbprint"} {
+		r.Bind("", before)
+		r.Bind("", "")
+		if got, err := encodeRecord(r); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("bound to %q and then to nothing: %s, %v", before, got, err)
+		}
+	}
+	r.Bind("fake-private-key", "")
+	if got, err := encodeRecord(r); err == nil {
+		t.Errorf("without a thumbprint: %s", got)
+	} else if strings.Contains(err.Error(), "fake") {
+		t.Error(err)
+	}
+}
+
 // The versions of this module that knew nothing of keys refuse a record that is bound to one, and
 // say what to do (C61). The text is what the last of them said of these files; Token, Status,
 // Logout and KeepFresh of it left them as they were and made no request.

@@ -134,9 +134,13 @@ func (r Record) Format(f fmt.State, _ rune) {
 // Bind says that the tokens of r are bound to a key (RFC 9449), and good only together with
 // proofs that it has signed. private is the key, PKCS #8 in DER, which is sealed with the
 // tokens; it is empty if the key is elsewhere and cannot leave that place. thumbprint is that of
-// the public key (RFC 7638). Versions of this module that cannot prove anything refuse such a
-// record, and leave it as it is.
-func (r *Record) Bind(private Secret, thumbprint string) { r.bound = &boundKey{private, thumbprint} }
+// the public key (RFC 7638). Without both, the tokens are bound to nothing. Versions of this
+// module that cannot prove anything refuse such a record, and leave it as it is.
+func (r *Record) Bind(private Secret, thumbprint string) {
+	if r.bound = nil; private != "" || thumbprint != "" {
+		r.bound = &boundKey{private, thumbprint}
+	}
+}
 
 // Proof returns what was given to Bind, or nothing if the tokens of r are bound to no key.
 func (r *Record) Proof() (private Secret, thumbprint string) {
