@@ -15,8 +15,8 @@ import (
 // stays bound to the key that it was made with, and a login that was made without one stays as
 // it is. Without DPoP, or with another key, a login that is bound is not used, and not harmed.
 type DPoP struct {
-	// Optional binds logins only at a provider that says in its metadata that it can do that,
-	// see Endpoint.DPoPAlgorithms. Default: logins are bound, and what a provider issues
+	// Optional binds logins only at a provider that says in its metadata that it can do that
+	// and, without Key, with ES256: see Endpoint.DPoPAlgorithms. Default: logins are bound, and what a provider issues
 	// without binding it is discarded.
 	Optional bool
 
@@ -64,7 +64,10 @@ func (p prover) newKey(ctx context.Context, op string) (*dpop.Key, error) {
 	if err != nil {
 		return nil, notSent(op, "DPoP", err)
 	}
-	return key, p.checkAlgorithm(key)
+	if err = p.checkAlgorithm(key); err != nil && p.Optional {
+		return nil, nil // It can bind tokens, but not to such a key.
+	}
+	return key, err
 }
 
 // keyOf returns the key that the login of rec is bound to, or nil.

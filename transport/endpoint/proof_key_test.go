@@ -100,6 +100,29 @@ func TestOptionalDoesNotUnbind(t *testing.T) {
 	}
 }
 
+// Where DPoP is optional, a provider that does not know how the keys of this module sign has logins
+// without one, as one that knows no DPoP. A key of the program is not left out like that.
+func TestOptionalWithAnotherAlgorithm(t *testing.T) {
+	s := &script{answers: []string{isBearer}}
+	e := boundEndpoint(s)
+	e.DPoP.Optional, e.DPoPAlgorithms = true, []string{"ES384"}
+	rec, err := e.Exchange(t.Context(), "code", "", "")
+	if err != nil || s.proofs[0] != nil {
+		t.Fatalf("got %v, with the proof %v", err, s.proofs)
+	}
+	if _, thumbprint := rec.Proof(); thumbprint != "" {
+		t.Error("it is bound")
+	}
+	if same, err := e.Bind(t.Context(), "", ""); same != e || err != nil {
+		t.Errorf("Bind: %v, %v", same, err)
+	}
+	key := testkit.NewKey(t, "ES256")
+	e.DPoP.Key = func(context.Context, string) (crypto.Signer, error) { return key, nil }
+	if _, err := e.Exchange(t.Context(), "code", "", ""); !errors.Is(err, transport.ErrMisconfigured) || len(s.forms) != 1 {
+		t.Errorf("with a key of the program: %d requests, %v", len(s.forms), err)
+	}
+}
+
 // A program that acts for itself gets over the loss of its key: the next token is bound to another
 // one. While the key only cannot be had, nothing is sent, and without DPoP nothing either (C60).
 func TestLostKeyOfAProgram(t *testing.T) {
