@@ -132,3 +132,52 @@ func TestWebLoginWithAKey(t *testing.T) {
 		t.Errorf("the server has seen %+v", c)
 	}
 }
+
+// While DPoP is being turned on or off, replicas with it and without it share the attempts. An
+// answer that comes to one that cannot prove anything is refused, and costs nothing: at the next
+// one that can, it is good.
+func TestWebLoginWhileDPoPIsTurnedOn(t *testing.T) {
+	s := newSite(t, oauthtest.Config{AuthStyle: oauthtest.AuthNone, DPoP: oauthtest.DPoP{Mode: oauthtest.DPoPOptional}}, 1, nil)
+	without := s.replicas[0]
+	with := s.replica(s.srv, func(cfg *WebConfig) { cfg.Endpoint.DPoP = new(endpoint.DPoP) })
+	for _, tt := range []struct {
+		name      string
+		begins    *replica
+		asks      bool // for tokens that are bound
+		first     *replica
+		refused   bool
+		thenBound bool
+	}{
+		{"it is on everywhere", with, true, with, false, true},
+		{"it was off", without, false, with, false, true},
+		{"it was on", with, true, without, true, true},
+		{"it is off everywhere", without, false, without, false, false},
+	} {
+		user := strings.ReplaceAll(tt.name, " ", "-")
+		b := s.surfer(user)
+		s.replicas = []*replica{tt.begins}
+		request := b.start()
+		if request.Query().Has("dpop_jkt") != tt.asks {
+			t.Errorf("%s: the request is %s", tt.name, request)
+		}
+		before := s.srv.Counts().TokenRequests
+		s.replicas = []*replica{tt.first}
+		answer := b.consent(request).String()
+		b.open(answer)
+		if tt.refused {
+			if s.record(user, "") != nil || s.srv.Counts().TokenRequests != before {
+				t.Errorf("%s: the replica without DPoP has used the answer", tt.name)
+			}
+			s.replicas = []*replica{with}
+			b.open(answer)
+		}
+		rec := s.record(user, "")
+		if rec == nil {
+			t.Errorf("%s: %v", tt.name, s.lastError())
+			continue
+		}
+		if _, thumbprint := rec.Proof(); (thumbprint != "") != tt.thenBound {
+			t.Errorf("%s: the login is bound to %q", tt.name, thumbprint)
+		}
+	}
+}
