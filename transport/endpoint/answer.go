@@ -44,6 +44,7 @@ type answer struct {
 	other      bool     // the request was for what may be no access token
 	stated     bool     // the grant was a statement (RFC 7523 section 2.1)
 	bound      bool     // the request had a proof of possession
+	unbound    bool     // it had none, although new logins have
 	aged       bool     // which may have been too old when it was read
 	misdated   bool     // both had a wrong date
 	late       bool     // both may have expired before the provider read them

@@ -109,6 +109,8 @@ func (a *answer) classify(e *transport.Error, code, description string) {
 		e.Kind, e.Remedy = transport.ErrUnavailable, "the proof of possession was too old when the provider read it"
 	case a.bound && strings.EqualFold(code, "invalid_dpop_proof"):
 		e.Kind, e.Field, e.Remedy = transport.ErrMisconfigured, "Endpoint.DPoP", "set the clock of this machine, and use a key that the provider knows how to check: it does not accept the proof of possession"
+	case a.unbound && a.op == "refresh" && a.wantsProof():
+		e.Kind, e.Field, e.Remedy = meant.kind, meant.field, "log in again, or let the provider accept bearer tokens of this client: this login was made without DPoP, and the provider asks for it now"
 	case a.inProgress(description):
 		e.Kind, e.RetryAfter = transport.ErrUnavailable, 2*time.Second
 	case strings.Contains(strings.ToLower(description), "login rate exceeded"):

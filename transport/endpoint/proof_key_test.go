@@ -191,3 +191,22 @@ func TestRevocationWithoutTheKey(t *testing.T) {
 		}
 	}
 }
+
+// A provider that asks for proofs from now on does not get one for a login that was made before. The
+// login is kept, because a proof can be asked for by mistake, and the error says what there is to do.
+func TestLoginThatWasMadeBeforeDPoP(t *testing.T) {
+	for _, tt := range []struct {
+		dpop   *DPoP
+		remedy string
+	}{{nil, "set it, or"}, {new(DPoP), "log in again, or"}, {&DPoP{Optional: true}, "log in again, or"}} {
+		for _, code := range []string{"invalid_dpop_proof", "use_dpop_nonce"} {
+			s := &script{answers: []string{refusal(code)}}
+			e := boundEndpoint(s)
+			e.DPoP = tt.dpop
+			_, err := e.Refresh(t.Context(), &tokencache.Record{TokenURL: e.TokenURL, RefreshToken: "r1"})
+			if failed, ok := errors.AsType[*transport.Error](err); !ok || failed.Kind != transport.ErrMisconfigured || !strings.HasPrefix(failed.Remedy, tt.remedy) || len(s.forms) != 1 {
+				t.Errorf("%s: %d requests, %v", code, len(s.forms), err)
+			}
+		}
+	}
+}

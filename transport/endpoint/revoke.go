@@ -88,8 +88,9 @@ func (e *Endpoint) revoke(ctx context.Context, rec *tokencache.Record, hint stri
 	return refused
 }
 
-// wantsProof reports whether the provider insists on a proof of possession. No standard wants one
-// for the end of a login, but some providers do; if the key cannot be had, it is worth a try.
+// wantsProof reports whether the provider insists on a proof of possession, or on a better one. No
+// standard wants one for the end of a login, but some providers do; if the key cannot be had, it is
+// worth a try.
 func (a *answer) wantsProof() bool {
 	switch code, _ := a.oauthError(); strings.ToLower(code) {
 	case "invalid_dpop_proof", "use_dpop_nonce":
