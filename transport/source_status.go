@@ -85,9 +85,22 @@ func reason(err error) string {
 }
 
 // Status returns the state of the login. It asks the cache, never the provider.
-// In the states outage and dead the access token may still be good.
+// In the states outage and dead the access token may still be good; but a login that is bound to a
+// key, and cannot be used here for want of it, is in state outage.
 func (s *Source) Status(ctx context.Context) (Status, error) {
-	known := s.cur.Load()
+	st, known, err := s.status(ctx)
+	if err != nil || known == nil || known.bound == nil || st.State == StateDead {
+		return st, err
+	}
+	if err := s.cfg.check(known.rec); errors.Is(err, ErrMisconfigured) {
+		st.State, st.RetryAt, st.Err = StateOutage, time.Time{}, err
+	}
+	return st, nil
+}
+
+// status is Status, and also returns what it describes, or nil. It does not look at keys.
+func (s *Source) status(ctx context.Context) (st Status, known *snapshot, err error) {
+	known = s.cur.Load()
 	key, rec, _, err := s.entry.Locate(ctx)
 	switch gone := errors.Is(err, tokencache.ErrNoTrace); {
 	case gone && s.puttable() != nil:
@@ -96,19 +109,19 @@ func (s *Source) Status(ctx context.Context) (Status, error) {
 	case errors.Is(err, tokencache.ErrNotFound):
 		known, err = nil, nil
 	}
-	st := Status{State: StateEmpty, Key: key, KeyPlace: s.cfg.Cache.KeyPlace()}
+	st = Status{State: StateEmpty, Key: key, KeyPlace: s.cfg.Cache.KeyPlace()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.unsaved != nil: // Memory has the newest state.
 		known, rec = s.cur.Load(), nil
 	case err != nil:
-		return st, storageError("status", err)
+		return st, nil, storageError("status", err)
 	case rec != nil && (known == nil || newer(rec, known.rec)):
 		known = s.snapshot(rec)
 	}
 	if known == nil {
-		return st, nil
+		return st, nil, nil
 	}
 	st.describe(known)
 	if rec != nil && newer(known.rec, rec) {
@@ -118,7 +131,7 @@ func (s *Source) Status(ctx context.Context) (Status, error) {
 		st.AttemptAt = rec.Attempt.At
 	}
 	st.State, st.RetryAt, st.Err = s.stateOf(known, rec)
-	return st, nil
+	return st, known, nil
 }
 
 // describe fills in what is known about the tokens.

@@ -267,6 +267,9 @@ func TestBoundLoginWithoutDPoP(t *testing.T) {
 				if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrMisconfigured) {
 					t.Errorf("a token %s: %v", name, err)
 				}
+				if st, err := s.Status(t.Context()); err != nil || st.State != transport.StateOutage || !errors.Is(st.Err, transport.ErrMisconfigured) {
+					t.Errorf("the status %s: %v, %v", name, st, err)
+				}
 				if tok, err := s.Reject(t.Context(), transport.Token{AccessToken: "another"}); !errors.Is(err, transport.ErrMisconfigured) {
 					t.Errorf("a token in place of another %s: %q, %v", name, tok.Type, err)
 				}
