@@ -147,6 +147,17 @@ func (a *answer) wantsOtherProof(news dpop.News) bool {
 	return false
 }
 
+// wantsProof reports whether the provider insists on a proof of possession, or on a better one. No
+// standard wants one for the end of a login, but some providers do; if the key cannot be had, it is
+// worth a try.
+func (a *answer) wantsProof() bool {
+	switch code, _ := a.oauthError(); strings.ToLower(code) {
+	case "invalid_dpop_proof", "use_dpop_nonce":
+		return true
+	}
+	return false
+}
+
 // repeatsProof reports whether the proof of possession was refused because it has come before:
 // something has sent the request twice, and the first copy may have spent what is in it. Keycloak
 // calls that an invalid request.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
@@ -86,17 +85,6 @@ func (e *Endpoint) revoke(ctx context.Context, rec *tokencache.Record, hint stri
 		refused.Kind, refused.Remedy = transport.ErrMisconfigured, remedyOf(transport.ErrMisconfigured)
 	}
 	return refused
-}
-
-// wantsProof reports whether the provider insists on a proof of possession, or on a better one. No
-// standard wants one for the end of a login, but some providers do; if the key cannot be had, it is
-// worth a try.
-func (a *answer) wantsProof() bool {
-	switch code, _ := a.oauthError(); strings.ToLower(code) {
-	case "invalid_dpop_proof", "use_dpop_nonce":
-		return true
-	}
-	return false
 }
 
 // endSession ends the session of a refresh token at LogoutURL, and with it the tokens of that
