@@ -55,6 +55,9 @@ func TestKeyServiceThatDoesNotWork(t *testing.T) {
 		"a nil pointer to a key":                     {misconfigured, func(crypto.Signer, func()) (crypto.Signer, error) { return (*ecdsa.PrivateKey)(nil), nil }},
 		"a nil pointer to an RSA key":                {misconfigured, func(crypto.Signer, func()) (crypto.Signer, error) { return (*rsa.PrivateKey)(nil), nil }},
 		"an empty key":                               {misconfigured, func(crypto.Signer, func()) (crypto.Signer, error) { return ed25519.PrivateKey{}, nil }},
+		"a key without its private half": {unavailable, func(own crypto.Signer, _ func()) (crypto.Signer, error) {
+			return &ecdsa.PrivateKey{PublicKey: *own.Public().(*ecdsa.PublicKey)}, nil
+		}},
 		"it does not say which key it is": {misconfigured, func(crypto.Signer, func()) (crypto.Signer, error) {
 			return slowSigner(func() crypto.PublicKey { return nil }), nil
 		}},

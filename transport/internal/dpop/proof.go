@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -58,7 +59,7 @@ func (s *Servers) Prove(ctx context.Context, k *Key, req *http.Request, accessTo
 
 func (s *Servers) sign(ctx context.Context, k *Key, c *claims) (string, error) {
 	if k.local {
-		return k.signer.Sign(c)
+		return k.sign(c)
 	}
 	proof := make(chan string, 1)
 	err := s.calls.Do(ctx, func(context.Context) error {
@@ -70,6 +71,16 @@ func (s *Servers) sign(ctx context.Context, k *Key, c *claims) (string, error) {
 		return "", err
 	}
 	return <-proof, nil
+}
+
+// sign signs with a key that is in the memory of this process. One without its private half panics.
+func (k *Key) sign(c *claims) (proof string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the key cannot sign: it has panicked with a %T", p)
+		}
+	}()
+	return k.signer.Sign(c)
 }
 
 // Find returns what find of the program does: that may ask a key service, so it may hang or panic.
