@@ -160,14 +160,16 @@ func (t *Transport) sendProven(src *Source, req *http.Request, snap *snapshot, b
 	return resp, news, err
 }
 
-// refusesProof reports whether an API refuses a request because of its proof, with this code.
+// refusesProof reports whether an API refuses a request because of its proof, with this code. If
+// that wants a nonce, there is one, and it may be why, if there is no challenge: gateways drop it.
 func refusesProof(resp *http.Response, code string) bool {
-	for _, c := range ParseChallenges(resp.Header) {
+	all := ParseChallenges(resp.Header)
+	for _, c := range all {
 		if c.Scheme == "dpop" && c.code() == code {
 			return true
 		}
 	}
-	return false
+	return len(all) == 0 && code == "use_dpop_nonce"
 }
 
 // fewConnections reports whether a request may have to wait until a response is closed.

@@ -54,3 +54,28 @@ func TestAProofThatWasSentTwice(t *testing.T) {
 		t.Errorf("the server has seen %+v", n)
 	}
 }
+
+// A gateway that drops the challenge, as that of Amazon renames it, leaves a nonce in the answer:
+// the request is sent with that before the token is refreshed (C66).
+func TestNonceWithoutAChallenge(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newBoundWorld(t, oauthtest.DPoP{APINonces: true})
+		s := w.source()
+		w.login(s, "ann")
+		direct := w.srv.RoundTripper()
+		w.base = roundTrip(func(r *http.Request) (*http.Response, error) {
+			resp, err := direct.RoundTrip(r)
+			if err == nil {
+				resp.Header["X-Amzn-Remapped-Www-Authenticate"] = resp.Header["Www-Authenticate"]
+				delete(resp.Header, "Www-Authenticate")
+			}
+			return resp, err
+		})
+		time.Sleep(time.Minute) // The token could be refreshed.
+		w.wantAllowed(w.client(s))
+		w.wantAllowed(w.client(s))
+		if n := w.srv.Counts(); n.APICalls != 3 || n.TokenRequests != 0 {
+			t.Errorf("%d calls, %d token requests", n.APICalls, n.TokenRequests)
+		}
+	})
+}
