@@ -16,8 +16,8 @@ import (
 // it is. Without DPoP, or with another key, a login that is bound is not used, and not harmed.
 type DPoP struct {
 	// Optional binds logins only at a provider that says in its metadata that it can do that
-	// and, without Key, with ES256: see Endpoint.DPoPAlgorithms. Default: logins are bound, and what a provider issues
-	// without binding it is discarded.
+	// and, without Key, with ES256: see Endpoint.DPoPAlgorithms. Default: logins are bound,
+	// and what a provider issues without binding it is discarded.
 	Optional bool
 
 	// Key is for keys that cannot leave the place where they are. It returns the one with the

@@ -105,6 +105,7 @@ func TestProof(t *testing.T) {
 		if _, claims := decode(t, second); claims["jti"] == id || claims["ath"] != nil || claims["htm"] != "GET" || claims["htu"] != "https://as.test/" {
 			t.Errorf("%s: without a token, the proof says %v", tt.alg, claims)
 		}
+		//lint:ignore SA1008 as programs spell it that fill the map themselves
 		if len(second.Header["DPoP"]) > 0 {
 			t.Errorf("%s: there are two proofs", tt.alg)
 		}
