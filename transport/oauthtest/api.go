@@ -2,13 +2,10 @@ package oauthtest
 
 import (
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"io"
 	"net/http"
 	"strings"
-
-	"github.com/stayauth/stayauth/transport/internal/claims"
 )
 
 // Echo is the answer of the API, as JSON: what it received and from whom. The length and hash
@@ -54,13 +51,14 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, "", "", "")
 		return
 	}
-	account, lacks, ok := s.admit(token, thumbprint, s.certificate(r))
-	if lacks != "" {
-		challenge(w, scheme+` realm="oauthtest", error="insufficient_claims", claims="`+base64.StdEncoding.EncodeToString([]byte(lacks))+`"`)
-		return
-	}
+	account, ok, status, lacks := s.admit(token, thumbprint, s.certificate(r))
 	if !ok {
 		s.refuse(w, scheme, "invalid_token", "expired, revoked or unknown")
+		return
+	}
+	if status != 0 {
+		w.Header().Set("WWW-Authenticate", scheme+` realm="oauthtest", `+lacks)
+		writeJSON(w, status, map[string]string{"error": "refused"})
 		return
 	}
 	hash := sha256.New()
@@ -75,33 +73,22 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 }
 
 // admit says whose token it is, whether it is good for who has proven to have that key or
-// certificate, and which claims it lacks.
-func (s *Server) admit(token, thumbprint, certificate string) (account, lacks string, ok bool) {
+// certificate, and what it lacks, see unmet.
+func (s *Server) admit(token, thumbprint, certificate string) (account string, ok bool, status int, lacks string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.access[token]
 	if a == nil || !s.good(a) || a.certificate != "" && a.certificate != certificate {
-		return "", "", false
+		return "", false, 0, ""
 	}
 	if a.thumbprint != thumbprint { // RFC 9449 section 7.2: a bound one is no bearer token.
 		if thumbprint == "" {
 			s.counts.Downgrades++
 		}
-		return "", "", false
+		return "", false, 0, ""
 	}
-	if !claims.Covers(a.claims, s.claims) {
-		return "", s.claims, false
-	}
-	return a.login.account, "", true
-}
-
-// DemandClaims makes the API reject tokens for which not all of these claims were asked for (a
-// JSON object as in OpenID Connect Core section 5.5), with the challenge of Microsoft's
-// continuous access evaluation. Empty: it demands none.
-func (s *Server) DemandClaims(object string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.claims = object
+	status, lacks = s.unmet(a)
+	return a.login.account, true, status, lacks
 }
 
 // refuse rejects a request. The error is of the scheme that the request used. The others that the

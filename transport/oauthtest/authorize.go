@@ -1,6 +1,7 @@
 package oauthtest
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
@@ -11,12 +12,12 @@ import (
 
 // A code is an authorization code (RFC 6749 section 4.1).
 type code struct {
-	account, scope, nonce string
-	redirectURI           string
-	challenge             string
-	expiry                time.Time
-	thumbprint            string // dpop_jkt, or that of the proof with which the request was pushed
-	issued                string // the refresh token it was redeemed for
+	consent
+	redirectURI string
+	challenge   string
+	expiry      time.Time
+	thumbprint  string // dpop_jkt, or that of the proof with which the request was pushed
+	issued      string // the refresh token it was redeemed for
 }
 
 // serveAuthorize is the authorization endpoint. The user it stands for consents
@@ -39,27 +40,25 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 		answer.Set("state", q.Get("state"))
 	}
 	answer.Set("iss", origin(r)) // RFC 9207
-	scope := q.Get("scope")
-	if scope == "" {
-		scope = s.cfg.Scope
-	}
+	agreed := consentTo(q)
+	agreed.scope = cmp.Or(agreed.scope, s.cfg.Scope)
 	switch {
 	case q.Get("response_type") != "code":
 		answer.Set("error", "unsupported_response_type")
 	case q.Get("code_challenge") == "" || q.Get("code_challenge_method") != "S256":
 		answer.Set("error", "invalid_request")
 		answer.Set("error_description", "PKCE with S256 is required")
-	case !covers(s.cfg.Scope, scope):
+	case !covers(s.cfg.Scope, agreed.scope):
 		answer.Set("error", "invalid_scope")
+	case badClaims(agreed.claims):
+		answer.Set("error", "invalid_request")
+		answer.Set("error_description", "claims are to be a JSON object")
 	default:
-		account := q.Get("login_hint")
-		if account == "" {
-			account = "user"
-		}
+		agreed.account = cmp.Or(q.Get("login_hint"), "user")
 		s.mu.Lock()
 		c := s.secret("code-")
 		s.codes[c] = &code{
-			account: account, scope: scope, nonce: q.Get("nonce"), redirectURI: q.Get("redirect_uri"),
+			consent: agreed, redirectURI: q.Get("redirect_uri"),
 			challenge: q.Get("code_challenge"), expiry: time.Now().Add(time.Minute),
 			thumbprint: q.Get("dpop_jkt"),
 		}
@@ -97,7 +96,7 @@ func (s *Server) redeem(f url.Values, issuer string) (Tokens, *oauthError) {
 	if len(verifier) < 43 || subtle.ConstantTimeCompare([]byte(got), []byte(c.challenge)) != 1 {
 		return Tokens{}, s.invalidGrant("code_verifier does not fit")
 	}
-	t := s.login(c.account, c.scope, c.nonce, issuer)
+	t := s.login(c.consent, issuer)
 	c.issued = t.RefreshToken
 	return t, nil
 }

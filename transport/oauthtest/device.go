@@ -1,6 +1,7 @@
 package oauthtest
 
 import (
+	"cmp"
 	"crypto/rand"
 	"net/http"
 	"time"
@@ -8,9 +9,8 @@ import (
 
 // A device is a device authorization in progress (RFC 8628).
 type device struct {
+	consent  // of the account that approved, or "" if none has yet
 	userCode string
-	scope    string
-	account  string // the account that approved, or "" if none has yet
 	denied   bool
 	expiry   time.Time
 	interval time.Duration
@@ -21,11 +21,9 @@ type device struct {
 func (s *Server) serveDevice(w http.ResponseWriter, r *http.Request) {
 	s.offerNonce(w, &s.tokenNonces)
 	f, e := s.authenticate(r)
-	scope := f.Get("scope")
-	if scope == "" {
-		scope = s.cfg.Scope
-	}
-	if e == nil && !covers(s.cfg.Scope, scope) {
+	asked := consentTo(f)
+	asked.nonce, asked.scope = "", cmp.Or(asked.scope, s.cfg.Scope)
+	if e == nil && !covers(s.cfg.Scope, asked.scope) {
 		e = &oauthError{400, "invalid_scope", "more than the client may have"}
 	}
 	if e != nil {
@@ -33,7 +31,7 @@ func (s *Server) serveDevice(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	text := rand.Text()
-	d := &device{userCode: text[:4] + "-" + text[4:8], scope: scope, expiry: time.Now().Add(10 * time.Minute), interval: 5 * time.Second}
+	d := &device{userCode: text[:4] + "-" + text[4:8], consent: asked, expiry: time.Now().Add(10 * time.Minute), interval: 5 * time.Second}
 	s.mu.Lock()
 	token := s.secret("dc-")
 	s.devices[token] = d
@@ -65,7 +63,7 @@ func (s *Server) poll(token, issuer string) (Tokens, *oauthError) {
 		return Tokens{}, &oauthError{400, "authorization_pending", "the user has not answered yet"}
 	}
 	delete(s.devices, token)
-	return s.login(d.account, d.scope, "", issuer), nil
+	return s.login(d.consent, issuer), nil
 }
 
 // ApproveDevice plays the user who enters the code of a device and consents, as the account. It

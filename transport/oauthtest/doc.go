@@ -56,6 +56,9 @@
 //	s.Fault("/api", 1, oauthtest.Stall(oauthtest.Challenge(401)))       // and does not finish to say so
 //	s.Fault("/api", 1, oauthtest.Redirect(302, "https://other.test/"))  // then look at Strays
 //
+// [Server.DemandScope], [Server.DemandAuthentication] and [Server.DemandClaims] make the API ask for
+// more than a token has, until a login or a refresh brings that.
+//
 // # What it is not
 //
 // It is not a provider to deploy: it consents to everything, keeps everything in memory for

@@ -55,7 +55,7 @@ func (s *Server) actFor(account, scope, issuer string) (Tokens, *oauthError) {
 	if !covers(s.cfg.Scope, scope) {
 		return Tokens{}, &oauthError{400, "invalid_scope", "more than the client may have"}
 	}
-	t := s.issueAccess(&login{account: account, scope: scope, since: time.Now()}, scope, issuer)
+	t := s.issueAccess(&login{consent: consent{account: account, scope: scope}, since: time.Now()}, scope, issuer)
 	s.current[account] = t
 	return t, nil
 }

@@ -8,9 +8,7 @@ import (
 
 // A login is one family of tokens: all that came from one consent of the user.
 type login struct {
-	account string
-	scope   string
-	nonce   string
+	consent
 	since   time.Time
 	used    time.Time // when it was last used
 	revoked bool
@@ -36,7 +34,7 @@ type access struct {
 	login   *login
 	scope   string
 	expiry  time.Time
-	claims  string // the claims that were asked for with it
+	claims  string // the claims that were asked for with it, and at the login
 	revoked bool
 
 	thumbprint  string // of the key that it is bound to, or empty
@@ -49,15 +47,15 @@ func (s *Server) Login(account string) Tokens {
 	issuer := s.URL()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.login(account, s.cfg.Scope, "", issuer)
+	return s.login(consent{account: account, scope: s.cfg.Scope}, issuer)
 }
 
 // login starts a family. s.mu is held.
-func (s *Server) login(account, scope, nonce, issuer string) Tokens {
-	l := &login{account: account, scope: scope, nonce: nonce, since: time.Now(), used: time.Now()}
-	t := s.issueAccess(l, scope, issuer)
+func (s *Server) login(agreed consent, issuer string) Tokens {
+	l := &login{consent: agreed, since: time.Now(), used: time.Now()}
+	t := s.issueAccess(l, l.scope, issuer)
 	t.RefreshToken = s.issueRefresh(l)
-	s.current[account] = t
+	s.current[l.account] = t
 	return t
 }
 

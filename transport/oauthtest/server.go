@@ -30,7 +30,7 @@ type Server struct {
 	devices map[string]*device
 	current map[string]Tokens // by account
 	faults  []*queued
-	claims  string // see DemandClaims
+	demands demands
 	strays  []Stray
 
 	assertions map[string]bool // the jti of those that were accepted

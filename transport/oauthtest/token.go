@@ -13,6 +13,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/stayauth/stayauth/transport/internal/claims"
 )
 
 // An oauthError is an error answer of RFC 6749 section 5.2.
@@ -169,6 +171,9 @@ func (s *Server) grant(f url.Values, issuer, thumbprint, certificate string) (ma
 	if e := s.checkBinding(f, thumbprint); e != nil {
 		return nil, e
 	}
+	if badClaims(f.Get("claims")) { // before anything is spent
+		return nil, &oauthError{400, "invalid_request", "claims are to be a JSON object"}
+	}
 	var t Tokens
 	var e *oauthError
 	switch f.Get("grant_type") {
@@ -192,8 +197,13 @@ func (s *Server) grant(f url.Values, issuer, thumbprint, certificate string) (ma
 	if e != nil {
 		return nil, e
 	}
-	s.access[t.AccessToken].claims = f.Get("claims")
-	s.access[t.AccessToken].certificate = certificate
+	a := s.access[t.AccessToken]
+	if all, err := claims.Merge(a.login.claims, f.Get("claims")); err == nil {
+		a.claims = all
+	} else {
+		a.claims = f.Get("claims") // which contradicts what was asked for at the login
+	}
+	a.certificate = certificate
 	s.bind(t, thumbprint)
 	answer := s.answer(t)
 	if f.Get("grant_type") == tokenExchangeGrant {
@@ -242,6 +252,9 @@ func (s *Server) idToken(l *login, issuer string, expiry time.Time) string {
 	}
 	if l.nonce != "" {
 		claims["nonce"] = l.nonce
+	}
+	if l.acr != "" {
+		claims["acr"] = l.acr
 	}
 	body, err := json.Marshal(claims)
 	if err != nil {
