@@ -16,15 +16,13 @@ import (
 // a 403 with insufficient_scope needs a login with more scopes (RFC 6750 section 3.1), a 401
 // with insufficient_user_authentication needs one with the acr_values and max_age that it names
 // (RFC 9470). No refresh cures these: until there is a new login, the API gives the same answer
-// to every request with the token. What it asks for goes into login.Config.AuthParams.
+// to every request with the token. Package login requests what a challenge demands:
+//
+//	cfg.Cause = transport.ParseChallenges(resp.Header)[0] // cfg is a login.Config
 //
 // A 401 with claims (Microsoft Entra) may be cured by a refresh that asks for them. A Transport
-// tries that once. If the provider insists on the user, the error is an ErrLoginRequired whose
-// Claims the login has to ask for:
-//
-//	if e, ok := errors.AsType[*transport.Error](err); ok && e.Claims != "" {
-//		cfg.AuthParams = url.Values{"claims": {e.Claims}}
-//	}
+// tries that once. If the provider insists on the user, the error is an ErrLoginRequired with
+// Claims, and may be the Cause of a login too.
 type Challenge struct {
 	Scheme string            // in lower case: "bearer", "dpop", "basic"
 	Params map[string]string // names in lower case; of a repeated one, the first

@@ -117,6 +117,10 @@ func (f *flow) poll(ctx context.Context, d *device) (*tokencache.Record, error) 
 		}
 		rec, err := f.Endpoint.Grant(ctx, deviceGrant, url.Values{"device_code": {string(d.code)}})
 		if err == nil {
+			if err = f.settle(rec); err != nil {
+				f.discard(ctx, rec)
+				return nil, err
+			}
 			return rec, nil
 		}
 		if ctx.Err() != nil {

@@ -40,6 +40,17 @@ type Config struct {
 	// that logins for different ones are kept apart.
 	AuthParams url.Values
 
+	// Cause, if set, is why the user has to log in: an error that wraps ErrLoginRequired, or
+	// the transport.Challenge of a 401 or 403 that a login may satisfy (scopes, acr_values,
+	// max_age, claims). What it demands is requested. Any other error is returned as it is.
+	Cause error
+
+	// Former, if set, is the login that the new one will replace, from tokencache.Cache.Load.
+	// Its scopes are requested again. A login of another user is refused; the error wraps
+	// RefusedOtherAccount. If Former was made for the same Cause within the last minute, it
+	// wraps RefusedRepeated: another login would not help either.
+	Former *tokencache.Record
+
 	// RedirectURL is where the provider sends the user's browser back to, for providers at
 	// which it must be registered in a certain form: with a fixed port, or with the host
 	// localhost, which Microsoft Entra prefers. If it has no port, Loopback chooses a free
@@ -90,7 +101,8 @@ type Prompt struct {
 // A flow is one attempt to log in.
 type flow struct {
 	Config
-	name string // the provider, as the user knows it
+	name        string // the provider, as the user knows it
+	fingerprint string // of the cause, if there is one
 
 	mu sync.Mutex // guards Out
 }
@@ -110,6 +122,9 @@ func newFlow(ctx context.Context, cfg Config) (*flow, error) {
 		return nil, err
 	}
 	f := &flow{Config: cfg}
+	if err := f.answerCause(); err != nil {
+		return nil, err
+	}
 	f.name = cmp.Or(cfg.Provider.Name, "the provider")
 	if f.Open == nil {
 		f.Open = browser.Open
@@ -127,7 +142,7 @@ func newFlow(ctx context.Context, cfg Config) (*flow, error) {
 		}
 	}
 	var err error
-	if f.Endpoint, err = cfg.Endpoint.Bind(ctx, "", ""); err != nil {
+	if f.Endpoint, err = f.Endpoint.Bind(ctx, "", ""); err != nil {
 		return nil, err
 	}
 	if f.clock == nil {

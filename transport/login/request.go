@@ -162,6 +162,8 @@ func (r *request) failure(code, description string, cause error) *transport.Erro
 	switch code { // RFC 6749 section 4.1.2.1, OpenID Connect Core section 3.1.2.6
 	case "access_denied", "interaction_required", "login_required", "account_selection_required", "consent_required":
 		e.Kind, e.Remedy = transport.ErrLoginRequired, "log in again, and allow what is asked for"
+	case "unmet_authentication_requirements": // OpenID Connect Unmet Authentication Requirements
+		e.Kind, e.Remedy = transport.ErrLoginRequired, "log in again, in the way that is asked for"
 	case "server_error", "temporarily_unavailable":
 		e.Kind, e.Remedy = transport.ErrUnavailable, "log in again later"
 	case "invalid_scope":
@@ -185,7 +187,11 @@ func (r *request) exchange(ctx context.Context, code string) (*tokencache.Record
 	if err != nil {
 		return nil, err
 	}
-	if err := r.checkIDToken(rec.IDToken); err != nil {
+	err = r.checkIDToken(rec.IDToken)
+	if err == nil {
+		err = r.settle(rec)
+	}
+	if err != nil {
 		r.discard(ctx, rec)
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
-	demands "github.com/stayauth/stayauth/transport/internal/claims"
 	"github.com/stayauth/stayauth/transport/internal/dpop"
 	"github.com/stayauth/stayauth/transport/internal/localpath"
 )
@@ -172,7 +170,7 @@ func (web *Web) begin(w http.ResponseWriter, r *http.Request, s *Start, why caus
 	if s.Cause != nil {
 		fingerprint = why.fingerprint(user, s.Label)
 		if web.repeats(r, fingerprint, why) {
-			return user, refused(RefusedRepeated, "find out why the API does not accept the login that was made for it")
+			return user, repeated()
 		}
 	}
 	ctx := r.Context()
@@ -183,7 +181,7 @@ func (web *Web) begin(w http.ResponseWriter, r *http.Request, s *Start, why caus
 	a := &attempt{Label: s.Label, Return: s.Return, Scopes: more(web.config.Endpoint.Scopes, append(why.scopes, s.Scopes...)), Cause: fingerprint}
 	a.Keep = len(a.Scopes) > 0 || s.Cause != nil
 	cfg := web.scoped(a, former)
-	if cfg.AuthParams, err = web.params(s.AuthParams, why.params); err != nil {
+	if cfg.AuthParams, err = withParams("Start.AuthParams", web.cfg.AuthParams, s.AuthParams, why.params); err != nil {
 		return user, err
 	}
 	flow, err := newFlow(ctx, cfg)
@@ -240,28 +238,11 @@ func (web *Web) scoped(a *attempt, former *tokencache.Record) Config {
 	return cfg
 }
 
-// params returns the parameters of an authorization request: those of the configuration, of
-// the start and of its cause. Later ones replace earlier ones, but claims are merged.
-func (web *Web) params(sets ...url.Values) (url.Values, error) {
-	all := maps.Clone(web.cfg.AuthParams)
-	if all == nil {
-		all = url.Values{}
-	}
-	demanded := all.Get("claims")
-	for _, set := range sets {
-		for name, values := range set {
-			all[name] = slices.Clone(values)
-		}
-		var err error
-		if demanded, err = demands.Merge(demanded, set.Get("claims")); err != nil {
-			return nil, &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Field: "Start.AuthParams", Err: err,
-				Remedy: "change the parameter claims, so that it is a JSON object and goes together with what is demanded"}
-		}
-	}
-	if demanded != "" {
-		all.Set("claims", demanded)
-	}
-	return all, nil
+// repeats reports whether a login has just satisfied the cause. Its cookie tells.
+func (web *Web) repeats(r *http.Request, fingerprint string, c cause) bool {
+	return slices.ContainsFunc(web.cookies.all(r), func(a *attempt) bool {
+		return a.Cause == fingerprint && a.Outcome != nil && a.Outcome.connected() && time.Since(time.Unix(a.End, 0).Add(-web.cfg.Timeout)) < c.soon()
+	})
 }
 
 // stored returns the login that a new one would replace, or nil.
