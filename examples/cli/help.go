@@ -54,7 +54,9 @@ only the path is remembered. A key can be replaced at any time.
 
 const getHelp = `Get calls an API as you and prints what it answers. The token goes to the origins
 that login was told of, and to no other. If the API refuses it, it is renewed and
-the call is repeated, once.
+the call is repeated, once. If the API demands more than your login has, such as another
+scope or a second factor, you are asked to log in again, provided that you are at a
+terminal.
 
   stayauth get https://api.github.com/user
   stayauth get -d '{"title":"hello"}' https://api.example.com/notes

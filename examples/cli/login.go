@@ -62,7 +62,7 @@ func (c *cli) login(ctx context.Context, _ []string) error {
 	if c.Robot {
 		tokens, err = s.refresher.Refresh(ctx, &tokencache.Record{Key: tokencache.Key{Account: s.named}})
 	} else {
-		tokens, err = s.askUser(ctx, flow)
+		tokens, err = s.askUser(ctx, flow, login.Config{})
 	}
 	if err != nil {
 		return err
@@ -93,16 +93,14 @@ func (c *cli) login(ctx context.Context, _ []string) error {
 	return nil
 }
 
-// askUser lets the user log in.
-func (s *session) askUser(ctx context.Context, flow func(context.Context, login.Config) (*tokencache.Record, error)) (*tokencache.Record, error) {
+// askUser lets the user log in. conf says why, if there is a reason.
+func (s *session) askUser(ctx context.Context, flow func(context.Context, login.Config) (*tokencache.Record, error), conf login.Config) (*tokencache.Record, error) {
 	waiting := s.newProgress("Waiting for you to log in")
 	defer waiting.stop()
-	conf := login.Config{
-		Provider: s.provider, Endpoint: s.endpoint, Cache: s.cache,
-		RedirectURL: s.RedirectURL, Timeout: s.timeout,
-		In: waiting.until(s.stdin), Out: s.stderr,
-		OnPrompt: func(login.Prompt) { waiting.start() },
-	}
+	conf.Provider, conf.Endpoint, conf.Cache = s.provider, s.endpoint, s.cache
+	conf.RedirectURL, conf.Timeout = s.RedirectURL, s.timeout
+	conf.In, conf.Out = waiting.until(s.stdin), s.stderr
+	conf.OnPrompt = func(login.Prompt) { waiting.start() }
 	if s.loginHint != "" {
 		conf.AuthParams = map[string][]string{"login_hint": {s.loginHint}}
 	}

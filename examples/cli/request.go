@@ -48,11 +48,7 @@ func (c *cli) get(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	waiting := s.newProgress("Waiting for " + req.URL.Host)
-	waiting.start()
-	defer waiting.stop()
-	resp, err := (&http.Client{Transport: rt}).Do(req)
-	waiting.stop()
+	resp, err := s.do(ctx, &http.Client{Transport: rt}, source, req)
 	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("%s closed the connection without an answer: %w", req.URL.Host, io.EOF)
 	}
