@@ -131,9 +131,10 @@ func (s *Source) handOut(snap *snapshot) (Token, error) {
 //
 // Until there is another one, the token stays in use: it may be good for other APIs. But if the
 // API has demanded claims, as in Microsoft's continuous access evaluation, the token is no
-// longer used by anybody who shares the login, and the refresh asks for the claims. The
-// challenges are those of the API's answer, see ParseChallenges. If the provider refuses, the
-// error is an ErrLoginRequired with the claims that a login has to ask for.
+// longer used by this process, nor by another that shares the login, once that has read the
+// cache or has met the demand itself. The refresh asks for the claims. The challenges are those
+// of the API's answer, see ParseChallenges. If the provider refuses, the error is an
+// ErrLoginRequired with the claims that a login has to ask for.
 func (s *Source) Reject(ctx context.Context, rejected Token, challenges ...Challenge) (Token, error) {
 	demanded := ""
 	for _, c := range challenges {

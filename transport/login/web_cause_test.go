@@ -55,12 +55,15 @@ func TestW40Causes(t *testing.T) {
 		param string
 		want  string
 	}{
-		"login required":     {fmt.Errorf("GET: %w", &transport.Error{Kind: transport.ErrLoginRequired}), "scope", "api openid"},
-		"insufficient scope": {challenge(`Bearer error="insufficient_scope", scope="files mail"`), "scope", "api openid files mail"},
-		"step-up":            {fmt.Errorf("GET: %w", challenge(`Bearer error="insufficient_user_authentication", acr_values="gold silver"`)), "acr_values", "gold silver"},
-		"not so long ago":    {challenge(`Bearer error="insufficient_user_authentication", max_age="300"`), "max_age", "300"},
-		"claims":             {challenge(`Bearer error="insufficient_claims", claims="eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjpudWxsfX0="`), "claims", `{"access_token":{"nbf":null}}`},
-		"claims of an error": {&transport.Error{Kind: transport.ErrLoginRequired, Claims: `{"access_token":{"nbf":null}}`}, "claims", `{"access_token":{"nbf":null}}`},
+		"login required":         {fmt.Errorf("GET: %w", &transport.Error{Kind: transport.ErrLoginRequired}), "scope", "api openid"},
+		"insufficient scope":     {challenge(`Bearer error="insufficient_scope", scope="files mail"`), "scope", "api openid files mail"},
+		"step-up":                {fmt.Errorf("GET: %w", challenge(`Bearer error="insufficient_user_authentication", acr_values="gold silver"`)), "acr_values", "gold silver"},
+		"step-up with scopes":    {challenge(`Bearer error="insufficient_user_authentication", acr_values="gold", scope="files"`), "scope", "api openid files"}, // RFC 9470 section 3
+		"step-up without a code": {challenge(`Bearer acr_values="gold"`), "acr_values", "gold"},
+		"shouted":                {challenge(`Bearer error="INSUFFICIENT_SCOPE", scope="files"`), "scope", "api openid files"},
+		"not so long ago":        {challenge(`Bearer error="insufficient_user_authentication", max_age="300"`), "max_age", "300"},
+		"claims":                 {challenge(`Bearer error="insufficient_claims", claims="eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjpudWxsfX0="`), "claims", `{"access_token":{"nbf":null}}`},
+		"claims of an error":     {&transport.Error{Kind: transport.ErrLoginRequired, Claims: `{"access_token":{"nbf":null}}`}, "claims", `{"access_token":{"nbf":null}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, oauthtest.Config{}, 2, nil)
