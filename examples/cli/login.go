@@ -62,7 +62,7 @@ func (c *cli) login(ctx context.Context, _ []string) error {
 	if c.Robot {
 		tokens, err = s.refresher.Refresh(ctx, &tokencache.Record{Key: tokencache.Key{Account: s.named}})
 	} else {
-		tokens, err = s.askUser(ctx, flow, login.Config{})
+		tokens, err = s.askUser(ctx, flow, login.Config{Cause: s.demanded(ctx)})
 	}
 	if err != nil {
 		return err

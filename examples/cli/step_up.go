@@ -95,3 +95,17 @@ func (s *session) stepUp(ctx context.Context, source *transport.Source, cause er
 	s.say("%s\n", s.paint(green, "Logged in."))
 	return nil
 }
+
+// demanded returns why the provider has refused to renew the login in use, if it demands claims of
+// the next one. Without them, that would be refused too.
+func (s *session) demanded(ctx context.Context) error {
+	account, err := s.account(ctx)
+	if err != nil {
+		return nil // There is none, or it is not known which one is meant.
+	}
+	rec, _, err := s.cache.Load(ctx, account.Key)
+	if err != nil || rec.Tombstone == nil || rec.Tombstone.Claims == "" {
+		return nil
+	}
+	return &transport.Error{Kind: transport.ErrLoginRequired, Op: "login", Claims: rec.Tombstone.Claims}
+}

@@ -13,11 +13,17 @@ import (
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
-// get runs stayauth get, in a window or not, and returns what was said, what was printed and the
-// exit status.
+// get runs stayauth get, in a window or not, as person does.
 func (tm *terminal) get(window bool, flags ...string) (said, printed string, status int) {
 	tm.t.Helper()
-	cmd := exec.Command("stayauth", append(append([]string{"get"}, flags...), tm.srv.APIURL())...)
+	return tm.person(window, append(append([]string{"get"}, flags...), tm.srv.APIURL())...)
+}
+
+// person runs the program in a window or not, with a browser, and returns what was said, what was
+// printed and the exit status.
+func (tm *terminal) person(window bool, args ...string) (said, printed string, status int) {
+	tm.t.Helper()
+	cmd := exec.Command("stayauth", args...)
 	cmd.Env = append(tm.environment(), "TMPDIR="+tm.t.TempDir(), "DISPLAY=:0", "SSH_CONNECTION=", "SSH_CLIENT=", "SSH_TTY=", "NO_COLOR=1", "TERM=dumb")
 	out, told := new(bytes.Buffer), new(screen)
 	cmd.Stdout, cmd.Stderr = out, told
@@ -86,8 +92,18 @@ func TestC104GetAsksOnce(t *testing.T) {
 }
 
 // C103: the claims that an API demands, and that the provider refuses to put into a refreshed
-// token, are asked for at a login, also by a later call, which has no challenge to read.
-func TestC103GetAsksForTheClaims(t *testing.T) {
+// token, are asked for at a login: by a later call, which has no challenge to read, and by login
+// itself.
+func TestC103ClaimsAreAskedForAtALogin(t *testing.T) {
+	for name, ask := range map[string]func(*terminal) (string, string, int){
+		"get":   func(tm *terminal) (string, string, int) { return tm.get(true) },
+		"login": func(tm *terminal) (string, string, int) { return tm.person(false, "login") },
+	} {
+		t.Run(name, func(t *testing.T) { claimsAreAskedFor(t, ask) })
+	}
+}
+
+func claimsAreAskedFor(t *testing.T, ask func(*terminal) (said, printed string, status int)) {
 	const demanded = `{"access_token":{"acrs":{"essential":true,"value":"c1"}}}`
 	tm := newTerminal(t)
 	tm.srv.DemandClaims(demanded)
@@ -100,8 +116,15 @@ func TestC103GetAsksForTheClaims(t *testing.T) {
 		t.Errorf("later: exit status %d: %s", status, said)
 	}
 	tm.moment.Store(serving(serve))
-	said, printed, status := tm.get(true)
-	if status != exitOK || !strings.Contains(printed, `"account":"user"`) {
-		t.Errorf("exit status %d: %s\n%s", status, said, printed)
+	if said, _, status := ask(tm); status != exitOK {
+		t.Errorf("the login: exit status %d: %s", status, said)
+	}
+	before := tm.srv.Counts().TokenRequests
+	said, printed, status := tm.get(false)
+	if status != exitOK || !strings.Contains(printed, `"account":"user"`) || said != "" {
+		t.Errorf("afterwards: exit status %d: %s\n%s", status, said, printed)
+	}
+	if n := tm.srv.Counts().TokenRequests; n != before {
+		t.Error("the token of the login is not what the API demands: it was refreshed")
 	}
 }
