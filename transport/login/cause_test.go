@@ -301,3 +301,26 @@ func TestC101UnmetAuthenticationRequirements(t *testing.T) {
 	_, err := Paste(t.Context(), w.cfg)
 	w.wantError(err, transport.ErrLoginRequired, "unmet_authentication_requirements", "in the way that is asked for")
 }
+
+// An API says what it likes. Nothing of it gets into the request that is not bounded, and nothing
+// that changes the flow.
+func FuzzCauseOf(f *testing.F) {
+	f.Add(`Bearer error="insufficient_scope", scope="a b"`)
+	f.Add(`Bearer error="insufficient_user_authentication", acr_values="x", max_age="5", claims="e30"`)
+	f.Fuzz(func(t *testing.T, header string) {
+		for _, challenge := range transport.ParseChallenges(http.Header{"Www-Authenticate": {header}}) {
+			c, ok := causeOf(challenge)
+			if ok == (len(c.params)+len(c.scopes) == 0) {
+				t.Errorf("%v: %v, %v", challenge, c, ok)
+			}
+			for name := range c.params {
+				if name != "claims" && name != "acr_values" && name != "max_age" || len(c.params.Get(name)) > 2<<10 {
+					t.Errorf("%v: %s=%q", challenge, name, c.params.Get(name))
+				}
+			}
+			if len(strings.Join(c.scopes, " ")) > 2<<10 {
+				t.Errorf("%v: %d scopes", challenge, len(c.scopes))
+			}
+		}
+	})
+}
