@@ -25,6 +25,13 @@
 // program, which therefore never sees a password (RFC 8252 section 8.12). There is no password
 // grant and no implicit grant here (RFC 9700 sections 2.1.2 and 2.4).
 //
+// # When an API wants more
+//
+// More scopes, another way to authenticate, claims: what an API demands of the next login is its
+// Cause. A [Config] has one, and so has the [Start] of a Web. The scopes of the present login,
+// which is Former in a Config and known to a Web, are requested again, and the same demand right
+// after the login that was made for it is an error.
+//
 // # What protects a login
 //
 // An authorization code is useless to anybody who sees it, because only this attempt has the

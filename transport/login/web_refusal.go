@@ -9,8 +9,9 @@ import (
 	"github.com/stayauth/stayauth/transport"
 )
 
-// A Refusal is the reason why a request to a Web has no effect. It is an error itself, to be
-// used with errors.Is: errors.Is(failure.Err, login.RefusedOtherUser).
+// A Refusal is the reason why a request to a Web has no effect, or why a login does not replace
+// Config.Former. It is an error itself, to be used with errors.Is:
+// errors.Is(failure.Err, login.RefusedOtherUser).
 type Refusal string
 
 // The refusals. The first group ends no attempt: the genuine answer may still arrive.
