@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/login"
@@ -18,11 +19,12 @@ func (s *session) do(ctx context.Context, client *http.Client, source *transport
 		return resp, err
 	}
 	loginErr := s.stepUp(ctx, source, cause)
+	_, useless := errors.AsType[transport.Challenge](loginErr)
 	switch {
 	case errors.Is(loginErr, login.RefusedRepeated), errors.Is(loginErr, transport.ErrMisconfigured):
 		s.say("%v\n", loginErr)
 		return resp, err
-	case loginErr != nil && loginErr == cause: // No login would help.
+	case useless:
 		return resp, err
 	}
 	if resp != nil {
@@ -66,16 +68,21 @@ func demand(req *http.Request, resp *http.Response, err error) error {
 		return nil
 	}
 	for _, ch := range transport.ParseChallenges(resp.Header) {
-		switch ch.Params["error"] {
-		case "insufficient_scope", "insufficient_user_authentication", "insufficient_claims":
+		more := strings.EqualFold(ch.Params["error"], "insufficient_scope") && ch.Params["scope"] != ""
+		if more || ch.Params["acr_values"] != "" || ch.Params["max_age"] != "" || ch.Claims() != "" {
 			return ch
 		}
 	}
 	return nil
 }
 
-// stepUp lets the user log in as the API demands, in place of the present login.
+// stepUp lets the user log in as the API demands, in place of the present login. The error is the
+// cause if that would be of no use.
 func (s *session) stepUp(ctx context.Context, source *transport.Source, cause error) error {
+	// An outage may be why the token does not have the claims that are demanded.
+	if _, err := source.Token(ctx); err != nil && !errors.Is(err, transport.ErrLoginRequired) {
+		return cause
+	}
 	status, err := source.Status(ctx)
 	if err != nil {
 		return err

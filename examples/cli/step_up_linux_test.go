@@ -91,6 +91,18 @@ func TestC104GetAsksOnce(t *testing.T) {
 	}
 }
 
+// While the provider is down, nobody is asked to log in for claims that a refresh may bring.
+func TestAnOutageIsNoReasonToLogIn(t *testing.T) {
+	tm := newTerminal(t)
+	tm.srv.DemandClaims(`{"access_token":{"nbf":{"essential":true}}}`)
+	down := oauthtest.Status(503, 0)(nil)
+	tm.moment.Store(serving(func(_ http.Handler, w http.ResponseWriter, r *http.Request) { down.ServeHTTP(w, r) }))
+	if said, _, status := tm.get(true); status != exitFailure || strings.Contains(said, "browser") {
+		t.Errorf("exit status %d: %s", status, said)
+	}
+	tm.moment.Store(serving(serve))
+}
+
 // C103: the claims that an API demands, and that the provider refuses to put into a refreshed
 // token, are asked for at a login: by a later call, which has no challenge to read, and by login
 // itself.
