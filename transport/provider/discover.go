@@ -76,19 +76,26 @@ func (d Discovery) Provider(ctx context.Context, issuer string) (*Provider, erro
 	return p, err
 }
 
-// wellKnown returns the URLs at which the metadata of an issuer can be: the suffix of RFC 8414
-// section 3.1 goes between host and path, and that of OpenID after the path.
-func wellKnown(issuer string) [2]string {
+// wellKnown returns the URLs at which the metadata of an issuer can be, in the order in which
+// they are tried: RFC 8414 section 3.1 puts its suffix between host and path, and that of OpenID
+// Connect is found there (section 5) as well as after the path.
+func wellKnown(issuer string) []string {
 	issuer = strings.TrimSuffix(issuer, "/")
-	scheme, rest, _ := strings.Cut(issuer, "://")
-	host, path, _ := strings.Cut(rest, "/")
-	if path != "" {
-		path = "/" + path
+	places := []string{insert("/.well-known/oauth-authorization-server", issuer), insert("/.well-known/openid-configuration", issuer)}
+	if after := issuer + "/.well-known/openid-configuration"; after != places[1] {
+		places = append(places, after)
 	}
-	return [...]string{
-		scheme + "://" + host + "/.well-known/oauth-authorization-server" + path,
-		issuer + "/.well-known/openid-configuration",
+	return places
+}
+
+// insert puts a suffix between the host of an https or http URL and what follows it.
+func insert(suffix, identifier string) string {
+	scheme, rest, _ := strings.Cut(identifier, "://")
+	end := strings.IndexAny(rest, "/?")
+	if end < 0 {
+		end = len(rest)
 	}
+	return scheme + "://" + rest[:end] + suffix + rest[end:]
 }
 
 // fetch gets the metadata, and also returns the document.

@@ -67,7 +67,7 @@ func document(issuer string, change ...any) string {
 	return string(b)
 }
 
-// C27: where the document may be, and in which order that is tried.
+// C27, C108: where the document may be, and in which order that is tried.
 func TestDiscoverPlaces(t *testing.T) {
 	tests := []struct {
 		issuer string
@@ -79,9 +79,11 @@ func TestDiscoverPlaces(t *testing.T) {
 			"https://as.test/.well-known/oauth-authorization-server", "https://as.test/.well-known/openid-configuration"}},
 		{"https://as.test:8443/realms/one", []string{
 			"https://as.test:8443/.well-known/oauth-authorization-server/realms/one",
+			"https://as.test:8443/.well-known/openid-configuration/realms/one",
 			"https://as.test:8443/realms/one/.well-known/openid-configuration"}},
 		{"https://as.test/tenant/", []string{
-			"https://as.test/.well-known/oauth-authorization-server/tenant", "https://as.test/tenant/.well-known/openid-configuration"}},
+			"https://as.test/.well-known/oauth-authorization-server/tenant", "https://as.test/.well-known/openid-configuration/tenant",
+			"https://as.test/tenant/.well-known/openid-configuration"}},
 	}
 	for _, tt := range tests {
 		for i, place := range tt.places {
