@@ -46,6 +46,15 @@ type Discovery struct {
 	// only while the provider cannot be reached. Default: 24 hours, because providers do
 	// not move their endpoints from one day to the next.
 	MaxAge time.Duration
+
+	// InsecurePrivateAddresses allows what a Resource names to be anywhere, this machine and
+	// the private network included. A stranger's API could otherwise not name those, and
+	// have the program ask there what only it can reach (RFC 9728 section 7.7).
+	//
+	// Deprecated: It is for APIs inside a company's network only.
+	InsecurePrivateAddresses bool
+
+	named reach // who has named the issuer, and so how far that may lead
 }
 
 const (
@@ -88,14 +97,19 @@ func wellKnown(issuer string) []string {
 	return places
 }
 
-// insert puts a suffix between the host of an https or http URL and what follows it.
-func insert(suffix, identifier string) string {
-	scheme, rest, _ := strings.Cut(identifier, "://")
-	end := strings.IndexAny(rest, "/?")
-	if end < 0 {
-		end = len(rest)
+// insert puts a suffix between the host of a URL and what follows it.
+func insert(suffix, address string) string {
+	root := rootOf(address)
+	return root + suffix + address[len(root):]
+}
+
+// rootOf returns what stands before the path of a URL.
+func rootOf(address string) string {
+	start := strings.Index(address, "://") + len("://")
+	if end := strings.IndexAny(address[start:], "/?"); end >= 0 {
+		return address[:start+end]
 	}
-	return scheme + "://" + rest[:end] + suffix + rest[end:]
+	return address
 }
 
 // fetch gets the metadata, and also returns the document.
@@ -104,36 +118,47 @@ func (d Discovery) fetch(ctx context.Context, issuer string) (*Provider, []byte,
 	defer cancel()
 	var worst error
 	for _, place := range wellKnown(issuer) {
-		doc, err := d.get(ctx, place)
+		doc, err := d.get(ctx, place, "check the issuer, or set the endpoints by hand")
 		if err == nil {
 			var p *Provider
-			if p, err = parse(issuer, doc); err == nil {
+			if p, err = d.parse(issuer, doc); err == nil {
 				return p, doc, nil
 			}
 		}
-		// The most telling error: a server that is down, then a document that was
-		// refused, and only then one that is missing.
-		if worst == nil || errors.Is(err, transport.ErrUnavailable) || errors.Is(worst, errMissing) && !errors.Is(err, errMissing) {
-			worst = err
-		}
+		worst = moreTelling(worst, err)
 	}
 	return nil, nil, worst
 }
 
+// moreTelling returns what to say of two places: that a server is down, then that a document was
+// refused, and only then that one is missing.
+func moreTelling(first, second error) error {
+	if first == nil || errors.Is(second, transport.ErrUnavailable) || errors.Is(first, errMissing) && !errors.Is(second, errMissing) {
+		return second
+	}
+	return first
+}
+
 var errMissing = errors.New("there is no metadata")
 
-// get fetches one document.
-func (d Discovery) get(ctx context.Context, place string) ([]byte, error) {
+// get fetches one document. The remedy is for one that is not there.
+func (d Discovery) get(ctx context.Context, place, remedy string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, place, nil)
 	if err != nil {
-		return nil, refused("use the issuer's identifier: an https URL without query and fragment", nil)
+		return nil, refused("use an https URL without fragment", nil)
+	}
+	if d.named.refusesHost(req.URL.Hostname()) {
+		return nil, privateAddress()
 	}
 	req.Header.Set("Accept", "application/json")
 	base := d.Base
 	if base == nil {
-		base = http.DefaultTransport
+		base = d.named.transport(req)
 	}
 	resp, err := base.RoundTrip(req) // Not http.Client: a redirect could lead to anybody's metadata.
+	if errors.Is(err, errPrivate) {
+		return nil, privateAddress()
+	}
 	if err != nil {
 		return nil, &transport.Error{Kind: transport.ErrUnavailable, Op: "discover", Err: neterror.Safe(err)}
 	}
@@ -145,11 +170,11 @@ func (d Discovery) get(ctx context.Context, place string) ([]byte, error) {
 	case resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode >= 500:
 		return nil, &transport.Error{Kind: transport.ErrUnavailable, Op: "discover", Status: resp.StatusCode}
 	case resp.StatusCode != http.StatusOK:
-		e := refused("check the issuer, or set the endpoints by hand", errMissing)
+		e := refused(remedy, errMissing)
 		e.Status = resp.StatusCode
 		return nil, e
 	case len(doc) > maxMetadata:
-		return nil, refused("set the endpoints by hand", errors.New("the metadata is longer than 1 MiB"))
+		return nil, refused(remedy, errors.New("the metadata is longer than 1 MiB"))
 	}
 	return doc, nil
 }
@@ -167,7 +192,7 @@ func (d Discovery) load(issuer string) (*Provider, time.Duration) {
 	if err != nil {
 		return nil, 0
 	}
-	p, err := parse(issuer, doc)
+	p, err := d.parse(issuer, doc)
 	if err != nil {
 		return nil, 0
 	}

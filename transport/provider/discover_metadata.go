@@ -62,7 +62,7 @@ func (m *metadata) aliases() map[string]string {
 }
 
 // parse returns the provider that doc describes, if doc is that of issuer.
-func parse(issuer string, doc []byte) (*Provider, error) {
+func (d Discovery) parse(issuer string, doc []byte) (*Provider, error) {
 	var m metadata
 	if err := json.Unmarshal(doc, &m); err != nil {
 		return nil, refused("check the issuer, or set the endpoints by hand", errors.New("the answer is not metadata"))
@@ -81,7 +81,7 @@ func parse(issuer string, doc []byte) (*Provider, error) {
 		return nil, refused("use the issuer's identifier: an https URL", nil)
 	}
 	for _, e := range []struct{ name, url string }{
-		{"authorization_endpoint", m.AuthURL}, {"token_endpoint", m.TokenURL},
+		{"issuer", m.Issuer}, {"authorization_endpoint", m.AuthURL}, {"token_endpoint", m.TokenURL},
 		{"device_authorization_endpoint", m.DeviceAuthURL}, {"revocation_endpoint", m.RevocationURL},
 		{"pushed_authorization_request_endpoint", m.PARURL},
 	} {
@@ -95,6 +95,9 @@ func parse(issuer string, doc []byte) (*Provider, error) {
 		if problem != "" {
 			return nil, refused("set the endpoints by hand, if you trust them", fmt.Errorf("%s: %s", e.name, problem))
 		}
+		if at, err := url.Parse(e.url); err != nil || d.named.refusesHost(at.Hostname()) {
+			return nil, privateAddress()
+		}
 	}
 	p := &Provider{
 		Name:           u.Host,
@@ -107,7 +110,7 @@ func parse(issuer string, doc []byte) (*Provider, error) {
 		PARURL:         m.PARURL,
 		RequirePAR:     m.RequirePAR,
 		SendsIss:       m.SendsIss,
-		NoPKCE:         len(m.PKCEMethods) > 0 && !slices.Contains(m.PKCEMethods, "S256"), // Many do not list what they have.
+		NoPKCE:         (len(m.PKCEMethods) > 0 || d.named.strictly()) && !slices.Contains(m.PKCEMethods, "S256"), // Many do not list what they have.
 		AuthStyle:      authStyle(m.AuthMethods),
 		AuthMethods:    m.AuthMethods,
 		AuthAlgorithms: algorithms(m.AuthAlgorithms),

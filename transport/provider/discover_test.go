@@ -27,12 +27,13 @@ import (
 type site struct {
 	docs  map[string]string
 	asked []string
+	sent  []http.Header
 	err   error
 	code  int
 }
 
 func (s *site) RoundTrip(r *http.Request) (*http.Response, error) {
-	s.asked = append(s.asked, r.URL.String())
+	s.asked, s.sent = append(s.asked, r.URL.String()), append(s.sent, r.Header)
 	if s.err != nil {
 		return nil, s.err
 	}
@@ -152,7 +153,7 @@ func TestDiscoverMetadata(t *testing.T) {
 	const issuer = "https://as.test"
 	parsed := func(change ...any) *Provider {
 		t.Helper()
-		p, err := parse(issuer, []byte(document(issuer, change...)))
+		p, err := Discovery{}.parse(issuer, []byte(document(issuer, change...)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -291,7 +292,7 @@ func TestDiscoverAliases(t *testing.T) {
 		{"no object", "https://mtls.as.test", all, nil},
 		{"odd members", map[string]any{"token_endpoint": 7, "revocation_endpoint": "https://mtls.as.test/revoke"}, all, map[string]string{"https://as.test/revoke": "https://mtls.as.test/revoke"}},
 	} {
-		p, err := parse(issuer, []byte(document(issuer, append(tt.more, "mtls_endpoint_aliases", tt.alias)...)))
+		p, err := Discovery{}.parse(issuer, []byte(document(issuer, append(tt.more, "mtls_endpoint_aliases", tt.alias)...)))
 		if err != nil {
 			t.Fatalf("%s: %v", tt.name, err)
 		}
@@ -309,7 +310,7 @@ func TestDiscoverAlgorithms(t *testing.T) {
 		listed any
 		want   []string
 	}{{[]string{"PS256", "ES256"}, []string{"PS256", "ES256"}}, {"RS256", nil}, {[]any{"RS256", 7}, nil}, {nil, nil}} {
-		p, err := parse("https://as.test", []byte(document("https://as.test",
+		p, err := Discovery{}.parse("https://as.test", []byte(document("https://as.test",
 			"token_endpoint_auth_signing_alg_values_supported", tt.listed, "dpop_signing_alg_values_supported", tt.listed)))
 		if err != nil {
 			t.Fatal(err)
@@ -334,7 +335,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"issuer":"https://as.test","token_endpoint":"https://as.test:x/"}`))
 	f.Add([]byte(document("https://as.test", "mtls_endpoint_aliases", map[string]any{"token_endpoint": "https://mtls.as.test/token"})))
 	f.Fuzz(func(t *testing.T, doc []byte) {
-		p, err := parse("https://as.test", doc)
+		p, err := Discovery{}.parse("https://as.test", doc)
 		if err != nil {
 			return
 		}

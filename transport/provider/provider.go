@@ -89,6 +89,10 @@ type Provider struct {
 	// an administrator can change them, the presets have what holds unless somebody did.
 	IdleTime, Lifetime time.Duration
 
+	// Resource is the API that tokens are for (RFC 8707), if there is one for which they have
+	// to be requested: it becomes a parameter of all requests of Endpoint.
+	Resource string
+
 	Origins []string      // of its own APIs, for transport.Config
 	Lead    time.Duration // for transport.SourceConfig; 0 for the default
 }
@@ -120,6 +124,9 @@ func (p *Provider) Endpoint(clientID string, secret tokencache.Secret, scopes ..
 		for name, values := range p.AuthParams {
 			e.AuthParams[name] = slices.Clone(values)
 		}
+	}
+	if p.Resource != "" {
+		e.Params = url.Values{"resource": {p.Resource}}
 	}
 	for _, s := range p.Scopes {
 		if !slices.Contains(e.Scopes, s) {
