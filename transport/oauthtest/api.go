@@ -42,18 +42,18 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 			e = badProof("a proof is required")
 		}
 		if e != nil {
-			s.refuse(w, scheme, e.code, e.desc)
+			s.refuse(w, r, scheme, e.code, e.desc)
 			return
 		}
 	case strings.EqualFold(scheme, "Bearer"):
 		scheme = "Bearer"
 	default:
-		s.refuse(w, "", "", "")
+		s.refuse(w, r, "", "", "")
 		return
 	}
 	account, ok, status, lacks := s.admit(token, thumbprint, s.certificate(r))
 	if !ok {
-		s.refuse(w, scheme, "invalid_token", "expired, revoked or unknown")
+		s.refuse(w, r, scheme, "invalid_token", "expired, revoked or unknown")
 		return
 	}
 	if status != 0 {
@@ -93,7 +93,7 @@ func (s *Server) admit(token, thumbprint, certificate string) (account string, o
 
 // refuse rejects a request. The error is of the scheme that the request used. The others that the
 // API accepts are offered as well (RFC 9449 section 7.2).
-func (s *Server) refuse(w http.ResponseWriter, scheme, code, description string) {
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, scheme, code, description string) {
 	var challenges []string
 	for _, offered := range s.cfg.DPoP.schemes() {
 		c := offered + ` realm="oauthtest"`
@@ -102,6 +102,9 @@ func (s *Server) refuse(w http.ResponseWriter, scheme, code, description string)
 		}
 		if offered == "DPoP" {
 			c += `, algs="` + strings.Join(s.cfg.DPoP.Algorithms, " ") + `"`
+		}
+		if s.publishes() {
+			c += `, resource_metadata="` + origin(r) + resourceWellKnown + `"`
 		}
 		challenges = append(challenges, c)
 	}

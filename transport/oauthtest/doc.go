@@ -43,6 +43,7 @@
 //
 // [Config] says what a provider is like at all times: its [Policy], its clocks, its latency,
 // and whether tokens are bound to keys ([DPoP]).
+// [Server.PublishResource] has the API say which authorization server it trusts, or a lie.
 // [Server.Fault] makes single requests go wrong, [Server.Down] is an outage, and
 // [Server.Freeze] a server that hears everything and says nothing. A [Fault] is a piece of
 // middleware, and faults can be combined:

@@ -33,6 +33,8 @@ type Server struct {
 	demands demands
 	strays  []Stray
 
+	resource map[string]any // see PublishResource; nil: the API publishes nothing
+
 	assertions map[string]bool // the jti of those that were accepted
 	proofs     map[string]bool // the jti of those that were presented
 
@@ -98,6 +100,7 @@ func New(cfg Config) *Server {
 	s.mux.HandleFunc("/device_authorization", s.serveDevice)
 	s.mux.HandleFunc("/.well-known/oauth-authorization-server", s.serveMetadata)
 	s.mux.HandleFunc("/.well-known/openid-configuration", s.serveMetadata)
+	s.mux.HandleFunc(resourceWellKnown, s.serveResource)
 	s.mux.HandleFunc("/api", s.serveAPI)
 	s.mux.HandleFunc("/api/", s.serveAPI)
 	return s

@@ -1,0 +1,49 @@
+package oauthtest
+
+import (
+	"maps"
+	"net/http"
+	"strings"
+)
+
+// resourceWellKnown is where the metadata of the API is (RFC 9728 section 3.1).
+const resourceWellKnown = "/.well-known/oauth-protected-resource/api"
+
+// PublishResource makes the API publish metadata of itself (RFC 9728), and name it in the
+// challenges with which it rejects requests: that it is the resource APIURL, and that this server
+// issues its tokens. The members of change replace those, for an API that moves to another
+// authorization server or lies, and a member that is nil is left out:
+//
+//	s.PublishResource(map[string]any{"authorization_servers": []string{other.URL()}})
+//	s.PublishResource(map[string]any{"resource": "https://bank.test/api"})
+func (s *Server) PublishResource(change map[string]any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.resource = maps.Clone(change); s.resource == nil {
+		s.resource = map[string]any{}
+	}
+}
+
+func (s *Server) publishes() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.resource != nil
+}
+
+func (s *Server) serveResource(w http.ResponseWriter, r *http.Request) {
+	if !s.publishes() {
+		http.NotFound(w, r)
+		return
+	}
+	m := map[string]any{
+		"resource":                 origin(r) + "/api",
+		"authorization_servers":    []string{s.URL()},
+		"scopes_supported":         strings.Fields(s.cfg.Scope),
+		"bearer_methods_supported": []string{"header"},
+	}
+	s.mu.Lock()
+	maps.Copy(m, s.resource)
+	s.mu.Unlock()
+	maps.DeleteFunc(m, func(_ string, v any) bool { return v == nil })
+	writeJSON(w, http.StatusOK, m)
+}
