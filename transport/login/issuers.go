@@ -3,15 +3,15 @@ package login
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"net/url"
 	"strings"
+
+	"github.com/stayauth/stayauth/transport/internal/callbackpath"
 )
 
 // usualPath is the path of the redirect URI, unless that has to differ from those for other
 // issuers.
-const usualPath = "/callback"
+const usualPath = callbackpath.Usual
 
 // callbackPath returns the path of the redirect URI if the program has not chosen one.
 //
@@ -29,8 +29,7 @@ func (f *flow) callbackPath(ctx context.Context) string {
 	if p := f.Provider; p.SendsIss || !p.Discovered || !f.severalIssuers(ctx) {
 		return usualPath
 	}
-	sum := sha256.Sum256([]byte(f.Provider.Issuer))
-	return usualPath + "/" + hex.EncodeToString(sum[:8])
+	return callbackpath.Own(f.Provider.Issuer)
 }
 
 // severalIssuers reports whether the cache is known to have logins of another issuer. If it

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/url"
 	"slices"
-	"strings"
 
 	"golang.org/x/oauth2"
 
@@ -29,6 +28,8 @@ type metadata struct {
 	// What is wrong with these is nothing to clients that do not need them.
 	AuthAlgorithms json.RawMessage `json:"token_endpoint_auth_signing_alg_values_supported"`
 	DPoPAlgorithms json.RawMessage `json:"dpop_signing_alg_values_supported"`
+	Registration   json.RawMessage `json:"registration_endpoint"`
+	Documents      json.RawMessage `json:"client_id_metadata_document_supported"`
 	Aliases        json.RawMessage `json:"mtls_endpoint_aliases"`
 }
 
@@ -88,15 +89,10 @@ func (d Discovery) parse(issuer string, doc []byte) (*Provider, error) {
 		if e.url == "" {
 			continue
 		}
-		problem := loopback.Problem(e.url)
-		if problem == "" && u.Scheme == "https" && !strings.EqualFold(e.url[:len("https:")], "https:") {
-			problem = "use https, as the issuer does"
-		}
-		if problem != "" {
-			return nil, refused("set the endpoints by hand, if you trust them", fmt.Errorf("%s: %s", e.name, problem))
-		}
-		if at, err := url.Parse(e.url); err != nil || d.named.refusesHost(at.Hostname()) {
+		if err := d.endpointProblem(issuer, e.url); errors.Is(err, errPrivate) {
 			return nil, privateAddress()
+		} else if err != nil {
+			return nil, refused("set the endpoints by hand, if you trust them", fmt.Errorf("%s: %w", e.name, err))
 		}
 	}
 	p := &Provider{
@@ -116,7 +112,15 @@ func (d Discovery) parse(issuer string, doc []byte) (*Provider, error) {
 		AuthAlgorithms: algorithms(m.AuthAlgorithms),
 		MTLSAliases:    m.aliases(),
 		DPoPAlgorithms: algorithms(m.DPoPAlgorithms),
+
+		ReadsClientDocuments: string(m.Documents) == "true",
+		named:                d.named,
 	}
+	var registration string
+	if json.Unmarshal(m.Registration, &registration) == nil && d.endpointProblem(issuer, registration) == nil {
+		p.RegistrationURL = registration
+	}
+	maps.DeleteFunc(p.MTLSAliases, func(_, alias string) bool { return errors.Is(d.endpointProblem(issuer, alias), errPrivate) })
 	if slices.Contains(m.Scopes, "offline_access") {
 		// OpenID Connect Core section 11: without the prompt the scope may be ignored.
 		// A preset, which knows its provider, omits the prompt where it can.
@@ -124,6 +128,21 @@ func (d Discovery) parse(issuer string, doc []byte) (*Provider, error) {
 		p.AuthParams = url.Values{"prompt": {"consent"}}
 	}
 	return p, nil
+}
+
+// endpointProblem returns what is wrong with an address in the metadata of issuer, or nil.
+func (d Discovery) endpointProblem(issuer, raw string) error {
+	problem := loopback.Problem(raw)
+	if problem == "" && secure(issuer) && !secure(raw) {
+		problem = "use https, as the issuer does"
+	}
+	if problem != "" {
+		return errors.New(problem)
+	}
+	if u, err := url.Parse(raw); err != nil || d.named.refusesHost(u.Hostname()) {
+		return errPrivate
+	}
+	return nil
 }
 
 // authStyle returns how a client sends its secret. An empty list means client_secret_basic (RFC

@@ -321,6 +321,27 @@ func TestDiscoverAlgorithms(t *testing.T) {
 	}
 }
 
+// A Client that is not registered learns how that is done. What is wrong with that concerns nobody
+// else.
+func TestDiscoverRegistration(t *testing.T) {
+	for _, tt := range []struct {
+		url, documents any
+		want           string
+		reads          bool
+	}{
+		{nil, nil, "", false},
+		{"https://as.test/register", true, "https://as.test/register", true},
+		{"http://as.test/register", false, "", false},
+		{"http://127.0.0.1/register", "true", "", false},
+		{[]string{"https://as.test/register"}, 1, "", false},
+	} {
+		p, err := Discovery{}.parse("https://as.test", []byte(document("https://as.test", "registration_endpoint", tt.url, "client_id_metadata_document_supported", tt.documents)))
+		if err != nil || p.RegistrationURL != tt.want || p.ReadsClientDocuments != tt.reads {
+			t.Errorf("%v, %v: got %+v, %v", tt.url, tt.documents, p, err)
+		}
+	}
+}
+
 func TestDiscoverCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -45,6 +45,11 @@ type Provider struct {
 	LogoutURL     string // where a refresh token ends its own session only, see endpoint.Endpoint; "" if there is none
 	PARURL        string // pushed authorization request endpoint (RFC 9126); "" if there is none
 
+	// RegistrationURL is where a Client registers itself (RFC 7591), and ReadsClientDocuments
+	// says that its DocumentURL is an identifier there.
+	RegistrationURL      string
+	ReadsClientDocuments bool
+
 	// Discovered says that only the server itself vouches for these addresses, as in the
 	// result of Discover. If it does not send iss either, package login keeps its answers
 	// apart from those of other issuers by the path that they arrive at.
@@ -95,6 +100,8 @@ type Provider struct {
 
 	Origins []string      // of its own APIs, for transport.Config
 	Lead    time.Duration // for transport.SourceConfig; 0 for the default
+
+	named reach // who has named the server, if it was discovered
 }
 
 // Endpoint returns the token endpoint of p for a client. secret is empty for a public client.
