@@ -54,6 +54,7 @@ export function newProvider(issuer, store, { accessTokenTTL, dpopNonce, more, mt
   return new Provider(issuer, {
     adapter: store.adapter,
     clients: [...(fapi ? [] : Object.values(clients)), ...more.map((client) => ({ ...confidential, ...client }))],
+    clientDefaults: { id_token_signed_response_alg: 'ES256' }, // of clients that register themselves
     jwks: { keys: [{ ...signingKey, alg: 'ES256', use: 'sig', kid: 'test' }] },
     cookies: { keys: [randomBytes(16).toString('hex')] },
     scopes: ['openid', 'offline_access', 'api'],
@@ -103,6 +104,7 @@ export function newProvider(issuer, store, { accessTokenTTL, dpopNonce, more, mt
     features: {
       devInteractions: { enabled: false },
       clientCredentials: { enabled: true },
+      registration: { enabled: true }, // open to all (RFC 7591)
       introspection: { enabled: true, allowedPolicy: async (ctx, client, token) => token.clientId === client.clientId },
       revocation: { enabled: true, allowedPolicy: async (ctx, client, token) => token.clientId === client.clientId },
       pushedAuthorizationRequests: { enabled: true, requirePushedAuthorizationRequests: fapi },
