@@ -1,0 +1,157 @@
+package mcpauth
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+
+	"github.com/modelcontextprotocol/go-sdk/auth"
+	"golang.org/x/oauth2"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/login"
+	"github.com/stayauth/stayauth/transport/provider"
+)
+
+// A Config says who the program is, and where its logins are kept.
+type Config struct {
+	// Cache keeps the logins. Required.
+	Cache *tokencache.Cache
+
+	// Client says who the program is at authorization servers. With a Name, it registers
+	// itself where nobody has, and that is kept in Cache if it has no other. Required.
+	Client provider.Client
+
+	// Discovery says how the metadata of servers is found. Nothing more is required.
+	Discovery provider.Discovery
+
+	// Account says whose login it is, in a program of several users.
+	Account string
+
+	// Login logs the user in. It may change the Config, and is the place to refuse: the
+	// Config's Provider and Endpoint say where the login would be, and for which scopes.
+	// Default: login.Loopback, in the user's browser.
+	Login func(context.Context, login.Config) (*tokencache.Record, error)
+}
+
+// A Handler is the auth.OAuthHandler of one MCP server: give each server its own, because the SDK
+// does not say where it sends a token. Its methods are safe for concurrent use.
+type Handler struct {
+	cfg Config
+
+	now atomic.Pointer[entry] // nil: the server has not said yet whose tokens it takes
+
+	turn chan struct{} // held by one Authorize at a time, and guards what follows
+	once sync.Once     // of Close
+	root string        // scheme and host of the server, once it is known
+}
+
+// An entry is the login that is in use.
+type entry struct {
+	key    tokencache.Key
+	source *transport.Source
+	asked  []string // scopes of the last login that was made here; belongs to who has the turn
+}
+
+var _ auth.OAuthHandler = (*Handler)(nil)
+
+// New returns a Handler. It does nothing yet: the first request goes without a token, and the
+// server's answer says whose it takes.
+func New(cfg Config) (*Handler, error) {
+	if cfg.Cache == nil {
+		return nil, &transport.Error{Kind: transport.ErrMisconfigured, Op: "config", Field: "Config.Cache", Remedy: "set it"}
+	}
+	if cfg.Client.Cache == nil {
+		cfg.Client.Cache = cfg.Cache
+	}
+	if cfg.Login == nil {
+		cfg.Login = login.Loopback
+	}
+	return &Handler{cfg: cfg, turn: make(chan struct{}, 1)}, nil
+}
+
+// TokenSource returns the token for the next request, or nil if a login is required: then the
+// server refuses the request, and Authorize is called.
+func (h *Handler) TokenSource(ctx context.Context) (oauth2.TokenSource, error) {
+	for {
+		e := h.now.Load()
+		if e == nil {
+			return nil, nil
+		}
+		token, err := e.source.Token(ctx)
+		switch {
+		case err == nil:
+			return oauth2.StaticTokenSource(&oauth2.Token{AccessToken: string(token.AccessToken), TokenType: token.Type, Expiry: token.Expiry}), nil
+		case h.now.Load() != e: // It was closed meanwhile.
+		case errors.Is(err, transport.ErrLoginRequired):
+			return nil, nil
+		default:
+			return nil, err
+		}
+	}
+}
+
+// Authorize makes sure that there is a token that the server accepts, after it has refused a
+// request: by a refresh, if that is all it takes, or by a login. Errors are *transport.Error, or a
+// transport.Challenge if the server asks for what no login brings.
+func (h *Handler) Authorize(ctx context.Context, req *http.Request, resp *http.Response) error {
+	defer resp.Body.Close()
+	io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
+	select {
+	case h.turn <- struct{}{}:
+		defer func() { <-h.turn }()
+	case <-ctx.Done():
+		return &transport.Error{Kind: transport.ErrUnavailable, Op: "login", Err: context.Cause(ctx)}
+	}
+	if err := h.isOurs(req, resp); err != nil {
+		return err
+	}
+	challenges := transport.ParseChallenges(resp.Header)
+	a, err := h.find(ctx, req.URL.String(), challenges)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode == http.StatusForbidden {
+		return a.stepUp(ctx, req, challenges)
+	}
+	err = a.renew(ctx, req, challenges)
+	if errors.Is(err, transport.ErrLoginRequired) {
+		return a.login(ctx, nil)
+	}
+	return err
+}
+
+// isOurs says whether an answer is that of the server: of another one, the token would be sent to
+// the first, and the one in use to the other.
+func (h *Handler) isOurs(req *http.Request, resp *http.Response) error {
+	root := rootOf(req.URL)
+	if h.root == "" {
+		h.root = root
+	}
+	if h.root != root {
+		return &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Remedy: "make a Handler for each MCP server"}
+	}
+	if resp.Request != nil && rootOf(resp.Request.URL) != root {
+		return &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Remedy: "use the server's own address",
+			Err: errors.New("the request was redirected to another host, which refuses it")}
+	}
+	return nil
+}
+
+func rootOf(u *url.URL) string { return (&url.URL{Scheme: u.Scheme, Host: u.Host}).String() }
+
+// Close waits for a refresh in flight, so that its result is saved. The Handler must not be used
+// any more.
+func (h *Handler) Close(ctx context.Context) (err error) {
+	h.once.Do(func() {
+		if e := h.now.Load(); e != nil {
+			err = e.source.Close(ctx)
+		}
+	})
+	return err
+}

@@ -1,0 +1,386 @@
+package mcpauth_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/auth"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/modelcontextprotocol/go-sdk/oauthex"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/login"
+	"github.com/stayauth/stayauth/transport/mcpauth"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+	"github.com/stayauth/stayauth/transport/provider"
+)
+
+// A world is an MCP server of the official SDK, the authorization server that it trusts, and a
+// program that runs as often as the test says, with a user.
+type world struct {
+	t      *testing.T
+	server *httptest.Server
+	store  *tokencache.Memory
+	logins atomic.Int32 // that the user was asked for
+	asked  atomic.Value // the scopes of the last
+	cancel atomic.Bool  // the user does not want to
+
+	mu     sync.Mutex
+	as     *oauthtest.Server
+	scopes []string // that a call needs
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, store: new(tokencache.Memory), scopes: []string{"read"}}
+	w.moveTo(w.newAS())
+	s := mcp.NewServer(&mcp.Implementation{Name: "test", Version: "1"}, nil)
+	type args struct{}
+	mcp.AddTool(s, &mcp.Tool{Name: "ping"}, func(context.Context, *mcp.CallToolRequest, args) (*mcp.CallToolResult, any, error) {
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "pong"}}}, nil, nil
+	})
+	inner := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s }, nil)
+	mux := http.NewServeMux()
+	w.server = httptest.NewServer(mux)
+	t.Cleanup(w.server.Close)
+	mux.HandleFunc("/.well-known/oauth-protected-resource/mcp", func(rw http.ResponseWriter, r *http.Request) {
+		as, _ := w.now()
+		auth.ProtectedResourceMetadataHandler(&oauthex.ProtectedResourceMetadata{
+			Resource: w.address(), AuthorizationServers: []string{as.URL()}, ScopesSupported: []string{"read"},
+		}).ServeHTTP(rw, r)
+	})
+	mux.HandleFunc("/mcp", func(rw http.ResponseWriter, r *http.Request) {
+		as, scopes := w.now()
+		auth.RequireBearerToken(func(_ context.Context, token string, _ *http.Request) (*auth.TokenInfo, error) {
+			if !as.Valid(token) {
+				return nil, auth.ErrInvalidToken
+			}
+			granted := []string{"read"} // of all earlier logins
+			if current := as.Current("user"); token == current.AccessToken {
+				granted = strings.Fields(current.Scope)
+			}
+			return &auth.TokenInfo{Scopes: granted, Expiration: time.Now().Add(time.Hour)}, nil
+		}, &auth.RequireBearerTokenOptions{Scopes: scopes, ResourceMetadataURL: w.server.URL + "/.well-known/oauth-protected-resource/mcp"})(inner).ServeHTTP(rw, r)
+	})
+	return w
+}
+
+func (w *world) address() string { return w.server.URL + "/mcp" }
+
+func (w *world) newAS() *oauthtest.Server {
+	as := oauthtest.New(oauthtest.Config{Policy: oauthtest.StrictFamily, AuthStyle: oauthtest.AuthNone, Scope: "read write"})
+	if err := as.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(as.Close)
+	return as
+}
+
+func (w *world) moveTo(as *oauthtest.Server) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.as = as
+}
+
+func (w *world) needs(scopes ...string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.scopes = scopes
+}
+
+func (w *world) now() (*oauthtest.Server, []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.as, w.scopes
+}
+
+// A program is one run of it.
+type program struct {
+	w       *world
+	handler *mcpauth.Handler
+	session *mcp.ClientSession
+}
+
+func (w *world) handler() *mcpauth.Handler {
+	w.t.Helper()
+	cache, err := tokencache.New(w.store, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	as, _ := w.now()
+	h, err := mcpauth.New(mcpauth.Config{
+		Cache: cache, Client: provider.Client{Registered: map[string]provider.Credentials{as.URL(): {ID: "client"}}},
+		Login: func(ctx context.Context, cfg login.Config) (*tokencache.Record, error) {
+			w.logins.Add(1)
+			w.asked.Store(strings.Join(cfg.Endpoint.Scopes, " "))
+			if w.cancel.Load() {
+				return nil, &transport.Error{Kind: transport.ErrLoginRequired, Op: "login", Code: "access_denied"}
+			}
+			if cfg.Endpoint.Params.Get("resource") != w.address() {
+				w.t.Errorf("a login for %v", cfg.Endpoint.Params)
+			}
+			cfg.Out = io.Discard
+			cfg.Open = func(_ context.Context, url string) error {
+				go func() {
+					if resp, err := http.Get(url); err == nil {
+						resp.Body.Close()
+					}
+				}()
+				return nil
+			}
+			return login.Loopback(ctx, cfg)
+		},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return h
+}
+
+func (w *world) start() (*program, error) {
+	h := w.handler()
+	session, err := mcp.NewClient(&mcp.Implementation{Name: "agent", Version: "1"}, nil).Connect(w.t.Context(),
+		&mcp.StreamableClientTransport{Endpoint: w.address(), OAuthHandler: h, DisableStandaloneSSE: true, MaxRetries: -1}, nil)
+	return &program{w, h, session}, err
+}
+
+func (p *program) call() error {
+	_, err := p.session.CallTool(p.w.t.Context(), &mcp.CallToolParams{Name: "ping"})
+	return err
+}
+
+func (p *program) end() {
+	p.w.t.Helper()
+	if p.session != nil {
+		p.session.Close()
+	}
+	if err := p.handler.Close(context.Background()); err != nil {
+		p.w.t.Error(err)
+	}
+}
+
+func (w *world) mustStart() *program {
+	w.t.Helper()
+	p, err := w.start()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
+func (p *program) mustCall() {
+	p.w.t.Helper()
+	if err := p.call(); err != nil {
+		p.w.t.Fatal(err)
+	}
+}
+
+func (w *world) wantLogins(want int32) {
+	w.t.Helper()
+	if got := w.logins.Load(); got != want {
+		w.t.Fatalf("the user was asked to log in %d times, want %d", got, want)
+	}
+}
+
+// expire ends the access token.
+func (w *world) expire() {
+	w.t.Helper()
+	cache, err := tokencache.New(w.store, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for rec, err := range cache.List(w.t.Context()) {
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		_, v, err := cache.Load(w.t.Context(), rec.Key)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		rec.ObtainedAt, rec.Expiry = time.Now().Add(-time.Hour), time.Now().Add(-time.Minute)
+		if _, err := cache.Save(w.t.Context(), rec.Key, rec, v); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// One login serves all agents that start at the same time, and all later ones.
+func TestOneLoginForAllAgents(t *testing.T) {
+	w := newWorld(t)
+	var running sync.WaitGroup
+	for range 4 {
+		running.Go(func() {
+			p, err := w.start()
+			if err == nil {
+				err = p.call()
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			p.end()
+		})
+	}
+	running.Wait()
+	w.wantLogins(1)
+
+	w.expire()
+	p := w.mustStart()
+	p.mustCall()
+	p.end()
+	w.wantLogins(1)
+	as, _ := w.now()
+	if c := as.Counts(); c.Rotations != 1 {
+		t.Errorf("the authorization server counted %+v", c)
+	}
+
+	w.expire()
+	as.RevokeFamily(as.Current("user").RefreshToken) // The user has removed the program.
+	p = w.mustStart()
+	p.mustCall()
+	p.end()
+	w.wantLogins(2)
+	w.mustStart().end()
+	w.wantLogins(2)
+	if c := as.Counts(); c.Reuses != 0 {
+		t.Errorf("the authorization server counted %+v", c)
+	}
+}
+
+// C104: an operation that needs more asks the user, who may refuse: then everything else goes on. A
+// login that does not bring it is not repeated.
+func TestStepUp(t *testing.T) {
+	w := newWorld(t)
+	p := w.mustStart()
+	defer p.end()
+	p.mustCall()
+	w.wantLogins(1)
+
+	w.needs("read", "write")
+	w.cancel.Store(true)
+	if err := p.call(); !errors.Is(err, transport.ErrLoginRequired) {
+		t.Errorf("refused by the user: %v", err)
+	}
+	w.wantLogins(2)
+	w.needs("read")
+	p.mustCall()
+
+	w.cancel.Store(false)
+	w.needs("write")
+	p.mustCall()
+	w.wantLogins(3)
+	if asked := w.asked.Load().(string); !strings.Contains(asked, "read") || !strings.Contains(asked, "write") {
+		t.Errorf("asked for %q", asked)
+	}
+
+	w.needs("write", "admin")
+	for range 2 {
+		if err := p.call(); err == nil {
+			t.Error("a scope that nobody has")
+		}
+	}
+	w.needs("read")
+	p.mustCall()
+}
+
+// C104: of many operations that need more at the same time, in several agents, one asks the user.
+func TestOneStepUpForAllAgents(t *testing.T) {
+	w := newWorld(t)
+	one, two, idle := w.mustStart(), w.mustStart(), w.mustStart()
+	for _, p := range []*program{one, two, idle} {
+		defer p.end()
+		p.mustCall()
+	}
+	w.wantLogins(1)
+	w.needs("write")
+	var running sync.WaitGroup
+	for _, p := range []*program{one, one, two, two} {
+		running.Go(func() {
+			if err := p.call(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	running.Wait()
+	idle.mustCall()
+	w.wantLogins(2)
+}
+
+// C53, C107: a server that moves to another authorization server needs a new login, and that server
+// gets nothing of the old one.
+func TestServerMoves(t *testing.T) {
+	w := newWorld(t)
+	p := w.mustStart()
+	p.mustCall()
+	p.end()
+	old, _ := w.now()
+	sent := old.Counts()
+
+	other := w.newAS()
+	w.moveTo(other)
+	before := old.Secrets()
+	p = w.mustStart()
+	p.mustCall()
+	w.wantLogins(2)
+	p.end()
+	if c := other.Counts(); c.TokenRequests != 1 || c.InvalidGrants != 0 || c.Revocations != 0 {
+		t.Errorf("the new authorization server counted %+v", c)
+	}
+	for _, secret := range before {
+		for _, has := range other.Secrets() {
+			if secret == has {
+				t.Error("the new authorization server has a secret of the old one")
+			}
+		}
+	}
+	if c := old.Counts(); c.TokenRequests != sent.TokenRequests {
+		t.Errorf("the old authorization server was sent something: %+v", c)
+	}
+	w.moveTo(old)
+	p = w.mustStart()
+	p.mustCall()
+	p.end()
+	w.wantLogins(2)
+}
+
+// A server that is not known to the program's maker is not logged in to with the client of another.
+func TestUnknownAuthorizationServer(t *testing.T) {
+	w := newWorld(t)
+	h := w.handler() // knows the first
+	defer h.Close(t.Context())
+	w.moveTo(w.newAS())
+	_, err := mcp.NewClient(&mcp.Implementation{Name: "agent", Version: "1"}, nil).Connect(t.Context(),
+		&mcp.StreamableClientTransport{Endpoint: w.address(), OAuthHandler: h, MaxRetries: -1}, nil)
+	if !errors.Is(err, transport.ErrMisconfigured) {
+		t.Errorf("got %v", err)
+	}
+	w.wantLogins(0)
+}
+
+// One Handler is for one server, and is not led to another.
+func TestHandlerIsForOneServer(t *testing.T) {
+	w := newWorld(t)
+	h := w.handler()
+	defer h.Close(t.Context())
+	refused := func(address, final string) error {
+		req := httptest.NewRequest(http.MethodPost, address, nil)
+		resp := &http.Response{StatusCode: 401, Header: http.Header{}, Body: http.NoBody, Request: httptest.NewRequest(http.MethodPost, final, nil)}
+		return h.Authorize(t.Context(), req, resp)
+	}
+	if err := refused(w.address(), w.address()); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{refused("https://evil.test/mcp", "https://evil.test/mcp"), refused(w.address(), "https://evil.test/mcp")} {
+		if !errors.Is(err, transport.ErrMisconfigured) {
+			t.Errorf("got %v", err)
+		}
+	}
+	w.wantLogins(1)
+}
