@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,12 +38,13 @@ type world struct {
 
 	mu     sync.Mutex
 	as     *oauthtest.Server
-	scopes []string // that a call needs
+	known  map[string]provider.Credentials // of the program, at all of them so far
+	scopes []string                        // that a call needs
 }
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, store: new(tokencache.Memory), scopes: []string{"read"}}
-	w.moveTo(w.newAS())
+	w.moveTo(w.registerAt(w.newAS()))
 	s := mcp.NewServer(&mcp.Implementation{Name: "test", Version: "1"}, nil)
 	type args struct{}
 	mcp.AddTool(s, &mcp.Tool{Name: "ping"}, func(context.Context, *mcp.CallToolRequest, args) (*mcp.CallToolResult, any, error) {
@@ -90,6 +93,17 @@ func (w *world) moveTo(as *oauthtest.Server) {
 	w.as = as
 }
 
+// registerAt makes the program known at an authorization server.
+func (w *world) registerAt(as *oauthtest.Server) *oauthtest.Server {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.known == nil {
+		w.known = map[string]provider.Credentials{}
+	}
+	w.known[as.URL()] = provider.Credentials{ID: "client"}
+	return as
+}
+
 func (w *world) needs(scopes ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -115,9 +129,11 @@ func (w *world) handler() *mcpauth.Handler {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	as, _ := w.now()
+	w.mu.Lock()
+	known := maps.Clone(w.known)
+	w.mu.Unlock()
 	h, err := mcpauth.New(mcpauth.Config{
-		Cache: cache, Client: provider.Client{Registered: map[string]provider.Credentials{as.URL(): {ID: "client"}}},
+		Cache: cache, Client: provider.Client{Registered: known},
 		Login: func(ctx context.Context, cfg login.Config) (*tokencache.Record, error) {
 			w.logins.Add(1)
 			w.asked.Store(strings.Join(cfg.Endpoint.Scopes, " "))
@@ -314,40 +330,43 @@ func TestOneStepUpForAllAgents(t *testing.T) {
 }
 
 // C53, C107: a server that moves to another authorization server needs a new login, and that server
-// gets nothing of the old one.
+// gets nothing of the old one, whether the program runs meanwhile or starts again.
 func TestServerMoves(t *testing.T) {
-	w := newWorld(t)
-	p := w.mustStart()
-	p.mustCall()
-	p.end()
-	old, _ := w.now()
-	sent := old.Counts()
+	for _, restarts := range []bool{false, true} {
+		w := newWorld(t)
+		other := w.registerAt(w.newAS())
+		p := w.mustStart()
+		again := func() {
+			t.Helper()
+			if restarts {
+				p.end()
+				p = w.mustStart()
+			}
+			p.mustCall()
+		}
+		p.mustCall()
+		old, _ := w.now()
+		sent, before := old.Counts(), old.Secrets()
 
-	other := w.newAS()
-	w.moveTo(other)
-	before := old.Secrets()
-	p = w.mustStart()
-	p.mustCall()
-	w.wantLogins(2)
-	p.end()
-	if c := other.Counts(); c.TokenRequests != 1 || c.InvalidGrants != 0 || c.Revocations != 0 {
-		t.Errorf("the new authorization server counted %+v", c)
-	}
-	for _, secret := range before {
-		for _, has := range other.Secrets() {
-			if secret == has {
+		w.moveTo(other)
+		again()
+		w.wantLogins(2)
+		if c := other.Counts(); c.TokenRequests != 1 || c.InvalidGrants != 0 || c.Revocations != 0 {
+			t.Errorf("the new authorization server counted %+v", c)
+		}
+		for _, secret := range other.Secrets() {
+			if slices.Contains(before, secret) {
 				t.Error("the new authorization server has a secret of the old one")
 			}
 		}
+		if c := old.Counts(); c.TokenRequests != sent.TokenRequests {
+			t.Errorf("the old authorization server was sent something: %+v", c)
+		}
+		w.moveTo(old)
+		again()
+		w.wantLogins(2)
+		p.end()
 	}
-	if c := old.Counts(); c.TokenRequests != sent.TokenRequests {
-		t.Errorf("the old authorization server was sent something: %+v", c)
-	}
-	w.moveTo(old)
-	p = w.mustStart()
-	p.mustCall()
-	p.end()
-	w.wantLogins(2)
 }
 
 // A server that is not known to the program's maker is not logged in to with the client of another.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -355,17 +356,20 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(document("https://as.test", "scopes_supported", []string{"offline_access"}, "token_endpoint_auth_methods_supported", []string{})))
 	f.Add([]byte(`{"issuer":"https://as.test","token_endpoint":"https://as.test:x/"}`))
 	f.Add([]byte(document("https://as.test", "mtls_endpoint_aliases", map[string]any{"token_endpoint": "https://mtls.as.test/token"})))
+	f.Add([]byte(document("https://as.test", "token_endpoint", "https://10.0.0.1/token", "registration_endpoint", "https://[::1]/register")))
 	f.Fuzz(func(t *testing.T, doc []byte) {
-		p, err := Discovery{}.parse("https://as.test", doc)
-		if err != nil {
-			return
-		}
-		if p.Issuer != "https://as.test" {
-			t.Errorf("the issuer is %q", p.Issuer)
-		}
-		for _, u := range []string{p.AuthURL, p.TokenURL, p.DeviceAuthURL, p.RevocationURL, p.PARURL} {
-			if u != "" && !strings.HasPrefix(strings.ToLower(u), "https://") {
-				t.Errorf("an endpoint is %q", u)
+		for _, r := range []reach{anywhere, publicOnly} {
+			p, err := Discovery{named: r}.parse("https://as.test", doc)
+			if err != nil {
+				continue
+			}
+			if p.Issuer != "https://as.test" {
+				t.Errorf("the issuer is %q", p.Issuer)
+			}
+			for _, raw := range []string{p.AuthURL, p.TokenURL, p.DeviceAuthURL, p.RevocationURL, p.PARURL, p.RegistrationURL} {
+				if u, err := url.Parse(raw); raw != "" && (err != nil || !secure(raw) || r.refusesHost(u.Hostname())) {
+					t.Errorf("reach %d: an endpoint is %q", r, raw)
+				}
 			}
 		}
 	})
