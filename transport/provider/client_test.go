@@ -25,11 +25,13 @@ import (
 type registrar struct {
 	mu     sync.Mutex
 	asked  []clientMetadata
+	slow   time.Duration
 	change map[string]any // members of its answer
 	status int
 }
 
 func (r *registrar) RoundTrip(req *http.Request) (*http.Response, error) {
+	time.Sleep(r.slow)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var m clientMetadata
@@ -170,8 +172,10 @@ func TestClientDocument(t *testing.T) {
 
 // C110: a program registers itself once at each issuer, however many of its processes start at the
 // same time, and is the same client after a restart.
-func TestClientRegistersOnce(t *testing.T) {
-	store, r := new(tokencache.Memory), new(registrar)
+func TestClientRegistersOnce(t *testing.T) { synctest.Test(t, testClientRegistersOnce) }
+
+func testClientRegistersOnce(t *testing.T) {
+	store, r := new(tokencache.Memory), &registrar{slow: time.Second} // so that all of them find nothing
 	start := func() Client {
 		cache, err := tokencache.New(store, nil)
 		if err != nil {
@@ -205,8 +209,21 @@ func TestClientRegistersOnce(t *testing.T) {
 	if got, want := fmt.Sprint(r.asked[0]), "{ App [http://127.0.0.1/callback] [authorization_code refresh_token] [code] none native}"; got != want {
 		t.Errorf("said %s", got)
 	}
+	// An entry that says nothing is as good as none.
+	key := c.registrationKey(b)
+	_, v, err := c.Cache.Load(t.Context(), key)
+	if err == nil {
+		_, err = c.Cache.Save(t.Context(), key, new(tokencache.Record), v)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.change = map[string]any{"client_secret": "d-SECRET", "token_endpoint_auth_method": "none"}
+	if e, err := c.Endpoint(t.Context(), b); err != nil || e.ClientID != "b.test-3" || e.ClientSecret != "" {
+		t.Errorf("got %v, %v", e, err)
+	}
 	c.RedirectURIs = []string{"http://127.0.0.1/other"}
-	if e, err := c.Endpoint(t.Context(), a); err != nil || e.ClientID != "a.test-3" {
+	if e, err := c.Endpoint(t.Context(), a); err != nil || e.ClientID != "a.test-4" {
 		t.Errorf("with other redirect URIs: %v, %v", e, err)
 	}
 }

@@ -3,6 +3,7 @@ package provider
 import (
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -103,6 +104,7 @@ func TestResourceRefuses(t *testing.T) {
 		{"challenge: private", &site{}, `Bearer resource_metadata="https://10.1.2.3/x"`, transport.ErrMisconfigured, "InsecurePrivateAddresses", nil},
 		{"challenge: cloud", &site{}, `Bearer resource_metadata="https://169.254.169.254/latest"`, transport.ErrMisconfigured, "InsecurePrivateAddresses", nil},
 		{"challenge: private IPv6", &site{}, `Bearer resource_metadata="https://[::ffff:192.168.0.1]/x"`, transport.ErrMisconfigured, "InsecurePrivateAddresses", nil},
+		{"a name of this machine", &site{err: &net.OpError{Op: "dial", Net: "tcp", Err: errPrivate}}, "", transport.ErrMisconfigured, "InsecurePrivateAddresses", []string{place, root}},
 		{"challenge: user", &site{}, `Bearer resource_metadata="https://a:hunter2@api.test/x"`, transport.ErrMisconfigured, "user information", nil},
 		{"challenge: no URL", &site{}, `Bearer resource_metadata="/x"`, transport.ErrMisconfigured, "absolute URL", nil},
 		{"challenge: file", &site{}, `Bearer resource_metadata="file:///etc/passwd"`, transport.ErrMisconfigured, "absolute URL", nil},
@@ -172,6 +174,27 @@ func TestResourceProviderRefuses(t *testing.T) {
 			}
 		})
 	}
+	// Neither is what was kept when the program itself named that server, nor an alias.
+	const private = "https://10.0.0.1"
+	s := &site{docs: map[string]string{place: resourceDocument(address, "authorization_servers", []string{private, "https://as.test"}),
+		private + "/.well-known/oauth-authorization-server": document(private),
+		"https://as.test/.well-known/oauth-authorization-server": document("https://as.test", append(s256, "revocation_endpoint", "https://as.test/revoke",
+			"mtls_endpoint_aliases", map[string]string{"token_endpoint": private, "revocation_endpoint": "https://mtls.as.test"})...)}}
+	d := Discovery{Base: s, Dir: t.TempDir()}
+	if _, err := d.Provider(t.Context(), private); err != nil {
+		t.Fatal(err)
+	}
+	r, err := d.Resource(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Provider(t.Context(), private); !errors.Is(err, errPrivate) {
+		t.Errorf("a private server that is known: %v", err)
+	}
+	if p, err := r.Provider(t.Context(), "https://as.test"); err != nil || len(p.MTLSAliases) != 1 || p.MTLSAliases["https://as.test/revoke"] == "" {
+		t.Errorf("aliases: %+v, %v", p, err)
+	}
+
 	for _, tt := range []struct {
 		methods []string
 		none    bool
