@@ -148,11 +148,12 @@ func (a *attempt) login(ctx context.Context, more []string) error {
 	if err != nil {
 		return err
 	}
+	asked := slices.Clone(e.Scopes)
 	rec, err := a.h.cfg.Login(ctx, login.Config{Provider: a.provider, Endpoint: e, Cache: a.h.cfg.Cache})
 	if err != nil {
 		return err
 	}
-	a.h.now.Load().asked = e.Scopes
+	a.h.now.Load().asked = asked
 	return a.source.Login(ctx, rec)
 }
 

@@ -35,10 +35,12 @@ type world struct {
 	logins atomic.Int32 // that the user was asked for
 	asked  atomic.Value // the scopes of the last
 	cancel atomic.Bool  // the user does not want to
+	stingy atomic.Bool  // a login grants "read" only
 
 	mu     sync.Mutex
 	as     *oauthtest.Server
 	known  map[string]provider.Credentials // of the program, at all of them so far
+	first  string                          // another authorization server, which the metadata names before it
 	scopes []string                        // that a call needs
 }
 
@@ -56,8 +58,14 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(w.server.Close)
 	mux.HandleFunc("/.well-known/oauth-protected-resource/mcp", func(rw http.ResponseWriter, r *http.Request) {
 		as, _ := w.now()
+		w.mu.Lock()
+		issuers := []string{as.URL()}
+		if w.first != "" {
+			issuers = []string{w.first, as.URL()}
+		}
+		w.mu.Unlock()
 		auth.ProtectedResourceMetadataHandler(&oauthex.ProtectedResourceMetadata{
-			Resource: w.address(), AuthorizationServers: []string{as.URL()}, ScopesSupported: []string{"read"},
+			Resource: w.address(), AuthorizationServers: issuers, ScopesSupported: []string{"read"},
 		}).ServeHTTP(rw, r)
 	})
 	mux.HandleFunc("/mcp", func(rw http.ResponseWriter, r *http.Request) {
@@ -123,7 +131,9 @@ type program struct {
 	session *mcp.ClientSession
 }
 
-func (w *world) handler() *mcpauth.Handler {
+func (w *world) handler() *mcpauth.Handler { return w.handlerOf("") }
+
+func (w *world) handlerOf(account string) *mcpauth.Handler {
 	w.t.Helper()
 	cache, err := tokencache.New(w.store, nil)
 	if err != nil {
@@ -133,7 +143,7 @@ func (w *world) handler() *mcpauth.Handler {
 	known := maps.Clone(w.known)
 	w.mu.Unlock()
 	h, err := mcpauth.New(mcpauth.Config{
-		Cache: cache, Client: provider.Client{Registered: known},
+		Cache: cache, Account: account, Client: provider.Client{Registered: known},
 		Login: func(ctx context.Context, cfg login.Config) (*tokencache.Record, error) {
 			w.logins.Add(1)
 			w.asked.Store(strings.Join(cfg.Endpoint.Scopes, " "))
@@ -142,6 +152,10 @@ func (w *world) handler() *mcpauth.Handler {
 			}
 			if cfg.Endpoint.Params.Get("resource") != w.address() {
 				w.t.Errorf("a login for %v", cfg.Endpoint.Params)
+			}
+			if w.stingy.Load() {
+				cfg.Endpoint = cfg.Provider.Endpoint("client", "", "read")
+				cfg.Endpoint.Scopes = []string{"read"}
 			}
 			cfg.Out = io.Discard
 			cfg.Open = func(_ context.Context, url string) error {
@@ -161,8 +175,9 @@ func (w *world) handler() *mcpauth.Handler {
 	return h
 }
 
-func (w *world) start() (*program, error) {
-	h := w.handler()
+func (w *world) start() (*program, error) { return w.startWith(w.handler()) }
+
+func (w *world) startWith(h *mcpauth.Handler) (*program, error) {
 	session, err := mcp.NewClient(&mcp.Implementation{Name: "agent", Version: "1"}, nil).Connect(w.t.Context(),
 		&mcp.StreamableClientTransport{Endpoint: w.address(), OAuthHandler: h, DisableStandaloneSSE: true, MaxRetries: -1}, nil)
 	return &program{w, h, session}, err
@@ -304,6 +319,71 @@ func TestStepUp(t *testing.T) {
 	}
 	w.needs("read")
 	p.mustCall()
+}
+
+// A login that does not bring what was asked for is not repeated.
+func TestStepUpIsNotRepeated(t *testing.T) {
+	w := newWorld(t)
+	p := w.mustStart()
+	defer p.end()
+	w.stingy.Store(true)
+	w.needs("write")
+	for range 3 { // each with a session of its own, because this failure ends one
+		if _, err := w.startWith(p.handler); err == nil {
+			t.Error("the server had what it needs")
+		}
+	}
+	w.wantLogins(2)
+}
+
+// A login that ends while the program runs is replaced when the server is next asked.
+func TestLoginEndsWhileRunning(t *testing.T) {
+	w := newWorld(t)
+	as := oauthtest.New(oauthtest.Config{Policy: oauthtest.StrictFamily, AuthStyle: oauthtest.AuthNone, Scope: "read write", AccessTTL: time.Second})
+	if err := as.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer as.Close()
+	w.moveTo(w.registerAt(as))
+	p := w.mustStart()
+	defer p.end()
+	as.RevokeFamily(as.Current("user").RefreshToken)
+	for deadline := time.Now().Add(time.Minute); w.logins.Load() < 2 && time.Now().Before(deadline); {
+		p.call() // It fails until the token has expired: a new one is not replaced.
+		time.Sleep(20 * time.Millisecond)
+	}
+	if w.logins.Load() < 2 {
+		t.Error("the user was not asked to log in again")
+	}
+}
+
+// The login of one user is not used for another.
+func TestAccounts(t *testing.T) {
+	w := newWorld(t)
+	for want, account := range []string{"ann", "bob", "ann"} {
+		p, err := w.startWith(w.handlerOf(account))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.mustCall()
+		p.end()
+		w.wantLogins(int32(min(want+1, 2)))
+	}
+}
+
+// Of several authorization servers, the one at which the program is registered is asked.
+func TestRegisteredServerIsPreferred(t *testing.T) {
+	w := newWorld(t)
+	stranger := w.newAS()
+	w.mu.Lock()
+	w.first = stranger.URL()
+	w.mu.Unlock()
+	p := w.mustStart()
+	p.mustCall()
+	p.end()
+	if c := stranger.Counts(); c.TokenRequests != 0 {
+		t.Errorf("the other server counted %+v", c)
+	}
 }
 
 // C104: of many operations that need more at the same time, in several agents, one asks the user.
