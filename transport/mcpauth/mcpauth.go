@@ -126,8 +126,8 @@ func (h *Handler) Authorize(ctx context.Context, req *http.Request, resp *http.R
 	return err
 }
 
-// isOurs says whether an answer is that of the server: of another one, the token would be sent to
-// the first, and the one in use to the other.
+// isOurs says whether an answer is that of the server. What another one wants must not change which
+// token this one gets.
 func (h *Handler) isOurs(req *http.Request, resp *http.Response) error {
 	root := rootOf(req.URL)
 	if h.root == "" {
