@@ -2,6 +2,7 @@ package transport_test
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"go/ast"
 	"go/build"
@@ -18,14 +19,14 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files in testdata/api")
 
-// The exported API of the three packages that programs are written against. A change
-// of these files is a decision.
+// The exported API of every package that programs import, of all modules. A change of
+// these files is a decision, and not every version may bring it.
 func TestExportedAPI(t *testing.T) {
-	for _, pkg := range []string{"transport", "transport/endpoint", "tokencache"} {
+	for _, pkg := range published(t) {
 		t.Run(pkg, func(t *testing.T) {
 			got, names := exported(t, filepath.Join("..", pkg))
 			// Of those of tokencache, a third are what a Store can do besides.
-			if names > 33 {
+			if written := []string{"transport", "transport/endpoint", "tokencache"}; slices.Contains(written, pkg) && names > 33 {
 				t.Errorf("%d exported names; about 30 is what a newcomer can hold in mind", names)
 			}
 			golden := filepath.Join("..", "testdata", "api", filepath.Base(pkg)+".txt")
@@ -56,46 +57,171 @@ func TestExportedAPI(t *testing.T) {
 	}
 }
 
-// exported returns the exported declarations of the package in dir, and how many
-// lines of "go doc -short" they make.
+// TestDeprecatedInTheAPI: a golden file says of each line whether the next version may go
+// without it.
+func TestDeprecatedInTheAPI(t *testing.T) {
+	dir := t.TempDir()
+	source := `package p
+// Old is old.
+//
+// Deprecated: Use New.
+type Old struct {
+	A int
+}
+type New struct {
+	// B is deprecated.
+	//
+	// Deprecated: Use C.
+	B int
+	C int
+	d int
+}
+// F does not say it as tools expect it. Deprecated: no.
+func F() {}
+// Deprecated: Use F.
+func G() {}
+const (
+	// Deprecated: Use Y.
+	X = 1
+	Y = 2
+)
+`
+	if err := os.WriteFile(filepath.Join(dir, "p.go"), []byte(source), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, _ := exported(t, dir)
+	want := `const (
+	X = 1 // Deprecated
+	Y = 2
+)
+func F()
+func G() // Deprecated
+type New struct {
+	B int // Deprecated
+	C int
+	// contains filtered or unexported fields
+}
+type Old struct { // Deprecated
+	A int // Deprecated
+} // Deprecated
+`
+	if string(got) != want {
+		t.Errorf("got\n%s, want\n%s", got, want)
+	}
+}
+
+// published returns the directories of the packages that programs can import, without the
+// benchmarks.
+func published(t *testing.T) (dirs []string) {
+	t.Helper()
+	for _, top := range []string{"tokencache", "transport"} {
+		err := filepath.WalkDir(filepath.Join("..", top), func(path string, d os.DirEntry, err error) error {
+			if err != nil || !d.IsDir() {
+				return err
+			}
+			switch d.Name() {
+			case "internal", "testdata", "bench":
+				return filepath.SkipDir
+			}
+			pkg, err := build.ImportDir(path, 0)
+			if _, none := errors.AsType[*build.NoGoError](err); none {
+				return nil
+			}
+			if err == nil && !pkg.IsCommand() {
+				dirs = append(dirs, filepath.ToSlash(strings.TrimPrefix(path, ".."+string(filepath.Separator))))
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dirs
+}
+
+// exported returns the exported declarations of the package in dir on Linux, and how many
+// lines of "go doc -short" they make. Each line of what is deprecated ends in deprecated.
 func exported(t *testing.T, dir string) (api []byte, names int) {
 	t.Helper()
-	pkg, err := build.ImportDir(dir, 0)
+	ctx := build.Default
+	ctx.GOOS, ctx.GOARCH = "linux", "amd64"
+	pkg, err := ctx.ImportDir(dir, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	fset := token.NewFileSet()
 	var decls []string
 	for _, name := range pkg.GoFiles {
-		file, err := parser.ParseFile(fset, filepath.Join(dir, name), nil, parser.SkipObjectResolution)
+		file, err := parser.ParseFile(fset, filepath.Join(dir, name), nil, parser.SkipObjectResolution|parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ast.FileExports(file)
 		for _, d := range file.Decls {
+			var doc *ast.CommentGroup
 			switch d := d.(type) {
 			case *ast.FuncDecl:
-				d.Body = nil
+				doc, d.Body = d.Doc, nil
 				if d.Recv == nil {
 					names++
 				} else if !exportedReceiver(d) {
 					continue // FileExports leaves these in.
 				}
 			case *ast.GenDecl:
+				doc = d.Doc
 				if d.Tok == token.IMPORT || len(d.Specs) == 0 {
 					continue
 				}
 				names++
 			}
+			markDeprecated(d)
 			var b bytes.Buffer
 			if err := format.Node(&b, fset, d); err != nil {
 				t.Fatal(err)
 			}
-			decls = append(decls, b.String()+"\n")
+			decl := b.String() + "\n"
+			if isDeprecated(doc) {
+				decl = strings.ReplaceAll(strings.ReplaceAll(decl, " "+deprecated, ""), "\n", " "+deprecated+"\n")
+			}
+			decls = append(decls, decl)
 		}
 	}
 	slices.Sort(decls)
 	return []byte(strings.Join(decls, "")), names
+}
+
+const deprecated = "// Deprecated"
+
+// isDeprecated reports whether one of the paragraphs of doc says so, as tools expect it.
+func isDeprecated(doc *ast.CommentGroup) bool {
+	return strings.Contains("\n\n"+doc.Text(), "\n\nDeprecated: ")
+}
+
+// markDeprecated replaces the comments within d: what is deprecated gets one that says
+// that, at the end of its line, and the rest has none.
+func markDeprecated(d ast.Decl) {
+	mark := func(doc, comment **ast.CommentGroup, end token.Pos) {
+		*comment = nil
+		if isDeprecated(*doc) {
+			*comment = &ast.CommentGroup{List: []*ast.Comment{{Slash: end, Text: deprecated}}}
+		}
+		*doc = nil
+	}
+	ast.Inspect(d, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.FuncDecl:
+			n.Doc = nil
+		case *ast.GenDecl:
+			n.Doc = nil
+		case *ast.Field:
+			mark(&n.Doc, &n.Comment, n.End())
+		case *ast.TypeSpec:
+			mark(&n.Doc, &n.Comment, n.End())
+		case *ast.ValueSpec:
+			mark(&n.Doc, &n.Comment, n.End())
+		}
+		return true
+	})
 }
 
 // exportedReceiver reports whether the method d belongs to an exported type.
