@@ -15,13 +15,14 @@ import (
 )
 
 func (c *cli) accounts(ctx context.Context, _ []string) error {
-	s, err := c.openOffline(ctx)
+	s, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
 	accounts, err := s.list(ctx, tokencache.Key{})
 	inUse, _ := s.account(ctx)
-	w := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
+	var lines strings.Builder
+	w := tabwriter.NewWriter(&lines, 0, 0, 2, ' ', 0)
 	for _, a := range accounts {
 		mark, state := " ", "logged in "+since(a.AuthorizedAt)
 		if a.Key == inUse.Key {
@@ -37,6 +38,7 @@ func (c *cli) accounts(ctx context.Context, _ []string) error {
 		fmt.Fprintf(w, "%s %s\t%s\t%s\n", mark, shown(a), issuer, state)
 	}
 	w.Flush()
+	err = errors.Join(err, s.print("%s", lines.String()))
 	if len(accounts) == 0 && err == nil {
 		s.say("There are no accounts. Log in with 'stayauth login'.\n")
 	}
@@ -66,7 +68,7 @@ func shown(a login.Account) string {
 }
 
 func (c *cli) use(ctx context.Context, args []string) error {
-	s, err := c.openOffline(ctx)
+	s, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -75,7 +77,7 @@ func (c *cli) use(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.remember(a.Key.Account); err != nil {
+	if err := s.choose(a.Key.Account); err != nil {
 		return err
 	}
 	s.say("From now on you are %s.\n", cmp.Or(a.Name, a.Key.Account))
@@ -86,7 +88,7 @@ func (c *cli) status(ctx context.Context, _ []string) error {
 	if c.given != "" {
 		return c.statusOfGiven(ctx)
 	}
-	s, err := c.openOffline(ctx)
+	s, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -103,7 +105,9 @@ func (c *cli) status(ctx context.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
-	s.printStatus(account, st)
+	if err := s.printStatus(account, st); err != nil {
+		return err
+	}
 	switch {
 	case st.State == transport.StateDead, errors.Is(st.Err, tokencache.ErrCopy):
 		return st.Err
@@ -113,9 +117,10 @@ func (c *cli) status(ctx context.Context, _ []string) error {
 	return nil
 }
 
-func (s *session) printStatus(account login.Account, st transport.Status) {
+func (s *session) printStatus(account login.Account, st transport.Status) error {
+	var lines strings.Builder
 	row := func(name, format string, args ...any) {
-		s.print("%s %s\n", s.paintOut(bold, fmt.Sprintf("%-9s", name)), fmt.Sprintf(format, args...))
+		fmt.Fprintf(&lines, "%s %s\n", s.paintOut(bold, fmt.Sprintf("%-9s", name)), fmt.Sprintf(format, args...))
 	}
 	state, colour := st.String(), green
 	switch {
@@ -137,6 +142,7 @@ func (s *session) printStatus(account login.Account, st transport.Status) {
 	}
 	row("kept", "%s", s.place.Dir)
 	row("key", "in the %s", s.place.Key)
+	return s.print("%s", lines.String())
 }
 
 func expiry(t time.Time) string {

@@ -37,12 +37,11 @@ func (c *cli) client(ctx context.Context, p profile) (client, error) {
 	if p.ClientID == "" {
 		return client{}, usagef("-client-id is missing: the provider has to know this program")
 	}
-	secret, err := c.secret(p)
-	if err != nil {
-		return client{}, err
-	}
+	secret, missing := c.secret(p)
 	e := prov.Endpoint(p.ClientID, tokencache.Secret(secret), p.Scopes...)
 	switch {
+	case missing != nil:
+		e.ClientAuth, e.AuthMethods = unproven{missing}, nil
 	case p.KeyFile != "":
 		auth := &clientauth.PrivateKey{Key: privateKey(p)}
 		if name, _, _ := strings.Cut(p.Provider, ":"); name == "okta" || name == "microsoft" {
@@ -114,18 +113,20 @@ func checkMode(file string) error {
 		Err: fmt.Errorf("%s has mode %#o, which lets every user of this machine read it", file, info.Mode().Perm())}
 }
 
-// checkKey says at once what is wrong with the private key of the client, if it has one, and if a
-// robot has nothing that says who it is.
+// checkKey says at once what is wrong with the secret or the private key of the client, if it has
+// one, and if a robot has nothing that says who it is.
 func (s *session) checkKey(ctx context.Context) error {
-	if s.Robot && s.KeyFile == "" && s.TokenFile == "" && s.endpoint.ClientSecret == "" {
+	if s.Robot && s.endpoint.ClientAuth == nil && s.endpoint.ClientSecret == "" && s.KeyFile == "" {
 		return usagef("-client-key-file is missing, or another way to say who the program is: -client-token-file, -client-secret-file")
 	}
-	auth, ok := s.endpoint.ClientAuth.(*clientauth.PrivateKey)
-	if !ok {
-		return nil
+	switch auth := s.endpoint.ClientAuth.(type) {
+	case unproven:
+		return auth.error
+	case *clientauth.PrivateKey:
+		_, err := auth.Key(ctx)
+		return keyError(err)
 	}
-	_, err := auth.Key(ctx)
-	return keyError(err)
+	return nil
 }
 
 // keyError says in the words of this program what is wrong with a key file: nobody knows here
@@ -170,9 +171,9 @@ func (c *cli) proveAs(saved profile) {
 // is for the client that this run is about, and for no other.
 func (c *cli) secret(p profile) (string, error) {
 	switch {
-	case c.offline, p.KeyFile != "", p.TokenFile != "":
+	case p.KeyFile != "", p.TokenFile != "":
 		return "", nil
-	case c.clientSecret != "" && p.Provider == c.Provider && p.ClientID == c.ClientID:
+	case c.clientSecret != "" && p.isClientOf(c.profile):
 		return c.clientSecret, nil
 	case p.SecretFile != "":
 		b, err := os.ReadFile(p.SecretFile)
@@ -184,4 +185,13 @@ func (c *cli) secret(p profile) (string, error) {
 		return "", usagef("the client secret is missing that this login was made with; set %s or use -client-secret-file", secretVar)
 	}
 	return "", nil
+}
+
+// unproven stands for a client secret that is missing. A token that is good needs none.
+type unproven struct{ error }
+
+func (unproven) Method() string { return "client_secret_basic" }
+
+func (u unproven) Authenticate(context.Context, *endpoint.AuthRequest) error {
+	return &transport.Error{Kind: transport.ErrMisconfigured, Err: u.error}
 }

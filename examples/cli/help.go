@@ -23,7 +23,7 @@ Exit status:
   2    the command line, the configuration or the client's registration is wrong
   3    you have to log in
   4    the provider or the API cannot be reached; try again later
-  5    the stored logins cannot be used: a locked keyring, a full disk
+  5    the logins or the settings cannot be read or stored: a locked keyring, a full disk
   130  Ctrl-C, or the terminal was closed
   141  nobody reads the output any more
 `

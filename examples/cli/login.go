@@ -55,6 +55,9 @@ func (c *cli) login(ctx context.Context, _ []string) error {
 	if err := s.checkKey(ctx); err != nil {
 		return err
 	}
+	if err := c.checkSettings(); err != nil {
+		return err
+	}
 	if !c.DPoP {
 		s.endpoint.DPoP = nil
 	}

@@ -85,7 +85,7 @@ func run(ctx context.Context, args []string) int {
 	err := c.command(ctx, args)
 	status := exitStatus(ctx, err)
 	if err != nil && status != exitInterrupted && status != exitPipe {
-		c.say("%s %s\n", c.paint(red, "stayauth:"), strings.TrimPrefix(err.Error(), "stayauth: "))
+		c.say("%s %s\n", c.paint(red, "stayauth:"), message(err))
 	}
 	if _, ok := errors.AsType[usageError](err); ok && status == exitUsage {
 		c.say("See 'stayauth help'.\n")
@@ -95,6 +95,18 @@ func run(ctx context.Context, args []string) int {
 		c.say("Log in with 'stayauth login'.\n")
 	}
 	return status
+}
+
+// message returns what the user is told of err. Where the library has met a usageError, that says
+// it in the words of this program.
+func message(err error) string {
+	text := err.Error()
+	if e, ok := errors.AsType[*transport.Error](err); ok {
+		if usage, ok := errors.AsType[usageError](e.Err); ok {
+			text = strings.Replace(text, e.Error(), usage.Error(), 1)
+		}
+	}
+	return strings.TrimPrefix(text, "stayauth: ")
 }
 
 // A usageError is a mistake on the command line or in the environment.
@@ -109,7 +121,11 @@ func usagef(format string, args ...any) error { return usageError(fmt.Sprintf(fo
 func exitStatus(ctx context.Context, err error) int {
 	is := func(target error) bool { return errors.Is(err, target) }
 	_, usage := errors.AsType[usageError](err)
-	_, network := errors.AsType[net.Error](err)
+	network, unreachable := errors.AsType[net.Error](err)
+	if _, system := network.(syscall.Errno); system { // It calls itself one, also that of a file.
+		unreachable = false
+	}
+	_, unstored := errors.AsType[settingsError](err)
 	file, _ := errors.AsType[*fs.PathError](err)
 	switch {
 	case err == nil:
@@ -122,9 +138,9 @@ func exitStatus(ctx context.Context, err error) int {
 		return exitUsage
 	case is(transport.ErrLoginRequired):
 		return exitLogin
-	case is(transport.ErrStorage), is(tokencache.ErrUnavailable), is(tokencache.ErrCorrupt):
+	case unstored, is(transport.ErrStorage), is(tokencache.ErrUnavailable), is(tokencache.ErrCorrupt):
 		return exitStorage
-	case is(transport.ErrUnavailable), is(transport.ErrAmbiguous), network, is(io.EOF):
+	case is(transport.ErrUnavailable), is(transport.ErrAmbiguous), unreachable, is(io.EOF):
 		return exitUnavailable
 	}
 	return exitFailure

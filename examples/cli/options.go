@@ -19,7 +19,6 @@ type options struct {
 	store        string
 	verbose      bool
 	clientSecret string // from the environment only
-	offline      bool   // no client secret is needed
 	given        string // the variable that gives a token to use instead of a login
 
 	named     string // the account that was named, now
@@ -57,6 +56,8 @@ type profile struct {
 	Params       list   `json:"params,omitempty"`
 	RedirectURL  string `json:"redirect_url,omitempty"`
 	Account      string `json:"account,omitempty"` // the one in use
+
+	others members
 }
 
 // A list is a flag that can be repeated, or has several values separated by spaces.

@@ -18,7 +18,7 @@ func (c *cli) findProvider(ctx context.Context, p profile) (*provider.Provider, 
 		dir := ""
 		if c.dir != "" {
 			dir = filepath.Join(c.dir, "providers")
-		} else if cache, err := os.UserCacheDir(); err == nil {
+		} else if cache, err := os.UserCacheDir(); err == nil && !isOfAnotherUser(cache) {
 			dir = filepath.Join(cache, appName, "providers")
 		}
 		return provider.Discovery{Dir: dir}.Provider(ctx, p.Provider)

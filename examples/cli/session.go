@@ -40,13 +40,6 @@ func (c *cli) open(ctx context.Context) (*session, error) {
 	return s, s.openCache(ctx)
 }
 
-// openOffline is open for commands that only look at what is stored: they need no
-// client secret.
-func (c *cli) openOffline(ctx context.Context) (*session, error) {
-	c.offline = true
-	return c.open(ctx)
-}
-
 func (s *session) openCache(ctx context.Context) (err error) {
 	s.cache, s.place, err = s.storage().Open(ctx)
 	if errors.Is(err, tokencache.ErrCorrupt) {

@@ -83,6 +83,9 @@ func (s *session) stepUp(ctx context.Context, source *transport.Source, cause er
 	if _, err := source.Token(ctx); err != nil && !errors.Is(err, transport.ErrLoginRequired) {
 		return cause
 	}
+	if err := s.checkKey(ctx); err != nil {
+		return err
+	}
 	status, err := source.Status(ctx)
 	if err != nil {
 		return err

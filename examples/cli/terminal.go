@@ -10,10 +10,10 @@ import (
 // isTerminal reports whether a person looks at f.
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
-	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 || !isWindow(f) {
 		return false
 	}
-	null, err := os.Stat(os.DevNull) // It is such a device too.
+	null, err := os.Stat(os.DevNull) // On Windows it is such a device too.
 	return err != nil || !os.SameFile(info, null)
 }
 
