@@ -138,28 +138,15 @@ func TestGoogleUserFilesThatAreWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused("no JSON", "JSON")
+	if err := os.WriteFile(path, []byte(`{"refresh_token":"SECRET"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused("that of x/oauth2", "another program")
 	path = t.TempDir()
 	refused("a directory", "regular")
 	for rec := range cache.List(t.Context()) {
 		t.Errorf("imported %v", rec)
 	}
-}
-
-// FuzzGoogleUser: what is accepted has all that a refresh needs, and what is wrong with a file is
-// said in few words.
-func FuzzGoogleUser(f *testing.F) {
-	f.Add([]byte(`{"type":"authorized_user","client_id":"a","client_secret":"b","refresh_token":"c"}`))
-	f.Add([]byte(`{"type":"service_account"}`))
-	f.Add([]byte(`[`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		file, err := parseGoogleUser(data)
-		if err == nil && (file.ClientID == "" || file.RefreshToken == "") {
-			t.Errorf("accepted %v", file)
-		}
-		if err != nil && len(err.Error()) > 400 {
-			t.Errorf("%d bytes of error", len(err.Error()))
-		}
-	})
 }
 
 // A program that uses the login that the user has made with gcloud.
