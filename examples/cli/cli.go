@@ -46,7 +46,7 @@ func commands() []command {
 		{name: "use", args: "ACCOUNT", summary: "choose the account to use from now on", help: useHelp, run: (*cli).use},
 		{name: "logout", summary: "end a login, here and at the provider", help: logoutHelp, flags: logoutFlags, run: (*cli).logout},
 		{name: "export", args: "FILE", summary: "copy your logins, sealed, into a file", help: exportHelp, flags: exportFlags, run: (*cli).export},
-		{name: "import", args: "FILE", summary: "take over the logins of an export", help: importHelp, flags: importFlags, run: (*cli).imports},
+		{name: "import", args: "FILE", summary: "take over logins, also those of other programs", help: importHelp + takeOverHelp, flags: importFlags, run: (*cli).imports},
 		{name: "adopt", summary: "use logins that were restored or copied here", help: adoptHelp, run: (*cli).adopt},
 		{name: "discard", summary: "remove logins that were copied here", help: discardHelp, run: (*cli).discard},
 		{name: "completion", args: "bash|zsh|fish", summary: "print the completion for a shell", help: completionHelp, bare: true, run: (*cli).completion},

@@ -18,7 +18,8 @@ func exportFlags(fs *flag.FlagSet, o *options) {
 }
 
 func importFlags(fs *flag.FlagSet, o *options) {
-	fs.StringVar(&o.keyFile, "key", "", "`file` with the private key, in PEM, that opens it")
+	fs.StringVar(&o.keyFile, "key", "", "`file` with the private key, in PEM, that opens an\nexport")
+	apiFlags(fs, o)
 }
 
 func (c *cli) export(ctx context.Context, args []string) error {
@@ -56,7 +57,7 @@ func (c *cli) export(ctx context.Context, args []string) error {
 
 func (c *cli) imports(ctx context.Context, args []string) error {
 	if c.keyFile == "" {
-		return usagef("name the private key that opens the export, with -key")
+		return c.takeOver(ctx, args[0])
 	}
 	pem, err := c.readFile(c.keyFile)
 	if err != nil {

@@ -15,9 +15,7 @@ import (
 )
 
 func loginFlags(fs *flag.FlagSet, o *options) {
-	fs.Var(&o.Scopes, "scope", "`scopes` to ask for, besides those that the provider\nneeds; openid gives accounts their names")
-	fs.Var(&o.Origins, "origin", "`origins` of the APIs that may see the token, such as\nhttps://api.example.com (default: the provider's own)")
-	fs.Var(&o.Params, "param", "another parameter, as `name=value`, such as\naudience=https://api.example.com")
+	apiFlags(fs, o)
 	fs.StringVar(&o.RedirectURL, "redirect-url", "", "`URL` of this machine that is registered at the\nprovider (default: any port of 127.0.0.1)")
 	fs.StringVar(&o.flow, "flow", "", "`way` to log in: browser, device (enter a code\nelsewhere), paste (an address), client-credentials (the\nprogram for itself, without a user), or auto (default\nauto, or client-credentials if it was that before)")
 	fs.BoolVar(&o.DPoP, "dpop", false, "bind the login to a key of its own, so that its tokens\nare of no use to a thief (DPoP); the provider has to know\nthat, and so have the APIs")

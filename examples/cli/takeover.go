@@ -1,0 +1,124 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/login"
+	"github.com/stayauth/stayauth/transport/migrate"
+	"github.com/stayauth/stayauth/transport/provider"
+)
+
+const takeOverHelp = `
+Without -key, FILE is that of another program: a token of golang.org/x/oauth2 as JSON, an
+entry of kubelogin's cache, a kubeconfig as 'kubectl config view --raw -o json' prints
+it, rclone.conf, gcloud's application_default_credentials.json, or the cache of MSAL.
+The provider and the client must be those of that program, and are remembered as by
+login. FILE is left as it is.
+
+Stop the other program first: of two programs that renew one login, a strict provider
+takes one for a thief, and ends the login for both.
+
+  stayauth import -provider gitlab -client-id my-app token.json
+  kubectl config view --raw -o json | stayauth import -profile kube -
+`
+
+// apiFlags are for what may see the token, and what it is to be for.
+func apiFlags(fs *flag.FlagSet, o *options) {
+	fs.Var(&o.Scopes, "scope", "`scopes` to ask for, besides those that the provider\nneeds; openid gives accounts their names")
+	fs.Var(&o.Origins, "origin", "`origins` of the APIs that may see the token, such as\nhttps://api.example.com (default: the provider's own)")
+	fs.Var(&o.Params, "param", "another parameter, as `name=value`, such as\naudience=https://api.example.com")
+}
+
+// takeOver imports a login that another program has made.
+func (c *cli) takeOver(ctx context.Context, path string) error {
+	l, err := c.foreignLogin(path)
+	if err != nil {
+		return usagef("%v\nTo import what 'stayauth export' has written, name the private key with -key", err)
+	}
+	if c.Robot {
+		return usagef("these are logins of users, and this profile acts for itself: use another -profile")
+	}
+	if c.Provider = cmp.Or(c.Provider, l.Issuer); c.Provider == provider.Google().Issuer {
+		c.Provider = "google"
+	}
+	if c.ClientID = cmp.Or(c.ClientID, l.ClientID); c.Provider == "" {
+		return usagef("%s does not say whose tokens these are: use -provider or -issuer", path)
+	}
+	if err := errors.Join(c.checkOrigins(), c.checkSettings()); err != nil {
+		return err
+	}
+	s, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	rec, err := l.Record(s.refresher, cmp.Or(s.named, login.AccountOf(l.Tokens).Subject))
+	if err != nil {
+		return err
+	}
+	imported, _, err := s.cache.Import(ctx, func(yield func(*tokencache.Record, error) bool) { yield(rec, nil) })
+	if err != nil {
+		return err
+	}
+	needsSecret := l.ClientSecret != "" && c.clientSecret == "" && c.SecretFile == ""
+	c.Confidential = c.Confidential || l.ClientSecret != ""
+	if err := c.remember(rec.Key.Account); err != nil {
+		return fmt.Errorf("the login is imported, but the settings could not be stored: %w", err)
+	}
+	if imported == 0 {
+		s.say("Left as it was, because what is here is the same or newer: %s.\n", logins(1))
+		return nil
+	}
+	s.say("Imported: %s%s. From now on use it only here: the program that it is from would end it.\n", logins(1), of(login.AccountOf(rec).Name))
+	if needsSecret {
+		s.say("Its client has a secret, which is not kept here: set %s or use -client-secret-file.\n", secretVar)
+	}
+	return nil
+}
+
+// foreignLogin returns the login in a file that another program has written, or on standard
+// input. If there are several, it is that of the client and the account that are named.
+func (c *cli) foreignLogin(path string) (*migrate.Login, error) {
+	in := c.stdin
+	if path != "-" {
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		in = file
+	}
+	var written time.Time // of a pipe it is not known
+	if info, err := in.Stat(); err == nil && info.Mode().IsRegular() {
+		written = info.ModTime()
+	}
+	data, err := io.ReadAll(io.LimitReader(in, 1<<20))
+	if err != nil {
+		return nil, err
+	}
+	all, err := migrate.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	var found []migrate.Login
+	var names []string
+	for _, l := range all {
+		names = append(names, fmt.Sprintf("%.40q of the client %.100q", l.Name, l.ClientID))
+		if (c.ClientID == "" || l.ClientID == "" || l.ClientID == c.ClientID) && (len(all) == 1 || c.named == "" || l.Name == c.named) {
+			found = append(found, l)
+		}
+	}
+	if len(found) != 1 {
+		return nil, fmt.Errorf("%s: say with -account and -client-id which login, and with -profile where to remember that: %s", path, strings.Join(names, ", "))
+	}
+	found[0].Written = written
+	return &found[0], nil
+}
