@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -21,6 +23,10 @@ func (c *cli) accounts(ctx context.Context, _ []string) error {
 	}
 	accounts, err := s.list(ctx, tokencache.Key{})
 	inUse, _ := s.account(ctx)
+	settings, settingsErr := c.loadSettings()
+	if settingsErr != nil {
+		return settingsErr
+	}
 	var lines strings.Builder
 	w := tabwriter.NewWriter(&lines, 0, 0, 2, ' ', 0)
 	for _, a := range accounts {
@@ -35,7 +41,11 @@ func (c *cli) accounts(ctx context.Context, _ []string) error {
 			state = "copied from elsewhere: see 'stayauth help adopt'"
 		}
 		issuer, _, _ := strings.Cut(a.Key.Issuer, "#")
-		fmt.Fprintf(w, "%s %s\t%s\t%s\n", mark, shown(a), issuer, state)
+		fmt.Fprintf(w, "%s %s\t%s\t%s", mark, shown(a, accounts), issuer, state)
+		if name := c.profileOf(ctx, settings, a.Key); name != "" {
+			fmt.Fprintf(w, "\tuse it with -profile '%s'", name)
+		}
+		fmt.Fprintln(w)
 	}
 	w.Flush()
 	err = errors.Join(err, s.print("%s", lines.String()))
@@ -57,14 +67,58 @@ func (s *session) list(ctx context.Context, like tokencache.Key) ([]login.Accoun
 	return accounts, err
 }
 
-// shown is how an account is shown: by its name and, if login was told of another one with
-// -account, by that, which may be the only way to tell two of them apart.
-func shown(a login.Account) string {
+// shown is how an account is shown among others: by its name and, if login was told of another one
+// with -account, or another account has that name too, by what else it is called. Every command
+// knows it by either, if that is the only account of that name.
+func shown(a login.Account, all []login.Account) string {
+	same := 0
+	for _, other := range all {
+		if other.Name == a.Name {
+			same++
+		}
+	}
 	name := cmp.Or(a.Name, "(no name)")
-	if called, _ := a.Key.Label(); called != "" && called != a.Subject && called != a.Name {
+	if called, _ := a.Key.Label(); called != "" && called != a.Name && (called != a.Subject || same > 1) {
 		name += " (" + called + ")"
 	}
 	return name
+}
+
+// elsewhere adds to err, which says that there is no such account, where there is one.
+func (s *session) elsewhere(ctx context.Context, err error) error {
+	all, _ := s.list(ctx, tokencache.Key{})
+	a, none := login.Choose(all, s.Account)
+	settings, unread := s.loadSettings()
+	if none != nil || unread != nil {
+		return err
+	}
+	name := s.profileOf(ctx, settings, a.Key)
+	if name == "" {
+		return err
+	}
+	return fmt.Errorf("%w\nThere is one at %s: use it with -profile '%s'", err, a.Key.Issuer, name)
+}
+
+// profileOf returns the profile with which a login can be used, "" if that is the present one, or
+// if there is none.
+func (c *cli) profileOf(ctx context.Context, s settings, key tokencache.Key) string {
+	issuer, _, _ := strings.Cut(key.Issuer, "#")
+	is := func(p profile) bool {
+		if p.ClientID != key.ClientID || isURL(p.Provider) || p.Provider == "" {
+			return p.ClientID == key.ClientID && p.Provider == issuer
+		}
+		known, err := c.findProvider(ctx, p) // That is a preset: nobody is asked.
+		return err == nil && known.Issuer == issuer
+	}
+	if is(c.profile) {
+		return ""
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Profiles)) {
+		if is(s.Profiles[name]) {
+			return name
+		}
+	}
+	return ""
 }
 
 func (c *cli) use(ctx context.Context, args []string) error {
@@ -96,6 +150,7 @@ func (c *cli) status(ctx context.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
+	all, _ := s.list(ctx, tokencache.Key{})
 	source, err := s.source(account.Key)
 	if err != nil {
 		return err
@@ -105,7 +160,7 @@ func (c *cli) status(ctx context.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.printStatus(account, st); err != nil {
+	if err := s.printStatus(account, all, st); err != nil {
 		return err
 	}
 	switch {
@@ -117,7 +172,7 @@ func (c *cli) status(ctx context.Context, _ []string) error {
 	return nil
 }
 
-func (s *session) printStatus(account login.Account, st transport.Status) error {
+func (s *session) printStatus(account login.Account, all []login.Account, st transport.Status) error {
 	var lines strings.Builder
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(&lines, "%s %s\n", s.paintOut(bold, fmt.Sprintf("%-9s", name)), fmt.Sprintf(format, args...))
@@ -129,7 +184,7 @@ func (s *session) printStatus(account login.Account, st transport.Status) error 
 	case errors.Is(st.Err, tokencache.ErrCopy): // So it does here.
 		state, colour = "copied from elsewhere", red
 	}
-	row("account", "%s", shown(account))
+	row("account", "%s", shown(account, all))
 	row("provider", "%s", s.provider.Issuer)
 	row("state", "%s", s.paintOut(colour, state))
 	row("login", "%s, refreshed %d times since", since(st.AuthorizedAt), max(st.Generation, 1)-1)

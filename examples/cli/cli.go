@@ -84,12 +84,32 @@ func (c *cli) command(ctx context.Context, args []string) error {
 	return usagef("there is no command %q", name)
 }
 
-// version returns what go build knows of the version, such as v1.2.3.
+// version returns what go build knows of the version, such as
+// "v1.2.3 (commit 0123456789ab, go1.26.8 linux/amd64)".
 func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.Main.Version
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "(unknown)"
 	}
-	return "(unknown)"
+	return describe(info)
+}
+
+func describe(info *debug.BuildInfo) string {
+	setting := map[string]string{}
+	for _, s := range info.Settings {
+		setting[s.Key] = s.Value
+	}
+	about := info.GoVersion + " " + setting["GOOS"] + "/" + setting["GOARCH"]
+	if commit := setting["vcs.revision"]; commit != "" { // There is none in what go install has got from a proxy.
+		if len(commit) > 12 {
+			commit = commit[:12]
+		}
+		if setting["vcs.modified"] == "true" {
+			commit += ", changed since"
+		}
+		about = "commit " + commit + ", " + about
+	}
+	return cmp.Or(info.Main.Version, "(unknown)") + " (" + about + ")"
 }
 
 // print writes what the user or a script has asked for.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -19,6 +18,7 @@ func loginFlags(fs *flag.FlagSet, o *options) {
 	fs.StringVar(&o.RedirectURL, "redirect-url", "", "`URL` of this machine that is registered at the\nprovider (default: any port of 127.0.0.1)")
 	fs.StringVar(&o.flow, "flow", "", "`way` to log in: browser, device (enter a code\nelsewhere), paste (an address), client-credentials (the\nprogram for itself, without a user), or auto (default\nauto, or client-credentials if it was that before)")
 	fs.BoolVar(&o.DPoP, "dpop", false, "bind the login to a key of its own, so that its tokens\nare of no use to a thief (DPoP); the provider has to know\nthat, and so have the APIs")
+	fs.BoolVar(&o.reset, "reset", false, "start over: end the login in use first, at the provider\ntoo; and if logins cannot be read any more, because the\nkey to them is gone, remove all of them here")
 	fs.StringVar(&o.loginHint, "login-hint", "", "user `name` to suggest to the provider")
 	fs.DurationVar(&o.timeout, "timeout", 10*time.Minute, "`time` that you have (default 10m)")
 }
@@ -47,6 +47,11 @@ func (c *cli) login(ctx context.Context, _ []string) error {
 		return err
 	}
 	s, err := c.open(ctx)
+	if c.reset && errors.Is(err, tokencache.ErrCorrupt) {
+		if err = c.removeAll(ctx); err == nil {
+			s, err = c.open(ctx)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -55,6 +60,11 @@ func (c *cli) login(ctx context.Context, _ []string) error {
 	}
 	if err := c.checkSettings(); err != nil {
 		return err
+	}
+	if c.reset {
+		if err := s.endFormer(ctx); err != nil {
+			return err
+		}
 	}
 	if !c.DPoP {
 		s.endpoint.DPoP = nil
@@ -75,6 +85,11 @@ func (c *cli) login(ctx context.Context, _ []string) error {
 	if err == nil {
 		defer s.closeSource(source)
 		err = source.Login(ctx, tokens)
+	}
+	if c.reset && errors.Is(err, tokencache.ErrCorrupt) {
+		if err = source.Forget(ctx); err == nil {
+			err = source.Login(ctx, tokens)
+		}
 	}
 	if err != nil {
 		return s.undo(tokens, err)
@@ -127,95 +142,4 @@ func (s *session) undo(tokens *tokencache.Record, cause error) error {
 		return fmt.Errorf("%w; the provider could not be told: %w", cause, err)
 	}
 	return cause
-}
-
-func logoutFlags(fs *flag.FlagSet, o *options) {
-	fs.BoolVar(&o.all, "all", false, "end all logins, of every account and profile")
-	fs.BoolVar(&o.local, "local", false, "remove the login here, and tell the provider nothing:\nit lives on there; with -all even what cannot be read")
-}
-
-func (c *cli) logout(ctx context.Context, _ []string) error {
-	if c.all && c.local {
-		if err := c.storage().Discard(ctx); err != nil {
-			return err
-		}
-		c.say("All logins were removed here. They live on at their providers.\n")
-		return nil
-	}
-	if c.all {
-		return c.logoutEverywhere(ctx)
-	}
-	s, err := c.open(ctx)
-	if err != nil {
-		return err
-	}
-	account, err := s.account(ctx)
-	if s.local && errors.Is(err, tokencache.ErrCorrupt) { // To be removed it need not be read.
-		account, err = login.Account{Key: tokencache.Key{Account: s.Account}}, nil
-	}
-	if err != nil {
-		return err
-	}
-	source, err := s.source(account.Key)
-	if err != nil {
-		return err
-	}
-	defer s.closeSource(source)
-	end, where := source.Logout, "here and at "+s.provider.Name
-	if s.local {
-		end, where = source.Forget, "here only: it lives on at "+s.provider.Name
-	} else if s.endpoint.RevocationURL == "" {
-		where = "here. " + s.provider.Name + " has no way to be told"
-	}
-	if err := end(ctx); err != nil {
-		return fmt.Errorf("%w\nYou are still logged in. To remove the login here all the same, use 'stayauth logout -local'", err)
-	}
-	s.say("The login%s has ended, %s.\n", of(account.Name), strings.TrimSuffix(where, "."))
-	return nil
-}
-
-func of(name string) string {
-	if name == "" {
-		return ""
-	}
-	return " of " + name
-}
-
-// logoutEverywhere needs no provider: it looks for that of each login among the
-// profiles.
-func (c *cli) logoutEverywhere(ctx context.Context) error {
-	s := &session{cli: c}
-	if err := s.openCache(ctx); err != nil {
-		return err
-	}
-	settings, err := c.loadSettings()
-	if err != nil {
-		return err
-	}
-	known := []profile{c.profile}
-	for _, p := range settings.Profiles {
-		known = append(known, p)
-	}
-	err = login.LogoutEverywhere(ctx, s.cache, func(key tokencache.Key) (transport.Refresher, error) {
-		var unknown error = usagef("no profile knows this provider: log out with -provider and -client-id")
-		for _, p := range known {
-			if p.ClientID != key.ClientID {
-				continue
-			}
-			p.Robot = strings.Contains(key.Issuer, "#") // also if the profile is another's by now
-			known, err := c.client(ctx, p)
-			if err == nil && known.refresher.Identity().Key.Issuer == key.Issuer {
-				return known.refresher, nil
-			}
-			if err != nil {
-				unknown = err
-			}
-		}
-		return nil, unknown
-	})
-	if err != nil {
-		return err
-	}
-	s.say("All logins have ended.\n")
-	return nil
 }

@@ -27,6 +27,7 @@ type options struct {
 	loginHint string
 	timeout   time.Duration
 
+	reset      bool
 	all, local bool
 
 	method  string

@@ -43,7 +43,7 @@ func (c *cli) open(ctx context.Context) (*session, error) {
 func (s *session) openCache(ctx context.Context) (err error) {
 	s.cache, s.place, err = s.storage().Open(ctx)
 	if errors.Is(err, tokencache.ErrCorrupt) {
-		err = fmt.Errorf("%w\nTo start over, use 'stayauth logout -local -all'", err)
+		err = fmt.Errorf("%w\nTo start over, use 'stayauth login -reset', or 'stayauth logout -local -all': both remove all logins here", err)
 	}
 	if e, ok := errors.AsType[*oskeyring.Error](err); ok {
 		switch e.Problem {
@@ -95,8 +95,11 @@ func (s *session) account(ctx context.Context) (login.Account, error) {
 	}
 	accounts, listErr := s.list(ctx, like)
 	a, err := login.Choose(accounts, s.Account)
-	if err != nil && listErr != nil {
+	switch {
+	case err != nil && listErr != nil:
 		err = listErr // It may be among those that cannot be read.
+	case err != nil && s.Account != "":
+		err = s.elsewhere(ctx, err)
 	}
 	return a, err
 }

@@ -1,6 +1,7 @@
 package login
 
 import (
+	"cmp"
 	"io"
 	"os"
 	"runtime"
@@ -14,8 +15,8 @@ import (
 const widestQR = 41
 
 // qrText returns the QR code of text for a terminal, if text is not too long. The lowest level
-// of error correction is enough, because a screen has no scratches. It sets the colours,
-// because some cameras cannot read a code that is light on dark.
+// of error correction is enough, because a screen has no scratches. It sets the colours, whatever
+// NO_COLOR says, because some cameras cannot read a code that is light on dark.
 func qrText(text string) (drawn string, ok bool) {
 	code, err := qr.Encode(text, qr.L)
 	if err != nil || code.Size > widestQR {
@@ -46,9 +47,22 @@ func qrText(text string) (drawn string, ok bool) {
 // with blocks.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	if !ok || os.Getenv("TERM") == "dumb" || runtime.GOOS == "windows" && os.Getenv("WT_SESSION") == "" {
-		return false // The old console of Windows would show the escape sequences.
+	if !ok || !drawsBlocks(runtime.GOOS, os.Getenv) {
+		return false
 	}
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// drawsBlocks reports whether the terminal that the environment describes has colours, and shows
+// UTF-8 as what it is. Where nothing is said of the encoding, as in many containers, it is UTF-8.
+func drawsBlocks(goos string, getenv func(string) string) bool {
+	if goos == "windows" {
+		return getenv("WT_SESSION") != "" // The old console would show the escape sequences.
+	}
+	if term := getenv("TERM"); term == "dumb" || strings.HasPrefix(term, "vt") {
+		return false
+	}
+	locale := strings.ToLower(cmp.Or(getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG"), "utf-8"))
+	return strings.Contains(locale, "utf-8") || strings.Contains(locale, "utf8")
 }

@@ -32,6 +32,32 @@ func TestQRFitsATerminal(t *testing.T) {
 	}
 }
 
+// Where blocks would be shown as garbage, the address and the code are enough.
+func TestTerminalsThatDrawBlocks(t *testing.T) {
+	for _, tt := range []struct {
+		name, goos string
+		env        map[string]string
+		want       bool
+	}{
+		{"UTF-8", "linux", map[string]string{"LANG": "en_GB.UTF-8", "TERM": "xterm"}, true},
+		{"without a language", "linux", map[string]string{"LANG": "C.utf8", "TERM": "xterm"}, true},
+		{"colours are not wanted", "linux", map[string]string{"LANG": "C.UTF-8", "TERM": "xterm", "NO_COLOR": "1"}, true},
+		{"nothing is said", "linux", map[string]string{"TERM": "xterm"}, true},
+		{"ASCII", "linux", map[string]string{"LANG": "C", "TERM": "xterm"}, false},
+		{"LC_ALL counts", "linux", map[string]string{"LC_ALL": "POSIX", "LANG": "en_GB.UTF-8", "TERM": "xterm"}, false},
+		{"LC_CTYPE before LANG", "darwin", map[string]string{"LC_CTYPE": "UTF-8", "LANG": "C", "TERM": "xterm"}, true},
+		{"Latin-1", "linux", map[string]string{"LANG": "de_DE.ISO-8859-1", "TERM": "xterm"}, false},
+		{"a terminal of glass", "linux", map[string]string{"LANG": "C.UTF-8", "TERM": "vt100"}, false},
+		{"no terminal to speak of", "linux", map[string]string{"LANG": "C.UTF-8", "TERM": "dumb"}, false},
+		{"the old console", "windows", nil, false},
+		{"the new console", "windows", map[string]string{"WT_SESSION": "1"}, true},
+	} {
+		if got := drawsBlocks(tt.goos, func(name string) string { return tt.env[name] }); got != tt.want {
+			t.Errorf("%s: %t", tt.name, got)
+		}
+	}
+}
+
 // A reader that others have written reads it from a picture of the terminal.
 func TestQRReal(t *testing.T) {
 	zbar, err := exec.LookPath("zbarimg")
