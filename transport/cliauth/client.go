@@ -1,0 +1,168 @@
+package cliauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/oskeyring"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
+	"github.com/stayauth/stayauth/transport/login"
+	"github.com/stayauth/stayauth/transport/provider"
+)
+
+// A Config says who the program is, where its users log in, and where their logins are kept.
+type Config struct {
+	// App is the name of the program, as in oskeyring.Config. Required, unless Cache is set.
+	App string
+
+	// Provider and Endpoint are those of login.Config: where users log in, and who the program
+	// is there. Both are required.
+	Provider *provider.Provider
+	Endpoint *endpoint.Endpoint
+
+	// Account tells the logins of one program apart, for users who have several: the value of
+	// an option like -account, for instance, or the Key.Account of what login.Choose returns.
+	// Default: the login without a name.
+	Account string
+
+	// Cache keeps the logins. Default: that of oskeyring.Config.Open, with the key in the OS
+	// keyring. Where there is none, the user has to set a passphrase in the environment
+	// variable that is named like App: MY_APP_PASSPHRASE for "my-app".
+	Cache *tokencache.Cache
+
+	// Login logs the user in. It may change the login.Config, and is the place to refuse, with
+	// an error, in a job that nobody watches or a command that ends the login. Default:
+	// login.Auto.
+	Login func(context.Context, login.Config) (*tokencache.Record, error)
+}
+
+// A Client is an http.Client that is logged in. It is safe for concurrent use.
+type Client struct {
+	*http.Client
+	Source *transport.Source // the login
+
+	cfg Config
+}
+
+// Open returns a Client that is logged in. If there is no login yet, or the provider has ended it,
+// the user logs in now. ctx bounds that, and nothing afterwards.
+//
+// Errors are those of oskeyring.Config.Open, of Source.Token, or of the login.
+func Open(ctx context.Context, cfg Config) (*Client, error) {
+	switch {
+	case cfg.Provider == nil:
+		return nil, misconfigured("Provider", "set it, to a preset or the result of provider.Discover")
+	case cfg.Endpoint == nil:
+		return nil, misconfigured("Endpoint", "set it, to Provider.Endpoint(clientID, secret) for instance")
+	case cfg.Cache == nil && cfg.App == "":
+		return nil, misconfigured("App", "set it to the name of the program")
+	}
+	if cfg.Login == nil {
+		cfg.Login = login.Auto
+	}
+	if cfg.Cache == nil {
+		var err error
+		if cfg.Cache, err = openCache(ctx, cfg.App); err != nil {
+			return nil, err
+		}
+	}
+	c := &Client{cfg: cfg}
+	refresher := &holding{Endpoint: cfg.Endpoint}
+	var err error
+	c.Source, err = transport.NewSource(transport.SourceConfig{
+		Cache: cfg.Cache, Refresher: refresher, Key: tokencache.Key{Account: cfg.Account}, Lead: cfg.Provider.Lead,
+	})
+	if err != nil {
+		return nil, err
+	}
+	refresher.flush = c.Source.Flush
+	rt, err := transport.New(transport.Config{Source: c.Source, Origins: cfg.Provider.Origins})
+	if err != nil {
+		return nil, err
+	}
+	c.Client = &http.Client{Transport: rt}
+	if _, err = c.Source.Token(ctx); errors.Is(err, transport.ErrLoginRequired) {
+		cause := err
+		if e, ok := errors.AsType[*transport.Error](err); ok && e.Claims == "" {
+			cause = nil // It is an ordinary login, and no answer to a demand.
+		}
+		err = c.login(ctx, cause, nil)
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Login has the user log in again. The cause is why: an error of a request that wraps
+// transport.ErrLoginRequired, or a transport.Challenge of its response, see
+// transport.ParseChallenges. What it demands is asked for. A login of another user is refused, and
+// so is a second one for the same challenge; see the fields Cause and Former of login.Config. If it
+// is of no use to log in, the error is the cause. On success the request can be made again.
+func (c *Client) Login(ctx context.Context, cause error) error {
+	status, err := c.Source.Status(ctx)
+	if err != nil {
+		return err
+	}
+	former, _, err := c.cfg.Cache.Load(ctx, status.Key)
+	if err != nil && !errors.Is(err, tokencache.ErrNotFound) {
+		return &transport.Error{Kind: transport.ErrStorage, Op: "login", Err: err}
+	}
+	return c.login(ctx, cause, former)
+}
+
+func (c *Client) login(ctx context.Context, cause error, former *tokencache.Record) error {
+	tokens, err := c.cfg.Login(ctx, login.Config{
+		Provider: c.cfg.Provider, Endpoint: c.cfg.Endpoint, Cache: c.cfg.Cache, Cause: cause, Former: former,
+	})
+	if err != nil {
+		return err
+	}
+	return c.Source.Login(ctx, tokens)
+}
+
+// patience is how long the end of the program is put off for a refresh that is under way.
+const patience = 20 * time.Second
+
+// Close waits until a refresh that is under way is stored, for 20 seconds at most; if there is
+// none, it returns at once. On an error the user may have to log in again. The Client must not be
+// used any more.
+func (c *Client) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return c.Source.Close(ctx)
+}
+
+// openCache opens the logins of app. A person at the terminal may be asked to unlock the keyring.
+func openCache(ctx context.Context, app string) (*tokencache.Cache, error) {
+	cfg := oskeyring.Config{App: app, Accept: []oskeyring.KeyChoice{oskeyring.Keyring(), oskeyring.PassphraseEnv(passphraseVariable(app))}}
+	if info, err := os.Stderr.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+		cfg.OnPrompt = func() {
+			fmt.Fprintln(os.Stderr, "Your keyring asks for you: answer in the window that opens.")
+		}
+	}
+	cache, _, err := cfg.Open(ctx)
+	return cache, err
+}
+
+// passphraseVariable returns the environment variable that holds the passphrase of app.
+func passphraseVariable(app string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' {
+			return r
+		}
+		return '_'
+	}, strings.ToUpper(app)) + "_PASSPHRASE"
+}
+
+func misconfigured(field, remedy string) error {
+	return &transport.Error{Kind: transport.ErrMisconfigured, Op: "config", Field: "Config." + field, Remedy: remedy}
+}

@@ -1,0 +1,163 @@
+package cliauth_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/cliauth"
+	"github.com/stayauth/stayauth/transport/login"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+	"github.com/stayauth/stayauth/transport/provider"
+)
+
+// What a child is told, and how it says that it handles signals itself.
+const (
+	childVariable = "CLIAUTH_TEST_CHILD" // the directory
+	issuerOf      = "CLIAUTH_TEST_ISSUER"
+	handles       = "CLIAUTH_TEST_HANDLES"
+)
+
+func childCache(dir string) (*tokencache.Cache, error) {
+	store, err := tokencache.OpenDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	return tokencache.New(store, tokencache.KeyFile(filepath.Join(dir, "key")))
+}
+
+// child is a program that opens a Client, if this process is one.
+func child() {
+	dir := os.Getenv(childVariable)
+	if dir == "" {
+		return
+	}
+	ctx, stop := context.Background(), func() {}
+	if os.Getenv(handles) != "" {
+		ctx, stop = signal.NotifyContext(ctx, os.Interrupt)
+	}
+	cache, err := childCache(dir)
+	if err == nil {
+		var p *provider.Provider
+		if p, err = provider.Discover(ctx, os.Getenv(issuerOf)); err == nil {
+			p.Origins = []string{os.Getenv(issuerOf)}
+			var client *cliauth.Client
+			if client, err = cliauth.Open(ctx, cliauth.Config{Provider: p, Endpoint: p.Endpoint("client", "", "api"), Cache: cache, Login: nobody}); err == nil {
+				err = client.Close()
+			}
+		}
+	}
+	interrupted := ctx.Err() != nil
+	stop()
+	if interrupted {
+		os.Exit(3)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func nobody(_ context.Context, cfg login.Config) (*tokencache.Record, error) {
+	return nil, errors.New("the login is lost")
+}
+
+// Ctrl-C between the moment when a refresh token is spent and that when the answer arrives ends the
+// program as it would at any other time, but not the login, although the program does nothing about
+// it. A program that handles signals itself is told.
+func TestInterruptedRefreshIsStored(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no process can send Ctrl-C to a single other one")
+	}
+	for _, c := range []struct {
+		name   string
+		signal os.Signal
+		env    string
+	}{
+		{"Ctrl-C", os.Interrupt, ""},
+		{"SIGTERM", syscall.SIGTERM, ""},
+		{"the window is closed", syscall.SIGHUP, ""},
+		{"a program that handles it", os.Interrupt, handles + "=1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			srv := oauthtest.New(oauthtest.Config{Policy: oauthtest.StrictFamily, AuthStyle: oauthtest.AuthNone})
+			if err := srv.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer srv.Close()
+			dir := t.TempDir()
+			store(t, dir, srv)
+			srv.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Slow(time.Second)))
+
+			run := func() *exec.Cmd {
+				cmd := exec.Command(os.Args[0])
+				cmd.Env = append(os.Environ(), childVariable+"="+dir, issuerOf+"="+srv.URL(), c.env)
+				return cmd
+			}
+			cmd := run()
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			for deadline := time.Now().Add(time.Minute); srv.Counts().Rotations == 0; time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					cmd.Process.Kill()
+					t.Fatal("the program does not refresh")
+				}
+			}
+			if err := cmd.Process.Signal(c.signal); err != nil {
+				t.Fatal(err)
+			}
+			cmd.Wait()
+			want := "signal: " + c.signal.String()
+			if c.env != "" {
+				want = "exit status 3"
+			}
+			if got := cmd.ProcessState.String(); got != want {
+				t.Errorf("the program has ended by %q", got)
+			}
+			if out, err := run().CombinedOutput(); err != nil {
+				t.Errorf("the next run: %v\n%s", err, out)
+			}
+			if c := srv.Counts(); c.Reuses != 0 || c.Rotations != 1 {
+				t.Errorf("the provider counted %+v", c)
+			}
+		})
+	}
+}
+
+// store stores a login whose token has expired.
+func store(t *testing.T, dir string, srv *oauthtest.Server) {
+	t.Helper()
+	cache, err := childCache(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := srv.Login("ann").Record()
+	rec.Expiry = time.Now().Add(-time.Minute)
+	p, err := provider.Discover(t.Context(), srv.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: p.Endpoint("client", "", "api")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := source.Login(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+	if err := source.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
