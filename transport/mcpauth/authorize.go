@@ -3,6 +3,7 @@ package mcpauth
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -52,13 +53,19 @@ func (h *Handler) find(ctx context.Context, address string, challenges []transpo
 	return a, a.open(ctx)
 }
 
-// open puts a new Source in the place of the one in use, which is closed.
+// open puts a new Source in the place of the one in use, which is closed. It reads the cache.
 func (a *attempt) open(ctx context.Context) (err error) {
 	a.source, err = transport.NewSource(transport.SourceConfig{Cache: a.h.cfg.Cache, Refresher: a.endpoint, Key: a.key})
 	if err != nil {
 		return err
 	}
-	if old := a.h.now.Swap(&entry{key: a.key, source: a.source}); old != nil {
+	e := &entry{key: a.key, source: a.source}
+	old := a.h.now.Load()
+	if old != nil && old.key == a.key {
+		e.asked = old.asked
+	}
+	a.h.now.Store(e)
+	if old != nil {
 		return old.source.Close(ctx)
 	}
 	return nil
@@ -82,74 +89,88 @@ func sentWith(req *http.Request, token transport.Token) bool {
 	return sent == string(token.AccessToken)
 }
 
-// stepUp asks the user for what the server misses: the scopes of its challenge, together with those
-// that were granted before. If they were asked for already, another login would not help.
-func (a *attempt) stepUp(ctx context.Context, req *http.Request, challenges []transport.Challenge) error {
-	for _, c := range challenges {
-		code := strings.ToLower(c.Params["error"])
-		wanted := strings.Fields(c.Params["scope"])
-		if len(wanted) == 0 || code != "insufficient_scope" && code != "" { // The SDK's own servers send no code.
-			continue
-		}
-		if renewed, err := a.hasRenewed(ctx, req); renewed || err != nil {
-			return err
-		}
-		granted, _ := a.stored(ctx)
-		asked := a.h.now.Load().asked
-		isNew := func(s string) bool { return !slices.Contains(granted, s) && !slices.Contains(asked, s) }
-		if !slices.ContainsFunc(wanted, isNew) {
-			return c
-		}
-		return a.login(ctx, wanted)
-	}
-	return &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Status: http.StatusForbidden,
-		Remedy: "the MCP server does not say what is missing; ask whoever runs it"}
+// isForgotten reports whether an authorization server says that it does not know the program.
+func isForgotten(err error) bool {
+	e, ok := errors.AsType[*transport.Error](err)
+	return ok && e.Code == "invalid_client"
 }
 
-// hasRenewed reports whether there is another token by now than that of the request: another call
-// or another process has logged in, or refreshed.
-func (a *attempt) hasRenewed(ctx context.Context, req *http.Request) (bool, error) {
-	token, err := a.source.Token(ctx)
-	if err == nil && sentWith(req, token) {
-		if rec, _, lerr := a.h.cfg.Cache.Load(ctx, a.key); lerr != nil || rec.AccessToken == token.AccessToken {
-			return false, nil
-		}
-		if err = a.open(ctx); err == nil { // It reads the cache, which has a later one.
-			token, err = a.source.Token(ctx)
+// registerAnew makes the program register itself once more at a server that has forgotten it, if
+// that was how it became known there. A login of the forgotten program is of no use.
+func (a *attempt) registerAnew(ctx context.Context, why error) (err error) {
+	if err := a.h.cfg.Client.Forget(ctx, a.provider, a.key.ClientID); err != nil {
+		return err
+	}
+	if a.endpoint, err = a.h.cfg.Client.Endpoint(ctx, a.provider); err != nil {
+		return err
+	}
+	if a.endpoint.ClientID == a.key.ClientID {
+		return why
+	}
+	a.key.ClientID = a.endpoint.ClientID
+	if err := a.open(ctx); err != nil {
+		return err
+	}
+	_, err = a.source.Token(ctx)
+	return err
+}
+
+// demandOf returns what the server wants that only a login brings, if there is such a thing.
+func demandOf(status int, challenges []transport.Challenge) (transport.Challenge, bool) {
+	for _, c := range challenges {
+		code, more := c.Params["error"], c.Params["scope"] != ""
+		switch {
+		case c.Params["acr_values"] != "", c.Params["max_age"] != "", more && strings.EqualFold(code, "insufficient_scope"):
+			return c, true
+		case status == http.StatusForbidden && more && code == "": // The SDK's own servers send no code.
+			c.Params = maps.Clone(c.Params)
+			c.Params["error"] = "insufficient_scope"
+			return c, true
+		case status == http.StatusForbidden && c.Claims() != "":
+			return c, true
 		}
 	}
-	if errors.Is(err, transport.ErrLoginRequired) {
-		return false, nil
-	}
-	return err == nil && !sentWith(req, token), err
+	return transport.Challenge{}, false
 }
 
 // login logs the user in, in one process at a time: if another one has done so meanwhile, its login
-// is used. more are scopes beyond those of earlier logins.
-func (a *attempt) login(ctx context.Context, more []string) error {
+// is used. cause is why: that there is none, or what the server demands. If that was asked for
+// already, another login would not help: of scopes this is known here, of the rest in package login.
+func (a *attempt) login(ctx context.Context, req *http.Request, cause error) error {
 	lock := a.key
 	lock.Issuer += "#mcp_login" // It is not the entry of a login, whose lock is for refreshes.
-	_, before := a.stored(ctx)
 	unlock, err := a.h.cfg.Cache.Lock(ctx, lock)
 	if err != nil {
 		return &transport.Error{Kind: transport.ErrStorage, Op: "login", Err: err}
 	}
 	defer unlock()
-	granted, now := a.stored(ctx)
-	if now != before && !slices.ContainsFunc(more, func(s string) bool { return !slices.Contains(granted, s) }) {
-		if err := a.open(ctx); err != nil {
-			return err
-		}
-		if _, err := a.source.Token(ctx); !errors.Is(err, transport.ErrLoginRequired) {
-			return err
-		}
-	}
-	e, err := a.h.cfg.Client.Endpoint(ctx, a.provider, slices.Concat(granted, more)...)
-	if err != nil {
+	if err := a.open(ctx); err != nil {
 		return err
 	}
-	asked := slices.Clone(e.Scopes)
-	rec, err := a.h.cfg.Login(ctx, login.Config{Provider: a.provider, Endpoint: e, Cache: a.h.cfg.Cache})
+	token, err := a.source.Token(ctx)
+	if err != nil && !errors.Is(err, transport.ErrLoginRequired) {
+		return err
+	}
+	demand, isDemand := cause.(transport.Challenge)
+	former, granted, more := a.stored(ctx), []string(nil), strings.Fields(demand.Params["scope"])
+	if former != nil {
+		granted = strings.Fields(former.Scope)
+	}
+	switch asked := a.h.now.Load().asked; {
+	case err == nil && !sentWith(req, token) && covers(granted, more):
+		return nil
+	case strings.EqualFold(demand.Params["error"], "insufficient_scope") && covers(slices.Concat(granted, asked), more):
+		return demand
+	}
+	cfg := login.Config{Provider: a.provider, Cache: a.h.cfg.Cache}
+	if cfg.Endpoint, err = a.h.cfg.Client.Endpoint(ctx, a.provider, slices.Concat(granted, more)...); err != nil {
+		return err
+	}
+	if e, _ := errors.AsType[*transport.Error](cause); isDemand || e != nil && e.Claims != "" {
+		cfg.Cause, cfg.Former = cause, former // Otherwise the user may be another one than before.
+	}
+	asked := slices.Clone(cfg.Endpoint.Scopes)
+	rec, err := a.h.cfg.Login(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -157,11 +178,15 @@ func (a *attempt) login(ctx context.Context, more []string) error {
 	return a.source.Login(ctx, rec)
 }
 
-// stored returns the scopes of the stored login, and its LoginID.
-func (a *attempt) stored(ctx context.Context) (granted []string, id string) {
+// stored returns the login in the cache, or nil.
+func (a *attempt) stored(ctx context.Context) *tokencache.Record {
 	rec, _, err := a.h.cfg.Cache.Load(ctx, a.key)
 	if err != nil {
-		return nil, ""
+		return nil
 	}
-	return strings.Fields(rec.Scope), rec.LoginID
+	return rec
+}
+
+func covers(had, wanted []string) bool {
+	return !slices.ContainsFunc(wanted, func(scope string) bool { return !slices.Contains(had, scope) })
 }

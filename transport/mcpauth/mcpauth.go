@@ -34,8 +34,8 @@ type Config struct {
 	Account string
 
 	// Login logs the user in. It may change the Config, and is the place to refuse: the
-	// Config's Provider and Endpoint say where the login would be, and for which scopes.
-	// Default: login.Loopback, in the user's browser.
+	// Config's Provider and Endpoint say where the login would be, and for which scopes, and
+	// its Cause what else the server demands. Default: login.Loopback, in the user's browser.
 	Login func(context.Context, login.Config) (*tokencache.Record, error)
 }
 
@@ -66,6 +66,9 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Cache == nil {
 		return nil, &transport.Error{Kind: transport.ErrMisconfigured, Op: "config", Field: "Config.Cache", Remedy: "set it"}
 	}
+	if c := cfg.Client; len(c.Registered) == 0 && c.DocumentURL == "" && c.Name == "" {
+		return nil, &transport.Error{Kind: transport.ErrMisconfigured, Op: "config", Field: "Config.Client", Remedy: "set its Name, or where the program is registered"}
+	}
 	if cfg.Client.Cache == nil {
 		cfg.Client.Cache = cfg.Cache
 	}
@@ -88,7 +91,7 @@ func (h *Handler) TokenSource(ctx context.Context) (oauth2.TokenSource, error) {
 		case err == nil:
 			return oauth2.StaticTokenSource(&oauth2.Token{AccessToken: string(token.AccessToken), TokenType: token.Type, Expiry: token.Expiry}), nil
 		case h.now.Load() != e: // It was closed meanwhile.
-		case errors.Is(err, transport.ErrLoginRequired):
+		case errors.Is(err, transport.ErrLoginRequired), isForgotten(err):
 			return nil, nil
 		default:
 			return nil, err
@@ -97,10 +100,15 @@ func (h *Handler) TokenSource(ctx context.Context) (oauth2.TokenSource, error) {
 }
 
 // Authorize makes sure that there is a token that the server accepts, after it has refused a
-// request: by a refresh, if that is all it takes, or by a login. Errors are *transport.Error, or a
-// transport.Challenge if the server asks for what no login brings.
+// request: by a refresh, if that is all it takes, or by a login, for more scopes or as the server
+// otherwise demands. A program that an authorization server has forgotten registers itself anew.
+// Errors are *transport.Error, which wraps login.RefusedRepeated if a login has just been made for
+// the same, or a transport.Challenge if the server asks for what no login brings.
 func (h *Handler) Authorize(ctx context.Context, req *http.Request, resp *http.Response) error {
 	defer resp.Body.Close()
+	if h.turn == nil {
+		return &transport.Error{Kind: transport.ErrMisconfigured, Op: "config", Remedy: "use a Handler that New has made"}
+	}
 	io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
 	select {
 	case h.turn <- struct{}{}:
@@ -116,12 +124,19 @@ func (h *Handler) Authorize(ctx context.Context, req *http.Request, resp *http.R
 	if err != nil {
 		return err
 	}
+	if demand, ok := demandOf(resp.StatusCode, challenges); ok {
+		return a.login(ctx, req, demand)
+	}
 	if resp.StatusCode == http.StatusForbidden {
-		return a.stepUp(ctx, req, challenges)
+		return &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Status: resp.StatusCode,
+			Remedy: "the MCP server does not say what is missing; ask whoever runs it"}
 	}
 	err = a.renew(ctx, req, challenges)
+	if isForgotten(err) {
+		err = a.registerAnew(ctx, err)
+	}
 	if errors.Is(err, transport.ErrLoginRequired) {
-		return a.login(ctx, nil)
+		return a.login(ctx, req, err)
 	}
 	return err
 }

@@ -34,6 +34,8 @@ type world struct {
 	store  *tokencache.Memory
 	logins atomic.Int32 // that the user was asked for
 	asked  atomic.Value // the scopes of the last
+	visits atomic.Int32 // of the browser
+	opened atomic.Value // the address that the browser opened last
 	cancel atomic.Bool  // the user does not want to
 	stingy atomic.Bool  // a login grants "read" only
 
@@ -41,6 +43,7 @@ type world struct {
 	as     *oauthtest.Server
 	known  map[string]provider.Credentials // of the program, at all of them so far
 	first  string                          // another authorization server, which the metadata names before it
+	lacks  func(token string) string       // returns the challenge of a 401, if a good token is not enough
 	scopes []string                        // that a call needs
 }
 
@@ -70,6 +73,17 @@ func newWorld(t *testing.T) *world {
 	})
 	mux.HandleFunc("/mcp", func(rw http.ResponseWriter, r *http.Request) {
 		as, scopes := w.now()
+		token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+		w.mu.Lock()
+		lacks := w.lacks
+		w.mu.Unlock()
+		if lacks != nil && as.Valid(token) {
+			if challenge := lacks(token); challenge != "" {
+				rw.Header().Set("WWW-Authenticate", challenge)
+				http.Error(rw, "not enough", http.StatusUnauthorized)
+				return
+			}
+		}
 		auth.RequireBearerToken(func(_ context.Context, token string, _ *http.Request) (*auth.TokenInfo, error) {
 			if !as.Valid(token) {
 				return nil, auth.ErrInvalidToken
@@ -133,17 +147,27 @@ type program struct {
 
 func (w *world) handler() *mcpauth.Handler { return w.handlerOf("") }
 
-func (w *world) handlerOf(account string) *mcpauth.Handler {
+func (w *world) cache() *tokencache.Cache {
 	w.t.Helper()
 	cache, err := tokencache.New(w.store, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	return cache
+}
+
+func (w *world) handlerOf(account string) *mcpauth.Handler {
+	w.t.Helper()
 	w.mu.Lock()
 	known := maps.Clone(w.known)
 	w.mu.Unlock()
+	return w.newHandler(account, provider.Client{Registered: known})
+}
+
+func (w *world) newHandler(account string, client provider.Client) *mcpauth.Handler {
+	w.t.Helper()
 	h, err := mcpauth.New(mcpauth.Config{
-		Cache: cache, Account: account, Client: provider.Client{Registered: known},
+		Cache: w.cache(), Account: account, Client: client,
 		Login: func(ctx context.Context, cfg login.Config) (*tokencache.Record, error) {
 			w.logins.Add(1)
 			w.asked.Store(strings.Join(cfg.Endpoint.Scopes, " "))
@@ -154,11 +178,14 @@ func (w *world) handlerOf(account string) *mcpauth.Handler {
 				w.t.Errorf("a login for %v", cfg.Endpoint.Params)
 			}
 			if w.stingy.Load() {
+				cfg.Cause, cfg.Former = nil, nil
 				cfg.Endpoint = cfg.Provider.Endpoint("client", "", "read")
 				cfg.Endpoint.Scopes = []string{"read"}
 			}
 			cfg.Out = io.Discard
 			cfg.Open = func(_ context.Context, url string) error {
+				w.opened.Store(url)
+				w.visits.Add(1)
 				go func() {
 					if resp, err := http.Get(url); err == nil {
 						resp.Body.Close()
@@ -224,10 +251,7 @@ func (w *world) wantLogins(want int32) {
 // expire ends the access token.
 func (w *world) expire() {
 	w.t.Helper()
-	cache, err := tokencache.New(w.store, nil)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	cache := w.cache()
 	for rec, err := range cache.List(w.t.Context()) {
 		if err != nil {
 			w.t.Fatal(err)
@@ -285,57 +309,6 @@ func TestOneLoginForAllAgents(t *testing.T) {
 	}
 }
 
-// C104: an operation that needs more asks the user, who may refuse: then everything else goes on. A
-// login that does not bring it is not repeated.
-func TestStepUp(t *testing.T) {
-	w := newWorld(t)
-	p := w.mustStart()
-	defer p.end()
-	p.mustCall()
-	w.wantLogins(1)
-
-	w.needs("read", "write")
-	w.cancel.Store(true)
-	if err := p.call(); !errors.Is(err, transport.ErrLoginRequired) {
-		t.Errorf("refused by the user: %v", err)
-	}
-	w.wantLogins(2)
-	w.needs("read")
-	p.mustCall()
-
-	w.cancel.Store(false)
-	w.needs("write")
-	p.mustCall()
-	w.wantLogins(3)
-	if asked := w.asked.Load().(string); !strings.Contains(asked, "read") || !strings.Contains(asked, "write") {
-		t.Errorf("asked for %q", asked)
-	}
-
-	w.needs("write", "admin")
-	for range 2 {
-		if err := p.call(); err == nil {
-			t.Error("a scope that nobody has")
-		}
-	}
-	w.needs("read")
-	p.mustCall()
-}
-
-// A login that does not bring what was asked for is not repeated.
-func TestStepUpIsNotRepeated(t *testing.T) {
-	w := newWorld(t)
-	p := w.mustStart()
-	defer p.end()
-	w.stingy.Store(true)
-	w.needs("write")
-	for range 3 { // each with a session of its own, because this failure ends one
-		if _, err := w.startWith(p.handler); err == nil {
-			t.Error("the server had what it needs")
-		}
-	}
-	w.wantLogins(2)
-}
-
 // A login that ends while the program runs is replaced when the server is next asked.
 func TestLoginEndsWhileRunning(t *testing.T) {
 	w := newWorld(t)
@@ -384,29 +357,6 @@ func TestRegisteredServerIsPreferred(t *testing.T) {
 	if c := stranger.Counts(); c.TokenRequests != 0 {
 		t.Errorf("the other server counted %+v", c)
 	}
-}
-
-// C104: of many operations that need more at the same time, in several agents, one asks the user.
-func TestOneStepUpForAllAgents(t *testing.T) {
-	w := newWorld(t)
-	one, two, idle := w.mustStart(), w.mustStart(), w.mustStart()
-	for _, p := range []*program{one, two, idle} {
-		defer p.end()
-		p.mustCall()
-	}
-	w.wantLogins(1)
-	w.needs("write")
-	var running sync.WaitGroup
-	for _, p := range []*program{one, one, two, two} {
-		running.Go(func() {
-			if err := p.call(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	running.Wait()
-	idle.mustCall()
-	w.wantLogins(2)
 }
 
 // C53, C107: a server that moves to another authorization server needs a new login, and that server
