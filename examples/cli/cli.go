@@ -13,6 +13,7 @@ import (
 // A cli is the program and what surrounds it.
 type cli struct {
 	stdin, stdout, stderr *os.File
+	about                 string // the help that has more: that of the command
 	options
 
 	mu sync.Mutex // guards stderr
@@ -36,7 +37,7 @@ type command struct {
 // commands returns the commands, in the order of the help.
 func commands() []command {
 	return []command{
-		{name: "login", summary: "log in, and remember how", help: loginHelp, flags: loginFlags, run: (*cli).login},
+		{name: "login", summary: "log in, and remember how", help: loginHelp + resetHelp, flags: loginFlags, run: (*cli).login},
 		{name: "get", args: "URL", summary: "call an API as you", help: getHelp, flags: getFlags, run: (*cli).get},
 		{name: "token", summary: "print an access token, for scripts", help: tokenHelp, flags: tokenFlags, run: (*cli).token},
 		{name: "git-credential", args: "ACTION", summary: "give git the token, as its helper", help: gitHelp, flags: gitFlags, run: (*cli).gitCredential},
@@ -69,6 +70,7 @@ func (c *cli) command(ctx context.Context, args []string) error {
 		if cmd.name != name {
 			continue
 		}
+		c.about = " " + name
 		rest, asked, err := c.parse(cmd, args, os.Getenv)
 		if err != nil {
 			return err
@@ -77,7 +79,11 @@ func (c *cli) command(ctx context.Context, args []string) error {
 			return c.help([]string{name})
 		}
 		if want := len(strings.Fields(cmd.args)); len(rest) != want {
-			return usagef("%s takes %s, and got %d arguments", name, cmp.Or(cmd.args, "no arguments"), len(rest))
+			takes := "no arguments"
+			if want > 0 {
+				takes = "one argument, " + cmd.args
+			}
+			return usagef("%s takes %s, and got %d", name, takes, len(rest))
 		}
 		return cmd.run(c, ctx, rest)
 	}

@@ -27,7 +27,11 @@ func (c *cli) completion(_ context.Context, args []string) error {
 		}
 		cases.WriteString("' ;;\n")
 	}
-	return c.print("%s", strings.NewReplacer("NAMES", strings.TrimSpace(names.String()), "CASES\n", cases.String(), "FISH\n", fish.String()).Replace(script))
+	about := "-man"
+	for _, t := range topics() {
+		about += " " + t.name
+	}
+	return c.print("%s", strings.NewReplacer("TOPICS", about, "NAMES", strings.TrimSpace(names.String()), "CASES\n", cases.String(), "FISH\n", fish.String()).Replace(script))
 }
 
 // After a flag that takes a file, and wherever there is nothing to suggest, the shell
@@ -41,7 +45,7 @@ _stayauth() {
 	else
 		case ${COMP_WORDS[1]} in
 CASES
-		help) words='NAMES' ;;
+		help) words='NAMES TOPICS' ;;
 		esac
 	fi
 	case ${COMP_WORDS[COMP_CWORD-1]} in

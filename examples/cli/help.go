@@ -1,23 +1,24 @@
 package main
 
-import (
-	"flag"
-	"fmt"
-	"strings"
-)
+// The texts of the help. manual.go makes pages of them, and of the flags.
+
+const purpose = "call web APIs as you: log in once, and stay logged in"
 
 const overview = `Stayauth calls web APIs as you. You log in once, and stay logged in.
 
 Usage: stayauth COMMAND [flags] [arguments]
 
 Commands:
-`
 
-const overviewEnd = `
-'stayauth help COMMAND' shows the flags of a command, and 'stayauth help environment'
-the variables that can stand for them. 'stayauth version' shows which one this is.
+COMMANDS
+'stayauth help COMMAND' shows the flags of a command, and 'stayauth help TOPIC' more:
+
+TOPICS
+'stayauth help -man' prints all of that as a page for man, and 'stayauth version' which
+version this is.
 
 Exit status:
+
   0    done
   1    it failed; with get also: the API answered 400 or more
   2    the command line, the configuration or the client's registration is wrong
@@ -39,8 +40,8 @@ others can see those: set STAYAUTH_CLIENT_SECRET, or use -client-secret-file.
   stayauth login -issuer https://login.example.com -client-id my-app \
       -scope 'openid read' -origin https://api.example.com
 
-With -dpop, a thief of the tokens, or of a log that has one, cannot use them. Nor can other
-programs: 'stayauth get' calls the API, but 'stayauth token' has nothing for them.
+With -dpop, a thief of the tokens, or of a log that has one, cannot use them. Nor can
+other programs: 'stayauth get' calls the API, but 'stayauth token' has nothing for them.
 
 With -flow client-credentials nobody is asked: the program acts for itself, as a robot
 does. It proves who it is by the client secret, or better by a private key, of which
@@ -52,11 +53,16 @@ only the path is remembered. A key can be replaced at any time.
       -scope https://www.googleapis.com/auth/drive.readonly -account ann@example.com
 `
 
+const resetHelp = `
+A login that takes the place of another is in its place here only: at the provider the
+former one lives on until it ends by itself. With -reset it is ended first.
+`
+
 const getHelp = `Get calls an API as you and prints what it answers. The token goes to the origins
 that login was told of, and to no other. If the API refuses it, it is renewed and
 the call is repeated, once. If the API demands more than your login has, such as another
 scope or a second factor, you are asked to log in again, provided that you are at a
-terminal.
+terminal. 'stayauth help curl' says what is otherwise than with curl.
 
   stayauth get https://api.github.com/user
   stayauth get -d '{"title":"hello"}' https://api.example.com/notes
@@ -137,65 +143,58 @@ Variables without a flag, because they are secret:
                             it is not stored, and goes to the origins of -origin only
   STAYAUTH_TOKEN_FILE       a file that holds it, and that something else renews
 
-NO_COLOR turns colours off.
+NO_COLOR turns colours off, HTTPS_PROXY and NO_PROXY name a proxy and what needs none.
 `
 
-// help prints the help that was asked for: to standard output, because it is the result.
-func (c *cli) help(args []string) error {
-	topic := strings.Join(args, " ")
-	if topic == "environment" {
-		var list strings.Builder
-		for _, v := range variables {
-			fmt.Fprintf(&list, "  %-28s -%s\n", v.name, v.flag)
-		}
-		return c.print("%s", strings.Replace(environmentHelp, "VARIABLES\n", list.String()+"\n", 1))
-	}
-	if topic == "" {
-		text := overview
-		for _, cmd := range commands() {
-			text += fmt.Sprintf("  %-26s %s\n", strings.TrimSpace(cmd.name+" "+cmd.args), cmd.summary)
-		}
-		return c.print("%s%s", text, overviewEnd)
-	}
-	for _, cmd := range commands() {
-		if cmd.name == topic {
-			return c.commandHelp(cmd)
-		}
-	}
-	return usagef("there is no help on %q", topic)
-}
+const curlHelp = `'Stayauth get' does what curl does, with these differences. Get has the flags -X, -H, -d,
+--data-binary, -o, -i, -I, -f, -L, -s and -S of curl, and no others. Each stands alone,
+and its value is the next argument: -f -s -X POST, not -fsXPOST.
 
-func (c *cli) commandHelp(cmd command) error {
-	usage := strings.TrimSpace("stayauth " + cmd.name + " [flags] " + cmd.args)
-	if err := c.print("Usage: %s\n\n%s\n", usage, cmd.help); err != nil {
-		return err
-	}
-	if cmd.flags != nil {
-		own := flag.NewFlagSet("", flag.ContinueOnError)
-		cmd.flags(own, new(options))
-		if err := c.print("Flags:\n%s\n", flagHelp(own)); err != nil {
-			return err
-		}
-	}
-	if cmd.bare {
-		return nil
-	}
-	common := flag.NewFlagSet("", flag.ContinueOnError)
-	commonFlags(common, new(options))
-	return c.print("Flags of all commands:\n%s", flagHelp(common))
-}
+  URL      one, complete with https://, and taken literally: [1-3] and {a,b} are no lists
+  -d       is sent as it is, as application/json, and from a file with its line ends, as
+           with --data-binary; once: several are not joined
+  -H       takes a header, and not a file of them; Host, Content-Length and Authorization
+           are refused: stayauth sets them
+  -i, -I   show the headers of the last answer, sorted, and not those of redirects
+  -L       is always on: a redirect is followed, with the token only to the origins that
+           may have it
+  -s, -S   are always on
+  -f       leaves the answer out; the exit status says that it is an error, 1, with or
+           without it
+  -v       logs what happens to the login, and not what is sent
+  -u       there is none, nor a user name in a URL: the token says who you are
+  -w       there is none: the exit status and -i tell the status of the answer
+  -G, -T   there are none: write the query into the URL, and use -X PUT -d @FILE
 
-// flagHelp describes flags in two columns.
-func flagHelp(fs *flag.FlagSet) string {
-	const column = 30
-	var b strings.Builder
-	fs.VisitAll(func(f *flag.Flag) {
-		value, usage := flag.UnquoteUsage(f)
-		head := strings.TrimRight("  -"+f.Name+" "+value, " ")
-		if len(head) >= column {
-			head += "\n" + strings.Repeat(" ", column)
-		}
-		fmt.Fprintf(&b, "%-*s%s\n", column, head, strings.ReplaceAll(usage, "\n", "\n"+strings.Repeat(" ", column)))
-	})
-	return b.String()
-}
+Exit statuses are those of 'stayauth help': 22 of curl is 1, 2 and 3 are 2, 6 and 7 are
+4, 18, 23 and 60 are 1. Whatever else curl can do, it can do with your token:
+
+  stayauth token -header | curl -H @- --compressed --retry 3 https://api.example.com/me
+`
+
+const ghHelp = `What to type if you know 'gh auth':
+
+  gh auth login              stayauth login
+  gh auth login --web        stayauth login -flow browser
+  gh auth login --scopes S   stayauth login -scope S
+  gh auth login --with-token set STAYAUTH_TOKEN or STAYAUTH_TOKEN_FILE: it is not stored
+  gh auth login --hostname H stayauth login -provider gitlab:https://H, or -issuer
+  gh auth status             stayauth status, and 'stayauth accounts' for all of them
+  gh auth status --show-token stayauth token -show
+  gh auth token              stayauth token, with -show if it is for your screen
+  gh auth token --user U     stayauth token -account U
+  gh auth refresh            not needed: a token that has expired is renewed by itself
+  gh auth refresh --scopes S stayauth login -scope S, with all scopes, not only new ones
+  gh auth refresh --reset-scopes stayauth login -reset
+  gh auth switch --user U    stayauth use U
+  gh auth switch             stayauth use U: an account is named, even if there are two
+  gh auth logout             stayauth logout, which ends the login at the provider too
+  gh auth logout --user U    stayauth logout -account U
+  gh auth git-credential     stayauth git-credential
+  gh auth setup-git          see 'stayauth help git-credential'
+  gh api URL                 stayauth get URL, with the whole URL
+  GH_TOKEN=T gh ...          STAYAUTH_TOKEN=T stayauth ... -origin https://api.github.com
+
+Nothing asks questions on the terminal, so that nothing has to be answered in scripts.
+The exit status if you have to log in is 3, of every command: gh has 4, and 1 of status.
+`

@@ -88,7 +88,7 @@ func run(ctx context.Context, args []string) int {
 		c.say("%s %s\n", c.paint(red, "stayauth:"), message(err))
 	}
 	if _, ok := errors.AsType[usageError](err); ok && status == exitUsage {
-		c.say("See 'stayauth help'.\n")
+		c.say("See 'stayauth help%s'.\n", c.about)
 	}
 	c.sayCopied(err)
 	if status == exitLogin {

@@ -30,10 +30,9 @@ type options struct {
 	reset      bool
 	all, local bool
 
-	method  string
-	data    *string // nil: there is none
-	headers list
-	include bool
+	method, output      string
+	data, headers       list
+	include, head, fail bool
 
 	asHeader, show bool
 	username       string

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -18,12 +19,16 @@ import (
 
 func getFlags(fs *flag.FlagSet, o *options) {
 	fs.StringVar(&o.method, "X", "", "`method` of the request (default GET, or POST with -d)")
-	fs.Func("d", "`data` to send: text, @FILE, or @- for standard input;\nit is application/json unless -H says otherwise", func(s string) error {
-		o.data = &s
-		return nil
-	})
+	fs.Var(headerList{&o.data}, "d", "`data` to send: text, @FILE, or @- for standard input;\nit is sent as it is, and as application/json unless -H\nsays otherwise")
+	fs.Var(headerList{&o.data}, "data-binary", "`data` to send: the same as -d")
 	fs.Var(headerList{&o.headers}, "H", "`header` to send, as \"Name: value\", or \"Name:\" to send\nnone of that name; can be repeated")
+	fs.StringVar(&o.output, "o", "", "`file` to write the answer to")
 	fs.BoolVar(&o.include, "i", false, "print the status and the headers of the answer too")
+	fs.BoolVar(&o.head, "I", false, "ask for the status and the headers only (HEAD)")
+	fs.BoolVar(&o.fail, "f", false, "do not print what the API answers with a status of 400\nor more")
+	fs.Bool("L", true, "follow redirects: always done")
+	fs.Bool("s", true, "show no progress: that is only shown on a terminal, after\na second")
+	fs.Bool("S", true, "show errors: always done")
 	fs.Var(&o.Origins, "origin", "`origins` of the APIs that may see the token (default:\nthose of login)")
 }
 
@@ -44,7 +49,9 @@ func (c *cli) get(ctx context.Context, args []string) error {
 	if len(origins) == 0 {
 		return usagef("no API may see the token yet: name its origin with -origin, here or for login")
 	}
-	rt, err := transport.New(transport.Config{Source: source, Origins: origins, Base: needsToken{http.DefaultTransport}})
+	base := http.DefaultTransport.(*http.Transport).Clone()
+	base.DisableCompression = true // What the API answers is printed as it is.
+	rt, err := transport.New(transport.Config{Source: source, Origins: origins, Base: needsToken{base}})
 	if err != nil {
 		return err
 	}
@@ -92,28 +99,25 @@ func (c *cli) request(ctx context.Context, target string) (*http.Request, error)
 	case strings.ContainsFunc(target, func(r rune) bool { return r <= ' ' }):
 		return nil, usagef("a URL has no spaces: write %%20 instead")
 	}
+	if c.head && len(c.data) > 0 {
+		return nil, usagef("-I asks for headers only, and -d sends data: use one")
+	}
 	method := c.method
-	if method == "" {
+	switch {
+	case method != "":
+	case c.head:
+		method = http.MethodHead
+	case len(c.data) > 0:
+		method = http.MethodPost
+	default:
 		method = http.MethodGet
-		if c.data != nil {
-			method = http.MethodPost
-		}
 	}
-	var body io.Reader = http.NoBody
-	if c.data != nil {
-		data := *c.data
-		if from, ok := strings.CutPrefix(data, "@"); ok {
-			b, err := c.readFile(from)
-			if err != nil {
-				return nil, usagef("-d: %v", err)
-			}
-			data = string(b)
-		}
-		body = strings.NewReader(data)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, target, body)
+	req, err := http.NewRequestWithContext(ctx, method, target, http.NoBody)
 	if err != nil {
 		return nil, usagef("%v", err)
+	}
+	if err := c.setBody(req); err != nil {
+		return nil, err
 	}
 	if req.Header, err = c.header(); err != nil {
 		return nil, err
@@ -126,8 +130,8 @@ const tokenChars = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghi
 
 // header returns what -H says, and else what is usual.
 func (c *cli) header() (http.Header, error) {
-	usual := http.Header{"User-Agent": {appName}}
-	if c.data != nil {
+	usual := http.Header{"User-Agent": {appName}, "Accept": {"*/*"}}
+	if len(c.data) > 0 {
 		usual.Set("Content-Type", "application/json")
 	}
 	said := http.Header{}
@@ -156,13 +160,6 @@ func (c *cli) header() (http.Header, error) {
 	return usual, nil
 }
 
-func (c *cli) readFile(name string) ([]byte, error) {
-	if name == "-" {
-		return io.ReadAll(c.stdin)
-	}
-	return os.ReadFile(name)
-}
-
 // needsToken refuses requests that the Transport has let pass without a token because
 // their origin is not listed. A redirect may lead anywhere: it has no token.
 type needsToken struct{ http.RoundTripper }
@@ -186,25 +183,29 @@ func withoutURL(err error) error {
 	return err
 }
 
-func (s *session) printResponse(resp *http.Response) error {
-	if s.include {
-		if err := s.print("%s %s\n", resp.Proto, resp.Status); err != nil {
+func (s *session) printResponse(resp *http.Response) (err error) {
+	out := s.stdout
+	if s.output != "" && s.output != "-" {
+		if out, err = os.Create(s.output); err != nil {
 			return err
 		}
-		if err := resp.Header.Write(s.stdout); err != nil {
-			return err
-		}
-		if err := s.print("\n"); err != nil {
+		defer func() { err = errors.Join(err, out.Close()) }()
+	}
+	if s.include || s.head {
+		if err := printHeader(out, resp); err != nil {
 			return err
 		}
 	}
-	if _, err := io.Copy(s.stdout, resp.Body); err != nil {
-		return fmt.Errorf("the answer is not complete: %w", err)
+	failed := resp.StatusCode >= 400
+	if !failed || !s.fail {
+		if _, err := io.Copy(out, resp.Body); err != nil {
+			return fmt.Errorf("the answer is not complete: %w", err)
+		}
+		if isTerminal(out) {
+			fmt.Fprintln(out) // Few answers end a line.
+		}
 	}
-	if isTerminal(s.stdout) {
-		s.print("\n") // Few answers end a line.
-	}
-	if resp.StatusCode < 400 {
+	if !failed {
 		return nil
 	}
 	for _, ch := range transport.ParseChallenges(resp.Header) {
@@ -213,6 +214,16 @@ func (s *session) printResponse(resp *http.Response) error {
 		}
 	}
 	return fmt.Errorf("the API answered %s", resp.Status)
+}
+
+// printHeader prints the status and the headers as they are sent (RFC 9112 section 4).
+func printHeader(out io.Writer, resp *http.Response) error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s %s\r\n", resp.Proto, resp.Status)
+	resp.Header.Write(&b)
+	b.WriteString("\r\n")
+	_, err := out.Write(b.Bytes())
+	return err
 }
 
 func tokenFlags(fs *flag.FlagSet, o *options) {

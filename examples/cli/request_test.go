@@ -13,7 +13,6 @@ import (
 // What is asked for is sent, as curl sends it, or else refused: nothing is dropped or changed
 // without a word.
 func TestRequest(t *testing.T) {
-	empty, text := "", "text"
 	for _, tt := range []struct {
 		name    string
 		opts    options
@@ -21,18 +20,22 @@ func TestRequest(t *testing.T) {
 		method  string // "": it is refused
 		headers http.Header
 	}{
-		{"nothing said", options{}, "https://a.example/x", "GET", http.Header{"User-Agent": {appName}}},
-		{"data", options{data: &text}, "https://a.example/x", "POST", http.Header{"User-Agent": {appName}, "Content-Type": {"application/json"}}},
-		{"empty data", options{data: &empty}, "https://a.example/x", "POST", http.Header{"User-Agent": {appName}, "Content-Type": {"application/json"}}},
-		{"a method", options{data: &empty, method: "PUT", headers: list{"content-type: text/plain"}}, "https://a.example/x", "PUT", http.Header{"User-Agent": {appName}, "Content-Type": {"text/plain"}}},
-		{"a header twice", options{headers: list{"X-A: 1", "x-a:2"}}, "https://a.example/x", "GET", http.Header{"User-Agent": {appName}, "X-A": {"1", "2"}}},
-		{"another name", options{headers: list{"User-Agent: me"}}, "https://a.example/x", "GET", http.Header{"User-Agent": {"me"}}},
+		{"nothing said", options{}, "https://a.example/x", "GET", http.Header{"Accept": {"*/*"}, "User-Agent": {appName}}},
+		{"data", options{data: list{"text"}}, "https://a.example/x", "POST", http.Header{"Accept": {"*/*"}, "User-Agent": {appName}, "Content-Type": {"application/json"}}},
+		{"empty data", options{data: list{""}}, "https://a.example/x", "POST", http.Header{"Accept": {"*/*"}, "User-Agent": {appName}, "Content-Type": {"application/json"}}},
+		{"a method", options{data: list{""}, method: "PUT", headers: list{"content-type: text/plain"}}, "https://a.example/x", "PUT", http.Header{"Accept": {"*/*"}, "User-Agent": {appName}, "Content-Type": {"text/plain"}}},
+		{"a header twice", options{headers: list{"X-A: 1", "x-a:2"}}, "https://a.example/x", "GET", http.Header{"Accept": {"*/*"}, "User-Agent": {appName}, "X-A": {"1", "2"}}},
+		{"another name", options{headers: list{"User-Agent: me"}}, "https://a.example/x", "GET", http.Header{"Accept": {"*/*"}, "User-Agent": {"me"}}},
 		{"no name", options{headers: list{"User-Agent:", "Accept:"}}, "https://a.example/x", "GET", http.Header{"User-Agent": {""}, "Accept": nil}},
 		{"Host", options{headers: list{"Host: b.example"}}, "https://a.example/x", "", nil},
 		{"Content-Length", options{headers: list{"content-length: 5"}}, "https://a.example/x", "", nil},
 		{"no header", options{headers: list{"A B: c"}}, "https://a.example/x", "", nil},
 		{"lines in a header", options{headers: list{"A: b\r\nC: d"}}, "https://a.example/x", "", nil},
 		{"a method that is none", options{method: "A B"}, "https://a.example/x", "", nil},
+		{"headers only", options{head: true}, "https://a.example/x", "HEAD", http.Header{"Accept": {"*/*"}, "User-Agent": {appName}}},
+		{"headers only, with data", options{head: true, data: list{""}}, "https://a.example/x", "", nil},
+		{"two bodies", options{data: list{"a", "b"}}, "https://a.example/x", "", nil},
+		{"no such file", options{data: list{"@none"}}, "https://a.example/x", "", nil},
 		{"a password", options{}, "https://ann:secret@a.example/x", "", nil},
 		{"a space", options{}, "https://a.example/x?a b", "", nil},
 		{"a line", options{}, "https://a.example/x\n", "", nil},
@@ -57,7 +60,7 @@ func TestRequest(t *testing.T) {
 					t.Errorf("%s: %q, want %q", name, got, want)
 				}
 			}
-			if body, err := io.ReadAll(req.Body); err != nil || tt.opts.data != nil && string(body) != *tt.opts.data {
+			if body, err := io.ReadAll(req.Body); err != nil || len(tt.opts.data) > 0 && string(body) != tt.opts.data[0] {
 				t.Errorf("%q, %v", body, err)
 			}
 		})

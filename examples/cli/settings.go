@@ -125,7 +125,7 @@ func (c *cli) keep(profiles map[string]profile, p profile) {
 	c.say("What was remembered of %s is kept: use it with -profile '%s'.\n", old.Provider, name)
 }
 
-// A settingsError is why the settings cannot be stored.
+// A settingsError is why the settings cannot be read or stored.
 type settingsError struct{ error }
 
 func (e settingsError) Unwrap() error { return e.error }
@@ -199,7 +199,7 @@ func readSettings(path string) (settings, error) {
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}
-	return s, usagef("the settings cannot be read: %v", err)
+	return s, settingsError{fmt.Errorf("the settings cannot be read: %w", err)}
 }
 
 // settingsWait is longer than any program needs for a small file.
