@@ -104,22 +104,16 @@ func (d *Dir) Load(ctx context.Context, name string) ([]byte, Version, error) {
 }
 
 // Save implements Store.
-func (d *Dir) Save(ctx context.Context, name string, data []byte, old Version) (v Version, err error) {
-	err = d.spare.lend(func() error { v, err = d.save(ctx, name, data, old); return err })
-	return v, err
-}
-
-func (d *Dir) save(ctx context.Context, name string, data []byte, old Version) (Version, error) {
-	unlock, err := d.at(ctx, name, old)
+func (d *Dir) Save(ctx context.Context, name string, data []byte, old Version) (Version, error) {
+	var unlock func() error
+	err := d.spare.lend(func() (err error) { unlock, err = d.at(ctx, name, old); return err })
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
-	err = replaceFile(d.root, entryFile(name), data)
-	if isFull(err) {
-		if ok, again := d.space.replace(d.root, name, data); ok {
-			err = again
-		}
+	err = d.spare.lend(func() error { return d.replace(name, data) })
+	if err == nil {
+		err = d.spare.lend(func() error { return syncDir(d.root, entriesDir) })
 	}
 	if err != nil {
 		return "", ioError("write", d.full(entryFile(name)), err)

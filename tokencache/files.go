@@ -42,7 +42,8 @@ func decodeName(file string) (name string, ok bool) {
 }
 
 // replaceFile replaces the file called name under root by one with data, so that readers and
-// crashes see the old or the new file, whole.
+// crashes see the old or the new file, whole. It is the new one for good once its directory has
+// been synced.
 func replaceFile(root *os.Root, name string, data []byte) error {
 	temp, err := writeTemp(root, path.Dir(name), data, (*os.File).Sync)
 	if err != nil {
@@ -53,11 +54,11 @@ func replaceFile(root *os.Root, name string, data []byte) error {
 
 // put moves a written file into place.
 func put(root *os.Root, temp, name string) error {
-	if err := rename(root, temp, name); err != nil {
+	err := rename(root, temp, name)
+	if err != nil {
 		remove(root, temp)
-		return err
 	}
-	return syncDir(root, path.Dir(name))
+	return err
 }
 
 func rename(root *os.Root, from, to string) error {

@@ -137,7 +137,11 @@ func (k *keyFile) update(ctx context.Context, change func(present [][]byte) [][]
 		return ioError("open", dir, err)
 	}
 	defer root.Close()
-	if err := replaceFile(root, name, append(data, '\n')); err != nil {
+	err = replaceFile(root, name, append(data, '\n'))
+	if err == nil {
+		err = syncDir(root, ".")
+	}
+	if err != nil {
 		return ioError("write", k.path, err)
 	}
 	return nil

@@ -220,8 +220,14 @@ func tryLockFile(path string) (unlock func() error, err error) {
 func unlockFile(file *flock.Flock) error {
 	held, err := file.Stat()
 	there, thereErr := os.Lstat(file.Path())
-	if unlockErr := file.Unlock(); unlockErr != nil || err != nil {
-		return errors.Join(unlockErr, err)
+	unlocked := file.Unlock()
+	for range 3 {
+		if unlocked != nil { // This process would wait for itself.
+			unlocked = file.Unlock()
+		}
+	}
+	if err = errors.Join(unlocked, err); err != nil {
+		return ioError("unlock", file.Path(), err)
 	}
 	if thereErr != nil || !os.SameFile(held, there) {
 		return fmt.Errorf("%w: the lock file %s was removed while it was locked, which lets in who should wait: keep whatever cleans up away from it", ErrUnavailable, file.Path())

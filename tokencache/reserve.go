@@ -109,6 +109,17 @@ func (r *reserve) replace(root *os.Root, name string, data []byte) (bool, error)
 	return true, put(root, file, entryFile(name))
 }
 
+// replace replaces the file of an entry, in the space that is reserved for it if there is no other.
+func (d *Dir) replace(name string, data []byte) error {
+	err := replaceFile(d.root, entryFile(name), data)
+	if isFull(err) {
+		if ok, again := d.space.replace(d.root, name, data); ok {
+			err = again
+		}
+	}
+	return err
+}
+
 // overwrite writes data into the space that a file already has.
 func overwrite(root *os.Root, name string, data []byte) error {
 	f, err := root.OpenFile(name, os.O_WRONLY, 0)
