@@ -273,5 +273,12 @@ func replaceFile(path string, b []byte) error {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	if d, err := os.Open(filepath.Dir(path)); err == nil {
+		d.Sync() // so that a login is found after a power failure; Windows has no such thing
+		d.Close()
+	}
+	return nil
 }
