@@ -95,7 +95,12 @@ func (s *session) stepUp(ctx context.Context, source *transport.Source, cause er
 		return err
 	}
 	s.say("This needs another login: %v\n", cause)
-	tokens, err := s.askUser(ctx, login.Auto, login.Config{Cause: cause, Former: former})
+	again := *s
+	if _, key := former.Proof(); key == "" { // Many providers do not know how to bind a login.
+		e := *s.endpoint
+		e.DPoP, again.endpoint = nil, &e
+	}
+	tokens, err := again.askUser(ctx, login.Auto, login.Config{Cause: cause, Former: former})
 	if err != nil {
 		return err
 	}
