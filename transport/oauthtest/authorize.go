@@ -60,7 +60,9 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 		s.codes[c] = &code{
 			consent: agreed, redirectURI: q.Get("redirect_uri"),
 			challenge: q.Get("code_challenge"), expiry: time.Now().Add(time.Minute),
-			thumbprint: q.Get("dpop_jkt"),
+		}
+		if s.cfg.DPoP.Mode != DPoPIgnored {
+			s.codes[c].thumbprint = q.Get("dpop_jkt")
 		}
 		s.mu.Unlock()
 		answer.Set("code", c)

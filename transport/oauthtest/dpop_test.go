@@ -192,6 +192,11 @@ func TestDPoPIgnored(t *testing.T) {
 	if b := c.bound("DPoP", a.AccessToken, key, ""); b.Status != 401 || b.Header.Get("WWW-Authenticate") != `Bearer realm="oauthtest"` {
 		t.Errorf("%d %s", b.Status, challenges(b))
 	}
+	back, _ := c.authorize(url.Values{"dpop_jkt": {jwt.Thumbprint(key.Public())}})
+	a = c.grant(nil, "", url.Values{"grant_type": {"authorization_code"}, "code": back["code"], "redirect_uri": {callback}, "code_verifier": {verifier}})
+	if a.Status != 200 {
+		t.Errorf("a code: %d %s", a.Status, a.Error)
+	}
 }
 
 // The token endpoint and the API have nonces of their own, hand out the next one with each
