@@ -174,11 +174,14 @@ func parseMSAL(data []byte) ([]Login, error) {
 		return nil, errUnknown
 	}
 	var logins []Login
+	seen := map[[2]string]bool{}
 	for _, entry := range slices.Sorted(maps.Keys(file.RefreshToken)) {
 		token := file.RefreshToken[entry]
-		if token.Secret == "" || token.ClientID == "" {
+		login := [2]string{token.User, token.ClientID}
+		if token.Secret == "" || token.ClientID == "" || seen[login] {
 			continue
 		}
+		seen[login] = true // Old versions have a token for each set of scopes. All are good.
 		l := Login{Name: token.User, ClientID: token.ClientID, Tokens: &tokencache.Record{RefreshToken: token.Secret}}
 		for _, account := range file.Account {
 			if account.User == token.User && account.Name != "" {

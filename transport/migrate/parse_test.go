@@ -90,6 +90,15 @@ func TestTokensThatAreOdd(t *testing.T) {
 	}
 }
 
+// Old versions of MSAL have a refresh token for each set of scopes: that is one login.
+func TestMSALTokensOfOneLogin(t *testing.T) {
+	const entry = `{"home_account_id":"u.t","client_id":"app","secret":"r"}`
+	got, err := Parse([]byte(`{"RefreshToken":{"one":` + entry + `,"two":` + entry + `,"three":{"home_account_id":"u.t","client_id":"other","secret":"r"}}}`))
+	if err != nil || len(got) != 2 || got[0].Name != "u.t" {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
 // What is of no use is refused, and nothing but names is shown of it.
 func TestShapesThatAreRefused(t *testing.T) {
 	for data, says := range map[string]string{
