@@ -21,14 +21,14 @@ func BenchmarkRequest(b *testing.B) {
 	for _, w := range ways {
 		for _, c := range contenders {
 			b.Run(w.String()+"/"+c.name, func(b *testing.B) {
-				rt, err := c.make()
+				rt, err := c.make(stub{}, apiOrigin)
 				if err != nil {
 					b.Fatal(err)
 				}
 				b.ReportAllocs()
 				if w.parallel {
 					b.RunParallel(func(pb *testing.PB) {
-						req := newRequest(w.method)
+						req := newRequest(w.method, apiURL)
 						for pb.Next() {
 							if err := call(rt, req); err != nil {
 								b.Error(err)
@@ -38,7 +38,7 @@ func BenchmarkRequest(b *testing.B) {
 					})
 					return
 				}
-				req := newRequest(w.method)
+				req := newRequest(w.method, apiURL)
 				for b.Loop() {
 					if err := call(rt, req); err != nil {
 						b.Fatal(err)
@@ -75,12 +75,12 @@ func TestContenders(t *testing.T) {
 	watch = func(req *http.Request) { got = req.Header.Get("Authorization") }
 	defer func() { watch = nil }()
 	for _, c := range contenders[1:] {
-		rt, err := c.make()
+		rt, err := c.make(stub{}, apiOrigin)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, method := range []string{"GET", "POST"} {
-			req := newRequest(method)
+			req := newRequest(method, apiURL)
 			got = ""
 			if _, err := rt.RoundTrip(req); err != nil {
 				t.Fatalf("%s: %v", c.name, err)
@@ -104,6 +104,12 @@ func TestMeasurements(t *testing.T) {
 	var text strings.Builder
 	requests.WriteTable(&text)
 	requests.WriteBenchstat(&text)
+
+	served, err := Served(t.Context(), 1, 1, 1, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served.WriteTable(&text)
 
 	rotation, err := Rotate(t.Context(), 1, 4, 300*time.Millisecond)
 	if err != nil {

@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	apiURL      = "https://api.example.com/v1/things"
+	apiOrigin   = "https://api.example.com"
+	apiURL      = apiOrigin + "/v1/things"
 	accessToken = "eyJhbGciOiJFUzI1NiJ9.benchmark-token-of-no-value"
 )
 
@@ -40,8 +41,10 @@ func (stub) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Header: stubHeader, Body: http.NoBody, Request: req}, nil
 }
 
-// Do makes the stub a policy.Transporter.
-func (s stub) Do(req *http.Request) (*http.Response, error) { return s.RoundTrip(req) }
+// A transporter makes a RoundTripper a policy.Transporter.
+type transporter struct{ http.RoundTripper }
+
+func (t transporter) Do(req *http.Request) (*http.Response, error) { return t.RoundTrip(req) }
 
 var stubHeader = http.Header{"Content-Type": {"application/json"}}
 
@@ -58,35 +61,36 @@ func (f floor) RoundTrip(req *http.Request) (*http.Response, error) {
 	return f.base.RoundTrip(r)
 }
 
-// A contender authorizes requests to the stub, with a token that is good for an hour.
+// A contender authorizes the requests to an origin that go through base, with a token that is
+// good for an hour.
 type contender struct {
 	name string
-	make func() (http.RoundTripper, error)
+	make func(base http.RoundTripper, origin string) (http.RoundTripper, error)
 }
 
 var contenders = []contender{
-	{"stub", func() (http.RoundTripper, error) { return stub{}, nil }},
-	{"floor", func() (http.RoundTripper, error) { return floor{stub{}}, nil }},
+	{"stub", func(base http.RoundTripper, _ string) (http.RoundTripper, error) { return base, nil }},
+	{"floor", func(base http.RoundTripper, _ string) (http.RoundTripper, error) { return floor{base}, nil }},
 	{"stayauth", newStayauth},
-	{"oauth2", func() (http.RoundTripper, error) {
+	{"oauth2", func(base http.RoundTripper, _ string) (http.RoundTripper, error) {
 		tok := &oauth2.Token{AccessToken: accessToken, Expiry: time.Now().Add(time.Hour)}
-		return &oauth2.Transport{Base: stub{}, Source: oauth2.ReuseTokenSource(tok, nil)}, nil
+		return &oauth2.Transport{Base: base, Source: oauth2.ReuseTokenSource(tok, nil)}, nil
 	}},
-	{"google", func() (http.RoundTripper, error) {
+	{"google", func(base http.RoundTripper, _ string) (http.RoundTripper, error) {
 		provider := auth.NewCachedTokenProvider(googleToken{}, nil)
-		client := &http.Client{Transport: stub{}}
+		client := &http.Client{Transport: base}
 		err := httptransport.AddAuthorizationMiddleware(client, auth.NewCredentials(&auth.CredentialsOptions{TokenProvider: provider}))
 		return client.Transport, err
 	}},
-	{"azcore", func() (http.RoundTripper, error) {
+	{"azcore", func(base http.RoundTripper, _ string) (http.RoundTripper, error) {
 		bearer := runtime.NewBearerTokenPolicy(azureToken{}, []string{"api"}, nil)
 		return pipeline{runtime.NewPipeline("bench", "v1", runtime.PipelineOptions{PerRetry: []policy.Policy{bearer}}, &policy.ClientOptions{
-			Transport: stub{}, Telemetry: policy.TelemetryOptions{Disabled: true}, Retry: policy.RetryOptions{MaxRetries: -1},
+			Transport: transporter{base}, Telemetry: policy.TelemetryOptions{Disabled: true}, Retry: policy.RetryOptions{MaxRetries: -1},
 		})}, nil
 	}},
 }
 
-func newStayauth() (http.RoundTripper, error) {
+func newStayauth(base http.RoundTripper, origin string) (http.RoundTripper, error) {
 	cache, err := tokencache.New(new(tokencache.Memory), nil)
 	if err != nil {
 		return nil, err
@@ -102,7 +106,7 @@ func newStayauth() (http.RoundTripper, error) {
 	if err := source.Login(context.Background(), rec); err != nil {
 		return nil, err
 	}
-	return transport.New(transport.Config{Source: source, Origins: []string{"https://api.example.com"}, Base: stub{}})
+	return transport.New(transport.Config{Source: source, Origins: []string{origin}, Base: base})
 }
 
 type googleToken struct{}

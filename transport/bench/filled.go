@@ -50,7 +50,7 @@ type token struct {
 }
 
 func fill(ctx context.Context, n int) (*filled, error) {
-	f := &filled{req: newRequest(http.MethodGet), accounts: make([]string, n), other: 2*tokenSize + 16 + 16}
+	f := &filled{req: newRequest(http.MethodGet, apiURL), accounts: make([]string, n), other: 2*tokenSize + 16 + 16}
 	cache, err := tokencache.New(new(nowhere), nil)
 	if err != nil {
 		return nil, err

@@ -41,12 +41,15 @@ type report struct {
 }
 
 // Child does the work of a child process, if this is one, and ends it. A program
-// that uses Processes calls it first.
+// that uses Processes or Served calls it first.
 func Child() {
-	if os.Getenv(childEnv) == "" {
+	work := func() error { return child(os.Getenv(childEnv)) }
+	if os.Getenv(serverEnv) != "" {
+		work = serve
+	} else if os.Getenv(childEnv) == "" {
 		return
 	}
-	if err := child(os.Getenv(childEnv)); err != nil {
+	if err := work(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

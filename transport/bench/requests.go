@@ -12,12 +12,12 @@ import (
 )
 
 // newRequest returns a request with ten headers.
-func newRequest(method string) *http.Request {
+func newRequest(method, url string) *http.Request {
 	var body io.Reader
 	if method == http.MethodPost {
 		body = bytes.NewReader(make([]byte, 512)) // for which net/http makes a GetBody
 	}
-	req, err := http.NewRequest(method, apiURL, body)
+	req, err := http.NewRequest(method, url, body)
 	if err != nil {
 		panic(err)
 	}
@@ -41,7 +41,13 @@ func call(rt http.RoundTripper, req *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if resp.Body != http.NoBody { // Otherwise the connection could not be used again.
+		_, err = io.Copy(io.Discard, resp.Body)
+	}
 	resp.Body.Close()
+	if err != nil {
+		return err
+	}
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("status %d", resp.StatusCode)
 	}
@@ -85,7 +91,7 @@ func Requests(runs, slices int) (RequestTable, error) {
 			times := make(map[string][]float64)
 			rts := make(map[string]http.RoundTripper)
 			for _, c := range contenders {
-				rt, err := c.make()
+				rt, err := c.make(stub{}, apiOrigin)
 				if err != nil {
 					return nil, err
 				}
@@ -122,7 +128,7 @@ func (w way) slice(rt http.RoundTripper) (time.Duration, error) {
 	begun := time.Now()
 	for i := range workers {
 		work.Go(func() {
-			req := newRequest(w.method)
+			req := newRequest(w.method, apiURL)
 			for range callsOfSlice {
 				if errs[i] = call(rt, req); errs[i] != nil {
 					return

@@ -1,5 +1,5 @@
 // Command measure runs every measurement of package bench, prints the tables, and
-// writes the plots into the current directory. It takes about twenty minutes.
+// writes the plots into the current directory. It takes about half an hour.
 //
 //	go run ./cmd/measure
 package main
@@ -23,7 +23,7 @@ func main() {
 	bench.Child()
 	log.SetFlags(0)
 	var (
-		only      = flag.String("only", "requests,hang,rotation,stampede,logins,start,processes", "what to measure")
+		only      = flag.String("only", "requests,served,hang,rotation,stampede,logins,start,processes", "what to measure")
 		runs      = flag.Int("runs", 7, "how often; medians are printed")
 		seconds   = flag.Int("seconds", 105, "how long the clients of rotation call, each, in all runs together")
 		logins    = flag.Int("logins", 1_000_000, "the largest pool; takes about 4 KB of memory each")
@@ -47,6 +47,9 @@ func main() {
 			var text strings.Builder
 			t.WriteBenchstat(&text)
 			return t, os.WriteFile(*benchstat, []byte(text.String()), 0o644)
+		}},
+		{"served", "A request with a good token and 10 headers to an API in another process, over loopback", func() (table, error) {
+			return bench.Served(ctx, *runs, 20, 1, 16, 256)
 		}},
 		{"hang", "Requests with a good token through a hang of the provider of 3 minutes, next to those without one", func() (table, error) {
 			return bench.MeasureHang(ctx, 10_000, 3*time.Minute, time.Second)
