@@ -174,26 +174,26 @@ Exit statuses are those of 'stayauth help': 22 of curl is 1, 2 and 3 are 2, 6 an
 
 const ghHelp = `What to type if you know 'gh auth':
 
-  gh auth login              stayauth login
-  gh auth login --web        stayauth login -flow browser
-  gh auth login --scopes S   stayauth login -scope S
-  gh auth login --with-token set STAYAUTH_TOKEN or STAYAUTH_TOKEN_FILE: it is not stored
-  gh auth login --hostname H stayauth login -provider gitlab:https://H, or -issuer
-  gh auth status             stayauth status, and 'stayauth accounts' for all of them
-  gh auth status --show-token stayauth token -show
-  gh auth token              stayauth token, with -show if it is for your screen
-  gh auth token --user U     stayauth token -account U
-  gh auth refresh            not needed: a token that has expired is renewed by itself
-  gh auth refresh --scopes S stayauth login -scope S, with all scopes, not only new ones
-  gh auth refresh --reset-scopes stayauth login -reset
-  gh auth switch --user U    stayauth use U
-  gh auth switch             stayauth use U: an account is named, even if there are two
-  gh auth logout             stayauth logout, which ends the login at the provider too
-  gh auth logout --user U    stayauth logout -account U
-  gh auth git-credential     stayauth git-credential
-  gh auth setup-git          see 'stayauth help git-credential'
-  gh api URL                 stayauth get URL, with the whole URL
-  GH_TOKEN=T gh ...          STAYAUTH_TOKEN=T stayauth ... -origin https://api.github.com
+  gh auth login                   stayauth login
+  gh auth login --web             stayauth login -flow browser
+  gh auth login --scopes S        stayauth login -scope S
+  gh auth login --hostname H      stayauth login -provider gitlab:https://H, or -issuer
+  gh auth login --with-token      set STAYAUTH_TOKEN or STAYAUTH_TOKEN_FILE: not stored
+  gh auth status                  stayauth status; stayauth accounts shows all of them
+  gh auth status --show-token     stayauth token -show
+  gh auth token                   stayauth token, with -show if it is for your screen
+  gh auth token --user U          stayauth token -account U
+  gh auth refresh                 not needed: a token is renewed when it has expired
+  gh auth refresh --scopes S      stayauth login -scope S, with all scopes that you want
+  gh auth refresh --reset-scopes  stayauth login -reset
+  gh auth switch --user U         stayauth use U
+  gh auth switch                  stayauth use U: it is said which, even of two accounts
+  gh auth git-credential          stayauth git-credential
+  gh auth setup-git               see 'stayauth help git-credential'
+  gh api URL                      stayauth get URL, with the whole URL
+  GH_TOKEN=T gh                   STAYAUTH_TOKEN=T stayauth, and -origin
+  gh auth logout --user U         stayauth logout -account U
+  gh auth logout                  stayauth logout, which ends it at the provider too
 
 Nothing asks questions on the terminal, so that nothing has to be answered in scripts.
 The exit status if you have to log in is 3, of every command: gh has 4, and 1 of status.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/endpoint"
@@ -209,5 +210,13 @@ func TestSecondCtrlC(t *testing.T) {
 	<-ended // in any case, when the time for the refresh is over
 	if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); !ws.Signaled() || ws.Signal() != syscall.SIGINT {
 		t.Errorf("the second Ctrl-C did not end the program, but %v\n%s", cmd.ProcessState, stderr)
+	}
+}
+
+func needsShell(t *testing.T) {
+	t.Helper()
+	for _, program := range []string{"sh", "grep", "head"} {
+		_, err := exec.LookPath(program)
+		realparts.Require(t, "a shell and its programs", err)
 	}
 }

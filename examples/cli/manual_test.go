@@ -2,6 +2,7 @@ package main
 
 import (
 	"flag"
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -71,5 +72,22 @@ func TestManualReal(t *testing.T) {
 		if !strings.Contains(words, want) {
 			t.Errorf("%q is missing", want)
 		}
+	}
+}
+
+// Whatever the help says to those who know gh is tried in a script.
+func TestHelpForThoseWhoKnowGh(t *testing.T) {
+	script, err := os.ReadFile("testdata/script/gh.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile(`(?m)^  (gh .*?|GH_.*?)  +\S`).FindAllStringSubmatch(ghHelp, -1)
+	for _, row := range rows {
+		if !strings.Contains(string(script), "\n# "+row[1]+"\n") {
+			t.Errorf("%s is not tried", row[1])
+		}
+	}
+	if len(rows) < 15 {
+		t.Errorf("%d rows", len(rows))
 	}
 }

@@ -55,7 +55,7 @@ func (c *cli) get(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	resp, err := s.do(ctx, &http.Client{Transport: rt}, source, req)
+	resp, err := s.do(ctx, &http.Client{Transport: rt, CheckRedirect: checkRedirect}, source, req)
 	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("%s closed the connection without an answer: %w", req.URL.Host, io.EOF)
 	}
@@ -172,6 +172,21 @@ func (n needsToken) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, usagef("the token is not for %s://%s: allow it with -origin, if you trust that API with your account", req.URL.Scheme, req.URL.Host)
 	}
 	return n.RoundTripper.RoundTrip(req)
+}
+
+// mostRedirects is how many redirects are followed.
+const mostRedirects = 10
+
+// checkRedirect keeps to itself where a redirect comes from: the address may have something secret
+// in its query, and net/http would send it as the referrer.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	if via[0].Header.Get("Referer") == "" {
+		req.Header.Del("Referer")
+	}
+	if len(via) > mostRedirects {
+		return fmt.Errorf("the API has redirected the request %d times", len(via))
+	}
+	return nil
 }
 
 // withoutURL takes the URL out of an error, which may have something secret in its

@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 	"unsafe"
-
-	"github.com/stayauth/stayauth/testdata/realparts"
 )
 
 // A pty is a terminal window.
@@ -134,14 +132,6 @@ func TestNothingThatEndsAProgramCostsTheLogin(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-func needsShell(t *testing.T) {
-	t.Helper()
-	for _, program := range []string{"sh", "grep", "head"} {
-		_, err := exec.LookPath(program)
-		realparts.Require(t, "a shell and its programs", err)
 	}
 }
 
