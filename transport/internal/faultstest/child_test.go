@@ -53,6 +53,7 @@ type report struct {
 	Again  bool          `json:",omitempty"` // the first call that was answered after one that was not
 	Met    bool          `json:",omitempty"` // a trouble
 	Event  string        `json:",omitempty"`
+	Took   time.Duration `json:",omitempty"` // a call, when there was a good token from its beginning to its end
 	Width  time.Duration `json:",omitempty"` // from the provider's answer until its refresh token was saved
 	Fatal  string        `json:",omitempty"`
 
@@ -105,7 +106,7 @@ func child(arg string) int {
 			failing = false
 			tell(report{Calls: 1, Again: true})
 		default:
-			tell(report{Calls: 1})
+			tell(report{Calls: 1, Took: r.Took})
 		}
 		select {
 		case <-end:
@@ -174,12 +175,17 @@ func (c *caller) call() report {
 	if err != nil {
 		return failure(err)
 	}
+	begun := time.Now()
 	failed := c.get(&http.Client{Transport: rt, Timeout: time.Minute}, c.plan.API)
+	took := time.Since(begun)
+	if ended := begun.Add(took); ended.After(sent.before) && ended.After(stored.before) {
+		took = 0
+	}
 	if failed == nil {
 		if t, err := c.source.Token(context.Background()); err == nil && string(t.AccessToken) == c.sent.token {
 			c.sent.before = t.Expiry.Add(-c.plan.TTL / 10) // the skew that a Source has by default
 		}
-		return report{}
+		return report{Took: took}
 	}
 	r := failure(failed)
 	for _, k := range []known{sent, stored} {

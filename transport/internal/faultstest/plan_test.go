@@ -44,6 +44,7 @@ type plan struct {
 	Hasty       bool          // every call is a rotation
 	Next        bool          // as the next version of the library would be
 	NoLock      bool
+	Sync        time.Duration // how long each fsync takes, besides what it takes
 }
 
 // A trouble is something that goes wrong inside the processes.

@@ -3,6 +3,7 @@ package faultstest
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -40,6 +41,10 @@ func (p plan) command() (*exec.Cmd, error) {
 		return nil, err
 	}
 	cmd := exec.Command(exe)
+	if p.Sync > 0 {
+		cmd = exec.Command("strace", "-f", "--seccomp-bpf", "-o", os.DevNull, "-e", "trace=fsync",
+			"-e", fmt.Sprintf("inject=fsync:delay_exit=%d", p.Sync.Microseconds()), exe)
+	}
 	cmd.Env = append(append(os.Environ(), p.Keyring...), planEnv+"="+string(arg))
 	return cmd, nil
 }

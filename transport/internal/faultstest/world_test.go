@@ -34,15 +34,16 @@ type world struct {
 type result struct {
 	Met         int // how often the fault was met
 	Calls       int
-	FailedValid int           // calls that failed although there was a good token
-	Failed      int           // other calls that failed
-	Lost        int           // logins
-	Unexplained int           // of these, without saying that a refresh was interrupted
-	Uncut       int           // of these, when the process that had spent its refresh token was not killed
-	Answered    int           // of these, although it had the answer
-	Late        int           // of these, when the grace was over, because the machine is slow
-	Recovery    time.Duration // the longest time from the end of the fault to a call that worked
-	Overdue     time.Duration // and from when the next attempt was promised
+	Took        []time.Duration // by calls with a good token
+	FailedValid int             // calls that failed although there was a good token
+	Failed      int             // other calls that failed
+	Lost        int             // logins
+	Unexplained int             // of these, without saying that a refresh was interrupted
+	Uncut       int             // of these, when the process that had spent its refresh token was not killed
+	Answered    int             // of these, although it had the answer
+	Late        int             // of these, when the grace was over, because the machine is slow
+	Recovery    time.Duration   // the longest time from the end of the fault to a call that worked
+	Overdue     time.Duration   // and from when the next attempt was promised
 	Widths      []time.Duration
 	Events      map[string]int
 	Complaints  []string
@@ -66,6 +67,7 @@ type setup struct {
 	wrapped   bool                     // the store can meet trouble
 	plain     bool
 	noLock    bool
+	sync      time.Duration // of each fsync
 }
 
 // newWorld logs in and starts the processes.
@@ -80,7 +82,7 @@ func newWorld(c setup) (w *world, err error) {
 		return nil, err
 	}
 	w.plan = plan{Dir: c.dir, TokenURL: w.provider.tokenURL, API: w.provider.api.URL + "/api", Origin: w.provider.api.URL, Oracle: w.provider.api.URL + oracle,
-		TTL: c.ttl, Timeout: c.timeout, Wrapped: c.wrapped || c.plain || c.noLock, Plain: c.plain, NoLock: c.noLock,
+		TTL: c.ttl, Timeout: c.timeout, Wrapped: c.wrapped || c.plain || c.noLock, Plain: c.plain, NoLock: c.noLock, Sync: c.sync,
 		Client: w.provider.client}
 	if c.keyring != nil {
 		w.plan.Keyring = c.keyring.Env
@@ -148,6 +150,9 @@ func (w *world) complain(format string, args ...any) {
 func (w *world) hear(p *process, r report) {
 	w.mu.Lock()
 	w.result.Calls += r.Calls
+	if r.Took > 0 {
+		w.result.Took = append(w.result.Took, r.Took)
+	}
 	switch {
 	case r.Failed != "" && r.Valid:
 		w.result.FailedValid++
