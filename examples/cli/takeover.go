@@ -77,7 +77,7 @@ func (c *cli) takeOver(ctx context.Context, path string) error {
 		s.say("Left as it was, because what is here is the same or newer: %s.\n", logins(1))
 		return nil
 	}
-	s.say("Imported: %s%s. From now on use it only here: the program that it is from would end it.\n", logins(1), of(login.AccountOf(rec).Name))
+	s.say("Imported: %s%s. Let no other program renew it, or it may end for both, and remove the old file, which holds tokens in the clear.\n", logins(1), of(login.AccountOf(rec).Name))
 	if needsSecret {
 		s.say("Its client has a secret, which is not kept here: set %s or use -client-secret-file.\n", secretVar)
 	}
@@ -100,7 +100,7 @@ func (c *cli) foreignLogin(path string) (*migrate.Login, error) {
 	if info, err := in.Stat(); err == nil && info.Mode().IsRegular() {
 		written = info.ModTime()
 	}
-	data, err := io.ReadAll(io.LimitReader(in, 1<<20))
+	data, err := io.ReadAll(io.LimitReader(in, 16<<20))
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,8 @@
 // log in.
 //
 // [FromTokenSource] turns an oauth2.TokenSource into a Refresher, for tokens that another
-// library obtains, and [FromOAuth2] takes a login over from another library.
+// library obtains, and [FromOAuth2] takes a login over from another library; package
+// transport/migrate finds those that other programs have stored.
 //
 // # Answers
 //

@@ -12,7 +12,8 @@
 // A refresh token that is rotated may be spent once. Of two programs that both have it, the one
 // that refreshes second presents a spent token, and a strict provider then ends the login for
 // both. So stop whatever else uses the login, import it, and use it only here from then on. The
-// file stays as it is, and is of no more use: remove it when all is well.
+// file stays as it is, with tokens in the clear that may still be good: remove it when all is
+// well.
 //
 // To import again does no harm, so a program may do it whenever it starts. What the cache has
 // already stays, with all rotations since, and so does a login that was made after the file was
@@ -60,7 +61,14 @@ type Login struct {
 // Errors are *transport.Error: ErrLoginRequired if l has nothing that could still be used, and
 // ErrMisconfigured if it belongs to another client or issuer than r.
 func (l *Login) Record(r transport.Refresher, account string) (*tokencache.Record, error) {
-	id, rec := r.Identity(), l.Tokens.Clone()
+	id := r.Identity()
+	if id.Key.Issuer == "" {
+		return nil, &transport.Error{Kind: transport.ErrMisconfigured, Op: "import", Field: "Refresher", Remedy: "use an Endpoint, which says whose tokens it renews"}
+	}
+	rec := new(tokencache.Record)
+	if l.Tokens != nil {
+		rec = l.Tokens.Clone()
+	}
 	rec.Key, rec.TokenURL = id.Key, id.TokenURL
 	rec.Key.Account = account
 	if remedy := bearer.Normalize(&rec.TokenType, false); remedy != "" {

@@ -188,6 +188,13 @@ func TestImportErrors(t *testing.T) {
 	for rec := range w.cache.List(t.Context()) {
 		t.Errorf("imported %v", rec)
 	}
+	if _, err := new(Login).Record(w.endpoint(), ""); !errors.Is(err, transport.ErrLoginRequired) {
+		t.Errorf("the zero Login: %v", err)
+	}
+	// Nobody could find the login again.
+	if _, err := (&Login{Tokens: &tokencache.Record{RefreshToken: "r"}}).Record(endpoint.FromTokenSource(nil), ""); !errors.Is(err, transport.ErrMisconfigured) {
+		t.Errorf("a Refresher without an identity: %v", err)
+	}
 }
 
 // Of several logins of a client, the account says which; a refresh token is never sent to the
