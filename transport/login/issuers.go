@@ -24,9 +24,9 @@ const usualPath = callbackpath.Usual
 //
 // Most providers want the path to be registered. So it is changed only where it has to be: not
 // for addresses that the program itself vouches for, and not while the cache knows only one
-// issuer.
+// issuer. But one that an API may have named can lead the user to another at the very first login.
 func (f *flow) callbackPath(ctx context.Context) string {
-	if p := f.Provider; p.SendsIss || !p.Discovered || !f.severalIssuers(ctx) {
+	if p := f.Provider; p.SendsIss || !p.Discovered || p.Resource == "" && !f.severalIssuers(ctx) {
 		return usualPath
 	}
 	return callbackpath.Own(f.Provider.Issuer)

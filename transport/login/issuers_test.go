@@ -102,12 +102,20 @@ func cacheWith(t *testing.T, issuers ...string) *tokencache.Cache {
 // malicious one never receives the other's code or the verifier for it, whichever path
 // of the client it names there.
 func TestMaliciousIssuerGetsNoCodeOfAnother(t *testing.T) {
-	for name, pretends := range map[string]string{"its own path": "", "the honest one's path": "/callback"} {
+	for name, tt := range map[string]struct{ pretends, resource string }{
+		"its own path": {}, "the honest one's path": {pretends: "/callback"},
+		"its own path, at the first login": {resource: "https://api.test"}, "the honest one's path, at the first login": {"/callback", "https://api.test"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			honest := newPlainIssuer(t, "/callback")
 			evil := newPlainIssuer(t)
-			evil.leadTo, evil.pretends = honest.URL+"/authorize", pretends
-			cfg := evil.config(t, cacheWith(t, honest.URL))
+			evil.leadTo, evil.pretends = honest.URL+"/authorize", tt.pretends
+			known := []string{honest.URL}
+			if tt.resource != "" {
+				known = nil // An API has named the malicious one.
+			}
+			cfg := evil.config(t, cacheWith(t, known...))
+			cfg.Provider.Resource = tt.resource
 			ctx, giveUp := context.WithCancel(t.Context())
 			defer giveUp()
 			cfg.Open = func(_ context.Context, u string) error {
@@ -124,7 +132,7 @@ func TestMaliciousIssuerGetsNoCodeOfAnother(t *testing.T) {
 			for _, told := range evil.told {
 				t.Errorf("the malicious issuer was told the code %.4s…, of %d that the honest one has issued", told, len(honest.codes))
 			}
-			if pretends != "" && len(honest.codes) != 1 {
+			if tt.pretends != "" && len(honest.codes) != 1 {
 				t.Errorf("the attack was not carried out: %d codes were issued", len(honest.codes))
 			}
 		})
@@ -146,6 +154,9 @@ func TestPathOfTheRedirectURI(t *testing.T) {
 		{"one issuer", func(c *Config) {}, cacheWith(t, own.URL, own.URL+"#client_credentials"), false},
 		{"another issuer", func(c *Config) {}, cacheWith(t, "https://as.test"), true},
 		{"another issuer, and iss is sent", func(c *Config) { c.Provider.SendsIss = true }, cacheWith(t, "https://as.test"), false},
+		{"named by an API", func(c *Config) { c.Provider.Resource = "https://api.test" }, cacheWith(t), true},
+		{"named by an API, and no cache", func(c *Config) { c.Provider.Resource = "https://api.test" }, nil, true},
+		{"named by an API, and iss is sent", func(c *Config) { c.Provider.Resource, c.Provider.SendsIss = "https://api.test", true }, cacheWith(t), false},
 		{"another issuer, and a preset", func(c *Config) { c.Provider.Discovered = false }, cacheWith(t, "https://as.test"), false},
 	} {
 		cfg := own.config(t, tt.cache)

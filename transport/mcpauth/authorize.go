@@ -163,6 +163,14 @@ func (a *attempt) login(ctx context.Context, req *http.Request, cause error) err
 		return demand
 	}
 	cfg := login.Config{Provider: a.provider, Cache: a.h.cfg.Cache}
+	if uris := a.h.cfg.Client.RedirectURIs; len(uris) > 0 {
+		cfg.RedirectURL = uris[0]
+		// What one issuer's answers arrive at, another's must not (RFC 9700 section 4.4.2).
+		if _, known := a.h.cfg.Client.Registered[a.provider.Issuer]; !known && !a.provider.SendsIss {
+			return &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Field: "Client.RedirectURIs",
+				Remedy: "register the program with this issuer, which does not name itself in its answers, or set none"}
+		}
+	}
 	if cfg.Endpoint, err = a.h.cfg.Client.Endpoint(ctx, a.provider, slices.Concat(granted, more)...); err != nil {
 		return err
 	}

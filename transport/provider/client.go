@@ -25,7 +25,8 @@ type Client struct {
 	Registered map[string]Credentials
 
 	// DocumentURL is where the program's maker publishes Document: an https URL with a path,
-	// which is the identifier of the program at all servers that read such documents.
+	// which is the identifier of the program at all servers that read such documents, but
+	// those that do not send iss, if the program can register itself there: see package login.
 	// Default: there is none.
 	DocumentURL string
 
@@ -61,13 +62,15 @@ func (c *Client) Endpoint(ctx context.Context, p *Provider, scopes ...string) (*
 	if known, ok := c.Registered[p.Issuer]; ok {
 		return p.Endpoint(known.ID, known.Secret, scopes...), nil
 	}
-	if c.DocumentURL != "" && p.ReadsClientDocuments {
+	canRegister := c.Cache != nil && p.RegistrationURL != ""
+	// A server that does not send iss needs a path of its own, which the document cannot have.
+	if apart := p.Discovered && !p.SendsIss && len(c.RedirectURIs) == 0; c.DocumentURL != "" && p.ReadsClientDocuments && !(apart && canRegister) {
 		if err := c.checkDocumentURL(); err != nil {
 			return nil, err
 		}
 		return p.Endpoint(c.DocumentURL, "", scopes...), nil
 	}
-	if c.Cache == nil || p.RegistrationURL == "" {
+	if !canRegister {
 		return nil, clientError("Registered", registerRemedy, fmt.Errorf("the program is unknown to %.200q", p.Issuer))
 	}
 	r, err := c.registration(ctx, p)

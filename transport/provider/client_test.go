@@ -94,6 +94,9 @@ func TestClientOrder(t *testing.T) {
 		{"registered elsewhere", Client{Registered: elsewhere, DocumentURL: document}, true, true, document},
 		{"documents are not read", Client{Registered: elsewhere, DocumentURL: document}, false, true, "as.test-1"},
 		{"no document", Client{Registered: elsewhere}, true, true, "as.test-1"},
+		{"no iss", Client{DocumentURL: document}, true, true, "as.test-1"},
+		{"no iss, and addresses of the program's choice", Client{DocumentURL: document, RedirectURIs: []string{"http://127.0.0.1/own"}}, true, true, document},
+		{"no iss, and no registration", Client{DocumentURL: document}, true, false, document},
 		{"nothing", Client{Registered: elsewhere, DocumentURL: document}, false, false, ""},
 	}
 	for _, tt := range tests {
@@ -102,6 +105,7 @@ func TestClientOrder(t *testing.T) {
 			if p.ReadsClientDocuments = tt.documents; !tt.registers {
 				p.RegistrationURL = ""
 			}
+			p.SendsIss = !strings.HasPrefix(tt.name, "no iss")
 			tt.client.Name, tt.client.Cache, tt.client.Base = "App", newCache(t), r
 			e, err := tt.client.Endpoint(t.Context(), p, "read")
 			if tt.id == "" {
