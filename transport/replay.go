@@ -7,14 +7,25 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"reflect"
+	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // A replayBody is the body of a request that may have to be sent twice.
 type replayBody struct {
 	first io.ReadCloser
-	again func() (io.ReadCloser, error) // nil if the body can be had only once
+	get   func() (io.ReadCloser, error) // nil if the body can be had only once
 	done  func() error                  // if not nil, to be called when the body is not needed again
+}
+
+// again returns the body once more.
+func (b *replayBody) again(ctx context.Context) (io.ReadCloser, error) {
+	if sent, ok := b.first.(*sentBody); ok {
+		return sent.all.next(ctx)
+	}
+	return b.get()
 }
 
 // replayable returns the body of req. A small body of known length is read into memory. One of
@@ -23,9 +34,11 @@ type replayBody struct {
 func replayable(req *http.Request, maxBuffered int64) (replayBody, error) {
 	switch {
 	case req.Body == nil || req.Body == http.NoBody:
-		return replayBody{first: req.Body, again: noBody}, nil
+		return replayBody{first: req.Body, get: noBody}, nil
+	case req.GetBody != nil && inMemory(req.Body):
+		return replayBody{first: req.Body, get: req.GetBody}, nil
 	case req.GetBody != nil:
-		return replayBody{first: req.Body, again: req.GetBody}, nil
+		return replayBody{first: sentBodyOf(req), get: req.GetBody}, nil
 	case req.ContentLength > 0 && req.ContentLength <= maxBuffered:
 		return buffered(req)
 	}
@@ -46,9 +59,9 @@ func buffered(req *http.Request) (replayBody, error) {
 	if err != nil {
 		return replayBody{}, cmp.Or(context.Cause(req.Context()), err)
 	}
-	again := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
-	first, _ := again()
-	return replayBody{first: first, again: again}, nil
+	get := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
+	first, _ := get()
+	return replayBody{first: first, get: get}, nil
 }
 
 func noBody() (io.ReadCloser, error) { return http.NoBody, nil }
@@ -57,6 +70,99 @@ func closeBody(req *http.Request) {
 	if req.Body != nil {
 		req.Body.Close()
 	}
+}
+
+// The types of what io.NopCloser returns.
+var (
+	nopCloser         = reflect.TypeOf(io.NopCloser(nil))
+	nopCloserWriterTo = reflect.TypeOf(io.NopCloser(new(bytes.Reader)))
+)
+
+// inMemory reports whether body is one for which http.NewRequest sets GetBody, which then returns
+// another copy. It is sent as it is, since net/http sends what it knows to be in memory in one
+// piece with the header.
+func inMemory(body io.ReadCloser) bool {
+	if t := reflect.TypeOf(body); t != nopCloser && t != nopCloserWriterTo {
+		return false
+	}
+	switch reflect.ValueOf(body).Field(0).Interface().(type) {
+	case *bytes.Buffer, *bytes.Reader, *strings.Reader:
+		return true
+	}
+	return false
+}
+
+// A sentBody is a body of a request with any other GetBody. The base transport may still be
+// sending it when the response has come, and GetBody may return the same body, rewound, as that
+// of connect-go does. So it ends before GetBody is called.
+type sentBody struct {
+	all    *sentBodies
+	body   io.ReadCloser
+	closed atomic.Bool
+	turn   chan struct{} // has room unless body is being read
+	ended  bool
+}
+
+// sentBodies are those of one request, of which one at a time is sent.
+type sentBodies struct {
+	get  func() (io.ReadCloser, error)
+	mu   sync.Mutex
+	last *sentBody
+}
+
+func sentBodyOf(req *http.Request) *sentBody {
+	all := &sentBodies{get: req.GetBody}
+	return all.sending(req.Body)
+}
+
+func (a *sentBodies) sending(body io.ReadCloser) *sentBody {
+	a.last = &sentBody{all: a, body: body, turn: make(chan struct{}, 1)}
+	return a.last
+}
+
+// next ends the body that was sent last, and returns the next one. It is also what the base
+// transport calls to send a request again, over another connection for instance.
+func (a *sentBodies) next(ctx context.Context) (io.ReadCloser, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.last.end(ctx); err != nil {
+		return nil, err
+	}
+	body, err := a.get()
+	if err != nil {
+		return nil, err
+	}
+	return a.sending(body), nil
+}
+
+// end closes the body, and takes it away from the request that may still be sending it.
+func (b *sentBody) end(ctx context.Context) error {
+	b.Close() // which also ends a read that waits for more
+	select {
+	case b.turn <- struct{}{}:
+		b.ended = true
+		<-b.turn
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (b *sentBody) Read(p []byte) (int, error) {
+	b.turn <- struct{}{}
+	defer func() { <-b.turn }()
+	if b.ended {
+		return 0, errRewound
+	}
+	return b.body.Read(p)
+}
+
+// Close closes the body once, and does not wait for a read.
+func (b *sentBody) Close() error {
+	if b.closed.Swap(true) {
+		return nil
+	}
+	return b.body.Close()
 }
 
 // A rewinder sends a seekable body once more from where it began, even though the base
@@ -90,7 +196,7 @@ func rewindable(body io.ReadCloser) (b replayBody, ok bool) {
 		return b, false
 	}
 	r := &rewinder{body: seeker, start: start, users: 1}
-	return replayBody{first: r.part(), again: r.again, done: r.release}, true
+	return replayBody{first: r.part(), get: r.again, done: r.release}, true
 }
 
 func (r *rewinder) part() *rewound {

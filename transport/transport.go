@@ -193,6 +193,9 @@ func (t *Transport) withToken(req *http.Request, snap *snapshot, body io.ReadClo
 	}
 	r.Header["Authorization"] = r.authorization[:]
 	r.Body = body
+	if sent, ok := body.(*sentBody); ok {
+		r.GetBody = func() (io.ReadCloser, error) { return sent.all.next(req.Context()) }
+	}
 	return &r.Request
 }
 

@@ -71,7 +71,7 @@ const rejectTime = 5 * time.Second
 func (t *Transport) retry(src *Source, req *http.Request, body replayBody, snap *snapshot, claims string, resp *http.Response) *http.Response {
 	ctx, cancel := context.WithTimeout(req.Context(), patience(req.Context()))
 	defer cancel()
-	if body.again == nil {
+	if body.get == nil {
 		cancel() // The refresh is for the next request; this one has its answer.
 		src.reject(ctx, snap.rec.AccessToken, claims, mutualtls.Changed(t.base))
 		return resp
@@ -95,7 +95,7 @@ func (t *Transport) repeat(ctx context.Context, req *http.Request, body replayBo
 	if first != nil && !first.wait(ctx) && t.fewConnections() {
 		return resp // It has the connection that the repeated request would wait for.
 	}
-	b, err := body.again()
+	b, err := body.again(ctx)
 	if err != nil {
 		return resp
 	}
@@ -125,7 +125,7 @@ func (t *Transport) send(src *Source, req *http.Request, snap *snapshot, b io.Re
 
 func (t *Transport) sendBound(src *Source, req *http.Request, snap *snapshot, b io.ReadCloser, body replayBody) (*http.Response, error) {
 	resp, news, err := t.sendProven(src, req, snap, b)
-	if err != nil || resp == nil || resp.StatusCode != http.StatusUnauthorized || body.again == nil ||
+	if err != nil || resp == nil || resp.StatusCode != http.StatusUnauthorized || body.get == nil ||
 		!(news.Nonce && refusesProof(resp, "use_dpop_nonce") || news.Clock || refusesProof(resp, "invalid_dpop_proof")) {
 		return resp, err
 	}
