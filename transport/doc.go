@@ -27,6 +27,26 @@
 // successor, and only then publishes the new access token. No context cancels that: a caller's
 // context bounds only its own wait. Within a process, all callers share a single flight.
 //
+// # States
+//
+// A login is in one of these states, see [Status]. What callers get:
+//
+//   - fresh: the token, by one read of memory and no lock.
+//   - stale (a third of its life is left, and at most five minutes): the token, while one refresh
+//     runs in the background.
+//   - expired (or rejected by an API): the next token, as soon as one refresh that all callers
+//     share has brought it. Each waits no longer than its own context, and 15 s at most.
+//   - outage (the last refresh has failed): the token while it is good, then at once an error with
+//     the time of the next attempt.
+//   - unsaved (refreshed, and the cache cannot be written): the token. The lock is held, and saving
+//     is retried; Status, Flush, the log and OnEvent say so.
+//   - dead (the provider has refused the refresh token): the token while it is good, then
+//     ErrLoginRequired, without asking the provider again.
+//   - empty (nobody has logged in, or somebody has logged out): ErrLoginRequired.
+//
+// A refresh leads from stale, expired or outage to fresh, and so does one of another process. A
+// login leads there from any state, whichever process it is made in; from unsaved it takes a save.
+//
 // # Guarantees
 //
 //   - While an access token is good, callers get it without waiting, whatever happens to the

@@ -6,10 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/stayauth/stayauth/testdata/readme"
 	"github.com/stayauth/stayauth/testdata/realparts"
 )
 
@@ -80,27 +80,20 @@ func signedIn(*http.Request) (string, error)       { return "", nil }
 	statements = "func main() {\n%s}\n"
 )
 
-var goBlock = regexp.MustCompile("(?s)```go\r?\n(.*?)```")
-
 // Every block of Go in README compiles. Those that are statements may leave variables
 // unused.
 func TestREADMECompiles(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil { // as under Wine
 		realparts.Require(t, "the go command", err)
 	}
-	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	here, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir, files := t.TempDir(), map[string]string{}
-	for i, block := range goBlock.FindAllStringSubmatch(string(readme), -1) {
-		program := block[1]
+	for i, program := range readme.Blocks(t, "go") {
 		if strings.HasPrefix(program, "package ") {
-			continue // main.go, which TestREADME compares
+			continue // a whole one, which is tried as a reader does
 		}
 		if !strings.Contains(program, "func main()") {
 			program = fmt.Sprintf(statements, program)
