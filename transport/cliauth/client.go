@@ -48,7 +48,8 @@ type Client struct {
 	*http.Client
 	Source *transport.Source // the login
 
-	cfg Config
+	cfg  Config
+	held *holding // the Refresher
 }
 
 // Open returns a Client that is logged in. If there is no login yet, or the provider has ended it,
@@ -73,16 +74,15 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 			return nil, err
 		}
 	}
-	c := &Client{cfg: cfg}
-	refresher := &holding{Endpoint: cfg.Endpoint}
+	c := &Client{cfg: cfg, held: &holding{Endpoint: cfg.Endpoint}}
 	var err error
 	c.Source, err = transport.NewSource(transport.SourceConfig{
-		Cache: cfg.Cache, Refresher: refresher, Key: tokencache.Key{Account: cfg.Account}, Lead: cfg.Provider.Lead,
+		Cache: cfg.Cache, Refresher: c.held, Key: tokencache.Key{Account: cfg.Account}, Lead: cfg.Provider.Lead,
 	})
 	if err != nil {
 		return nil, err
 	}
-	refresher.flush = c.Source.Flush
+	c.held.flush = c.Source.Flush
 	rt, err := transport.New(transport.Config{Source: c.Source, Origins: cfg.Provider.Origins})
 	if err != nil {
 		return nil, err
@@ -138,7 +138,9 @@ const patience = 20 * time.Second
 func (c *Client) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	return c.Source.Close(ctx)
+	err := c.Source.Close(ctx)
+	c.held.wait(ctx) // A signal that was held reaches a program that still handles it.
+	return err
 }
 
 // openCache opens the logins of app. A person at the terminal may be asked to unlock the keyring.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"time"
 
@@ -18,19 +18,49 @@ import (
 type holding struct {
 	*endpoint.Endpoint
 	flush func(context.Context) error // of the Source
-	held  atomic.Bool
+
+	mu    sync.Mutex
+	until chan struct{} // closed when signals do that again; nil: they do
 }
 
 // Refresh implements transport.Refresher. The flight that it is part of stores the result.
 func (h *holding) Refresh(ctx context.Context, current *tokencache.Record) (*tokencache.Record, error) {
-	if h.held.CompareAndSwap(false, true) {
-		ending, staying := make(chan os.Signal, 1), make(chan os.Signal, 1)
-		notify(ending, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP)
-		// A window that is closed says so more than once, and takes with it what reads the output.
-		notify(staying, syscall.SIGHUP, syscall.SIGPIPE)
-		go h.hold(ending, staying)
-	}
+	h.hold()
 	return h.Endpoint.Refresh(ctx, current)
+}
+
+func (h *holding) hold() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.until != nil {
+		return
+	}
+	h.until = make(chan struct{})
+	ending, staying := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	notify(ending, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP)
+	// A window that is closed says so more than once, and takes with it what reads the output.
+	notify(staying, syscall.SIGHUP, syscall.SIGPIPE)
+	go func() {
+		h.release(ending, staying)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		close(h.until)
+		h.until = nil
+	}()
+}
+
+// wait waits until signals do what they always do, or until ctx is done.
+func (h *holding) wait(ctx context.Context) {
+	h.mu.Lock()
+	until := h.until
+	h.mu.Unlock()
+	if until == nil {
+		return
+	}
+	select {
+	case <-until:
+	case <-ctx.Done():
+	}
 }
 
 func notify(c chan os.Signal, signals ...os.Signal) {
@@ -41,9 +71,8 @@ func notify(c chan os.Signal, signals ...os.Signal) {
 	}
 }
 
-// hold lets signals pass when the flight has ended, and everything is stored.
-func (h *holding) hold(ending, staying chan os.Signal) {
-	defer h.held.Store(false)
+// release lets signals pass when the flight has ended, and everything is stored.
+func (h *holding) release(ending, staying chan os.Signal) {
 	defer signal.Stop(staying)
 	stored := make(chan struct{})
 	go func() {

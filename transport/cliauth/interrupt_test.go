@@ -26,6 +26,7 @@ const (
 	childVariable = "CLIAUTH_TEST_CHILD" // the directory
 	issuerOf      = "CLIAUTH_TEST_ISSUER"
 	handles       = "CLIAUTH_TEST_HANDLES"
+	works         = "CLIAUTH_TEST_WORKS" // for a minute, unless it is interrupted
 )
 
 func childCache(dir string) (*tokencache.Cache, error) {
@@ -53,6 +54,12 @@ func child() {
 			p.Origins = []string{os.Getenv(issuerOf)}
 			var client *cliauth.Client
 			if client, err = cliauth.Open(ctx, cliauth.Config{Provider: p, Endpoint: p.Endpoint("client", "", "api"), Cache: cache, Login: nobody}); err == nil {
+				if os.Getenv(works) != "" {
+					select {
+					case <-ctx.Done():
+					case <-time.After(time.Minute):
+					}
+				}
 				err = client.Close()
 			}
 		}
@@ -101,12 +108,13 @@ func TestInterruptedRefreshIsStored(t *testing.T) {
 			store(t, dir, srv)
 			srv.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Slow(time.Second)))
 
-			run := func() *exec.Cmd {
+			run := func(env string) *exec.Cmd {
 				cmd := exec.Command(os.Args[0])
-				cmd.Env = append(os.Environ(), childVariable+"="+dir, issuerOf+"="+srv.URL(), c.env)
+				cmd.Env = append(os.Environ(), childVariable+"="+dir, issuerOf+"="+srv.URL(), env)
 				return cmd
 			}
-			cmd := run()
+			cmd := run(works + "=1")
+			cmd.Env = append(cmd.Env, c.env)
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
@@ -127,7 +135,7 @@ func TestInterruptedRefreshIsStored(t *testing.T) {
 			if got := cmd.ProcessState.String(); got != want {
 				t.Errorf("the program has ended by %q", got)
 			}
-			if out, err := run().CombinedOutput(); err != nil {
+			if out, err := run("").CombinedOutput(); err != nil {
 				t.Errorf("the next run: %v\n%s", err, out)
 			}
 			if c := srv.Counts(); c.Reuses != 0 || c.Rotations != 1 {
