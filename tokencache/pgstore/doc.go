@@ -33,7 +33,8 @@ The role that migrates must own the tables, and have CREATE on the schema. The r
 no more than
 
 	GRANT USAGE ON SCHEMA logins TO app;
-	GRANT SELECT, INSERT, UPDATE, DELETE ON logins.stayauth_entries, logins.stayauth_entries_locks, logins.stayauth_entries_gone TO app;
+	GRANT SELECT, INSERT, UPDATE, DELETE ON logins.stayauth_entries,
+		logins.stayauth_entries_locks, logins.stayauth_entries_gone TO app;
 
 with Config.Table "logins.stayauth_entries". It may still call Migrate, which changes
 nothing if the tables are there.
