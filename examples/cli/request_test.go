@@ -78,3 +78,15 @@ func TestConnectionThatIsClosed(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 }
+
+// An API that refuses a request demands a login. One that has done it does not: a POST would be
+// sent twice.
+func TestDemandOfAnAnswer(t *testing.T) {
+	req := httptest.NewRequest(http.MethodPost, "https://a.example/x", nil)
+	for status, want := range map[int]bool{200: false, 201: false, 303: false, 401: true, 403: true} {
+		resp := &http.Response{StatusCode: status, Request: req, Header: http.Header{"Www-Authenticate": {`Bearer error="insufficient_scope", scope="files"`}}}
+		if got := demand(req, resp, nil); (got != nil) != want {
+			t.Errorf("HTTP %d: %v", status, got)
+		}
+	}
+}

@@ -56,7 +56,7 @@ func (s *session) attended() bool {
 }
 
 // demand returns what the API demands that only a login can bring, nil if there is no such thing.
-// Where a redirect has led, nobody was sent the token, and nobody has anything to demand.
+// An API that has done what it was asked demands nothing: it is not to be asked once more. Where a redirect has led, nobody was sent the token, and nobody has anything to demand.
 func demand(req *http.Request, resp *http.Response, err error) error {
 	if err != nil {
 		if e, ok := errors.AsType[*transport.Error](err); ok && e.Claims != "" {
@@ -64,7 +64,7 @@ func demand(req *http.Request, resp *http.Response, err error) error {
 		}
 		return nil
 	}
-	if to := resp.Request.URL; to.Scheme != req.URL.Scheme || to.Host != req.URL.Host {
+	if to := resp.Request.URL; to.Scheme != req.URL.Scheme || to.Host != req.URL.Host || resp.StatusCode < 400 {
 		return nil
 	}
 	for _, ch := range transport.ParseChallenges(resp.Header) {

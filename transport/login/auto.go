@@ -14,7 +14,7 @@ import (
 // is: Loopback if there is a desktop, else Device if the provider supports it, else Paste.
 // Errors are those of the way that it chooses.
 func Auto(ctx context.Context, cfg Config) (*tokencache.Record, error) {
-	if cfg.Endpoint != nil { // Of a cause that no login cures nothing else is said.
+	if cfg.Endpoint != nil && cfg.Provider != nil { // Of a cause that no login cures nothing else is said.
 		if err := (&flow{Config: cfg}).answerCause(); err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -66,12 +67,35 @@ func (c cause) fingerprint(further ...string) string {
 // program is back at once, and would go round for ever.
 const loopTime = time.Minute
 
+// leastLoopTime is how soon that is at least: a provider that ignores max_age and knows the user is
+// back in a second or two.
+const leastLoopTime = 10 * time.Second
+
 // soon returns how soon that is for c.
 func (c cause) soon() time.Duration {
 	if c.maxAge > 0 && c.maxAge < loopTime {
-		return c.maxAge // After that it is a new demand.
+		return max(c.maxAge, leastLoopTime) // After that it is a new demand.
 	}
 	return loopTime
+}
+
+// besides returns what is to be requested in addition to the program's own parameters, of which
+// later sets replace earlier ones. An API does not make the provider content with a login that is
+// older than the program wants.
+func (c cause) besides(own ...url.Values) url.Values {
+	var age uint64
+	var err error = strconv.ErrSyntax // There is none.
+	for _, set := range own {
+		if set.Has("max_age") {
+			age, err = strconv.ParseUint(set.Get("max_age"), 10, 31)
+		}
+	}
+	if err != nil || !c.params.Has("max_age") || time.Duration(age)*time.Second >= c.maxAge {
+		return c.params
+	}
+	params := maps.Clone(c.params)
+	params.Del("max_age")
+	return params
 }
 
 func repeated() error {
@@ -97,7 +121,7 @@ func (f *flow) answerCause() error {
 	}
 	if len(why.params) > 0 {
 		var err error
-		if f.AuthParams, err = withParams("Config.AuthParams", f.AuthParams, why.params); err != nil {
+		if f.AuthParams, err = withParams("Config.AuthParams", f.AuthParams, why.besides(f.Provider.AuthParams, f.AuthParams)); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -156,6 +157,25 @@ func TestC100ParametersOfTheNextLogin(t *testing.T) {
 			t.Fatalf("%s: it changed the configuration: %v", name, w.cfg)
 		}
 	}
+	for _, tt := range []struct{ provider, program, api, want string }{
+		{"", "300", "600", "300"}, {"", "300", "60", "60"}, {"", "300", "0", "0"}, {"", "0", "600", "0"}, {"300", "", "600", "300"},
+		{"300", "900", "600", "600"}, {"", "any", "600", "600"}, {"", "", "600", "600"},
+	} { // C100: what is longer ago than the program wants is not what an API can allow.
+		cfg, p := w.cfg, *w.cfg.Provider
+		cfg.Provider, cfg.AuthParams, cfg.Cause = &p, nil, challenge(`max_age=`+tt.api)
+		if tt.provider != "" {
+			p.AuthParams = url.Values{"max_age": {tt.provider}}
+		}
+		if tt.program != "" {
+			cfg.AuthParams = url.Values{"max_age": {tt.program}}
+		}
+		if got, err := requestedBy(t, cfg); err != nil || got.Get("max_age") != tt.want {
+			t.Errorf("%+v: requested is %v, %v", tt, got, err)
+		}
+	}
+	if _, err := Auto(t.Context(), Config{Endpoint: w.cfg.Endpoint, Cause: challenge(`max_age=7`), Out: io.Discard}); !errors.Is(err, transport.ErrMisconfigured) {
+		t.Errorf("without a Provider: %v", err)
+	}
 	for name, cause := range map[string]error{
 		"an outage":      &transport.Error{Kind: transport.ErrUnavailable},
 		"anything":       errors.New("anything"),
@@ -229,6 +249,9 @@ func TestC104AttemptsAreLimited(t *testing.T) {
 			{0, old, false},
 			{0, old, true},
 			{21 * time.Second, old, false}, // by now it is a new demand
+			{0, challenge(`max_age=1`), false},
+			{5 * time.Second, challenge(`max_age=1`), true}, // The provider has ignored it, or the API demands too much.
+			{6 * time.Second, challenge(`max_age=1`), false},
 		} {
 			time.Sleep(step.after)
 			err := login(step.cause)

@@ -42,7 +42,8 @@ type Config struct {
 
 	// Cause, if set, is why the user has to log in: an error that wraps ErrLoginRequired, or
 	// the transport.Challenge of a 401 or 403 that a login may satisfy (scopes, acr_values,
-	// max_age, claims). What it demands is requested. Any other error is returned as it is.
+	// max_age, claims). What it demands is requested, unless AuthParams have a shorter max_age.
+	// Any other error is returned as it is.
 	Cause error
 
 	// Former, if set, is the login that the new one will replace, from tokencache.Cache.Load.

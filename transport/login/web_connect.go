@@ -181,7 +181,7 @@ func (web *Web) begin(w http.ResponseWriter, r *http.Request, s *Start, why caus
 	a := &attempt{Label: s.Label, Return: s.Return, Scopes: more(web.config.Endpoint.Scopes, append(why.scopes, s.Scopes...)), Cause: fingerprint}
 	a.Keep = len(a.Scopes) > 0 || s.Cause != nil
 	cfg := web.scoped(a, former)
-	if cfg.AuthParams, err = withParams("Start.AuthParams", web.cfg.AuthParams, s.AuthParams, why.params); err != nil {
+	if cfg.AuthParams, err = withParams("Start.AuthParams", web.cfg.AuthParams, s.AuthParams, why.besides(web.cfg.Provider.AuthParams, web.cfg.AuthParams, s.AuthParams)); err != nil {
 		return user, err
 	}
 	flow, err := newFlow(ctx, cfg)
