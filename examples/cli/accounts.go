@@ -17,12 +17,21 @@ import (
 )
 
 func (c *cli) accounts(ctx context.Context, _ []string) error {
-	s, err := c.open(ctx)
+	s := &session{cli: c}
+	var err error
+	if c.Provider == "" && c.given == "" { // What is here can be shown all the same.
+		err = s.openCache(ctx)
+	} else {
+		s, err = c.open(ctx)
+	}
 	if err != nil {
 		return err
 	}
 	accounts, err := s.list(ctx, tokencache.Key{})
-	inUse, _ := s.account(ctx)
+	var inUse login.Account
+	if s.refresher != nil {
+		inUse, _ = s.account(ctx)
+	}
 	settings, settingsErr := c.loadSettings()
 	if settingsErr != nil {
 		return settingsErr

@@ -17,6 +17,7 @@ type options struct {
 	profileName  string
 	dir          string
 	store        string
+	formerStore  string // that of the logins that are here, as far as that is remembered
 	verbose      bool
 	clientSecret string // from the environment only
 	given        string // the variable that gives a token to use instead of a login
@@ -204,6 +205,7 @@ func (c *cli) complete() error {
 		return err
 	}
 	c.store = cmp.Or(c.store, s.Store, "keyring")
+	c.formerStore = cmp.Or(s.Store, c.store)
 	if !slices.Contains([]string{"keyring", "file", "passphrase"}, c.store) {
 		return usagef("-store is keyring, file or passphrase, not %q", c.store)
 	}

@@ -45,6 +45,9 @@ func (s *session) openCache(ctx context.Context) (err error) {
 	if errors.Is(err, tokencache.ErrCorrupt) {
 		err = fmt.Errorf("%w\nTo start over, use 'stayauth login -reset', or 'stayauth logout -local -all': both remove all logins here", err)
 	}
+	if errors.Is(err, tokencache.ErrUnavailable) && s.store != s.formerStore {
+		err = fmt.Errorf("%w\nThe logins here were made with -store %s: use that, or remove them here with 'stayauth logout -local -all'", err, s.formerStore)
+	}
 	if e, ok := errors.AsType[*oskeyring.Error](err); ok {
 		switch e.Problem {
 		case oskeyring.NoBus, oskeyring.NoService, oskeyring.NoCollection, oskeyring.NoSession:
