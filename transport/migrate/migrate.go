@@ -5,7 +5,7 @@
 //	err := migrate.Import(ctx, cache, endpoint, "", "token.json")
 //	source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: endpoint})
 //
-// [Parse] says which files are understood.
+// [Parse] says which files are understood, and examples/migrate how the rest of a program moves.
 //
 // # Stop the old program first
 //
@@ -15,10 +15,10 @@
 // file stays as it is, with tokens in the clear that may still be good: remove it when all is
 // well.
 //
-// To import again does no harm, so a program may do it whenever it starts. What the cache has
-// already stays, with all rotations since, and so does a login that was made after the file was
-// written. But a login that the user has ended comes back if the file is still there: remove
-// the file, or import only if Source.Token says ErrLoginRequired.
+// To import again does no harm, so a program may do it whenever it starts. What is already in the
+// cache stays, with all rotations since, and so does a login that was made after the file was
+// written. But a login that the user has ended comes back if the file is still there: remove the
+// file, or import only once.
 package migrate
 
 import (
@@ -38,7 +38,7 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/smallfile"
 )
 
-// A Login is a login as another program has stored it. What that does not say is empty.
+// A Login is a login as another program has stored it. What it does not say is empty.
 type Login struct {
 	Name         string // what a file with several logins calls this one
 	Issuer       string

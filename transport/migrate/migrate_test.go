@@ -148,13 +148,22 @@ func TestImportReplacesNoNewerLogin(t *testing.T) {
 		w.before(&oauth2.Token{RefreshToken: w.srv.Login("eve").RefreshToken})
 		account("eve")
 
-		// A time in the future, because a clock was wrong, does not make it newer than all
-		// logins to come.
+		// Nor does a file without an expiry, whose refresh token is spent by now, though it
+		// looks new or is of the future, because a clock was wrong. That does not make it newer
+		// than all logins to come either.
+		time.Sleep(time.Hour)
+		w.write(&oauth2.Token{RefreshToken: w.srv.Login("dan").RefreshToken})
 		w.check(os.Chtimes(w.path, time.Time{}, time.Now().Add(1000*time.Hour)))
-		account("eve")
-		time.Sleep(2 * time.Hour)
-		w.before(&oauth2.Token{RefreshToken: w.srv.Login("dan").RefreshToken})
-		account("dan")
+		for range 3 {
+			account("dan")
+			time.Sleep(2 * time.Hour)
+			w.touch()
+		}
+		w.write(&oauth2.Token{RefreshToken: w.srv.Login("fay").RefreshToken})
+		account("fay")
+		if c := w.srv.Counts(); c.Reuses != 0 {
+			t.Errorf("%d reuses", c.Reuses)
+		}
 	})
 }
 
@@ -254,7 +263,7 @@ func TestRowsOfADatabase(t *testing.T) {
 		for _, user := range []string{"ann", "bob"} {
 			rows = append(rows, row{user, w.before(&oauth2.Token{RefreshToken: w.srv.Login(user).RefreshToken}), time.Now()})
 		}
-		rows[1].updated = time.Time{}
+		rows[1].updated, rows[1].token.Expiry = time.Time{}, time.Time{}
 		e := w.endpoint()
 		run := func(imported, kept int) {
 			t.Helper()
@@ -283,6 +292,7 @@ func TestRowsOfADatabase(t *testing.T) {
 		}
 		run(0, 2)
 		w.check(pool.Source("bob").Login(t.Context(), w.srv.Login("bob").Record()))
+		time.Sleep(time.Hour)
 		run(0, 2)
 		if c := w.srv.Counts(); c.Reuses != 0 {
 			t.Errorf("%d reuses", c.Reuses)
