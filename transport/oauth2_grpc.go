@@ -59,10 +59,9 @@ func (o oauth2Source) Token() (*oauth2.Token, error) {
 // than ctx, the context of the call, allows; if the Transport uses a Pool, ctx also names the
 // account. If any uri is not at one of the Origins, that is an error, and no token goes there.
 //
-// gRPC repeats no call: examples/grpc shows an interceptor that answers UNAUTHENTICATED with
-// Source.Reject and one repetition. gRPC also turns an error of this method into a status,
-// which errors.Is cannot look into; so the interceptor asks for the token first, and returns
-// its error as it is.
+// gRPC repeats no call, and turns an error of this method into a status, which errors.Is cannot
+// look into. The interceptors of package transport/grpcauth, a module of its own, repeat calls
+// that are answered with UNAUTHENTICATED, and return such an error as it is.
 func (t *Transport) GetRequestMetadata(ctx context.Context, uri ...string) (map[string]string, error) {
 	for _, raw := range uri {
 		u, err := url.Parse(raw)

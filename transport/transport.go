@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -108,6 +109,9 @@ func New(cfg Config) (*Transport, error) {
 
 // Format prints whose tokens are sent, whatever the verb, and no secret.
 func (t *Transport) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "Transport{%v}", t.logins) }
+
+// Source returns the Source whose token a request with ctx gets.
+func (t *Transport) Source(ctx context.Context) (*Source, error) { return t.logins.choose(ctx) }
 
 // RoundTrip sends req with a token. If the API rejects the token, with a 401 or an
 // invalid_token (RFC 6750 section 3.1), the token is renewed and the request is sent once more,

@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/stayauth/stayauth v0.0.0
+	github.com/stayauth/stayauth/transport/grpcauth v0.0.0
 	golang.org/x/oauth2 v0.37.0
 	google.golang.org/grpc v1.74.2
 )
@@ -18,4 +19,7 @@ require (
 	google.golang.org/protobuf v1.36.6 // indirect
 )
 
-replace github.com/stayauth/stayauth => ../..
+replace (
+	github.com/stayauth/stayauth => ../..
+	github.com/stayauth/stayauth/transport/grpcauth => ../../transport/grpcauth
+)

@@ -22,6 +22,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/endpoint"
+	"github.com/stayauth/stayauth/transport/grpcauth"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -73,35 +74,15 @@ func newSource(provider *oauthtest.Server) (*transport.Source, error) {
 	}})
 }
 
-// dial returns a connection whose calls carry the token of source. A real server has a
-// https origin, and credentials.NewTLS in the place of insecure.
+// dial returns a connection whose calls carry the token of source, and are repeated with another
+// if the server rejects it. A real server has a https origin, and credentials.NewTLS in the place
+// of insecure.
 func dial(addr string, source *transport.Source) (*grpc.ClientConn, error) {
 	rt, err := transport.New(transport.Config{Source: source, Origins: []string{"http://" + addr}})
 	if err != nil {
 		return nil, err
 	}
-	return grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithPerRPCCredentials(rt), grpc.WithUnaryInterceptor(retryRejected(source)))
-}
-
-// retryRejected returns an interceptor that repeats a call once, with another token, if
-// the server does not accept the one it got. It asks for the token first, because gRPC
-// makes a status of an error of its credentials, which errors.Is does not see through.
-func retryRejected(source *transport.Source) grpc.UnaryClientInterceptor {
-	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-		token, err := source.Token(ctx)
-		if err != nil {
-			return err
-		}
-		err = invoke(ctx, method, req, reply, cc, opts...)
-		if status.Code(err) != codes.Unauthenticated {
-			return err
-		}
-		if _, rejectErr := source.Reject(ctx, token); rejectErr != nil {
-			return err // what the server said
-		}
-		return invoke(ctx, method, req, reply, cc, opts...)
-	}
+	return grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithUnaryInterceptor(grpcauth.Unary(rt)))
 }
 
 // serve starts a gRPC server that believes the tokens of the provider.
