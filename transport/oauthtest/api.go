@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -51,7 +52,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, "", "", "")
 		return
 	}
-	account, ok, status, lacks := s.admit(token, thumbprint, s.certificate(r))
+	account, ok, status, lacks := s.admit(token, origin(r), thumbprint, s.certificate(r))
 	if !ok {
 		s.refuse(w, r, scheme, "invalid_token", "expired, revoked or unknown")
 		return
@@ -72,9 +73,9 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// admit says whose token it is, whether it is good for who has proven to have that key or
-// certificate, and what it lacks, see unmet.
-func (s *Server) admit(token, thumbprint, certificate string) (account string, ok bool, status int, lacks string) {
+// admit says whose token it is, whether it is good for the API at that origin and for who has proven
+// to have that key or certificate, and what it lacks, see unmet.
+func (s *Server) admit(token, origin, thumbprint, certificate string) (account string, ok bool, status int, lacks string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.access[token]
@@ -85,6 +86,10 @@ func (s *Server) admit(token, thumbprint, certificate string) (account string, o
 		if thumbprint == "" {
 			s.counts.Downgrades++
 		}
+		return "", false, 0, ""
+	}
+	if s.cfg.Resources != nil && !slices.Contains(a.resources, origin) {
+		s.counts.Misdirected++
 		return "", false, 0, ""
 	}
 	status, lacks = s.unmet(a)

@@ -50,6 +50,8 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 		answer.Set("error_description", "PKCE with S256 is required")
 	case !covers(s.cfg.Scope, agreed.scope):
 		answer.Set("error", "invalid_scope")
+	case !subset(agreed.resources, s.cfg.Resources) && s.cfg.Resources != nil:
+		answer.Set("error", "invalid_target") // RFC 8707 section 2
 	case badClaims(agreed.claims):
 		answer.Set("error", "invalid_request")
 		answer.Set("error_description", "claims are to be a JSON object")

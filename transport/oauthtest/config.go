@@ -69,6 +69,13 @@ type Config struct {
 	NoExpiresIn bool          // Answers do not say how long the access token lives. Salesforce.
 	Scope       string        // What a login is granted. With "openid" in it, there are ID tokens. Default: "api".
 
+	// Resources are the APIs that a token can be for, by their origins (RFC 8707), as many as
+	// there are. In memory they are served at these, as the API is at APIOrigin; elsewhere give
+	// each a listener and the Handler. A login is good for those that were asked for, or for all,
+	// a token for those that the token request names, or for the first of the login. Default:
+	// any token is good for the API, whatever is asked for.
+	Resources []string
+
 	ClientID     string    // Default: "client".
 	ClientSecret string    // Default: a random one, see Server.ClientSecret.
 	AuthStyle    AuthStyle // Default: AuthBasic.
@@ -140,6 +147,7 @@ type Counts struct {
 	StrayNonces        int // nonces of the token endpoint that were presented to the API, or the other way round
 	Downgrades         int // access tokens bound to a key that were presented as bearer tokens, and refused
 
+	Misdirected int // tokens that were presented to an API that they are not for, see Config.Resources
 	APICalls    int // requests to the API
 	APIRefused  int // of these, answered 401 or 403
 	Connections int // connections accepted, in memory and over TCP

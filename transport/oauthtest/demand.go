@@ -17,14 +17,15 @@ import (
 type consent struct {
 	account, scope, nonce string
 
-	acr    string // the first of acr_values
-	claims string // the claims that were asked for
+	acr       string   // the first of acr_values
+	claims    string   // the claims that were asked for
+	resources []string // which, see Config.Resources; nil: all
 }
 
 // consentTo returns the consent that an authorization request gets, from nobody yet.
 func consentTo(q url.Values) consent {
 	acr, _, _ := strings.Cut(q.Get("acr_values"), " ")
-	return consent{scope: q.Get("scope"), nonce: q.Get("nonce"), acr: acr, claims: q.Get("claims")}
+	return consent{scope: q.Get("scope"), nonce: q.Get("nonce"), acr: acr, claims: q.Get("claims"), resources: q["resource"]}
 }
 
 func badClaims(request string) bool {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -18,7 +19,7 @@ import (
 // real. Only TLS is left out, even for https.
 //
 // Every host name leads to the server. Requests to an origin other than its own
-// (URL, APIOrigin) are answered 200 and kept for Strays.
+// (URL, APIOrigin, Config.Resources) are answered 200 and kept for Strays.
 //
 // It works in a testing/synctest bubble if the Server is created and closed
 // there.
@@ -135,7 +136,7 @@ func (s *Server) serveMemory(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) knows(origin string) bool {
-	if origin == memoryURL || origin == memoryAPI {
+	if origin == memoryURL || origin == memoryAPI || slices.Contains(s.cfg.Resources, origin) {
 		return true
 	}
 	s.mu.Lock()

@@ -37,8 +37,9 @@ type access struct {
 	claims  string // the claims that were asked for with it, and at the login
 	revoked bool
 
-	thumbprint  string // of the key that it is bound to, or empty
-	certificate string // to which it is bound; "": none
+	resources   []string // that accept it, see Config.Resources
+	thumbprint  string   // of the key that it is bound to, or empty
+	certificate string   // to which it is bound; "": none
 }
 
 // Login makes a login of the account without any flow, as if the user had just
@@ -144,7 +145,7 @@ func (s *Server) issueRefresh(l *login) string {
 
 func (s *Server) issueAccess(l *login, scope, issuer string) Tokens {
 	t := Tokens{AccessToken: s.secret("at-"), Scope: scope, Expiry: time.Now().Add(s.cfg.AccessTTL)}
-	a := &access{login: l, scope: scope, expiry: t.Expiry}
+	a := &access{login: l, scope: scope, expiry: t.Expiry, resources: s.granted(l.consent)[:min(len(s.cfg.Resources), 1)]}
 	l.access = append(l.access, a)
 	s.access[t.AccessToken] = a
 	if covers(scope, "openid") {

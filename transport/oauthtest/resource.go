@@ -3,6 +3,8 @@ package oauthtest
 import (
 	"maps"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -46,4 +48,33 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	maps.DeleteFunc(m, func(_ string, v any) bool { return v == nil })
 	writeJSON(w, http.StatusOK, m)
+}
+
+// granted returns the resources that a login is good for.
+func (s *Server) granted(c consent) []string {
+	if len(c.resources) == 0 {
+		return s.cfg.Resources
+	}
+	return c.resources
+}
+
+// checkResources is RFC 8707 section 2.2: a token request asks for no more than was granted. If it
+// does, nothing is spent. s.mu is held.
+func (s *Server) checkResources(f url.Values) *oauthError {
+	granted := s.cfg.Resources
+	if r := s.refresh[f.Get("refresh_token")]; r != nil {
+		granted = s.granted(r.login.consent)
+	} else if c := s.codes[f.Get("code")]; c != nil {
+		granted = s.granted(c.consent)
+	} else if d := s.devices[f.Get("device_code")]; d != nil {
+		granted = s.granted(d.consent)
+	}
+	if s.cfg.Resources == nil || subset(f["resource"], granted) {
+		return nil
+	}
+	return &oauthError{400, "invalid_target", "unknown resource, or more than was granted"}
+}
+
+func subset(some, all []string) bool {
+	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })
 }

@@ -57,3 +57,47 @@ func TestPublishResource(t *testing.T) {
 		t.Errorf("%d requests to strangers", n)
 	}
 }
+
+// A token is good for the resources that its request named, which are some of those of the login,
+// and for no others (RFC 8707 section 2.2). What is refused spends nothing.
+func TestResources(t *testing.T) {
+	const a, b, other = "https://a.test", "https://b.test", "https://other.test"
+	c := inMemory(t, Config{Policy: StrictFamily, Resources: []string{a, b}})
+	calls := func(token string) (accepted string) {
+		for _, origin := range []string{a, b, c.s.APIOrigin()} {
+			req, err := http.NewRequest(http.MethodGet, origin+"/api", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer "+token)
+			if got, err := c.send(req); err != nil {
+				t.Fatal(err)
+			} else if got.Status == 200 {
+				accepted += origin
+			}
+		}
+		return accepted
+	}
+	rt := c.s.Login("alice").RefreshToken
+	for _, tt := range []struct {
+		asked []string
+		want  string // error, or else the APIs that accept the token
+	}{
+		{nil, a}, {[]string{b}, b}, {[]string{a, b}, a + b}, {[]string{other}, "invalid_target"}, {[]string{a, other}, "invalid_target"}, {[]string{a}, a},
+	} {
+		form := []string{"grant_type", "refresh_token", "refresh_token", rt}
+		for _, r := range tt.asked {
+			form = append(form, "resource", r)
+		}
+		got, err := c.post("/token", form...)
+		if err != nil || got.Error == "" && calls(got.AccessToken) != tt.want || got.Error != "" && got.Error != tt.want {
+			t.Errorf("%v: %d %q, %v; want %q", tt.asked, got.Status, got.Error, err, tt.want)
+		}
+		if got.Error == "" {
+			rt = got.RefreshToken
+		}
+	}
+	if n := c.s.Counts(); n.Rotations != 4 || n.Reuses != 0 || n.Misdirected != 7 || len(c.s.Strays()) != 0 {
+		t.Errorf("%+v", n)
+	}
+}

@@ -174,6 +174,9 @@ func (s *Server) grant(f url.Values, issuer, thumbprint, certificate string) (ma
 	if badClaims(f.Get("claims")) { // before anything is spent
 		return nil, &oauthError{400, "invalid_request", "claims are to be a JSON object"}
 	}
+	if e := s.checkResources(f); e != nil {
+		return nil, e
+	}
 	var t Tokens
 	var e *oauthError
 	switch f.Get("grant_type") {
@@ -204,6 +207,9 @@ func (s *Server) grant(f url.Values, issuer, thumbprint, certificate string) (ma
 		a.claims = f.Get("claims") // which contradicts what was asked for at the login
 	}
 	a.certificate = certificate
+	if asked := f["resource"]; len(asked) > 0 {
+		a.resources = asked
+	}
 	s.bind(t, thumbprint)
 	answer := s.answer(t)
 	if f.Get("grant_type") == tokenExchangeGrant {
