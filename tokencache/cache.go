@@ -93,9 +93,20 @@ func (c *Cache) Load(ctx context.Context, key Key) (*Record, Version, error) {
 
 // Save stores r as the record of key if the stored one is still at old; otherwise the error
 // wraps ErrConflict. The Version "" means that there is no record yet. Save does not modify r,
-// and uses key instead of r.Key.
+// and uses key instead of r.Key. If r cannot be saved with the tokens of several targets, see
+// Record.Select, it is saved with the selected one alone.
 func (c *Cache) Save(ctx context.Context, key Key, r *Record, old Version) (Version, error) {
-	plain, err := c.encode(ctx, key, r)
+	v, err := c.save(ctx, key, r, old, false)
+	if err != nil && r.hasOthers() && !errors.Is(err, ErrConflict) && ctx.Err() == nil {
+		if v, err := c.save(ctx, key, r, old, true); err == nil || errors.Is(err, ErrConflict) {
+			return v, err
+		}
+	}
+	return v, err
+}
+
+func (c *Cache) save(ctx context.Context, key Key, r *Record, old Version, lean bool) (Version, error) {
+	plain, err := c.encode(ctx, key, r, lean)
 	if err != nil {
 		return "", err
 	}
@@ -153,7 +164,15 @@ func (c *Cache) LockAt(ctx context.Context, key Key, v Version) (unlock func() e
 // record of key, as far as the store can tell: if the store is not a Preflighter, nil says only
 // that the sealing key is available.
 func (c *Cache) Preflight(ctx context.Context, key Key, r *Record) error {
-	plain, err := c.encode(ctx, key, r)
+	err := c.preflight(ctx, key, r, false)
+	if err != nil && r.hasOthers() && ctx.Err() == nil && c.preflight(ctx, key, r, true) == nil {
+		return nil // as in Save
+	}
+	return err
+}
+
+func (c *Cache) preflight(ctx context.Context, key Key, r *Record, lean bool) error {
+	plain, err := c.encode(ctx, key, r, lean)
 	if err != nil {
 		return err
 	}
@@ -233,9 +252,9 @@ func (c *Cache) open(ctx context.Context, name string, v Version, data []byte) (
 	return data, nil, nil
 }
 
-// encode returns the stored form of r as the record of key.
-func (c *Cache) encode(ctx context.Context, key Key, r *Record) ([]byte, error) {
-	saved := *r
+// encode returns the stored form of r as the record of key, see Record.stored.
+func (c *Cache) encode(ctx context.Context, key Key, r *Record, lean bool) ([]byte, error) {
+	saved := *r.stored(lean)
 	saved.Key, saved.Copy = key, c.placed(ctx, r.Copy)
-	return encodeRecord(&saved)
+	return encodeStored(&saved)
 }

@@ -59,15 +59,15 @@ func (r *Record) members() []member {
 		{"dpop", &storedKey{&r.bound}},
 		{"place", &r.Copy},
 		{"extra", (*extra)(&r.Extra)},
+		{"targets", &storedTargets{r}}, // after "grant"
 	}
 }
 
 // encodeRecord returns the stored form of r, with its secrets in the clear.
-func encodeRecord(r *Record) ([]byte, error) {
-	out := make(map[string]json.RawMessage)
-	if r.unknown != nil {
-		maps.Copy(out, r.unknown())
-	}
+func encodeRecord(r *Record) ([]byte, error) { return encodeStored(r.stored(false)) }
+
+// encodeStored is encodeRecord of what Record.stored has returned.
+func encodeStored(r *Record) ([]byte, error) {
 	version := recordVersion
 	if r.bound != nil {
 		version = boundRecordVersion
@@ -75,7 +75,20 @@ func encodeRecord(r *Record) ([]byte, error) {
 			return nil, errors.New("record: the key that it is bound to has no thumbprint")
 		}
 	}
+	out, err := r.encode()
+	if err != nil {
+		return nil, err
+	}
 	out["v"] = json.RawMessage(fmt.Sprint(version))
+	return json.Marshal(out) // in the order of the names
+}
+
+// encode returns the members of r.
+func (r *Record) encode() (map[string]json.RawMessage, error) {
+	out := make(map[string]json.RawMessage)
+	if r.rest != nil {
+		maps.Copy(out, r.rest.unknown)
+	}
 	for _, m := range r.members() {
 		if isZero(m.value) {
 			continue
@@ -86,7 +99,7 @@ func encodeRecord(r *Record) ([]byte, error) {
 		}
 		out[m.name] = raw
 	}
-	return json.Marshal(out) // in the order of the names
+	return out, nil
 }
 
 func isZero(pointer any) bool {
@@ -95,6 +108,8 @@ func isZero(pointer any) bool {
 		return time.Time(*v).IsZero() // in any location
 	case *storedKey:
 		return *v.of == nil
+	case *storedTargets:
+		return len(v.of.others()) == 0
 	}
 	return reflect.ValueOf(pointer).Elem().IsZero()
 }
@@ -119,23 +134,34 @@ func decodeUpTo(newest int, data []byte) (*Record, error) {
 	}
 	delete(in, "v")
 	r := new(Record)
+	if err := r.decode(in); err != nil {
+		return nil, err
+	}
+	if v >= boundRecordVersion && r.bound == nil { // As a bearer login it would be refused, and end.
+		return nil, fmt.Errorf("%w: the record has lost the key that it is bound to", ErrCorrupt)
+	}
+	if len(in) > 0 {
+		if r.rest == nil {
+			r.rest = new(rest)
+		}
+		r.rest.unknown = in
+	}
+	return r, nil
+}
+
+// decode reads the members that it knows into r, and removes them from in.
+func (r *Record) decode(in map[string]json.RawMessage) error {
 	for _, m := range r.members() {
 		raw, ok := in[m.name]
 		if !ok {
 			continue
 		}
 		if json.Unmarshal(raw, m.value) != nil {
-			return nil, fmt.Errorf("%w: member %q of the record is malformed", ErrCorrupt, m.name)
+			return fmt.Errorf("%w: member %q of the record is malformed", ErrCorrupt, m.name)
 		}
 		delete(in, m.name)
 	}
-	if v >= boundRecordVersion && r.bound == nil { // As a bearer login it would be refused, and end.
-		return nil, fmt.Errorf("%w: the record has lost the key that it is bound to", ErrCorrupt)
-	}
-	if len(in) > 0 {
-		r.unknown = hide(in)
-	}
-	return r, nil
+	return nil
 }
 
 // text is a string as it is stored. Tokens are printable ASCII (RFC 6749 appendix A), but

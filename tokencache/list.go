@@ -57,7 +57,7 @@ func (c *Cache) Idle(ctx context.Context, before time.Time, wanted func(name str
 			names = only(names, wanted)
 		}
 		c.loadAll(ctx, names, func(r *Record, err error) bool {
-			return err == nil && !idle(r.ObtainedAt, before) || yield(r, err)
+			return err == nil && !idle(r.RenewedAt(), before) || yield(r, err)
 		})
 	}
 }

@@ -41,6 +41,9 @@ func TestNothingPrintsASecret(t *testing.T) {
 	}
 	bound := record.Clone()
 	bound.Bind("proof-secret", "thumbprint")
+	several := record.Clone()
+	several.Select("of-token-secret")
+	several.AccessToken = "other-token-secret"
 	keyBytes := tokencache.KeyBytes(secret)
 	sealed := newCache(t, new(tokencache.Memory), keyBytes)
 	if _, err := sealed.Save(ctx, testKey, testRecord(), ""); err != nil {
@@ -62,7 +65,7 @@ func TestNothingPrintsASecret(t *testing.T) {
 		"enveloped Cache": envelopedCache, "*enveloped Cache": *envelopedCache, "Envelope": tokencache.Envelope{Wrapper: publicKey(t), Old: keyBytes},
 		"Secret": record.RefreshToken, "*Secret": &record.RefreshToken, "[]Secret": []tokencache.Secret{record.RefreshToken},
 		"Record": *record, "*Record": record, "Record with unknown members": *unknown, "*Record with unknown members": unknown, "[]Record": []tokencache.Record{*unknown},
-		"bound Record": *bound, "bound *Record": bound,
+		"bound Record": *bound, "bound *Record": bound, "Record with targets": *several, "*Record with targets": several,
 		"Extra": record.Extra, "Memory": memory, "Cache": plain, "sealed Cache": sealed, "*sealed Cache": *sealed,
 		"KeyBytes": keyBytes, "KeyFile": keyFile, "PassphraseFile": passFile, "[]KeySource": []tokencache.KeySource{keyBytes, keyFile, passFile},
 		"nested": struct {

@@ -1,7 +1,6 @@
 package tokencache
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"time"
@@ -84,9 +83,8 @@ type Record struct {
 	// bound is the key that the tokens are bound to, or nil. It is never modified.
 	bound *boundKey
 
-	// unknown holds the members that a newer version of this module wrote, which may
-	// be secrets. Nil if there are none; never modified.
-	unknown hidden[map[string]json.RawMessage]
+	// rest is nil in most records, and never modified.
+	rest *rest
 }
 
 // An Attempt says which process was about to spend the record's refresh token, and when.
@@ -102,6 +100,10 @@ type Tombstone struct {
 	Description string    `json:"description,omitempty"` // The provider's words, cut short.
 	URI         string    `json:"uri,omitempty"`         // A page about the error, if the provider named one.
 	Claims      string    `json:"claims,omitempty"`      // What the next login has to ask for, see Record.Claims.
+
+	// Target is not empty if the provider wants the user before it issues a token for that
+	// target, see Record.Select. The refresh token is good for the others.
+	Target string `json:"target,omitempty"`
 
 	// Interrupted says that the outcome of an earlier refresh with this token was never
 	// known: the token may be dead because that refresh succeeded and its answer was lost.
@@ -127,7 +129,7 @@ func (r *Record) IsCopy() bool { return r.Copy != nil && r.Copy.AdoptedAt.IsZero
 // not enough: fmt does not call them when a verb does not fit a struct behind a pointer.
 func (r Record) Format(f fmt.State, _ rune) {
 	type bare Record
-	r.unknown = nil // It may hold secrets that a newer version wrote.
+	r.rest = nil // It may hold secrets.
 	fmt.Fprintf(f, "%+v", bare(r))
 }
 
