@@ -47,6 +47,15 @@
 // A refresh leads from stale, expired or outage to fresh, and so does one of another process. A
 // login leads there from any state, whichever process it is made in; from unsaved it takes a save.
 //
+// # Several APIs
+//
+// If a provider issues a token for each API (RFC 8707, Microsoft Entra), one login serves all of
+// them: For of an Endpoint makes a Refresher of another access token of the same login, for a
+// Source or a Pool of its own. They share the entry in the cache, its lock, and the refresh token;
+// each has a token that no other gets. Transports are put in a chain, each as the Base of the next
+// one, so that the origin of a request decides which token it gets. Log in and out by any of the
+// Sources; the others notice it as other processes do, when they next read the cache.
+//
 // # Guarantees
 //
 //   - While an access token is good, callers get it without waiting, whatever happens to the
@@ -68,7 +77,7 @@
 //     provider's endpoints for pushed authorization requests and for device authorization if a
 //     login uses them. No redirect carries any of them elsewhere.
 //   - A token is used only for what it was requested for: Sources whose Endpoints ask for
-//     different resources or audiences share no token, not even in one cache; for grants
+//     different resources or audiences share no token, not even in one login; for grants
 //     without a user that holds for everything that is asked for.
 //   - No error, log line or printed value of this package contains a secret.
 //

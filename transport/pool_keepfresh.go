@@ -161,6 +161,7 @@ func (p *Pool) recoverInterrupted(ctx context.Context, limit limiter) {
 // interrupted adopts a record from the cache whose refresh was interrupted: then it must be
 // made up for, even if the token in memory is still good.
 func (s *Source) interrupted(rec *tokencache.Record) {
+	rec.Select(s.cfg.entries.Target)
 	if cur := s.cur.Load(); cur.fresh(wallNow()) && !newer(cur.rec, rec) {
 		s.cur.CompareAndSwap(cur, s.snapshot(rec))
 	}

@@ -96,7 +96,7 @@ func (p *Pool) latestFirst() (logins []*Source) {
 	for i := range p.shards {
 		for _, s := range p.shards[i].all() {
 			if cur := s.cur.Load(); cur != nil {
-				obtained[s] = cur.rec.ObtainedAt
+				obtained[s] = cur.rec.RenewedAt()
 				logins = append(logins, s)
 			}
 		}

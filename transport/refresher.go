@@ -49,6 +49,11 @@ type Identity struct {
 	// TokenURL is the token endpoint of a new login whose record names none.
 	TokenURL string
 
+	// Target, if not empty, says that it is not the login's own access token that is renewed,
+	// but that for another target, see tokencache.Record.Select. The records of Check and
+	// Refresh have it selected. All such tokens of a login share its refresh token.
+	Target string
+
 	// NamesAudience says that each refresh names what the token is to be for, so that a
 	// token for something else need not be used.
 	NamesAudience bool

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"sync"
@@ -22,9 +23,12 @@ import (
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
-// A caller is a process of its own that calls an API.
+// A caller is a process of its own that calls an API, and perhaps further ones, by tokens that are
+// for each of them.
 type caller struct {
 	Name, Dir, TokenURL, ClientID, Secret, API, Origin string
+
+	Further []string // origins
 }
 
 const callerEnv = "STAYAUTH_TEST_CALLER"
@@ -44,13 +48,15 @@ func callAPI(plan string) error {
 	if err != nil {
 		return err
 	}
-	source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: c.endpoint()})
-	if err != nil {
-		return err
-	}
-	rt, err := transport.New(transport.Config{Source: source, Origins: []string{c.Origin}})
-	if err != nil {
-		return err
+	rt := http.DefaultTransport
+	for _, origin := range append([]string{c.Origin}, c.Further...) {
+		source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: c.refresher(origin)})
+		if err != nil {
+			return err
+		}
+		if rt, err = transport.New(transport.Config{Source: source, Origins: []string{origin}, Base: rt}); err != nil {
+			return err
+		}
 	}
 	client := &http.Client{Transport: rt}
 	for in := bufio.NewReader(os.Stdin); ; {
@@ -61,7 +67,7 @@ func callAPI(plan string) error {
 		errs := make([]error, n)
 		var wg sync.WaitGroup
 		for i := range n {
-			wg.Go(func() { errs[i] = c.get(client) })
+			wg.Go(func() { errs[i] = c.get(client, i) })
 		}
 		wg.Wait()
 		if err := errors.Join(errs...); err != nil {
@@ -76,8 +82,25 @@ func (c caller) endpoint() *endpoint.Endpoint {
 	return &endpoint.Endpoint{TokenURL: c.TokenURL, ClientID: c.ClientID, ClientSecret: tokencache.Secret(c.Secret), AuthStyle: oauth2.AuthStyleInHeader}
 }
 
-func (c caller) get(client *http.Client) error {
-	req, err := http.NewRequest("GET", c.API, nil)
+// refresher returns the Refresher of the token for an API.
+func (c caller) refresher(origin string) transport.Refresher {
+	e := c.endpoint()
+	if len(c.Further) > 0 {
+		e.Params, e.AuthParams = url.Values{"resource": {c.Origin}}, url.Values{"resource": c.Further}
+	}
+	if origin != c.Origin {
+		return e.For(url.Values{"resource": {origin}})
+	}
+	return e
+}
+
+// get makes the request number i.
+func (c caller) get(client *http.Client, i int) error {
+	api := c.API
+	if i %= len(c.Further) + 1; i > 0 {
+		api = c.Further[i-1] + "/api"
+	}
+	req, err := http.NewRequest("GET", api, nil)
 	if err != nil {
 		return err
 	}
@@ -96,6 +119,18 @@ func (c caller) get(client *http.Client) error {
 // start starts the process. calls makes n requests at once there, and waits for them.
 func (c caller) start(t *testing.T) (calls func(n int)) {
 	t.Helper()
+	_, in, lines := c.launch(t)
+	return func(n int) {
+		fmt.Fprintln(in, n)
+		if !lines.Scan() || lines.Text() != "done" {
+			t.Errorf("process %s: %s %v", c.Name, lines.Text(), lines.Err())
+		}
+	}
+}
+
+// launch starts the process, and returns what it reads and writes.
+func (c caller) launch(t *testing.T) (process *os.Process, in io.Writer, lines *bufio.Scanner) {
+	t.Helper()
 	plan, err := json.Marshal(c)
 	if err != nil {
 		t.Fatal(err)
@@ -103,19 +138,13 @@ func (c caller) start(t *testing.T) (calls func(n int)) {
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
 	cmd.Env = append(os.Environ(), callerEnv+"="+string(plan))
 	cmd.Stderr = os.Stderr
-	in, err1 := cmd.StdinPipe()
+	stdin, err1 := cmd.StdinPipe()
 	out, err2 := cmd.StdoutPipe()
 	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { in.Close(); cmd.Wait() })
-	lines := bufio.NewScanner(out)
-	return func(n int) {
-		fmt.Fprintln(in, n)
-		if !lines.Scan() || lines.Text() != "done" {
-			t.Errorf("process %s: %s %v", c.Name, lines.Text(), lines.Err())
-		}
-	}
+	t.Cleanup(func() { stdin.Close(); cmd.Wait() })
+	return cmd.Process, stdin, bufio.NewScanner(out)
 }
 
 // C103: 100 goroutines in 4 processes, which all have the token in memory: one refusal causes

@@ -87,7 +87,7 @@ func (cfg *SourceConfig) complete() error {
 		return bad("Refresher", "set it, to an *endpoint.Endpoint for instance")
 	}
 	own := cfg.Refresher.Identity()
-	cfg.entries = entry.Config{Cache: cfg.Cache}
+	cfg.entries = entry.Config{Cache: cfg.Cache, Target: own.Target}
 	if own.Key.ClientID != "" {
 		cfg.Key.Issuer = cmp.Or(cfg.Key.Issuer, own.Key.Issuer)
 		cfg.Key.ClientID = cmp.Or(cfg.Key.ClientID, own.Key.ClientID)

@@ -136,7 +136,7 @@ func (s *Source) known() entry.Known {
 // puttable returns the record to put back if the store has lost the login, or nil.
 func (s *Source) puttable() *tokencache.Record {
 	cur := s.cur.Load()
-	if cur == nil || cur.rec.RefreshToken == "" || wallNow().Sub(cur.rec.ObtainedAt) > traceTime {
+	if cur == nil || cur.rec.RefreshToken == "" || wallNow().Sub(cur.rec.RenewedAt()) > traceTime {
 		return nil
 	}
 	s.mu.Lock()

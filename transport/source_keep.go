@@ -66,7 +66,7 @@ func (s *Source) renewIfUnused(ctx context.Context) *flight {
 		return nil
 	}
 	due := upkeep.Rounds(every, 0)[0]
-	if upkeep.Next(s.entry.Key().Name(), due.Every, cur.rec.ObtainedAt.Add(due.Idle)).After(wallNow()) {
+	if upkeep.Next(s.entry.Key().Name(), due.Every, cur.rec.RenewedAt().Add(due.Idle)).After(wallNow()) {
 		return nil
 	}
 	return s.renew(ctx, &flight{renewed: cur.rec})

@@ -43,6 +43,7 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: "the record holds no token; pass what Endpoint.Exchange or endpoint.FromOAuth2 returned"}
 	}
 	next := rec.Clone()
+	next.Select("") // A login brings one token, which is its own.
 	_, thumbprint := next.Proof()
 	if remedy := bearer.Normalize(&next.TokenType, thumbprint != ""); remedy != "" {
 		return &Error{Kind: ErrMisconfigured, Op: "login", Remedy: remedy}
@@ -67,6 +68,7 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 		next.ObtainedAt = now
 	}
 	next.AuthorizedAt = now
+	next.Select(s.cfg.entries.Target)
 
 	defer s.deliverWithin(ctx)
 	unlock, err := s.lock(ctx)
@@ -155,6 +157,10 @@ func (s *Source) end(ctx context.Context, revoke bool) error {
 		alive = &Error{Kind: ErrStorage, Op: "logout", Err: err, Remedy: "the tokens were not revoked, because the store has lost them; revoke them at the provider if that matters"}
 	case rec != nil && rec.IsCopy():
 		alive, revoke = &Error{Kind: ErrStorage, Op: "logout", Err: tokencache.ErrCopy, Remedy: "it was removed here, and lives on in the other store"}, false
+	}
+	if rec != nil {
+		rec = rec.Clone()
+		rec.Select("") // The login is to end, whichever of its tokens this Source has.
 	}
 	if r, ok := s.cfg.Refresher.(Revoker); ok && revoke && rec != nil && rec.Tombstone == nil {
 		if alive = revokeBounded(ctx, r, rec); alive != nil && !errors.Is(alive, errors.ErrUnsupported) {

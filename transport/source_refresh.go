@@ -271,7 +271,7 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 		if err == nil && (stored == nil || stored.RefreshToken != cur.RefreshToken) {
 			return true, nil
 		}
-		bury(next, unknown, cause)
+		bury(next, unknown, cause, s.cfg.entries.Target)
 		if err == nil {
 			_, err = s.entry.Save(ctx, next, v)
 		}

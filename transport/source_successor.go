@@ -86,13 +86,18 @@ func mayBeLate(rec *tokencache.Record) bool {
 	return within(wallNow(), rec.InterruptedAt.Add(lateRequestTime), 2*lateRequestTime) // Clocks differ.
 }
 
-// bury puts a tombstone on rec. unknown says that its refresh token may have been spent.
-func bury(rec *tokencache.Record, unknown bool, cause *Error) {
+// bury puts a tombstone on rec. unknown says that its refresh token may have been spent, and
+// target for which target a token was refused, see tokencache.Record.Select.
+func bury(rec *tokencache.Record, unknown bool, cause *Error, target string) {
 	if unknown || !mayBeLate(rec) {
 		rec.InterruptedAt = time.Time{}
 	}
 	rec.Tombstone = &tokencache.Tombstone{At: wallNow(), Code: cause.Code, Description: cause.Description, URI: cause.URI,
 		Claims: cmp.Or(cause.Claims, rec.Claims), Interrupted: unknown || !rec.InterruptedAt.IsZero()}
+	switch cause.Code { // which say that the user is wanted, and nothing against the refresh token
+	case "consent_required", "interaction_required", "unmet_authentication_requirements":
+		rec.Tombstone.Target = target
+	}
 }
 
 // deadError says why a login is needed. rec has a tombstone.

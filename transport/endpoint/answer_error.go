@@ -56,6 +56,18 @@ func (a *answer) knows(code string) bool {
 	return code != "" && (own || known)
 }
 
+// interaction returns the error code that says what Entra has in suberror, if it wants the user
+// for a token; its error is an invalid_grant, although the refresh token is good for other ones.
+func (a *answer) interaction() string {
+	switch sub := a.members.text("suberror"); sub {
+	case "consent_required":
+		return sub
+	case "basic_action", "additional_action", "message_only":
+		return "interaction_required"
+	}
+	return ""
+}
+
 // errorURI returns the URL of a page about the error, if it can be shown.
 func (a *answer) errorURI() string {
 	raw := a.members.text("error_uri")

@@ -27,6 +27,9 @@ func (a *answer) failure() *transport.Error {
 	} else {
 		a.classify(e, code, description)
 	}
+	if code := a.interaction(); e.Kind == transport.ErrLoginRequired && code != "" {
+		e.Code = code
+	}
 	refused := e.Field == "Endpoint.ClientSecret" // whoever the client says it is
 	switch {
 	case refused && a.stated && !a.proven && !a.certified && !a.secret:

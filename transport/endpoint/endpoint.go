@@ -96,7 +96,7 @@ type Endpoint struct {
 	// Params are further parameters of every token request, such as "audience" or
 	// "resource", of which there may be several, each an absolute URI without a fragment
 	// (RFC 8707 section 2). What a token is for is part of its name in the cache: Sources
-	// whose Endpoints ask for different ones share no entry. A "claims" parameter (OpenID
+	// whose Endpoints ask for different ones share no entry, see For. A "claims" parameter (OpenID
 	// Connect Core section 5.5) is merged with the claims that an API demands, see
 	// [transport.Source.Reject]. Params must not hold secrets, because they are printed.
 	// Default: none.
@@ -205,11 +205,15 @@ func (e *Endpoint) Refresh(ctx context.Context, current *tokencache.Record) (*to
 	if err := e.Check(current); err != nil {
 		return nil, err
 	}
+	return e.refresh(ctx, current, e.refreshForm(current))
+}
+
+func (e *Endpoint) refresh(ctx context.Context, current *tokencache.Record, form url.Values) (*tokencache.Record, error) {
 	key, err := e.prover().keyOf(ctx, "refresh", current)
 	if err != nil {
 		return nil, err
 	}
-	rec, err := e.obtain(ctx, "refresh", e.refreshForm(current), key)
+	rec, err := e.obtain(ctx, "refresh", form, key)
 	if err == nil {
 		rec, err = ofSomebodyElse(current, rec)
 	}

@@ -83,7 +83,7 @@ func codeMeaning(code string) (v verdict, known bool) {
 		return verdict{transport.ErrMisconfigured, "Endpoint.TokenURL", "the provider does not have this grant type here"}, true
 	case "invalid_scope":
 		return verdict{transport.ErrMisconfigured, "Endpoint.Scopes", "ask only for scopes that the provider grants to this client"}, true
-	case "invalid_target":
+	case "invalid_target", "invalid_resource": // The latter is Entra's.
 		return verdict{transport.ErrMisconfigured, "Endpoint.Params", "check resource and audience"}, true
 	case "use_dpop_nonce", "invalid_dpop_proof":
 		return verdict{transport.ErrMisconfigured, "Endpoint.DPoP", "set it, or register the client for bearer tokens: the provider asks for DPoP"}, true

@@ -14,6 +14,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	demands "github.com/stayauth/stayauth/transport/internal/claims"
+	"github.com/stayauth/stayauth/transport/internal/renewal"
 )
 
 // A cause is what an API or the provider demands of the next login.
@@ -137,7 +138,8 @@ func (f *flow) answerCause() error {
 	return nil
 }
 
-// settle makes sure that a login replaces one of the same user, and notes what it was made for.
+// settle makes sure that a login replaces one of the same user, and notes what it was made for and
+// which resources it asked for.
 func (f *flow) settle(rec *tokencache.Record) error {
 	if f.Former != nil {
 		was, is := AccountOf(f.Former).Subject, AccountOf(rec).Subject
@@ -145,13 +147,22 @@ func (f *flow) settle(rec *tokencache.Record) error {
 			return refused(RefusedOtherAccount, "log in as the same user as before, or end that login first")
 		}
 	}
-	if f.fingerprint != "" {
-		if rec.Extra == nil {
-			rec.Extra = make(map[string]tokencache.Secret)
-		}
-		rec.Extra[causeMember] = tokencache.Secret(f.fingerprint)
+	keep(rec, causeMember, f.fingerprint)
+	if asked := f.requested()["resource"]; len(more(slices.Concat(f.Endpoint.Params["resource"], f.Endpoint.AuthParams["resource"]), asked)) > 0 {
+		keep(rec, renewal.AskedFor, url.Values{"resource": asked}.Encode())
 	}
 	return nil
+}
+
+// keep stores with a login how it was made.
+func keep(rec *tokencache.Record, member, value string) {
+	if value == "" {
+		return
+	}
+	if rec.Extra == nil {
+		rec.Extra = make(map[string]tokencache.Secret)
+	}
+	rec.Extra[member] = tokencache.Secret(value)
 }
 
 // withParams returns the parameters of all sets. Later ones replace earlier ones, but claims are

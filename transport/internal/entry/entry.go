@@ -26,6 +26,7 @@ type Config struct {
 	Unnamed bool   // a login may be under the key that earlier versions used, see former.go
 	Asks    bool   // a refresh names what its token is to be for
 	What    string // what the records are for; empty if the key was made by the program
+	Target  string // which of a login's tokens is meant, see tokencache.Record.Select
 }
 
 // An Entry is the stored login of one account. It is safe for concurrent use as far as its

@@ -74,6 +74,9 @@ func (e *Entry) loadOwn(ctx context.Context, key tokencache.Key) (*tokencache.Re
 	if err == nil && key.Audience == "" && !e.cfg.claimable(rec) {
 		return nil, "", tokencache.ErrNotFound
 	}
+	if err == nil {
+		rec.Select(e.cfg.Target)
+	}
 	return rec, v, err
 }
 
@@ -150,10 +153,12 @@ func (e *Entry) takeOver(ctx context.Context, rec *tokencache.Record, v tokencac
 	rec = rec.Clone()
 	e.Mark(rec)
 	if e.cfg.Asks && rec.RefreshToken != "" {
+		rec.Select("")
 		rec.Expiry = rec.ObtainedAt
 		if rec.Expiry.IsZero() {
 			rec.Expiry = time.Unix(1, 0) // Zero would mean unknown.
 		}
+		rec.Select(e.cfg.Target)
 	}
 	v, err := e.Save(ctx, rec, v)
 	return rec, v, err

@@ -16,5 +16,5 @@ func wins(stored, next *tokencache.Record) bool {
 	case stored.Generation != next.Generation:
 		return stored.Generation > next.Generation
 	}
-	return stored.RefreshToken != next.RefreshToken && !stored.ObtainedAt.Before(next.ObtainedAt)
+	return stored.RefreshToken != next.RefreshToken && !stored.RenewedAt().Before(next.RenewedAt())
 }

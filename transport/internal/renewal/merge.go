@@ -8,6 +8,10 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
+// AskedFor is the member of Record.Extra with the resources (RFC 8707) that the authorization
+// request of a login named, as a query, if its Endpoint does not name them.
+const AskedFor = "login.asked"
+
 // Merge applies the provider's answer to next, which holds the login as it was.
 func Merge(next, answer *tokencache.Record) {
 	if answer.AccessToken != "" {

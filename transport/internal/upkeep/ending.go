@@ -43,8 +43,8 @@ func Ending(before, answer *tokencache.Record, lifetime time.Duration, now time.
 // that can be told. With most providers each does; where it does not, the end is that of the
 // login.
 func postponed(before, answer *tokencache.Record) bool {
-	elapsed := answer.ObtainedAt.Sub(before.ObtainedAt)
-	if before.RefreshExpiry.IsZero() || answer.RefreshExpiry.IsZero() || before.ObtainedAt.IsZero() || elapsed < leastElapsed {
+	elapsed := answer.ObtainedAt.Sub(before.RenewedAt())
+	if before.RefreshExpiry.IsZero() || answer.RefreshExpiry.IsZero() || before.RenewedAt().IsZero() || elapsed < leastElapsed {
 		return true
 	}
 	return answer.RefreshExpiry.Sub(before.RefreshExpiry) > elapsed/2
