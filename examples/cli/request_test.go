@@ -5,7 +5,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -88,5 +90,55 @@ func TestDemandOfAnAnswer(t *testing.T) {
 		if got := demand(req, resp, nil); (got != nil) != want {
 			t.Errorf("HTTP %d: %v", status, got)
 		}
+	}
+}
+
+// After a refresh a request is repeated, with the same data.
+func TestDataIsSentTwice(t *testing.T) {
+	dir := t.TempDir()
+	file, empty := filepath.Join(dir, "file"), filepath.Join(dir, "empty")
+	const content = "a\x00b\r\n\xff"
+	if err := errors.Join(os.WriteFile(file, []byte(content), 0o600), os.WriteFile(empty, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ name, data, want string }{
+		{"text", "text", "text"},
+		{"no text", "", ""},
+		{"a file", "@" + file, content},
+		{"an empty file", "@" + empty, ""},
+		{"standard input", "@-", content},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			stdin, err := os.Open(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stdin.Close()
+			c := &cli{stdin: stdin, options: options{data: list{tt.data}}}
+			req, err := c.request(t.Context(), "https://a.example/x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if req.ContentLength != int64(len(tt.want)) {
+				t.Errorf("%d bytes, want %d", req.ContentLength, len(tt.want))
+			}
+			if tt.want == "" { // There is nothing to be read again.
+				if req.Body != http.NoBody {
+					t.Error("there is a body")
+				}
+				return
+			}
+			for range 2 {
+				got, err := io.ReadAll(req.Body)
+				if err != nil || string(got) != tt.want {
+					t.Errorf("%q, %v, want %q", got, err, tt.want)
+				}
+				req.Body.Close()
+				if req.Body, err = req.GetBody(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			req.Body.Close()
+		})
 	}
 }

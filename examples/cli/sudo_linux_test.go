@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/stayauth/stayauth/testdata/realparts"
 )
 
 // Root that has the HOME of another user, as sudo leaves it on some systems, neither reads nor
@@ -27,7 +29,10 @@ func TestRootInTheHomeOfAnotherUser(t *testing.T) {
 		cmd := exec.Command("stayauth", "login", "-provider", "github", "-client-id", "x", "-store", "file", "-flow", "paste")
 		cmd.Env = append(os.Environ(), append([]string{"HOME=" + home, "XDG_CONFIG_HOME=", "XDG_CACHE_HOME="}, env...)...)
 		cmd.SysProcAttr = root
-		out, _ := cmd.CombinedOutput()
+		out, err := cmd.CombinedOutput()
+		if cmd.Process == nil {
+			realparts.Require(t, "root, or the right to a user name space", err)
+		}
 		return cmd.ProcessState.ExitCode(), string(out)
 	}
 	if status, out := run(); status != exitUsage || !strings.Contains(out, "sudo -H") || !strings.Contains(out, "-dir") {
