@@ -36,8 +36,8 @@ type Config struct {
 	ReplaceAuthorization bool
 
 	// Rejected, if set, reports whether a response rejects the token, for APIs that do not
-	// say so with a 401 but with a 200 and {"ok":false,"error":"token_expired"}, for
-	// instance. Then the token is renewed and the request repeated once, as after a 401.
+	// say so with a 401 but with a 200 and {"ok":false,"error":"token_expired"}, as Slack does
+	// (provider.SlackRejects). Then the token is renewed and the request repeated once, as after a 401.
 	// Rejected is called for every response to a request with a token, except for such a
 	// 401. It must not modify the response, and may read the first 64 KiB of the body,
 	// which are not lost to the caller. It may be called by many goroutines at once.
