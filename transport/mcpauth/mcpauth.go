@@ -35,7 +35,8 @@ type Config struct {
 
 	// Login logs the user in. It may change the Config, and is the place to refuse: the
 	// Config's Provider and Endpoint say where the login would be, and for which scopes, and
-	// its Cause what else the server demands. Default: login.Loopback, in the user's browser.
+	// its Cause what else the server demands. Default: login.Loopback, in the user's browser;
+	// login.Auto is for programs that may also run where there is none, as over SSH.
 	Login func(context.Context, login.Config) (*tokencache.Record, error)
 }
 
@@ -106,18 +107,18 @@ func (h *Handler) TokenSource(ctx context.Context) (oauth2.TokenSource, error) {
 // the same, or a transport.Challenge if the server asks for what no login brings.
 func (h *Handler) Authorize(ctx context.Context, req *http.Request, resp *http.Response) error {
 	defer resp.Body.Close()
-	if h.turn == nil {
-		return &transport.Error{Kind: transport.ErrMisconfigured, Op: "config", Remedy: "use a Handler that New has made"}
-	}
 	io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
-	select {
-	case h.turn <- struct{}{}:
-		defer func() { <-h.turn }()
-	case <-ctx.Done():
-		return &transport.Error{Kind: transport.ErrUnavailable, Op: "login", Err: context.Cause(ctx)}
-	}
-	if err := h.isOurs(req, resp); err != nil {
+	release, err := h.take(ctx)
+	if err != nil {
 		return err
+	}
+	defer release()
+	if err := h.isOurs(req.URL); err != nil {
+		return err
+	}
+	if resp.Request != nil && rootOf(resp.Request.URL) != h.root {
+		return &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Remedy: "use the server's own address",
+			Err: errors.New("the request was redirected to another host, which refuses it")}
 	}
 	challenges := transport.ParseChallenges(resp.Header)
 	a, err := h.find(ctx, req.URL.String(), challenges)
@@ -141,19 +142,50 @@ func (h *Handler) Authorize(ctx context.Context, req *http.Request, resp *http.R
 	return err
 }
 
-// isOurs says whether an answer is that of the server. What another one wants must not change which
-// token this one gets.
-func (h *Handler) isOurs(req *http.Request, resp *http.Response) error {
-	root := rootOf(req.URL)
+// Logout ends the login at the MCP server at address, here and at its authorization server. The
+// next request needs another one. Errors are those of Source.Logout, or there is no way to find out
+// which login it is.
+func (h *Handler) Logout(ctx context.Context, address string) error {
+	u, err := url.Parse(address)
+	if err != nil {
+		return &transport.Error{Kind: transport.ErrMisconfigured, Op: "logout", Remedy: "use the server's address, as for a session"}
+	}
+	release, err := h.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := h.isOurs(u); err != nil {
+		return err
+	}
+	a, err := h.find(ctx, address, nil)
+	if err != nil {
+		return err
+	}
+	return a.source.Logout(ctx)
+}
+
+// take waits for the turn.
+func (h *Handler) take(ctx context.Context) (release func(), err error) {
+	if h.turn == nil {
+		return nil, &transport.Error{Kind: transport.ErrMisconfigured, Op: "config", Remedy: "use a Handler that New has made"}
+	}
+	select {
+	case h.turn <- struct{}{}:
+		return func() { <-h.turn }, nil
+	case <-ctx.Done():
+		return nil, &transport.Error{Kind: transport.ErrUnavailable, Op: "login", Err: context.Cause(ctx)}
+	}
+}
+
+// isOurs says whether an address is on the server's host. What another one wants must not change
+// which token this one gets.
+func (h *Handler) isOurs(u *url.URL) error {
 	if h.root == "" {
-		h.root = root
+		h.root = rootOf(u)
 	}
-	if h.root != root {
+	if h.root != rootOf(u) {
 		return &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Remedy: "make a Handler for each MCP server"}
-	}
-	if resp.Request != nil && rootOf(resp.Request.URL) != root {
-		return &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Remedy: "use the server's own address",
-			Err: errors.New("the request was redirected to another host, which refuses it")}
 	}
 	return nil
 }

@@ -330,6 +330,38 @@ func TestLoginEndsWhileRunning(t *testing.T) {
 	}
 }
 
+// The user ends a login: that it is used no more, here or by whoever has its tokens, and that the
+// next request asks for another one, holds after a restart and while another agent runs.
+func TestLogout(t *testing.T) {
+	w := newWorld(t)
+	running := w.mustStart()
+	running.mustCall()
+	as, _ := w.now()
+	token := as.Current("user").AccessToken
+	h := w.handler() // of a program that ends the login
+	if err := h.Logout(t.Context(), w.address()); err != nil {
+		t.Error(err)
+	}
+	if err := h.Logout(t.Context(), "https://other.test/mcp"); !errors.Is(err, transport.ErrMisconfigured) {
+		t.Errorf("at another server: %v", err)
+	}
+	h.Close(t.Context())
+	if c := as.Counts(); as.Valid(token) || c.Revocations == 0 {
+		t.Errorf("the authorization server counted %+v", c)
+	}
+	w.wantLogins(1)
+	p := w.mustStart()
+	p.mustCall()
+	p.end()
+	w.wantLogins(2)
+	running.mustCall()
+	running.end()
+	w.wantLogins(2)
+	if err := new(mcpauth.Handler).Logout(t.Context(), w.address()); !errors.Is(err, transport.ErrMisconfigured) {
+		t.Errorf("a Handler that New has not made: %v", err)
+	}
+}
+
 // The login of one user is not used for another.
 func TestAccounts(t *testing.T) {
 	w := newWorld(t)
