@@ -13,7 +13,7 @@ import (
 	"github.com/stayauth/stayauth/testdata/realparts"
 )
 
-// What the blocks of README take for granted: the packages, and what an earlier block or
+// What the blocks of README that are no whole programs take for granted: the packages, and what
 // the reader's own program has.
 const (
 	readmePackages = `package main
@@ -21,60 +21,25 @@ const (
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"log"
-	"net/http"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
-	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/oskeyring"
 	"github.com/stayauth/stayauth/transport"
-	"github.com/stayauth/stayauth/transport/clientauth"
-	endpoints "github.com/stayauth/stayauth/transport/endpoint"
-	"github.com/stayauth/stayauth/transport/grants"
-	"github.com/stayauth/stayauth/transport/login"
 	"github.com/stayauth/stayauth/transport/oauthtest"
-	"github.com/stayauth/stayauth/transport/provider"
 )
 
 var (
 	_ = errors.Is
-	_ = fmt.Sprint
-	_ = io.Copy
-	_ = log.Print
-	_ http.Client
-	_ = os.Exit
-	_ = signal.Notify
-	_ = syscall.SIGHUP
 	_ time.Time
 	_ oskeyring.Config
-	_ login.Config
 	_ oauthtest.Config
-	_ clientauth.Key
-	_ grants.JWT
 )
 
 var (
-	ctx          context.Context
-	cache        *tokencache.Cache
-	p            *provider.Provider
-	endpoint     *endpoints.Endpoint
-	source       *transport.Source
-	tokens       *tokencache.Record
-	clientID     string
-	clientSecret tokencache.Secret
-	url          string
-	err          error
-	config       transport.SourceConfig
+	ctx    context.Context
+	source *transport.Source
+	err    error
 )
-
-func fail(error) int                             { return 1 }
-func work(context.Context, *transport.Source) int { return 0 }
-func signedIn(*http.Request) (string, error)       { return "", nil }
 
 `
 	statements = "func main() {\n%s}\n"

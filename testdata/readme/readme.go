@@ -5,6 +5,7 @@ package readme
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"go/parser"
 	"go/token"
 	"os"
@@ -144,16 +145,21 @@ func (tr *Trial) take(t testing.TB, step, program string) {
 	}
 }
 
-// goes runs the go command. Everything that the programs need is needed by the tests too, and is
-// here already.
+// goes runs the go command. It downloads nothing: what the programs need the tests need too.
 func (tr *Trial) goes(t testing.TB, args ...string) {
 	t.Helper()
 	cmd := exec.Command("go", args...)
 	cmd.Dir = tr.Dir
 	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOPROXY=off", "GOWORK=off")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		return
 	}
+	err = fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+	if args[0] == "get" {
+		realparts.Require(t, "the modules of the program, which 'go test ./...' at the root downloads", err)
+	}
+	t.Fatal(err)
 }
 
 // useOurs replaces the modules that the program imports by those of this repository.

@@ -1,6 +1,7 @@
 package cliauth_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -142,6 +144,56 @@ func TestInterruptedRefreshIsStored(t *testing.T) {
 				t.Errorf("the provider counted %+v", c)
 			}
 		})
+	}
+}
+
+// A second Ctrl-C does not wait: the provider may be frozen.
+func TestSecondInterruptDoesNotWait(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no process can send Ctrl-C to a single other one")
+	}
+	t.Parallel()
+	srv := oauthtest.New(oauthtest.Config{AuthStyle: oauthtest.AuthNone})
+	if err := srv.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Close()
+	dir := t.TempDir()
+	store(t, dir, srv)
+	srv.Fault("/token", 0, oauthtest.Hang)
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childVariable+"="+dir, issuerOf+"="+srv.URL())
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	defer cmd.Process.Kill()
+	for srv.Counts().TokenRequests == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	began := time.Now()
+	for interrupts := 0; ; interrupts++ {
+		select {
+		case <-ended:
+			if interrupts < 2 {
+				t.Error("the first Ctrl-C has ended it")
+			}
+			if took := time.Since(began); took > 15*time.Second {
+				t.Errorf("it has ended after %v", took)
+			}
+			if got := cmd.ProcessState.String(); got != "signal: interrupt" {
+				t.Errorf("it has ended by %q", got)
+			}
+			if !strings.Contains(said.String(), "could cost you the login") {
+				t.Errorf("the user was told %q", said.String())
+			}
+			return
+		case <-time.After(time.Second): // Two that come together may be one.
+			cmd.Process.Signal(os.Interrupt)
+		}
 	}
 }
 

@@ -18,6 +18,7 @@
 //   - [Paste] is for machines without a browser too, and works with any provider: the user
 //     opens a page elsewhere, and pastes the address at which the browser ends.
 //   - [Auto] chooses by where the program runs, and says what it has chosen.
+//   - Package transport/cliauth does all of this for a command-line program, by one call.
 //   - A [Web] is for a web application whose users connect their accounts: three handlers, and
 //     a transport.Pool for the logins.
 //
