@@ -53,7 +53,8 @@ type Client struct {
 }
 
 // Open returns a Client that is logged in. If there is no login yet, or the provider has ended it,
-// the user logs in now. ctx bounds that, and nothing afterwards.
+// the user logs in now; of several runs that begin together, one asks the user. ctx bounds that, and
+// nothing afterwards.
 //
 // Errors are those of oskeyring.Config.Open, of Source.Token, or of the login.
 func Open(ctx context.Context, cfg Config) (*Client, error) {
@@ -74,32 +75,62 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 			return nil, err
 		}
 	}
-	c := &Client{cfg: cfg, held: &holding{Endpoint: cfg.Endpoint}}
-	var err error
-	c.Source, err = transport.NewSource(transport.SourceConfig{
-		Cache: cfg.Cache, Refresher: c.held, Key: tokencache.Key{Account: cfg.Account}, Lead: cfg.Provider.Lead,
-	})
-	if err != nil {
+	c := &Client{cfg: cfg}
+	if err := c.open(); err != nil {
 		return nil, err
 	}
-	c.held.flush = c.Source.Flush
-	rt, err := transport.New(transport.Config{Source: c.Source, Origins: cfg.Provider.Origins})
-	if err != nil {
-		return nil, err
-	}
-	c.Client = &http.Client{Transport: rt}
-	if _, err = c.Source.Token(ctx); errors.Is(err, transport.ErrLoginRequired) {
-		cause := err
-		if e, ok := errors.AsType[*transport.Error](err); ok && e.Claims == "" {
-			cause = nil // It is an ordinary login, and no answer to a demand.
-		}
-		err = c.login(ctx, cause, nil)
+	_, err := c.Source.Token(ctx)
+	if errors.Is(err, transport.ErrLoginRequired) {
+		err = c.first(ctx)
 	}
 	if err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+// open makes the Source and the client, which do nothing yet.
+func (c *Client) open() error {
+	c.held = &holding{Endpoint: c.cfg.Endpoint}
+	source, err := transport.NewSource(transport.SourceConfig{
+		Cache: c.cfg.Cache, Refresher: c.held, Key: tokencache.Key{Account: c.cfg.Account}, Lead: c.cfg.Provider.Lead,
+	})
+	if err != nil {
+		return err
+	}
+	c.Source, c.held.flush = source, source.Flush
+	rt, err := transport.New(transport.Config{Source: source, Origins: c.cfg.Provider.Origins})
+	c.Client = &http.Client{Transport: rt}
+	return err
+}
+
+// first logs the user in, in one process at a time: of several runs that begin together, one asks
+// the user, and the others wait for that.
+func (c *Client) first(ctx context.Context) error {
+	lock := c.cfg.Endpoint.Identity().Key
+	lock.Account = c.cfg.Account
+	lock.Issuer += "#cli_login" // It is not the entry of a login, whose lock is for refreshes.
+	told := time.AfterFunc(2*time.Second, func() {
+		fmt.Fprintln(os.Stderr, "Another run of this program has asked you to log in.")
+	})
+	unlock, err := c.cfg.Cache.Lock(ctx, lock)
+	told.Stop()
+	if err != nil {
+		return &transport.Error{Kind: transport.ErrStorage, Op: "login", Err: err}
+	}
+	defer unlock()
+	if err := c.open(); err != nil { // It reads the cache again.
+		return err
+	}
+	_, err = c.Source.Token(ctx)
+	if e, ok := errors.AsType[*transport.Error](err); ok && errors.Is(err, transport.ErrLoginRequired) {
+		if e.Claims == "" {
+			err = nil // It is an ordinary login, and no answer to a demand.
+		}
+		return c.login(ctx, err, nil)
+	}
+	return err
 }
 
 // Login has the user log in again. The cause is why: an error of a request that wraps

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -193,6 +194,31 @@ func TestAccounts(t *testing.T) {
 		client.Close()
 	}
 	if w.logins != 2 {
+		t.Errorf("%d logins", w.logins)
+	}
+}
+
+// Of several runs that begin together, as those of make -j, one asks the user.
+func TestRunsThatBeginTogether(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+	var all sync.WaitGroup
+	for range 8 {
+		cfg := w.config()
+		all.Go(func() {
+			client, err := cliauth.Open(t.Context(), cfg)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer client.Close()
+			if resp, err := w.get(client); err != nil || resp.StatusCode != http.StatusOK {
+				t.Errorf("the API answers %v, %v", resp, err)
+			}
+		})
+	}
+	all.Wait()
+	if w.logins != 1 {
 		t.Errorf("%d logins", w.logins)
 	}
 }
