@@ -26,6 +26,7 @@ func TestForAsksForAnotherToken(t *testing.T) {
 		{"a resource", nil, []string{"offline_access"}, url.Values{"resource": {b}}, url.Values{"resource": {b}}, ""},
 		{"another resource", url.Values{"resource": {a}, "x": {"y"}}, nil, url.Values{"resource": {c, b, c, ""}}, url.Values{"resource": {b, c}, "x": {"y"}}, ""},
 		{"an audience", url.Values{"audience": {"a"}}, nil, url.Values{"audience": {"b"}, "scope": {"write read"}}, url.Values{"audience": {"b"}, "scope": {"read write"}}, "read write"},
+		{"scopes in place of a resource", url.Values{"resource": {a}, "audience": {"a"}}, nil, url.Values{"scope": {"b/.default"}}, url.Values{"scope": {"b/.default"}}, "b/.default"},
 		{"scopes of another API", nil, []string{"api://a/x", "offline_access"}, url.Values{"scope": {"api://b/y"}}, url.Values{"scope": {"api://b/y offline_access"}}, "api://b/y"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
