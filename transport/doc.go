@@ -17,6 +17,8 @@
 // http.Client. [Source.OAuth2] serves everything that takes an oauth2.TokenSource instead. A
 // [Pool] keeps the logins of many accounts.
 //
+// A command-line program needs only package transport/cliauth, which puts these parts together.
+//
 // # Why a refresh is not just a request
 //
 // Providers rotate refresh tokens: each may be spent once, the answer brings its successor, and
