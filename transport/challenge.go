@@ -16,9 +16,12 @@ import (
 // a 403 with insufficient_scope needs a login with more scopes (RFC 6750 section 3.1), a 401
 // with insufficient_user_authentication needs one with the acr_values and max_age that it names
 // (RFC 9470). No refresh cures these: until there is a new login, the API gives the same answer
-// to every request with the token. Package login requests what a challenge demands:
+// to every request with the token. Package login requests what a challenge demands, and of the
+// challenges of an answer what the first of them does that a login may satisfy:
 //
-//	cfg.Cause = transport.ParseChallenges(resp.Header)[0] // cfg is a login.Config
+//	for _, c := range transport.ParseChallenges(resp.Header) {
+//		cfg.Cause = errors.Join(cfg.Cause, c) // cfg is a login.Config
+//	}
 //
 // A 401 with claims (Microsoft Entra) may be cured by a refresh that asks for them. A Transport
 // tries that once. If the provider insists on the user, the error is an ErrLoginRequired with

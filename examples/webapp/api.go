@@ -39,8 +39,12 @@ func (a *app) ask(r *http.Request, u user, label string) (answer string, err err
 	}
 	if resp.StatusCode != http.StatusOK {
 		// Where the API says what it wants of the user, Begin can ask for it.
-		if challenges := transport.ParseChallenges(resp.Header); len(challenges) > 0 {
-			return "", challenges[0]
+		var wanted error
+		for _, challenge := range transport.ParseChallenges(resp.Header) {
+			wanted = errors.Join(wanted, challenge)
+		}
+		if wanted != nil {
+			return "", wanted
 		}
 		return "", fmt.Errorf("the API answers %s", resp.Status)
 	}

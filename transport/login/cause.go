@@ -33,7 +33,8 @@ func causeOf(err error) (cause, bool) {
 			c.params.Set(name, value)
 		}
 	}
-	if challenge, ok := errors.AsType[transport.Challenge](err); ok {
+	all := challengesIn(err)
+	for _, challenge := range all { // The first that a login may satisfy counts.
 		demand("claims", challenge.Claims(), demands.MaxLen)
 		demand("acr_values", challenge.Params["acr_values"], maxName) // RFC 9470 section 3
 		if age, err := strconv.ParseUint(challenge.Params["max_age"], 10, 31); err == nil {
@@ -45,13 +46,33 @@ func causeOf(err error) (cause, bool) {
 		if stepUp := c.params.Has("acr_values") || c.params.Has("max_age"); (stepUp || strings.EqualFold(challenge.Params["error"], "insufficient_scope")) && len(scope) <= demands.MaxLen {
 			c.scopes = strings.Fields(scope)
 		}
-		return c, len(c.params)+len(c.scopes) > 0
+		if len(c.params)+len(c.scopes) > 0 {
+			return c, true
+		}
+	}
+	if len(all) > 0 {
+		return c, false
 	}
 	if e, ok := errors.AsType[*transport.Error](err); ok && e.Kind == transport.ErrLoginRequired {
 		demand("claims", e.Claims, demands.MaxLen)
 		return c, true
 	}
 	return c, false
+}
+
+// challengesIn returns the challenges that err wraps.
+func challengesIn(err error) (all []transport.Challenge) {
+	switch e := err.(type) {
+	case transport.Challenge:
+		return []transport.Challenge{e}
+	case interface{ Unwrap() error }:
+		return challengesIn(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			all = append(all, challengesIn(one)...)
+		}
+	}
+	return all
 }
 
 // fingerprint identifies a cause without revealing it. The cause of nobody in particular, which

@@ -2,6 +2,7 @@ package login_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -50,8 +51,11 @@ func ExampleConfig_cause() {
 		}
 		resp.Body.Close()
 		fmt.Println(resp.Status)
-		challenges := transport.ParseChallenges(resp.Header)
-		if len(challenges) == 0 {
+		var cause error
+		for _, challenge := range transport.ParseChallenges(resp.Header) {
+			cause = errors.Join(cause, challenge)
+		}
+		if cause == nil {
 			break
 		}
 		status, err := source.Status(ctx)
@@ -64,7 +68,7 @@ func ExampleConfig_cause() {
 		}
 		tokens, err := login.Loopback(ctx, login.Config{
 			Provider: p, Endpoint: endpoint, Cache: cache,
-			Cause: challenges[0], Former: former,
+			Cause: cause, Former: former,
 			Open: browser, Out: io.Discard, // A real program leaves these out.
 		})
 		if err == nil {

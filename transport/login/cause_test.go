@@ -133,11 +133,13 @@ func TestC100ParametersOfTheNextLogin(t *testing.T) {
 			url.Values{"acr_values": {"gold"}, "max_age": {"0"}, "scope": {"api mail files"}}},
 		"step-up without a code": {challenge(`acr_values="gold"`), url.Values{"acr_values": {"gold"}}},
 		"claims":                 {challenge(`error="insufficient_claims", claims="e30", scope="mail"`), url.Values{"claims": {"{}"}}},
-		"claims of an error":     {&transport.Error{Kind: transport.ErrLoginRequired, Claims: stronger}, url.Values{"claims": {stronger}}},
-		"claims and step-up":     {challenge(`max_age="7", claims="eyJhIjpudWxsfQ"`), url.Values{"claims": {`{"a":null}`}, "max_age": {"7"}}},
-		"max_age that is none":   {challenge(`error="insufficient_scope", scope="mail", max_age="-1"`), url.Values{"scope": {"api mail files"}}},
-		"acr_values too long":    {challenge(`max_age=7, acr_values="` + long + `"`), url.Values{"max_age": {"7"}}},
-		"scopes too long":        {challenge(`max_age=7, scope="` + long + `"`), url.Values{"max_age": {"7"}}},
+		"several challenges": {fmt.Errorf("GET: %w", errors.Join(challenge(`realm="x"`), challenge(`error="insufficient_scope", scope="mail"`), challenge(`max_age=7`))),
+			url.Values{"scope": {"api mail files"}}},
+		"claims of an error":   {&transport.Error{Kind: transport.ErrLoginRequired, Claims: stronger}, url.Values{"claims": {stronger}}},
+		"claims and step-up":   {challenge(`max_age="7", claims="eyJhIjpudWxsfQ"`), url.Values{"claims": {`{"a":null}`}, "max_age": {"7"}}},
+		"max_age that is none": {challenge(`error="insufficient_scope", scope="mail", max_age="-1"`), url.Values{"scope": {"api mail files"}}},
+		"acr_values too long":  {challenge(`max_age=7, acr_values="` + long + `"`), url.Values{"max_age": {"7"}}},
+		"scopes too long":      {challenge(`max_age=7, scope="` + long + `"`), url.Values{"max_age": {"7"}}},
 	} {
 		cfg := w.cfg
 		cfg.Cause, cfg.Former = tt.cause, &tokencache.Record{Scope: "files api"}
