@@ -59,6 +59,9 @@ func (c *cli) client(ctx context.Context, p profile) (client, error) {
 		}
 		e.Params.Add(name, value)
 	}
+	if p.Robot && len(p.Resources) > 0 {
+		return client{}, usagef("-resource is for logins of users: a program for itself says -param resource=URL")
+	}
 	if p.DPoP || !p.Robot { // A user may have logins that are bound, and others.
 		e.DPoP = new(endpoint.DPoP)
 	}
@@ -66,6 +69,28 @@ func (c *cli) client(ctx context.Context, p profile) (client, error) {
 		return client{prov, e, e.ClientCredentials()}, nil
 	}
 	return client{prov, e, e}, nil
+}
+
+// resourceOf returns which of the resources is the API at an address, "" if it is none of them.
+func (p *profile) resourceOf(api *url.URL) (longest string) {
+	if api == nil {
+		return ""
+	}
+	for _, r := range p.Resources {
+		u, err := url.Parse(r)
+		if err == nil && u.Scheme == api.Scheme && u.Host == api.Host && strings.HasPrefix(api.Path+"/", strings.TrimSuffix(u.Path, "/")+"/") && len(r) > len(longest) {
+			longest = r
+		}
+	}
+	return longest
+}
+
+// refresherOf returns what renews the token for the API at an address.
+func (s *session) refresherOf(api *url.URL) transport.Refresher {
+	if r := s.resourceOf(api); r != "" {
+		return s.endpoint.For(url.Values{"resource": {r}})
+	}
+	return s.refresher
 }
 
 // googleRobot returns a service account of Google, which is in its key file.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -31,6 +32,7 @@ type options struct {
 	reset      bool
 	all, local bool
 
+	api                 *url.URL // that get is about to call
 	method, output      string
 	data, headers       list
 	include, head, fail bool
@@ -54,6 +56,7 @@ type profile struct {
 	DPoP         bool   `json:"dpop,omitempty"`               // new logins are bound to a key
 	Scopes       list   `json:"scopes,omitempty"`
 	Origins      list   `json:"origins,omitempty"`
+	Resources    list   `json:"resources,omitempty"` // APIs that have tokens of their own
 	Params       list   `json:"params,omitempty"`
 	RedirectURL  string `json:"redirect_url,omitempty"`
 	Account      string `json:"account,omitempty"` // the one in use
@@ -230,7 +233,7 @@ func (c *cli) complete() error {
 	for _, l := range []struct {
 		to   *list
 		from list
-	}{{&c.Scopes, saved.Scopes}, {&c.Origins, saved.Origins}, {&c.Params, saved.Params}} {
+	}{{&c.Scopes, saved.Scopes}, {&c.Origins, saved.Origins}, {&c.Resources, saved.Resources}, {&c.Params, saved.Params}} {
 		if len(*l.to) == 0 {
 			*l.to = l.from
 		}

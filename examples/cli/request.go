@@ -40,12 +40,16 @@ func (c *cli) get(ctx context.Context, args []string) error {
 	if err := c.checkOrigins(); err != nil {
 		return err
 	}
+	c.api = req.URL
 	s, source, err := c.openSource(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.closeSource(source)
 	origins := append(s.provider.Origins, s.Origins...)
+	if r := s.resourceOf(req.URL); r != "" {
+		origins = []string{req.URL.Scheme + "://" + req.URL.Host}
+	}
 	if len(origins) == 0 {
 		return usagef("no API may see the token yet: name its origin with -origin, here or for login")
 	}
