@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/stayauth/stayauth/testdata/readme"
+	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -24,25 +25,52 @@ import (
 // it says what the user has to do.
 func TestReadersCommandLine(t *testing.T) {
 	t.Parallel()
-	srv, url := readme.Provider(t, oauthtest.Config{Policy: oauthtest.Strict, AuthStyle: oauthtest.AuthNone, Scope: "read_api"})
-	settings := append(readme.Browser(t), "GITLAB_URL="+url, "CLIENT_ID="+srv.ClientID())
-	app := fmt.Sprintf("stayauth-readme-%d", os.Getpid())
-	readme.Logins(t, app)
-	passphrase := strings.ToUpper(strings.ReplaceAll(app, "-", "_")) + "_PASSPHRASE"
-
-	tr := readme.Try(t, strings.Replace(readme.Program(t, "cliauth.Open"), `"my-app"`, fmt.Sprintf("%q", app), 1))
-	if out, err := tr.Command(settings...).CombinedOutput(); err == nil || !strings.Contains(string(out), passphrase) {
+	app := fmt.Sprintf("readme-%d", os.Getpid())
+	c := newCommandLine(t, app)
+	variable := strings.ReplaceAll(strings.ToUpper(app), "-", "_") + "_PASSPHRASE"
+	if out, err := c.Command(c.settings...).CombinedOutput(); err == nil || !strings.Contains(string(out), variable) {
 		t.Errorf("without a keyring: %v\n%s", err, out)
 	}
+	c.logsInOnce(variable + "=correct horse")
+}
+
+// The same with the keyring of a desktop.
+func TestReadersCommandLineWithKeyring(t *testing.T) {
+	t.Parallel()
+	keyring := realparts.Keyring(t)
+	newCommandLine(t, fmt.Sprintf("readme-keyring-%d", os.Getpid())).logsInOnce(append(keyring.Env, "DISPLAY=:0")...)
+}
+
+// A commandLine is the first program, for a user with a browser.
+type commandLine struct {
+	*readme.Trial
+	t        *testing.T
+	srv      *oauthtest.Server
+	settings []string
+}
+
+// newCommandLine gives the program another name, because its logins are where those of whoever runs
+// the test are.
+func newCommandLine(t *testing.T, app string) *commandLine {
+	t.Helper()
+	srv, url := readme.Provider(t, oauthtest.Config{Policy: oauthtest.Strict, AuthStyle: oauthtest.AuthNone, Scope: "read_api"})
+	settings := append(readme.Browser(t), "GITLAB_URL="+url, "CLIENT_ID="+srv.ClientID())
+	readme.Logins(t, app)
+	program := strings.Replace(readme.Program(t, "cliauth.Open"), `"my-app"`, fmt.Sprintf("%q", app), 1)
+	return &commandLine{Trial: readme.Try(t, program), t: t, srv: srv, settings: settings}
+}
+
+func (c *commandLine) logsInOnce(settings ...string) {
+	c.t.Helper()
 	for range 2 {
-		out, err := tr.Command(append(settings, passphrase+"=correct horse")...).CombinedOutput()
+		out, err := c.Command(append(c.settings, settings...)...).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "200 OK") || !strings.Contains(string(out), `"path":"/api/v4/user"`) {
-			t.Fatalf("error %v\n%s", err, out)
+			c.t.Fatalf("error %v\n%s", err, out)
 		}
-		tr.Works(t)
+		c.Works(c.t)
 	}
-	if c := srv.Counts(); c.TokenRequests != 1 {
-		t.Errorf("the user has logged in %d times", c.TokenRequests)
+	if n := c.srv.Counts().TokenRequests; n != 1 {
+		c.t.Errorf("the user has logged in %d times", n)
 	}
 }
 
