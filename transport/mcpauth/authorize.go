@@ -115,10 +115,15 @@ func (a *attempt) registerAnew(ctx context.Context, why error) (err error) {
 	return err
 }
 
+// maxScope is how many bytes of scopes a server may demand, as in package login: the user's browser
+// has to carry them.
+const maxScope = 2 << 10
+
 // demandOf returns what the server wants that only a login brings, if there is such a thing.
 func demandOf(status int, challenges []transport.Challenge) (transport.Challenge, bool) {
 	for _, c := range challenges {
-		code, more := c.Params["error"], c.Params["scope"] != ""
+		code, scope := c.Params["error"], c.Params["scope"]
+		more := scope != "" && len(scope) <= maxScope
 		switch {
 		case c.Params["acr_values"] != "", c.Params["max_age"] != "", more && strings.EqualFold(code, "insufficient_scope"):
 			return c, true

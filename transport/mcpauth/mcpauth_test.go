@@ -205,7 +205,11 @@ func (w *world) newHandler(account string, client provider.Client) *mcpauth.Hand
 func (w *world) start() (*program, error) { return w.startWith(w.handler()) }
 
 func (w *world) startWith(h *mcpauth.Handler) (*program, error) {
-	session, err := mcp.NewClient(&mcp.Implementation{Name: "agent", Version: "1"}, nil).Connect(w.t.Context(),
+	return w.startWithin(w.t.Context(), h)
+}
+
+func (w *world) startWithin(ctx context.Context, h *mcpauth.Handler) (*program, error) {
+	session, err := mcp.NewClient(&mcp.Implementation{Name: "agent", Version: "1"}, nil).Connect(ctx,
 		&mcp.StreamableClientTransport{Endpoint: w.address(), OAuthHandler: h, DisableStandaloneSSE: true, MaxRetries: -1}, nil)
 	return &program{w, h, session}, err
 }

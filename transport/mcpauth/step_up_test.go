@@ -2,6 +2,7 @@ package mcpauth_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -29,7 +30,7 @@ func (w *world) demands(challenge string, isMet func(asked url.Values) bool) {
 	defer w.mu.Unlock()
 	w.lacks = func(string) string {
 		address, _ := w.opened.Load().(string)
-		if u, err := url.Parse(address); err == nil && isMet(u.Query()) {
+		if u, err := url.Parse(address); err == nil && isMet != nil && isMet(u.Query()) {
 			return ""
 		}
 		return challenge
@@ -37,9 +38,11 @@ func (w *world) demands(challenge string, isMet func(asked url.Values) bool) {
 }
 
 // connect is a session of its own, because a failure may end one.
-func (w *world) connect(h *mcpauth.Handler) error {
+func (w *world) connect(h *mcpauth.Handler) error { return w.connectWithin(w.t.Context(), h) }
+
+func (w *world) connectWithin(ctx context.Context, h *mcpauth.Handler) error {
 	w.t.Helper()
-	p, err := w.startWith(h)
+	p, err := w.startWithin(ctx, h)
 	if err == nil {
 		err = p.call()
 		p.session.Close()

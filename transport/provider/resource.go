@@ -156,10 +156,13 @@ func parseResource(doc []byte) (*Resource, error) {
 	return r, nil
 }
 
+// maxScope is how many bytes of scopes are asked for: a browser has to carry them in an address.
+const maxScope = 4 << 10
+
 // Provider returns one of the authorization servers of r, from its own metadata: as Discovery does,
 // but it must say that it supports PKCE, or no login with it succeeds (Provider.NoPKCE), and its
 // endpoints must not be at private addresses. Its Endpoint requests tokens for r, and asks for the
-// Scopes of r and, if the server has that, for offline access.
+// Scopes of r, unless they have more than 4 KiB, and, if the server has that, for offline access.
 //
 // The stored login of r is found by the issuer: if the API names another one some day, there is no
 // login yet, and nothing of the old one is sent there. Client secrets are not found that way:
@@ -178,7 +181,11 @@ func (r *Resource) Provider(ctx context.Context, issuer string) (*Provider, erro
 		return nil, err
 	}
 	p.Resource, p.Origins = r.ID, []string{rootOf(r.ID)}
-	for _, scope := range r.Scopes {
+	scopes := r.Scopes
+	if len(strings.Join(scopes, " ")) > maxScope {
+		scopes = nil
+	}
+	for _, scope := range scopes {
 		if scope != "offline_access" && !slices.Contains(p.Scopes, scope) { // That is up to the server.
 			p.Scopes = append(p.Scopes, scope)
 		}

@@ -223,6 +223,7 @@ func TestResourceScopes(t *testing.T) {
 		{"in the metadata", "", []string{"read", "write"}, []string{"read"}, []string{"read", "write"}},
 		{"in the challenge", `Bearer error="invalid_token", scope="read  files:list"`, []string{"read", "write"}, nil, []string{"read", "files:list"}},
 		{"odd", "", "read", nil, nil},
+		{"no end", "", slices.Repeat([]string{"read"}, 1000), []string{"offline_access"}, []string{"offline_access"}},
 		{"offline access, of the API", "", []string{"read", "offline_access"}, []string{"read"}, []string{"read"}},
 		{"offline access, of the server", "", []string{"read"}, []string{"offline_access"}, []string{"read", "offline_access"}},
 	}
