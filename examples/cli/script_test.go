@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -28,6 +29,23 @@ func TestKeyring(t *testing.T) {
 	keyring := realparts.Keyring(t)
 	cmds := map[string]func(*testscript.TestScript, bool, []string){
 		"lock": func(*testscript.TestScript, bool, []string) { keyring.Lock() },
+		// forget: the keyring is there, and what was in it is not, as after a forgotten password.
+		"forget": func(ts *testscript.TestScript, _ bool, _ []string) {
+			keyring.Unlock()
+			send := func(args ...string) string {
+				out, err := keyring.Command("dbus-send", append([]string{"--session", "--print-reply=literal", "--dest=org.freedesktop.secrets"}, args...)...).Output()
+				ts.Check(err)
+				return string(out)
+			}
+			items := regexp.MustCompile(`/org/freedesktop/secrets/collection/\w+/\w+`).FindAllString(send("/org/freedesktop/secrets/collection/login",
+				"org.freedesktop.DBus.Properties.Get", "string:org.freedesktop.Secret.Collection", "string:Items"), -1)
+			if len(items) == 0 {
+				ts.Fatalf("the keyring is empty")
+			}
+			for _, item := range items {
+				send(item, "org.freedesktop.Secret.Item.Delete")
+			}
+		},
 	}
 	for name, cmd := range scriptCommands {
 		cmds[name] = cmd
