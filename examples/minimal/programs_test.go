@@ -67,6 +67,9 @@ func (c *commandLine) logsInOnce(settings ...string) {
 		if err != nil || !strings.Contains(string(out), "200 OK") || !strings.Contains(string(out), `"path":"/api/v4/user"`) {
 			c.t.Fatalf("error %v\n%s", err, out)
 		}
+		if strings.Contains(string(out), "INFO") {
+			c.t.Errorf("the user did not ask for a log:\n%s", out)
+		}
 		c.Works(c.t)
 	}
 	if n := c.srv.Counts().TokenRequests; n != 1 {

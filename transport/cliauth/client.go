@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"strings"
@@ -65,6 +66,9 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, misconfigured("Endpoint", "set it, to Provider.Endpoint(clientID, secret) for instance")
 	case cfg.Cache == nil && cfg.App == "":
 		return nil, misconfigured("App", "set it to the name of the program")
+	}
+	if err := cfg.Endpoint.Check(nil); err != nil && !errors.Is(err, transport.ErrLoginRequired) {
+		return nil, err
 	}
 	if cfg.Login == nil {
 		cfg.Login = login.Auto
@@ -176,7 +180,10 @@ func (c *Client) Close() error {
 
 // openCache opens the logins of app. A person at the terminal may be asked to unlock the keyring.
 func openCache(ctx context.Context, app string) (*tokencache.Cache, error) {
-	cfg := oskeyring.Config{App: app, Accept: []oskeyring.KeyChoice{oskeyring.Keyring(), oskeyring.PassphraseEnv(passphraseVariable(app))}}
+	cfg := oskeyring.Config{
+		App: app, Accept: []oskeyring.KeyChoice{oskeyring.Keyring(), oskeyring.PassphraseEnv(passphraseVariable(app))},
+		Logger: slog.New(slog.DiscardHandler), // Who has set the variable knows where the key is.
+	}
 	if info, err := os.Stderr.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
 		cfg.OnPrompt = func() {
 			fmt.Fprintln(os.Stderr, "Your keyring asks for you: answer in the window that opens.")

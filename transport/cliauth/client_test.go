@@ -234,6 +234,7 @@ func TestOpenFails(t *testing.T) {
 		"no provider": {func(c *cliauth.Config) { c.Provider = nil }, transport.ErrMisconfigured},
 		"no endpoint": {func(c *cliauth.Config) { c.Endpoint = nil }, transport.ErrMisconfigured},
 		"no name":     {func(c *cliauth.Config) { c.Cache = nil }, transport.ErrMisconfigured},
+		"no client":   {func(c *cliauth.Config) { c.Endpoint.ClientID, c.Cache, c.App = "", nil, "app" }, transport.ErrMisconfigured},
 		"no API":      {func(c *cliauth.Config) { c.Provider.Origins = nil }, transport.ErrMisconfigured},
 		"refused": {func(c *cliauth.Config) {
 			c.Login = func(context.Context, login.Config) (*tokencache.Record, error) { return nil, refused }
