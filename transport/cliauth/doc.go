@@ -31,8 +31,10 @@
 // middle of a refresh either.
 //
 // A program that handles signals itself, with signal.NotifyContext for instance, is told of them
-// as always, and once more after the refresh. It should return from what it does, and close the
-// Client.
+// as always, and once more after the refresh. It should return from what it does, close the Client,
+// and only then stop handling them, because the second one would end it at once.
+//
+// All Clients of a process count: signals pass when none of them refreshes any more.
 //
 // # What it is made of
 //

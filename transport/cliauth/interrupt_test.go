@@ -28,7 +28,8 @@ const (
 	childVariable = "CLIAUTH_TEST_CHILD" // the directory
 	issuerOf      = "CLIAUTH_TEST_ISSUER"
 	handles       = "CLIAUTH_TEST_HANDLES"
-	works         = "CLIAUTH_TEST_WORKS" // for a minute, unless it is interrupted
+	works         = "CLIAUTH_TEST_WORKS"  // for a minute, unless it is interrupted
+	second        = "CLIAUTH_TEST_SECOND" // opens a Client of another account, too
 )
 
 func childCache(dir string) (*tokencache.Cache, error) {
@@ -54,6 +55,14 @@ func child() {
 		var p *provider.Provider
 		if p, err = provider.Discover(ctx, os.Getenv(issuerOf)); err == nil {
 			p.Origins = []string{os.Getenv(issuerOf)}
+			if os.Getenv(second) != "" {
+				go func() {
+					cfg := cliauth.Config{Provider: p, Endpoint: p.Endpoint("client", "", "api"), Cache: cache, Login: nobody, Account: "second"}
+					if client, err := cliauth.Open(ctx, cfg); err == nil {
+						client.Close()
+					}
+				}()
+			}
 			var client *cliauth.Client
 			if client, err = cliauth.Open(ctx, cliauth.Config{Provider: p, Endpoint: p.Endpoint("client", "", "api"), Cache: cache, Login: nobody}); err == nil {
 				if os.Getenv(works) != "" {
@@ -107,25 +116,14 @@ func TestInterruptedRefreshIsStored(t *testing.T) {
 			}
 			defer srv.Close()
 			dir := t.TempDir()
-			store(t, dir, srv)
+			store(t, dir, srv, "")
 			srv.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Slow(time.Second)))
 
-			run := func(env string) *exec.Cmd {
-				cmd := exec.Command(os.Args[0])
-				cmd.Env = append(os.Environ(), childVariable+"="+dir, issuerOf+"="+srv.URL(), env)
-				return cmd
-			}
-			cmd := run(works + "=1")
-			cmd.Env = append(cmd.Env, c.env)
+			cmd := program(dir, srv, works+"=1", c.env)
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			for deadline := time.Now().Add(time.Minute); srv.Counts().Rotations == 0; time.Sleep(time.Millisecond) {
-				if time.Now().After(deadline) {
-					cmd.Process.Kill()
-					t.Fatal("the program does not refresh")
-				}
-			}
+			refreshing(t, cmd, srv, 1)
 			if err := cmd.Process.Signal(c.signal); err != nil {
 				t.Fatal(err)
 			}
@@ -137,7 +135,7 @@ func TestInterruptedRefreshIsStored(t *testing.T) {
 			if got := cmd.ProcessState.String(); got != want {
 				t.Errorf("the program has ended by %q", got)
 			}
-			if out, err := run("").CombinedOutput(); err != nil {
+			if out, err := program(dir, srv).CombinedOutput(); err != nil {
 				t.Errorf("the next run: %v\n%s", err, out)
 			}
 			if c := srv.Counts(); c.Reuses != 0 || c.Rotations != 1 {
@@ -159,10 +157,9 @@ func TestSecondInterruptDoesNotWait(t *testing.T) {
 	}
 	defer srv.Close()
 	dir := t.TempDir()
-	store(t, dir, srv)
+	store(t, dir, srv, "")
 	srv.Fault("/token", 0, oauthtest.Hang)
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childVariable+"="+dir, issuerOf+"="+srv.URL())
+	cmd := program(dir, srv)
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	if err := cmd.Start(); err != nil {
@@ -197,20 +194,106 @@ func TestSecondInterruptDoesNotWait(t *testing.T) {
 	}
 }
 
-// store stores a login whose token has expired.
-func store(t *testing.T, dir string, srv *oauthtest.Server) {
+// A program with two Clients ends by Ctrl-C when both have stored what they renew: the first one
+// that has does not end the login of the other.
+func TestInterruptedRefreshOfTwoClients(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no process can send Ctrl-C to a single other one")
+	}
+	t.Parallel()
+	srv := oauthtest.New(oauthtest.Config{Policy: oauthtest.StrictFamily, AuthStyle: oauthtest.AuthNone})
+	if err := srv.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Close()
+	dir := t.TempDir()
+	store(t, dir, srv, "")
+	store(t, dir, srv, "second")
+	srv.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Slow(time.Second)))
+	srv.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Slow(3*time.Second)))
+	cmd := program(dir, srv, works+"=1", second+"=1")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	refreshing(t, cmd, srv, 2)
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	if got := cmd.ProcessState.String(); got != "signal: interrupt" {
+		t.Errorf("the program has ended by %q", got)
+	}
+	if out, err := program(dir, srv, second+"=1").CombinedOutput(); err != nil {
+		t.Errorf("the next run: %v\n%s", err, out)
+	}
+	if c := srv.Counts(); c.Reuses != 0 || c.Rotations != 2 {
+		t.Errorf("the provider counted %+v", c)
+	}
+}
+
+// What a program does not listen to by the will of whoever started it, as with nohup, does not end
+// it after a refresh either.
+func TestIgnoredSignalStaysIgnored(t *testing.T) {
+	nohup, err := exec.LookPath("nohup")
+	if err != nil {
+		t.Skip("there is no nohup here")
+	}
+	t.Parallel()
+	srv := oauthtest.New(oauthtest.Config{Policy: oauthtest.StrictFamily, AuthStyle: oauthtest.AuthNone})
+	if err := srv.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Close()
+	dir := t.TempDir()
+	store(t, dir, srv, "")
+	srv.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Slow(time.Second)))
+	cmd := program(dir, srv)
+	cmd.Path, cmd.Args = nohup, []string{"nohup", os.Args[0]}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	refreshing(t, cmd, srv, 1)
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the program has ended by %v", err)
+	}
+}
+
+// program is a run of the child.
+func program(dir string, srv *oauthtest.Server, env ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(append(os.Environ(), childVariable+"="+dir, issuerOf+"="+srv.URL()), env...)
+	return cmd
+}
+
+// refreshing waits until the provider has answered n refreshes of a program.
+func refreshing(t *testing.T, cmd *exec.Cmd, srv *oauthtest.Server, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); srv.Counts().Rotations < n; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			cmd.Process.Kill()
+			t.Fatal("the program does not refresh")
+		}
+	}
+}
+
+// store stores the login of an account, whose token has expired.
+func store(t *testing.T, dir string, srv *oauthtest.Server, account string) {
 	t.Helper()
 	cache, err := childCache(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rec := srv.Login("ann").Record()
+	rec := srv.Login("ann" + account).Record()
 	rec.Expiry = time.Now().Add(-time.Minute)
 	p, err := provider.Discover(t.Context(), srv.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: p.Endpoint("client", "", "api")})
+	source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: p.Endpoint("client", "", "api"),
+		Key: tokencache.Key{Account: account}})
 	if err != nil {
 		t.Fatal(err)
 	}
