@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -51,6 +52,15 @@ type Client struct {
 
 	cfg  Config
 	held *holding // the Refresher
+
+	mu      sync.Mutex
+	attempt *attempt // the login that is under way, if there is one
+}
+
+// An attempt is a login that all who want one wait for.
+type attempt struct {
+	done chan struct{}
+	err  error
 }
 
 // Open returns a Client that is logged in. If there is no login yet, or the provider has ended it,
@@ -142,7 +152,50 @@ func (c *Client) first(ctx context.Context) error {
 // transport.ParseChallenges. What it demands is asked for. A login of another user is refused, and
 // so is a second one for the same challenge; see the fields Cause and Former of login.Config. If it
 // is of no use to log in, the error is the cause. On success the request can be made again.
+//
+// If several goroutines call Login at once, the user logs in once, and all of them return the
+// result. A request that needs more than that login has given says so again.
 func (c *Client) Login(ctx context.Context, cause error) error {
+	for {
+		c.mu.Lock()
+		a := c.attempt
+		if a == nil {
+			a = &attempt{done: make(chan struct{}), err: errEnded}
+			c.attempt = a
+			c.mu.Unlock()
+			return c.lead(ctx, cause, a)
+		}
+		c.mu.Unlock()
+		select {
+		case <-a.done:
+			if a.err != errEnded {
+				return a.err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// errEnded is the error of an attempt whose caller has gone: those who wait try by themselves.
+var errEnded = errors.New("login: its caller has gone")
+
+// lead is a login for all who wait for a.
+func (c *Client) lead(ctx context.Context, cause error, a *attempt) error {
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.attempt = nil
+		close(a.done)
+	}()
+	err := c.loginAgain(ctx, cause)
+	if err == nil || ctx.Err() == nil {
+		a.err = err
+	}
+	return err
+}
+
+func (c *Client) loginAgain(ctx context.Context, cause error) error {
 	status, err := c.Source.Status(ctx)
 	if err != nil {
 		return err

@@ -1,10 +1,12 @@
 package cliauth_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -174,6 +176,84 @@ func TestStepUp(t *testing.T) {
 	w.wantOK(client)
 	if err := client.Login(t.Context(), cause); !errors.Is(err, login.RefusedRepeated) {
 		t.Errorf("the same demand again: %v", err)
+	}
+}
+
+// Several goroutines that want a login get one: the user has one browser window to answer. If the
+// caller that has opened it has gone, the others ask again.
+func TestConcurrentLogins(t *testing.T) {
+	w := newWorld(t, oauthtest.Config{})
+	w.open()
+	w.logins = 0
+	cfg, release, begun := w.config(), make(chan struct{}), make(chan struct{}, 10)
+	inner := cfg.Login
+	cfg.Login = func(ctx context.Context, lc login.Config) (*tokencache.Record, error) {
+		begun <- struct{}{}
+		select {
+		case <-release:
+			return inner(ctx, lc)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	client, err := cliauth.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	results := make(chan error, 10)
+	for i := range 10 {
+		ctx := ctx
+		if i > 0 {
+			ctx = t.Context()
+		}
+		go func() { results <- client.Login(ctx, nil) }()
+		if i == 0 {
+			<-begun
+		}
+	}
+	cancel()
+	if err := <-results; !errors.Is(err, context.Canceled) {
+		t.Errorf("the caller that has gone: %v", err)
+	}
+	<-begun
+	for deadline := time.Now().Add(time.Minute); callersOfLogin() < 9; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("not all wait")
+		}
+	}
+	close(release)
+	for range 9 {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+	if w.logins != 1 {
+		t.Errorf("%d logins", w.logins)
+	}
+	w.wantOK(client)
+}
+
+// callersOfLogin returns how many goroutines are in Client.Login.
+func callersOfLogin() int {
+	stacks := make([]byte, 1<<20)
+	return bytes.Count(stacks[:runtime.Stack(stacks, true)], []byte("cliauth.(*Client).Login("))
+}
+
+// Close may be called again, as by a deferred call, and by several goroutines.
+func TestCloseAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, oauthtest.Config{})
+	client := w.open()
+	closed := make(chan error)
+	for range 3 {
+		go func() { closed <- client.Close() }()
+	}
+	for range 3 {
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
 	}
 }
 
