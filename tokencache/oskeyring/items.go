@@ -23,7 +23,8 @@ import (
 //	cache, err := tokencache.New(items, nil)
 //
 // An entry that is larger than an item can be, 2 560 bytes on Windows and about 3 000 on macOS,
-// is refused by Preflight and Save, and the stored one is left as it is. The keyring is asked
+// is refused by Preflight and Save, and the stored one is left as it is. Of the access tokens of a
+// login for several APIs (Record.Select) those that do not fit are left out. The keyring is asked
 // at every Load and Save. To avoid both, use Open.
 type Items struct {
 	keyring *keyring

@@ -170,3 +170,38 @@ func TestProblems(t *testing.T) {
 		}
 	}
 }
+
+// A login for several APIs never fails to be stored because of its access tokens for the others,
+// which a refresh can bring: where an item is small, the last one has a place beside the refresh
+// token.
+func TestItemsHoldALoginForSeveralAPIs(t *testing.T) {
+	for name, platform := range platforms() {
+		t.Run(name, func(t *testing.T) {
+			f := platform()
+			cache, err := tokencache.New(mustItems(t, f.config(t.TempDir())), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			token := tokencache.Secret(strings.Repeat("x", 800))
+			r := &tokencache.Record{LoginID: "login", RefreshToken: token, AccessToken: token}
+			var v tokencache.Version
+			for i, api := range []string{"", "mail", "files", "", "mail"} {
+				r.Select(api)
+				r.AccessToken, r.Generation = token, uint64(i)
+				if err := cache.Preflight(t.Context(), testKey, r); err != nil {
+					t.Fatal(err)
+				}
+				if v, err = cache.Save(t.Context(), testKey, r, v); err != nil {
+					t.Fatal(err)
+				}
+				got, _, err := cache.Load(t.Context(), testKey)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got.Select(api); got.RefreshToken != token || got.AccessToken != token || got.Generation != uint64(i) {
+					t.Errorf("save %d, of %q: the login or the token is lost", i, api)
+				}
+			}
+		})
+	}
+}

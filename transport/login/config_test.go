@@ -40,6 +40,7 @@ func TestConfig(t *testing.T) {
 		{"implicit", func(c *Config) { c.AuthParams = url.Values{"response_type": {"token"}} }, "remove response_type"}, // C48
 		{"relative resource", func(c *Config) { c.Endpoint.Params = url.Values{"resource": {"api"}} }, "absolute URL"},  // C32
 		{"resource with a fragment", func(c *Config) { c.Endpoint.Params = url.Values{"resource": {"https://a.test/#x"}} }, "fragment"},
+		{"one of several resources is relative", func(c *Config) { c.AuthParams = url.Values{"resource": {"https://a.test", "api"}} }, "absolute URL"}, // C99
 		{"redirect elsewhere", func(c *Config) { c.RedirectURL = "https://app.test/callback" }, "127.0.0.1"},
 		{"redirect to an address in another spelling", func(c *Config) { c.RedirectURL = "http://[0:0:0:0:0:0:0:1]/callback" }, "::1"},
 		{"redirect to the network", func(c *Config) { c.RedirectURL = "http://0.0.0.0/callback" }, "127.0.0.1"},

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -36,8 +37,9 @@ type Config struct {
 
 	// AuthParams are further parameters of the authorization request, such as "login_hint",
 	// "prompt" or "acr_values". They replace those of Provider. An "audience" or "resource"
-	// does not belong here, but in the AuthParams of Provider or in Endpoint.Params, so
-	// that logins for different ones are kept apart.
+	// belongs in the AuthParams of Provider or in Endpoint.Params, so that logins for
+	// different ones are kept apart; here belong all the resources of a login for several,
+	// see Endpoint.For.
 	AuthParams url.Values
 
 	// Cause, if set, is why the user has to log in: an error that wraps ErrLoginRequired, or
@@ -177,9 +179,9 @@ func (cfg *Config) check() error {
 			return misconfigured("AuthParams", "remove "+name+": it has a meaning in the flow itself", nil)
 		}
 	}
-	for _, r := range cfg.Endpoint.Params["resource"] {
+	for _, r := range slices.Concat(cfg.Endpoint.Params["resource"], cfg.AuthParams["resource"]) {
 		if u, err := url.Parse(r); err != nil || !u.IsAbs() || strings.Contains(r, "#") { // RFC 8707 section 2
-			return misconfigured("Endpoint", "use an absolute URL without fragment as the resource", nil)
+			return misconfigured("AuthParams, Endpoint.Params", "use an absolute URL without fragment as the resource", nil)
 		}
 	}
 	return nil
