@@ -3,6 +3,7 @@ package clients
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"cloud.google.com/go/storage"
+	"google.golang.org/api/googleapi"
 	"google.golang.org/api/option"
 
 	"github.com/stayauth/stayauth/transport"
@@ -29,7 +31,8 @@ func TestStorage(t *testing.T) {
 	}
 }
 
-func testStorage(t *testing.T, reject func(*http.Request) bool) {
+// serveStorage is the fake of one bucket, in whose upload the pieces must follow each other.
+func serveStorage(t *testing.T) http.Handler {
 	var object bytes.Buffer
 	api := http.NewServeMux()
 	api.HandleFunc("POST /upload/storage/v1/b/bucket/o", func(w http.ResponseWriter, r *http.Request) {
@@ -53,7 +56,11 @@ func testStorage(t *testing.T, reject func(*http.Request) bool) {
 		w.Header().Set("Content-Length", strconv.Itoa(object.Len()))
 		w.Write(object.Bytes())
 	})
-	w := newWorld(t, asJSON(api), reject, transport.Config{})
+	return asJSON(api)
+}
+
+func testStorage(t *testing.T, reject func(*http.Request) bool) {
+	w := newWorld(t, serveStorage(t), reject, transport.Config{})
 	client, err := storage.NewClient(t.Context(), option.WithHTTPClient(w.client), option.WithEndpoint(apiURL+"/storage/v1/"), storage.WithJSONReads())
 	if err != nil {
 		t.Fatal(err)
@@ -78,4 +85,26 @@ func testStorage(t *testing.T, reject func(*http.Request) bool) {
 		}
 		return nil
 	})
+}
+
+// An upload in one piece can be read only once: the program is told, and has another token next.
+func TestStorageInOnePiece(t *testing.T) {
+	w := newWorld(t, serveStorage(t), atFirst("POST"), transport.Config{})
+	client, err := storage.NewClient(t.Context(), option.WithHTTPClient(w.client), option.WithEndpoint(apiURL+"/storage/v1/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rejected, err := w.source.Token(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	upload := client.Bucket("bucket").Object("object").NewWriter(t.Context())
+	upload.ChunkSize = 0
+	upload.Write(large)
+	if e, ok := errors.AsType[*googleapi.Error](upload.Close()); !ok || e.Code != http.StatusUnauthorized {
+		t.Errorf("the upload: %v", e)
+	}
+	if next, err := w.source.Token(t.Context()); err != nil || next.AccessToken == rejected.AccessToken {
+		t.Errorf("the next request has the rejected token; %v", err)
+	}
 }
