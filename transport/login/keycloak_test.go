@@ -43,6 +43,7 @@ func TestKeycloak(t *testing.T) {
 		{"preset", keycloakPreset},
 		{"browser", keycloakBrowser},
 		{"private keys", keycloakPrivateKeys},
+		{"step-up", keycloakStepUp},
 		{"certificates", keycloakCertificates},
 		{"rotation", keycloakRotation},
 		{"administrator ends the sessions", keycloakAdminLogout},
@@ -247,6 +248,11 @@ func keycloakForms(base http.RoundTripper, address string) error {
 	if err != nil {
 		return err
 	}
+	return keycloakFormsIn(jar, base, address)
+}
+
+// keycloakFormsIn is keycloakForms in a browser that alice has used before.
+func keycloakFormsIn(jar http.CookieJar, base http.RoundTripper, address string) error {
 	client := &http.Client{Jar: jar, Timeout: time.Minute, Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
 		resp, err := base.RoundTrip(req)
 		if err == nil { // A browser takes loopback for secure, and this jar does not.
