@@ -112,11 +112,16 @@ func sameIssuer(issuer string, id transport.Identity) bool {
 // Errors are *transport.Error or those of the cache, and show nothing of the file but its path
 // and the names in it. If there is no file, errors.Is(err, fs.ErrNotExist) is true.
 func Import(ctx context.Context, cache *tokencache.Cache, r transport.Refresher, account, path string) error {
-	l, err := read(r.Identity(), account, path)
-	if err != nil {
-		return &transport.Error{Kind: transport.ErrMisconfigured, Op: "import", Err: fmt.Errorf("%s: %w", path, err),
-			Remedy: "name a file that package migrate understands"}
+	logins, written, err := read(path)
+	remedy := "name a file that package migrate understands"
+	var l *Login
+	if err == nil {
+		l, remedy, err = choose(logins, r.Identity(), account)
 	}
+	if err != nil {
+		return &transport.Error{Kind: transport.ErrMisconfigured, Op: "import", Err: fmt.Errorf("%s: %w", path, err), Remedy: remedy}
+	}
+	l.Written = written
 	rec, err := l.Record(r, account)
 	if err != nil {
 		return err
@@ -125,31 +130,24 @@ func Import(ctx context.Context, cache *tokencache.Cache, r transport.Refresher,
 	return err
 }
 
-func read(id transport.Identity, account, path string) (*Login, error) {
+func read(path string) (logins []Login, written time.Time, err error) {
 	info, err := os.Stat(path) // First: a later time would hide a login that is written now.
 	if err != nil {
-		return nil, errors.Unwrap(err)
+		return nil, time.Time{}, errors.Unwrap(err)
 	}
 	data, err := smallfile.Read(path)
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
-	logins, err := Parse(data)
-	if err != nil {
-		return nil, err
-	}
-	l, err := choose(logins, id, account)
-	if err == nil {
-		l.Written = info.ModTime()
-	}
-	return l, err
+	logins, err = Parse(data)
+	return logins, info.ModTime(), err
 }
 
 // choose returns the login of a client among those of a file. A file with one login is about
 // that one, and Record says what is wrong with it.
-func choose(logins []Login, id transport.Identity, account string) (*Login, error) {
+func choose(logins []Login, id transport.Identity, account string) (l *Login, remedy string, err error) {
 	if len(logins) == 1 {
-		return &logins[0], nil
+		return &logins[0], "", nil
 	}
 	var found []*Login
 	var names []string
@@ -159,15 +157,15 @@ func choose(logins []Login, id transport.Identity, account string) (*Login, erro
 			continue
 		}
 		if l.Name == account {
-			return l, nil
+			return l, "", nil
 		}
 		found, names = append(found, l), append(names, fmt.Sprintf("%.40q", l.Name))
 	}
 	switch len(found) {
 	case 0:
-		return nil, fmt.Errorf("none of its %d logins is one of the client %q", len(logins), id.Key.ClientID)
+		return nil, "use the client of one of them: a refresh token is good for no other", fmt.Errorf("none of its %d logins is one of the client %q", len(logins), id.Key.ClientID)
 	case 1:
-		return found[0], nil
+		return found[0], "", nil
 	}
-	return nil, fmt.Errorf("it has several logins of this client, and none is called %q: %s", account, strings.Join(names[:min(len(names), 10)], ", "))
+	return nil, "import each with its name as the account, or choose from the logins that Parse returns", fmt.Errorf("it has several logins of this client, and none is called %q: %s", account, strings.Join(names[:min(len(names), 10)], ", "))
 }
