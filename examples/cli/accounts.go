@@ -196,7 +196,7 @@ func (s *session) printStatus(account login.Account, all []login.Account, st tra
 	row("account", "%s", shown(account, all))
 	row("provider", "%s", s.provider.Issuer)
 	row("state", "%s", s.paintOut(colour, state))
-	row("login", "%s, refreshed %d times since", since(st.AuthorizedAt), max(st.Generation, 1)-1)
+	row("login", "%s, %s", since(st.AuthorizedAt), refreshed(max(st.Generation, 1)-1))
 	row("token", "%s", expiry(st.Expiry))
 	if !st.RefreshExpiry.IsZero() {
 		row("ends", "%s, unless it is refreshed", at(st.RefreshExpiry))
@@ -226,6 +226,13 @@ func since(t time.Time) string {
 		return "at an unknown time"
 	}
 	return span(time.Since(t)) + " ago"
+}
+
+func refreshed(times uint64) string {
+	if times == 1 {
+		return "refreshed once since"
+	}
+	return fmt.Sprintf("refreshed %d times since", times)
 }
 
 // span says how long d is, in the largest unit of which it has two.

@@ -42,7 +42,7 @@ func apiFlags(fs *flag.FlagSet, o *options) {
 func (c *cli) takeOver(ctx context.Context, path string) error {
 	l, err := c.foreignLogin(path)
 	if err != nil {
-		return usagef("%v\nTo import what 'stayauth export' has written, name the private key with -key", err)
+		return usagef("%v", err)
 	}
 	if c.Robot {
 		return usagef("these are logins of users, and this profile acts for itself: use another -profile")
@@ -100,13 +100,17 @@ func (c *cli) foreignLogin(path string) (*migrate.Login, error) {
 	if info, err := in.Stat(); err == nil && info.Mode().IsRegular() {
 		written = info.ModTime()
 	}
-	data, err := io.ReadAll(io.LimitReader(in, 16<<20))
+	const largest = 16 << 20
+	data, err := io.ReadAll(io.LimitReader(in, largest+1))
+	if err == nil && len(data) > largest {
+		err = fmt.Errorf("%s: it is too long", path)
+	}
 	if err != nil {
 		return nil, err
 	}
 	all, err := migrate.Parse(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w\nTo import what 'stayauth export' has written, name the private key with -key", path, err)
 	}
 	var found []migrate.Login
 	var names []string
