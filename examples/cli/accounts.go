@@ -143,7 +143,8 @@ func (c *cli) use(ctx context.Context, args []string) error {
 	if err := s.choose(a.Key.Account); err != nil {
 		return err
 	}
-	s.say("From now on you are %s.\n", cmp.Or(a.Name, a.Key.Account))
+	all, _ := s.list(ctx, tokencache.Key{})
+	s.say("From now on you are %s.\n", shown(a, all))
 	return nil
 }
 
