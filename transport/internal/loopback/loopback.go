@@ -39,7 +39,7 @@ func Problem(raw string) (remedy string) {
 	case raw == "":
 		return "set it: it is in the provider's documentation or metadata"
 	case err != nil || u.Hostname() == "":
-		return "use an absolute URL, such as https://login.example.com/token"
+		return "use an absolute URL, such as https://login.example.com/path"
 	case u.User != nil:
 		return "remove the user information; use ClientID and ClientSecret"
 	case strings.Contains(raw, "#"):
