@@ -49,9 +49,9 @@ func TestOrTLS(t *testing.T) {
 func TestProblem(t *testing.T) {
 	for raw, want := range map[string]string{
 		"":                                 "set it: it is in the provider's documentation or metadata",
-		"/token":                           "use an absolute URL, such as https://login.example.com/token",
-		"https://exa mple.com":             "use an absolute URL, such as https://login.example.com/token",
-		"https://:443/token":               "use an absolute URL, such as https://login.example.com/token",
+		"/token":                           "use an absolute URL, such as https://login.example.com/path",
+		"https://exa mple.com":             "use an absolute URL, such as https://login.example.com/path",
+		"https://:443/token":               "use an absolute URL, such as https://login.example.com/path",
 		"https://id:secret@example.com":    "remove the user information; use ClientID and ClientSecret",
 		"https://example.com/token#":       "remove the fragment",
 		"https://example.com/token#a":      "remove the fragment",
