@@ -48,9 +48,9 @@ func Google() *Provider {
 // whatever is done (set Lifetime then).
 // Each token is for one API, that of the first scope. Endpoint.For with the scope of another one
 // renews a token for that one in the same login, once the user has consented to it: name its scopes
-// too. ClientCredentials needs the scope "https://graph.microsoft.com/.default", or
-// the like of another API. Instead of a secret, a service has a certificate, which is a clientauth.PrivateKey with EndpointAudience, or a federated
-// credential, which is a clientauth.TokenFile.
+// too. ClientCredentials needs the scope "https://graph.microsoft.com/.default", or the like of
+// another API. Instead of a secret, a service has a certificate, which is a clientauth.PrivateKey
+// with EndpointAudience, or a federated credential, which is a clientauth.TokenFile.
 //
 // Microsoft has no endpoint to revoke a token: Logout forgets the login here, and the tokens
 // live until they expire or the user ends the session in the account's settings.
