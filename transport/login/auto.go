@@ -2,16 +2,20 @@ package login
 
 import (
 	"context"
+	"errors"
 	"io"
+	"net/http"
 	"os"
 	"runtime"
 
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/login/internal/browser"
 )
 
 // Auto logs in in the way that suits the place where the program runs, and says which way that
-// is: Loopback if there is a desktop, else Device if the provider supports it, else Paste.
+// is: Loopback if there is a desktop, else Device if the provider supports it for this client, else
+// Paste.
 // Errors are those of the way that it chooses.
 func Auto(ctx context.Context, cfg Config) (*tokencache.Record, error) {
 	if cfg.Endpoint != nil && cfg.Provider != nil { // Of a cause that no login cures nothing else is said.
@@ -37,10 +41,21 @@ func Auto(ctx context.Context, cfg Config) (*tokencache.Record, error) {
 		return Loopback(ctx, cfg)
 	case cfg.Provider != nil && cfg.Provider.DeviceAuthURL != "":
 		io.WriteString(out, why+", so logging in with a code that you enter on another device.\n")
-		return Device(ctx, cfg)
+		rec, err := Device(ctx, cfg)
+		if !withoutDevices(err) {
+			return rec, err
+		}
+		why = "There are no such codes for this program"
 	}
 	io.WriteString(out, why+", so logging in with a browser on another machine.\n")
 	return Paste(ctx, cfg)
+}
+
+// withoutDevices reports whether the provider has no device flow, as GitLab before version 17, or
+// none for this client (RFC 8628 section 3.2, RFC 6749 section 5.2).
+func withoutDevices(err error) bool {
+	e, ok := errors.AsType[*transport.Error](err)
+	return ok && e.Op == deviceAuthorization && (e.Status == http.StatusNotFound || e.Code == "unauthorized_client")
 }
 
 // noBrowser says why the user cannot see a browser that opens on this machine; it returns "" if

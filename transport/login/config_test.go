@@ -297,6 +297,39 @@ func TestAuto(t *testing.T) {
 	})
 }
 
+// A provider that has no device flow after all, as GitLab before version 17, or none for this client,
+// does not keep a user of SSH from logging in. What else is wrong is said.
+func TestAutoWithoutDeviceFlow(t *testing.T) {
+	for _, name := range []string{"SSH_CLIENT", "SSH_TTY", "DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("SSH_CONNECTION", "10.0.0.1 1 10.0.0.2 22")
+	for _, tt := range []struct {
+		status       int
+		kind, answer string
+		pastes       bool
+	}{
+		{404, "text/html", "<h1>Not found</h1>", true},
+		{400, "application/json", `{"error":"unauthorized_client"}`, true},
+		{401, "application/json", `{"error":"invalid_client"}`, false},
+		{503, "text/html", "<h1>Later</h1>", false},
+	} {
+		w := newWorld(t, oauthtest.Config{})
+		w.cfg.Provider.DeviceAuthURL = w.srv.URL() + "/device_authorization"
+		w.srv.Fault("/device_authorization", 1, oauthtest.Answer(tt.status, tt.kind, tt.answer))
+		w.user(func(u *url.URL) string { return u.String() + "\n" })
+		rec, err := Auto(t.Context(), w.cfg)
+		if tt.pastes {
+			w.wantLogin(rec, err)
+		} else if err == nil {
+			t.Errorf("%+v: no error", tt)
+		}
+		if told := strings.Contains(w.out.String(), "no such codes for this program, so logging in with a browser on another machine"); told != tt.pastes {
+			t.Errorf("%+v: the user was told:\n%s", tt, w.out)
+		}
+	}
+}
+
 // The record of a flow is what a Source takes.
 func TestRecordIsForSource(t *testing.T) {
 	w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})

@@ -60,16 +60,18 @@ type device struct {
 	interval time.Duration
 }
 
+// deviceAuthorization is the Op of its errors.
+const deviceAuthorization = "device authorization"
+
 // authorizeDevice requests a device authorization.
 func (f *flow) authorizeDevice(ctx context.Context) (*device, error) {
 	if f.Provider.DeviceAuthURL == "" {
 		return nil, misconfigured("Provider", "it has no device authorization endpoint; use Loopback or Paste, or set DeviceAuthURL", nil)
 	}
-	const op = "device authorization"
 	params := f.requested()
 	params.Set("client_id", f.Endpoint.ClientID)
 	asked := time.Now()
-	answer, err := f.Endpoint.Post(ctx, op, f.Provider.DeviceAuthURL, params)
+	answer, err := f.Endpoint.Post(ctx, deviceAuthorization, f.Provider.DeviceAuthURL, params)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +86,7 @@ func (f *flow) authorizeDevice(ctx context.Context) (*device, error) {
 		interval: max(cmp.Or(seconds(answer["interval"]), defaultInterval), minInterval),
 	}
 	if d.code == "" || d.UserCode == "" || !isWeb(d.URL) {
-		return nil, &transport.Error{Kind: transport.ErrMisconfigured, Op: op, Remedy: "check Provider.DeviceAuthURL",
+		return nil, &transport.Error{Kind: transport.ErrMisconfigured, Op: deviceAuthorization, Remedy: "check Provider.DeviceAuthURL",
 			Err: errors.New("the answer is not a device authorization")}
 	}
 	if !isWeb(d.CompleteURL) {
