@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"os"
@@ -24,7 +25,7 @@ func (c *cli) setBody(req *http.Request) error {
 			return setFile(req, name, info.Size())
 		}
 		var err error
-		if text, err = c.readFile(name); err != nil {
+		if text, err = c.readFile(req.Context(), name); err != nil {
 			return usagef("-d: %v", err)
 		}
 	}
@@ -49,9 +50,39 @@ func setReader(req *http.Request, size int64, open func() (io.ReadCloser, error)
 }
 
 // readFile reads a file that may be standard input.
-func (c *cli) readFile(name string) ([]byte, error) {
-	if name == "-" {
-		return io.ReadAll(c.stdin)
+func (c *cli) readFile(ctx context.Context, name string) ([]byte, error) {
+	in, err := c.openFile(ctx, name)
+	if err != nil {
+		return nil, err
 	}
-	return os.ReadFile(name)
+	defer in.Close()
+	return io.ReadAll(in)
+}
+
+// openFile opens a file that may be standard input. What waits for somebody to write into a pipe,
+// in openFile or later, ends with ctx.
+func (c *cli) openFile(ctx context.Context, name string) (io.ReadCloser, error) {
+	r, w := io.Pipe()
+	opened := make(chan error, 1)
+	go func() {
+		in, err := c.stdin, error(nil)
+		if name != "-" {
+			in, err = os.Open(name)
+		}
+		opened <- err
+		if err == nil {
+			_, err = io.Copy(w, in)
+		}
+		w.CloseWithError(err)
+		if name != "-" {
+			in.Close()
+		}
+	}()
+	select {
+	case err := <-opened:
+		context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })
+		return r, err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }

@@ -37,7 +37,7 @@ func (c *cli) client(ctx context.Context, p profile) (client, error) {
 	if p.ClientID == "" {
 		return client{}, usagef("-client-id is missing: the provider has to know this program")
 	}
-	secret, missing := c.secret(p)
+	secret, missing := c.secret(ctx, p)
 	e := prov.Endpoint(p.ClientID, tokencache.Secret(secret), p.Scopes...)
 	switch {
 	case missing != nil:
@@ -194,14 +194,14 @@ func (c *cli) proveAs(saved profile) {
 
 // secret returns the client secret of p, "" if it has none. What the environment says
 // is for the client that this run is about, and for no other.
-func (c *cli) secret(p profile) (string, error) {
+func (c *cli) secret(ctx context.Context, p profile) (string, error) {
 	switch {
 	case p.KeyFile != "", p.TokenFile != "":
 		return "", nil
 	case c.clientSecret != "" && p.isClientOf(c.profile):
 		return c.clientSecret, nil
 	case p.SecretFile != "":
-		b, err := os.ReadFile(p.SecretFile)
+		b, err := c.readFile(ctx, p.SecretFile)
 		if err != nil {
 			return "", usagef("the client secret cannot be read: %v", err)
 		}

@@ -29,7 +29,7 @@ func (c *cli) export(ctx context.Context, args []string) error {
 	if args[0] == "-" && isTerminal(c.stdout) {
 		return usagef("an export is not for a terminal: name a file, or a pipe")
 	}
-	pem, err := c.readFile(c.keyFile)
+	pem, err := c.readFile(ctx, c.keyFile)
 	if err != nil {
 		return usagef("-to: %v", err)
 	}
@@ -59,7 +59,7 @@ func (c *cli) imports(ctx context.Context, args []string) error {
 	if c.keyFile == "" {
 		return c.takeOver(ctx, args[0])
 	}
-	pem, err := c.readFile(c.keyFile)
+	pem, err := c.readFile(ctx, c.keyFile)
 	if err != nil {
 		return usagef("-key: %v", err)
 	}
@@ -67,13 +67,11 @@ func (c *cli) imports(ctx context.Context, args []string) error {
 	if err != nil {
 		return usagef("-key: %v", err)
 	}
-	in := c.stdin
-	if args[0] != "-" {
-		if in, err = os.Open(args[0]); err != nil {
-			return usagef("%v", err)
-		}
-		defer in.Close()
+	in, err := c.openFile(ctx, args[0])
+	if err != nil {
+		return usagef("%v", err)
 	}
+	defer in.Close()
 	s := &session{cli: c}
 	if err := s.openCache(ctx); err != nil {
 		return err

@@ -45,7 +45,11 @@ func (c *cli) gitCredential(ctx context.Context, args []string) error {
 	if err := c.checkOutput(); err != nil {
 		return err
 	}
-	asked, err := readGit(c.stdin)
+	in, err := c.openFile(ctx, "-")
+	if err != nil {
+		return err
+	}
+	asked, err := readGit(in)
 	if err != nil {
 		return err
 	}

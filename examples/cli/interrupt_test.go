@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -210,6 +211,43 @@ func TestSecondCtrlC(t *testing.T) {
 	<-ended // in any case, when the time for the refresh is over
 	if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); !ws.Signaled() || ws.Signal() != syscall.SIGINT {
 		t.Errorf("the second Ctrl-C did not end the program, but %v\n%s", cmd.ProcessState, stderr)
+	}
+}
+
+// Nobody has to wait for a pipe into which nothing is written.
+func TestCtrlCWithoutInput(t *testing.T) {
+	tm := newTerminal(t)
+	for name, args := range map[string]func(pipe string) []string{
+		"import": func(pipe string) []string { return []string{"import", pipe} },
+		"key":    func(pipe string) []string { return []string{"import", "-key", pipe, pipe} },
+		"data":   func(pipe string) []string { return []string{"get", "-d", "@" + pipe, tm.srv.APIURL()} },
+		"secret": func(pipe string) []string { return []string{"login", "-client-secret-file", pipe} },
+	} {
+		pipe := filepath.Join(t.TempDir(), "pipe")
+		if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("stayauth", args(pipe)...)
+		cmd.Env = tm.environment()
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		stuck := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+		// This is possible as soon as somebody reads.
+		writer, err := os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		for begun := time.Now(); err != nil && time.Since(begun) < time.Minute; time.Sleep(time.Millisecond) {
+			writer, err = os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		}
+		if err != nil {
+			t.Fatalf("%s: nobody reads: %v", name, err)
+		}
+		cmd.Process.Signal(os.Interrupt)
+		cmd.Wait()
+		stuck.Stop()
+		writer.Close()
+		if code := cmd.ProcessState.ExitCode(); code != exitInterrupted {
+			t.Errorf("%s: %v", name, cmd.ProcessState)
+		}
 	}
 }
 

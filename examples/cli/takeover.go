@@ -40,7 +40,7 @@ func apiFlags(fs *flag.FlagSet, o *options) {
 
 // takeOver imports a login that another program has made.
 func (c *cli) takeOver(ctx context.Context, path string) error {
-	l, err := c.foreignLogin(path)
+	l, err := c.foreignLogin(ctx, path)
 	if err != nil {
 		return usagef("%v", err)
 	}
@@ -86,18 +86,18 @@ func (c *cli) takeOver(ctx context.Context, path string) error {
 
 // foreignLogin returns the login in a file that another program has written, or on standard
 // input. If there are several, it is that of the client and the account that are named.
-func (c *cli) foreignLogin(path string) (*migrate.Login, error) {
-	in := c.stdin
+func (c *cli) foreignLogin(ctx context.Context, path string) (*migrate.Login, error) {
+	in, err := c.openFile(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	info, err := c.stdin.Stat()
 	if path != "-" {
-		file, err := os.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		defer file.Close()
-		in = file
+		info, err = os.Stat(path)
 	}
 	var written time.Time // of a pipe it is not known
-	if info, err := in.Stat(); err == nil && info.Mode().IsRegular() {
+	if err == nil && info.Mode().IsRegular() {
 		written = info.ModTime()
 	}
 	const largest = 16 << 20
