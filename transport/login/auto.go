@@ -51,7 +51,7 @@ func Auto(ctx context.Context, cfg Config) (*tokencache.Record, error) {
 	return Paste(ctx, cfg)
 }
 
-// withoutDevices reports whether the provider has no device flow, as GitLab before version 17, or
+// withoutDevices reports whether the provider has no device flow, as older servers of GitLab, or
 // none for this client (RFC 8628 section 3.2, RFC 6749 section 5.2).
 func withoutDevices(err error) bool {
 	e, ok := errors.AsType[*transport.Error](err)

@@ -297,7 +297,7 @@ func TestAuto(t *testing.T) {
 	})
 }
 
-// A provider that has no device flow after all, as GitLab before version 17, or none for this client,
+// A provider that has no device flow after all, as older servers of GitLab, or none for this client,
 // does not keep a user of SSH from logging in. What else is wrong is said.
 func TestAutoWithoutDeviceFlow(t *testing.T) {
 	for _, name := range []string{"SSH_CLIENT", "SSH_TTY", "DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME"} {
