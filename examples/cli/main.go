@@ -4,9 +4,9 @@
 //	stayauth login -provider github -client-id Iv1.0123456789abcdef
 //	stayauth get https://api.github.com/user
 //
-// main.go is what every command-line program needs around its work so that neither
-// Ctrl-C nor a closed window or pipe costs a login. session.go puts the library together. The other files are commands,
-// options and manners.
+// main.go is what every command-line program needs around its work so that neither Ctrl-C nor a
+// closed window or pipe costs a login. session.go puts the library together. The other files are
+// commands, options and manners.
 package main
 
 import (

@@ -56,7 +56,8 @@ func (s *session) attended() bool {
 }
 
 // demand returns what the API demands that only a login can bring, nil if there is no such thing.
-// An API that has done what it was asked demands nothing: it is not to be asked once more. Where a redirect has led, nobody was sent the token, and nobody has anything to demand.
+// An API that has done what it was asked demands nothing: it is not to be asked once more. Where a
+// redirect has led, nobody was sent the token, and nobody has anything to demand.
 func demand(req *http.Request, resp *http.Response, err error) error {
 	if err != nil {
 		if e, ok := errors.AsType[*transport.Error](err); ok && e.Claims != "" {

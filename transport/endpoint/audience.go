@@ -50,7 +50,8 @@ func (e *Endpoint) Identity() transport.Identity {
 //
 // A resource that the login has not asked for is not asked for here either, and a login is
 // required: a provider may spend the refresh token before it says no, as oidc-provider does, and
-// then the next refresh ends the login. Providers that end the last access token when they issue the next are of no use for this.
+// then the next refresh ends the login. Providers that end the last access token when they issue
+// the next are of no use for this.
 func (e *Endpoint) For(target url.Values) transport.Refresher {
 	wanted := make(url.Values)
 	for name, values := range target {

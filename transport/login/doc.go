@@ -36,16 +36,16 @@
 // # What protects a login
 //
 // An authorization code is useless to anybody who sees it, because only this attempt has the
-// verifier that belongs to it (PKCE with S256, RFC 7636). An answer is accepted only if it has
-// the state of this attempt and, if the provider names itself in its answers, comes from the
-// issuer that was asked (RFC 9207). If a provider that does not name itself was found by
+// verifier that belongs to it (PKCE with S256, RFC 7636). An answer is accepted only if it has the
+// state of this attempt and, if the provider names itself in its answers, comes from the issuer
+// that was asked (RFC 9207). If a provider that does not name itself was found by
 // provider.Discover, and the Cache has logins of other issuers too, or if there is a
-// Provider.Resource, which may have named it, its answer must arrive at a path of its own: /callback/ and a part of the issuer's hash, which must be registered with
-// the provider, and is shown (RFC 9700 section 4.4.2.2). A program that lets its users choose
-// issuers, and has no Cache that can list its entries, must give each a RedirectURL with a path
-// of its own. The listener of Loopback is bound to a loopback address, accepts one answer, and
-// closes. The page that the browser ends on has no token and no code in it, in its address, or
-// in the history.
+// Provider.Resource, which may have named it, its answer must arrive at a path of its own:
+// /callback/ and a part of the issuer's hash, which must be registered with the provider, and is
+// shown (RFC 9700 section 4.4.2.2). A program that lets its users choose issuers, and has no Cache
+// that can list its entries, must give each a RedirectURL with a path of its own. The listener of
+// Loopback is bound to a loopback address, accepts one answer, and closes. The page that the
+// browser ends on has no token and no code in it, in its address, or in the history.
 //
 // A Web sends each user's browser away, and anybody may send answers to it. So what it must
 // know about an attempt is in a sealed cookie of the browser that began it, bound to the

@@ -85,10 +85,10 @@ type Config struct {
 	// SetClientKeys.
 	ClientKeys []crypto.PublicKey
 
-	// ClientCertificates are the TLS certificates of the client, or authorities that have
-	// signed them (RFC 8705), with AuthCertificate or another AuthStyle. With any, StartTLS asks for certificates, and an access token is
-	// bound to the one with which it was requested: the API refuses it on a connection that
-	// was made with another, or with none.
+	// ClientCertificates are the TLS certificates of the client, or authorities that have signed
+	// them (RFC 8705), with AuthCertificate or another AuthStyle. With any, StartTLS asks for
+	// certificates, and an access token is bound to the one with which it was requested: the API
+	// refuses it on a connection that was made with another, or with none.
 	ClientCertificates *x509.CertPool
 
 	// OneAtATime refuses a refresh token while an earlier request with it is in progress,

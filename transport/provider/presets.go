@@ -10,12 +10,12 @@ import (
 
 // Google is for Google accounts and Workspace.
 //
-// It asks for offline access and for consent: without consent Google issues a refresh token
-// only the first time a user allows the program. Refresh tokens are not rotated. They end after
-// six months without use, when the user changes the password and the scopes include Gmail, when
-// the same user logs in to the same client for the 101st time, and after seven days as long as
-// the project's consent screen is external and in testing (set Lifetime then). A desktop client has a secret too,
-// which is not really secret: pass it all the same.
+// It asks for offline access and for consent: without consent Google issues a refresh token only
+// the first time a user allows the program. Refresh tokens are not rotated. They end after six
+// months without use, when the user changes the password and the scopes include Gmail, when the
+// same user logs in to the same client for the 101st time, and after seven days as long as the
+// project's consent screen is external and in testing (set Lifetime then). A desktop client has a
+// secret too, which is not really secret: pass it all the same.
 //
 // The device flow allows few scopes, and no API of Google beyond them.
 //
