@@ -143,6 +143,9 @@ func read(h http.Header, sent, got time.Time) reading {
 		}
 		date = date.Add(time.Duration(seconds) * time.Second)
 	}
+	if date.IsZero() { // It is read as if there were none.
+		return reading{}
+	}
 	// What is certain, however long the answer took. A Date is cut off to seconds.
 	r := reading{date: date}
 	if d := sent.Sub(date.Add(time.Second)); d > 0 {

@@ -177,6 +177,7 @@ func FuzzRead(f *testing.F) {
 	f.Add("Sun, 29 Nov 2026 11:00:00 GMT", "")
 	f.Add("Sun, 29 Nov 2026 11:00:00 GMT", "3600")
 	f.Add("Mon, 01 Jan 0000 00:00:00 GMT", "2147483648")
+	f.Add("Mon, 01 Jan 0001 00:00:00 GMT", "")
 	f.Add("x", "-1")
 	f.Fuzz(func(t *testing.T, date, age string) {
 		r := read(http.Header{"Date": {date}, "Age": {age}}, now, now.Add(time.Second))
