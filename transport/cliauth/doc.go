@@ -2,7 +2,9 @@
 // in:
 //
 //	p := provider.GitLab("")
-//	client, err := cliauth.Open(ctx, cliauth.Config{App: "my-app", Provider: p, Endpoint: p.Endpoint(clientID, "", "read_api")})
+//	client, err := cliauth.Open(ctx, cliauth.Config{
+//		App: "my-app", Provider: p, Endpoint: p.Endpoint(clientID, "", "read_api"),
+//	})
 //	if err != nil {
 //		return err
 //	}
