@@ -17,8 +17,12 @@ import (
 // The test binary is also the program, and the browser: it is called xdg-open, which
 // is what login looks for.
 func TestMain(m *testing.M) {
+	os.Setenv("GORACE", noSleep)
 	testscript.Main(m, map[string]func(){"stayauth": main, "xdg-open": browser})
 }
+
+// noSleep keeps the race detector from making each program wait for a second before it ends.
+const noSleep = "atexit_sleep_ms=0"
 
 // browser opens a URL as a user does who agrees to everything, and writes down what a
 // browser is shown of the program: its environment, and the arguments of all

@@ -77,7 +77,7 @@ func setup(provider oauthtest.Config, store string, extra []string) func(*testsc
 		s.calm()
 		tmp := filepath.Join(env.WorkDir, "tmp")
 		for _, kv := range append([]string{
-			"TMPDIR=" + tmp, "DISPLAY=:0", "HOME=" + env.WorkDir,
+			"TMPDIR=" + tmp, "DISPLAY=:0", "HOME=" + env.WorkDir, "GORACE=" + noSleep,
 			"STAYAUTH_DIR=" + filepath.Join(env.WorkDir, "state"), "STAYAUTH_STORE=" + store,
 			"STAYAUTH_CLIENT_SECRET=" + srv.ClientSecret(),
 			"URL=" + srv.URL(), "API=" + srv.APIURL(), "ORIGIN=" + srv.APIOrigin(), "CLIENT=" + srv.ClientID(),
