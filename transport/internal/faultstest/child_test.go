@@ -53,7 +53,7 @@ type report struct {
 	Again  bool          `json:",omitempty"` // the first call that was answered after one that was not
 	Met    bool          `json:",omitempty"` // a trouble
 	Event  string        `json:",omitempty"`
-	Took   time.Duration `json:",omitempty"` // a call, when there was a good token from its beginning to its end
+	Took   time.Duration `json:",omitempty"` // until the answer to a call had been read, while there was a good token
 	Width  time.Duration `json:",omitempty"` // from the provider's answer until its refresh token was saved
 	Fatal  string        `json:",omitempty"`
 
@@ -128,6 +128,8 @@ type caller struct {
 	cache  *tokencache.Cache
 	sent   known // the last access token that was sent
 	stored known // the access token in the cache
+
+	answered time.Time // when the last answer had been read; to close its body may take longer, see transport.Config.Settle
 }
 
 // open opens the login, if that could not be done before.
@@ -177,8 +179,8 @@ func (c *caller) call() report {
 	}
 	begun := time.Now()
 	failed := c.get(&http.Client{Transport: rt, Timeout: time.Minute}, c.plan.API)
-	took := time.Since(begun)
-	if ended := begun.Add(took); ended.After(sent.before) && ended.After(stored.before) {
+	took := c.answered.Sub(begun)
+	if c.answered.After(sent.before) && c.answered.After(stored.before) {
 		took = 0
 	}
 	if failed == nil {
@@ -228,6 +230,7 @@ func (c *caller) get(client *http.Client, url string) error {
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 		return err
 	}
+	c.answered = time.Now()
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("the API answers %d", resp.StatusCode)
 	}
