@@ -1,103 +1,29 @@
+//go:build unix
+
+// On Windows no process can send Ctrl-C to a single other one.
+
 package cliauth_test
 
 import (
 	"bytes"
-	"context"
-	"errors"
-	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
-	"github.com/stayauth/stayauth/transport/cliauth"
-	"github.com/stayauth/stayauth/transport/login"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 	"github.com/stayauth/stayauth/transport/provider"
 )
-
-// What a child is told, and how it says that it handles signals itself.
-const (
-	childVariable = "CLIAUTH_TEST_CHILD" // the directory
-	issuerOf      = "CLIAUTH_TEST_ISSUER"
-	handles       = "CLIAUTH_TEST_HANDLES"
-	works         = "CLIAUTH_TEST_WORKS"  // for a minute, unless it is interrupted
-	second        = "CLIAUTH_TEST_SECOND" // opens a Client of another account, too
-)
-
-func childCache(dir string) (*tokencache.Cache, error) {
-	store, err := tokencache.OpenDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	return tokencache.New(store, tokencache.KeyFile(filepath.Join(dir, "key")))
-}
-
-// child is a program that opens a Client, if this process is one.
-func child() {
-	dir := os.Getenv(childVariable)
-	if dir == "" {
-		return
-	}
-	ctx, stop := context.Background(), func() {}
-	if os.Getenv(handles) != "" {
-		ctx, stop = signal.NotifyContext(ctx, os.Interrupt)
-	}
-	cache, err := childCache(dir)
-	if err == nil {
-		var p *provider.Provider
-		if p, err = provider.Discover(ctx, os.Getenv(issuerOf)); err == nil {
-			p.Origins = []string{os.Getenv(issuerOf)}
-			if os.Getenv(second) != "" {
-				go func() {
-					cfg := cliauth.Config{Provider: p, Endpoint: p.Endpoint("client", "", "api"), Cache: cache, Login: nobody, Account: "second"}
-					if client, err := cliauth.Open(ctx, cfg); err == nil {
-						client.Close()
-					}
-				}()
-			}
-			var client *cliauth.Client
-			if client, err = cliauth.Open(ctx, cliauth.Config{Provider: p, Endpoint: p.Endpoint("client", "", "api"), Cache: cache, Login: nobody}); err == nil {
-				if os.Getenv(works) != "" {
-					select {
-					case <-ctx.Done():
-					case <-time.After(time.Minute):
-					}
-				}
-				err = client.Close()
-			}
-		}
-	}
-	interrupted := ctx.Err() != nil
-	stop()
-	if interrupted {
-		os.Exit(3)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
-
-func nobody(_ context.Context, cfg login.Config) (*tokencache.Record, error) {
-	return nil, errors.New("the login is lost")
-}
 
 // Ctrl-C between the moment when a refresh token is spent and that when the answer arrives ends the
 // program as it would at any other time, but not the login, although the program does nothing about
 // it. A program that handles signals itself is told.
 func TestInterruptedRefreshIsStored(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("no process can send Ctrl-C to a single other one")
-	}
 	for _, c := range []struct {
 		name   string
 		signal os.Signal
@@ -145,19 +71,22 @@ func TestInterruptedRefreshIsStored(t *testing.T) {
 	}
 }
 
-// A second Ctrl-C does not wait: the provider may be frozen.
-func TestSecondInterruptDoesNotWait(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("no process can send Ctrl-C to a single other one")
-	}
-	t.Parallel()
-	srv := oauthtest.New(oauthtest.Config{AuthStyle: oauthtest.AuthNone})
+// loggedIn starts a provider, and logs in there, in a directory.
+func loggedIn(t *testing.T, cfg oauthtest.Config) (srv *oauthtest.Server, dir string) {
+	t.Helper()
+	srv, dir = oauthtest.New(cfg), t.TempDir()
 	if err := srv.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer srv.Close()
-	dir := t.TempDir()
+	t.Cleanup(srv.Close)
 	store(t, dir, srv, "")
+	return srv, dir
+}
+
+// A second Ctrl-C does not wait: the provider may be frozen.
+func TestSecondInterruptDoesNotWait(t *testing.T) {
+	t.Parallel()
+	srv, dir := loggedIn(t, oauthtest.Config{AuthStyle: oauthtest.AuthNone})
 	srv.Fault("/token", 0, oauthtest.Hang)
 	cmd := program(dir, srv)
 	var said bytes.Buffer
@@ -197,17 +126,8 @@ func TestSecondInterruptDoesNotWait(t *testing.T) {
 // A program with two Clients ends by Ctrl-C when both have stored what they renew: the first one
 // that has does not end the login of the other.
 func TestInterruptedRefreshOfTwoClients(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("no process can send Ctrl-C to a single other one")
-	}
 	t.Parallel()
-	srv := oauthtest.New(oauthtest.Config{Policy: oauthtest.StrictFamily, AuthStyle: oauthtest.AuthNone})
-	if err := srv.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer srv.Close()
-	dir := t.TempDir()
-	store(t, dir, srv, "")
+	srv, dir := loggedIn(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AuthStyle: oauthtest.AuthNone})
 	store(t, dir, srv, "second")
 	srv.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Slow(time.Second)))
 	srv.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Slow(3*time.Second)))
@@ -235,17 +155,9 @@ func TestInterruptedRefreshOfTwoClients(t *testing.T) {
 // it after a refresh either.
 func TestIgnoredSignalStaysIgnored(t *testing.T) {
 	nohup, err := exec.LookPath("nohup")
-	if err != nil {
-		t.Skip("there is no nohup here")
-	}
+	realparts.Require(t, "nohup", err)
 	t.Parallel()
-	srv := oauthtest.New(oauthtest.Config{Policy: oauthtest.StrictFamily, AuthStyle: oauthtest.AuthNone})
-	if err := srv.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer srv.Close()
-	dir := t.TempDir()
-	store(t, dir, srv, "")
+	srv, dir := loggedIn(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AuthStyle: oauthtest.AuthNone})
 	srv.Fault("/token", 1, oauthtest.AfterCommit(oauthtest.Slow(time.Second)))
 	cmd := program(dir, srv)
 	cmd.Path, cmd.Args = nohup, []string{"nohup", os.Args[0]}
