@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -52,6 +53,17 @@ func startKeycloak(t testing.TB, environment ...string) *Keycloak {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Keycloak writes the certificates that it trusts to a file in its home, and reads them from
+	// there: servers that start together would trust each other's.
+	own := filepath.Join(dir, "home")
+	if err := os.Mkdir(own, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, shared := range []string{"conf", "lib", "providers"} {
+		if err := os.Symlink(filepath.Join(home, shared), filepath.Join(own, shared)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	k := &Keycloak{Server{Port: FreePort(t), t: t, what: "Keycloak", stop: "TERM", crash: "KILL"}, NewCA(t), FreePort(t)}
 	if strings.Contains(k.CA.File, ",") {
 		t.Fatal("the name of this test has a comma, which separates paths for Keycloak")
@@ -66,7 +78,7 @@ func startKeycloak(t testing.TB, environment ...string) *Keycloak {
 			// What bin/kc.sh does. That script stays between, and a signal that kills it does not reach the server.
 			"sh", "-c", untilInput, "sh", java,
 			"-Xms64m", "-Xmx512m", "-XX:TieredStopAtLevel=1", // to start fast, not to be fast
-			"-Dkc.home.dir="+home, "-Djboss.server.config.dir="+filepath.Join(home, "conf"),
+			"-Dkc.home.dir="+own, "-Djboss.server.config.dir="+filepath.Join(home, "conf"),
 			"-Djava.util.logging.manager=org.jboss.logmanager.LogManager", "-Dquarkus-log-max-startup-records=10000",
 			"--add-opens=java.base/java.util=ALL-UNNAMED", "--add-opens=java.base/java.util.concurrent=ALL-UNNAMED", "--add-opens=java.base/java.security=ALL-UNNAMED",
 			"-cp", filepath.Join(home, "lib", "quarkus-run.jar"), "io.quarkus.bootstrap.runner.QuarkusEntryPoint",
