@@ -130,7 +130,6 @@ func TestReadersService(t *testing.T) {
 	service := start(t, tr.Command("ISSUER="+url, "API="+url, "CLIENT_ID="+srv.ClientID(), "CLIENT_SECRET="+srv.ClientSecret()))
 	service.waitFor("to be served by the API", func() bool { return strings.Contains(service.said(), "200 OK") })
 	tr.Works(t)
-	service.end()
 }
 
 // A process is a server that the reader has started.
