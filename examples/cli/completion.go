@@ -65,7 +65,10 @@ autoload -U +X bashcompinit && bashcompinit
 
 const fishScript = `# Completion of stayauth for fish:
 #     stayauth completion fish > ~/.config/fish/completions/stayauth.fish
+complete -c stayauth -n '__fish_use_subcommand; or __fish_seen_subcommand_from help completion' -f
 FISH
+complete -c stayauth -n __fish_use_subcommand -a help
+complete -c stayauth -n '__fish_seen_subcommand_from help' -a 'NAMES TOPICS'
 complete -c stayauth -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'
 complete -c stayauth -o store -x -a 'keyring file passphrase'
 complete -c stayauth -o flow -x -a 'auto browser device paste client-credentials'
