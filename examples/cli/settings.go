@@ -190,7 +190,7 @@ func readSettings(path string) (settings, error) {
 	// An empty file is what a crash or a full disk has left of one.
 	if err == nil && len(bytes.TrimSpace(b)) > 0 {
 		if err = json.Unmarshal(b, &s); err != nil {
-			return s, usagef("the settings in %s are damaged: %v\nMend them, or remove the file: your logins are elsewhere, and are found again when you name the provider and the client", path, err)
+			return s, usagef("the settings in %s are damaged: %v\nMend them, or remove the file: your logins are elsewhere, and are found again when you name the provider, the client and -store", path, err)
 		}
 	}
 	if s.Profiles == nil {
