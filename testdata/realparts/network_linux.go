@@ -107,3 +107,25 @@ func (n *Network) Drop(port int) error {
 	}
 	return n.ip("rule add pref 100 to " + n.Near + " ipproto tcp dport " + p + " blackhole")
 }
+
+// StartProxy starts a proxy on the other host, whose clients are on this one, and which passes
+// their connections on to a port of 127.0.0.1. So the path to a server can be made to die.
+func (n *Network) StartProxy(target int) *Proxy {
+	n.t.Helper()
+	return passOn(n.t, n.Listen(), target)
+}
+
+// Cut drops all that is on the way in either direction between this host and a port of the other.
+// Nobody is told, and what arrives after Mend are repetitions.
+func (n *Network) Cut(port int) error { return n.ruleOfPort("add", port) }
+
+// Mend ends Cut.
+func (n *Network) Mend(port int) error { return n.ruleOfPort("del", port) }
+
+func (n *Network) ruleOfPort(action string, port int) error {
+	p := strconv.Itoa(port)
+	if err := n.ip("rule " + action + " pref 100 from " + n.Near + " ipproto tcp dport " + p + " blackhole"); err != nil {
+		return err
+	}
+	return n.ip("rule " + action + " pref 100 to " + n.Near + " ipproto tcp sport " + p + " blackhole")
+}

@@ -20,3 +20,9 @@ func NewNetwork(t testing.TB) *Network {
 func (*Network) Listen() net.Listener { return nil }
 
 func (*Network) Drop(int) error { return errors.ErrUnsupported }
+
+func (*Network) StartProxy(int) *Proxy { return nil }
+
+func (*Network) Cut(int) error { return errors.ErrUnsupported }
+
+func (*Network) Mend(int) error { return errors.ErrUnsupported }

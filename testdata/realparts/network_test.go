@@ -54,4 +54,22 @@ func TestNetwork(t *testing.T) {
 	if err := echo(conns[1]); err != nil {
 		t.Errorf("on another: %v", err)
 	}
+	port := l.Addr().(*net.TCPAddr).Port
+	if err := n.Cut(port); err != nil {
+		t.Fatal(err)
+	}
+	if err := echo(conns[1]); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("to a port that is cut off: %v", err)
+	}
+	if err := n.Mend(port); err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := echo(c); err != nil {
+		t.Errorf("to a port that is not cut off any more: %v", err)
+	}
 }

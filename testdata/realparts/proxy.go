@@ -14,8 +14,8 @@ import (
 type Proxy struct {
 	Port int
 
-	target string
 	mu     sync.Mutex
+	target string
 	down   bool
 	conns  map[net.Conn]bool
 	record bool
@@ -29,7 +29,12 @@ func StartProxy(t testing.TB, target int) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{Port: l.Addr().(*net.TCPAddr).Port, target: net.JoinHostPort("127.0.0.1", strconv.Itoa(target)), conns: map[net.Conn]bool{}}
+	return passOn(t, l, target)
+}
+
+// passOn starts a proxy that listens there.
+func passOn(t testing.TB, l net.Listener, target int) *Proxy {
+	p := &Proxy{Port: l.Addr().(*net.TCPAddr).Port, target: loopback(target), conns: map[net.Conn]bool{}}
 	var work sync.WaitGroup
 	work.Go(func() {
 		for {
@@ -46,6 +51,16 @@ func StartProxy(t testing.TB, target int) *Proxy {
 		work.Wait()
 	})
 	return p
+}
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+// To ends all connections, and passes new ones on to another port.
+func (p *Proxy) To(target int) {
+	p.mu.Lock()
+	p.target = loopback(target)
+	p.mu.Unlock()
+	p.Cut()
 }
 
 // Cut ends all connections. New ones are welcome.
@@ -101,11 +116,12 @@ func (p *Proxy) keep(data []byte) (int, error) {
 
 func (p *Proxy) pass(client net.Conn) {
 	defer client.Close()
-	if !p.enter(client) {
+	target, ok := p.enter(client)
+	if !ok {
 		return
 	}
 	defer p.leave(client)
-	server, err := net.Dial("tcp", p.target)
+	server, err := net.Dial("tcp", target)
 	if err != nil {
 		return
 	}
@@ -115,14 +131,14 @@ func (p *Proxy) pass(client net.Conn) {
 	both.Wait()
 }
 
-func (p *Proxy) enter(conn net.Conn) bool {
+func (p *Proxy) enter(conn net.Conn) (target string, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.down {
-		return false
+		return "", false
 	}
 	p.conns[conn] = true
-	return true
+	return p.target, true
 }
 
 func (p *Proxy) leave(conn net.Conn) {

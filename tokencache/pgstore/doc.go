@@ -63,7 +63,8 @@ seconds, and the three seconds follow.
 
 A statement is sent once more if its connection was lost; if the server no longer accepts
 writes, which after a switchover means that the primary is elsewhere, where a DSN with
-several hosts and target_session_attrs=read-write finds it; and for a second or two if
+several hosts and target_session_attrs=read-write finds it, also if the machine of the former
+primary does not answer at all; and for a second or two if
 the server has rolled it back for a transient reason: a conflict under serializable
 isolation, a deadlock, lock_timeout, statement_timeout. Writes that hang leave one
 connection of the pool to reads. Row-level security that hides rows is an error, and

@@ -14,6 +14,7 @@ import (
 	"github.com/stayauth/stayauth/testdata/realparts"
 	"github.com/stayauth/stayauth/testdata/realparts/storecheck"
 	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/pgstore"
 )
 
 // In a planned switchover the old primary lives on, read-only, and with it all
@@ -70,6 +71,52 @@ func TestSwitchover(t *testing.T) {
 		all.Go(func() {
 			if data, _, err := reader.Load(t.Context(), "a"); string(data) != "new token" {
 				t.Errorf("loaded %q, %v", data, err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// The machine of the primary loses power, or the network to it breaks: nobody is told. Processes
+// that were connected, or start afterwards, find the standby, which has been promoted.
+func TestSilentPrimary(t *testing.T) {
+	t.Parallel()
+	a := realparts.StartPostgreSQL(t)
+	b := a.StartStandby(t, "b")
+	n := realparts.NewNetwork(t)
+	toA, toB := n.StartProxy(a.Port), n.StartProxy(b.Port)
+	arg := newTable(t, fmt.Sprintf("postgres://postgres@%s:%d,%[1]s:%[3]d/postgres?sslmode=disable&pool_max_conns=4&target_session_attrs=read-write", n.Far, toA.Port, toB.Port))
+	connected := mustOpen(t, arg)
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			if err := rotate(t.Context(), connected, fmt.Sprint("warm", i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if err := n.Cut(toA.Port); err != nil {
+		t.Fatal(err)
+	}
+	b.Promote()
+	afterwards := mustOpen(t, arg)
+	t.Cleanup(func() { n.Mend(toA.Port) }) // before the stores take their leave of the server
+	for what, s := range map[string]*pgstore.Store{"connected": connected, "started afterwards": afterwards} {
+		all.Go(func() {
+			begun := time.Now()
+			for {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				err := rotate(ctx, s, what)
+				cancel()
+				if err == nil {
+					t.Logf("%s: works after %v", what, time.Since(begun).Round(10*time.Millisecond))
+					return
+				}
+				if time.Since(begun) > storecheck.Patience {
+					t.Errorf("%s: %v", what, err)
+					return
+				}
 			}
 		})
 	}

@@ -136,6 +136,7 @@ func (s *session) maintain(ctx context.Context) {
 		if s.conn != nil {
 			if err := s.watch(ctx); err != nil {
 				s.drop(nil)
+				s.makeRoom() // Where this connection has led, the others hardly lead to anybody.
 			}
 			continue
 		}

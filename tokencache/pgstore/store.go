@@ -96,6 +96,7 @@ func Open(cfg Config) (*Store, error) {
 			return nil, badAddress("DSN")
 		}
 		heedUnconfirmed(poolConfig.ConnConfig)
+		passSilentHosts(poolConfig.ConnConfig)
 		if s.pool, err = pgxpool.NewWithConfig(context.Background(), poolConfig); err != nil {
 			return nil, badAddress("DSN")
 		}
@@ -112,6 +113,7 @@ func Open(cfg Config) (*Store, error) {
 			s.closePool()
 			return nil, badAddress("SessionDSN")
 		}
+		passSilentHosts(s.session.config)
 		if s.session.config.Password != "" {
 			s.session.beforeConnect = nil
 		}
