@@ -1,9 +1,11 @@
 package transport
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -188,6 +190,63 @@ func (c *Challenge) setUnnamed(value string) {
 			return
 		}
 	}
+}
+
+// rejects reports whether resp is a rejection that a new access token can cure, and which
+// claims the refresh has to ask for. A challenge that says invalid_token means it, whatever the
+// status of the error (RFC 6750 section 3.1). A 401 may give any other reason, since servers
+// have many words for "expired", or none; but it must not be one that wants something else from
+// the client.
+func rejects(resp *http.Response) (yes bool, demanded string) {
+	if resp.StatusCode < 400 {
+		return false, ""
+	}
+	challenges := ParseChallenges(resp.Header)
+	demanded, obstacle := cure(challenges)
+	switch {
+	case obstacle != nil:
+		return false, ""
+	case resp.StatusCode == http.StatusUnauthorized:
+		return true, demanded
+	}
+	return slices.ContainsFunc(challenges, func(c Challenge) bool { return c.ofToken() && c.code() == "invalid_token" }), ""
+}
+
+// cure returns what a refresh has to ask for, so that an API with these challenges accepts the
+// new token: claims, or nothing. If no refresh brings what the API wants, obstacle says what does.
+func cure(challenges []Challenge) (demanded string, obstacle *Error) {
+	for _, c := range challenges {
+		if !c.ofToken() {
+			continue
+		}
+		d := c.demands()
+		if d == "" && c.wantsMore() {
+			return "", c.obstacle()
+		}
+		demanded = cmp.Or(demanded, d)
+	}
+	return demanded, nil
+}
+
+// obstacle returns the error of a challenge that wants more than a refresh brings.
+func (c Challenge) obstacle() *Error {
+	switch c.code() {
+	case "invalid_request", "use_dpop_nonce", "invalid_dpop_proof":
+		return &Error{Kind: ErrMisconfigured, Op: "reject", Err: c,
+			Remedy: "mend the request, or send it through a Transport, which proves that it has the key of the token: another token is of no use"}
+	}
+	return &Error{Kind: ErrLoginRequired, Op: "reject", Err: c, Claims: c.Claims(),
+		Remedy: "log in with what the API demands: no refresh brings that"}
+}
+
+// ofToken reports whether the challenge is about an access token. One that a program has made by
+// itself may have no scheme, or in upper case.
+func (c Challenge) ofToken() bool {
+	switch strings.ToLower(c.Scheme) {
+	case "bearer", "dpop", "oauth", "":
+		return true
+	}
+	return false
 }
 
 // demands returns the claims that a refresh has to ask for, so that the API accepts the new

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -122,31 +121,6 @@ func (s *Source) handOut(snap *snapshot) (Token, error) {
 	return snap.token(), nil
 }
 
-// Reject reports that an API rejected a token with a 401, and returns the token to use instead.
-// A newer token that is known already is returned at once; otherwise one refresh serves all
-// callers. A token that is only seconds old is not replaced, nor is any token within 30 seconds
-// of the last replacement, whichever process made that: an API that rejects everything must not
-// cause a storm of refreshes. Then only a newer token in the cache helps, such as that of a new
-// login.
-//
-// Until there is another one, the token stays in use: it may be good for other APIs. But if the
-// API has demanded claims, as in Microsoft's continuous access evaluation, the token is no
-// longer used by this process, nor by another that shares the login, once that has read the
-// cache or has met the demand itself. The refresh asks for the claims. The challenges are those
-// of the API's answer, see ParseChallenges. If the provider refuses, the error is an
-// ErrLoginRequired with the claims that a login has to ask for.
-func (s *Source) Reject(ctx context.Context, rejected Token, challenges ...Challenge) (Token, error) {
-	demanded := ""
-	for _, c := range challenges {
-		demanded = cmp.Or(demanded, c.demands())
-	}
-	snap, err := s.reject(ctx, rejected.AccessToken, demanded, time.Time{})
-	if err != nil {
-		return Token{}, err
-	}
-	return s.handOut(snap)
-}
-
 // fresh returns the token if it can be used without further thought, else nil.
 func (s *Source) fresh() *snapshot {
 	if snap := s.cur.Load(); snap.freshAt(time.Now().UnixNano()) {
@@ -223,6 +197,24 @@ func (s *Source) reject(ctx context.Context, rejected tokencache.Secret, demande
 		// token good. Now it is known to be rejected: once more.
 	}
 	return nil, &Error{Kind: ErrUnavailable, Op: "reject", Remedy: "the provider keeps answering with the token that the API rejects"}
+}
+
+// besides returns the token that is good now, if that is another one than an API has rejected, or
+// else why no refresh brings one that the API accepts. Another process may have logged in.
+func (s *Source) besides(ctx context.Context, rejected tokencache.Secret, why *Error) (*snapshot, error) {
+	snap, err := s.token(ctx, false)
+	if err != nil || snap.rec.AccessToken != rejected {
+		return snap, err
+	}
+	s.mu.Lock()
+	now := wallNow()
+	if s.flight != nil || s.closed.Load() || !snap.usable(now) || !s.mayReload(now, reloadInterval) {
+		s.mu.Unlock()
+		return nil, why
+	}
+	f := s.start(ctx, &flight{rejected: rejected, instead: why})
+	s.mu.Unlock()
+	return f.wait(ctx)
 }
 
 // replace returns the flight that will bring a token in place of one that an API has rejected,

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -12,36 +11,9 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/mutualtls"
 )
 
-// When an API rejects a token, three steps follow: rejects decides whether another token can
-// help, Source.Reject replaces the token, if it is old enough for that, and retry sends the
-// request once more. The first response is kept meanwhile, because it is the answer if any of
-// these steps fails.
-
-// rejects reports whether resp is a rejection that a new access token can cure, and which
-// claims the refresh has to ask for. A challenge that says invalid_token means it, whatever the
-// status of the error (RFC 6750 section 3.1). A 401 may give any other reason, since servers
-// have many words for "expired", or none; but it must not be one that wants something else from
-// the client.
-func rejects(resp *http.Response) (yes bool, demanded string) {
-	if resp.StatusCode < 400 {
-		return false, ""
-	}
-	invalid := false
-	for _, c := range ParseChallenges(resp.Header) {
-		switch c.Scheme {
-		case "bearer", "dpop", "oauth":
-			d := c.demands()
-			if demanded = cmp.Or(demanded, d); d == "" && c.wantsMore() {
-				return false, ""
-			}
-			invalid = invalid || c.code() == "invalid_token"
-		}
-	}
-	if resp.StatusCode != http.StatusUnauthorized {
-		return invalid, ""
-	}
-	return true, demanded
-}
+// When an API rejects a token, rejects decides whether another one can help, Source.Reject replaces
+// it, if it is old enough for that, and retry sends the request once more. The first response is
+// kept meanwhile, because it is the answer if any of these steps fails.
 
 // rejected is rejects, together with the hook of the program, which knows the API.
 func rejected(hook func(*http.Response) bool, req *http.Request, resp *http.Response) (yes bool, demanded string) {
@@ -60,6 +32,39 @@ func rejected(hook func(*http.Response) bool, req *http.Request, resp *http.Resp
 		resp.Body = &keptBody{body: resp.Body, data: peek.data, err: peek.err}
 	}
 	return yes, ""
+}
+
+// Reject reports that an API rejected a token with a 401, and returns the token to use instead.
+// A newer token that is known already is returned at once; otherwise one refresh serves all
+// callers. A token that is only seconds old is not replaced, nor is any token within 30 seconds
+// of the last replacement, whichever process made that: an API that rejects everything must not
+// cause a storm of refreshes. Then only a newer token in the cache helps, such as that of a new
+// login.
+//
+// Until there is another one, the token stays in use: it may be good for other APIs. But if the
+// API has demanded claims, as in Microsoft's continuous access evaluation, the token is no
+// longer used by this process, nor by another that shares the login, once that has read the
+// cache or has met the demand itself. The refresh asks for the claims. The challenges are those
+// of the API's answer, see ParseChallenges. If the provider refuses, the error is an
+// ErrLoginRequired with the claims that a login has to ask for.
+//
+// What a Transport does not answer with a refresh, this does not either: the API demands another
+// scope, for instance, or a second factor. If no newer token is known or in the cache, the error is
+// an ErrLoginRequired, or an ErrMisconfigured if the API wants another request. It wraps the
+// Challenge, and may be the cause of a login.
+func (s *Source) Reject(ctx context.Context, rejected Token, challenges ...Challenge) (Token, error) {
+	demanded, obstacle := cure(challenges)
+	var snap *snapshot
+	var err error
+	if obstacle == nil {
+		snap, err = s.reject(ctx, rejected.AccessToken, demanded, time.Time{})
+	} else {
+		snap, err = s.besides(ctx, rejected.AccessToken, obstacle)
+	}
+	if err != nil {
+		return Token{}, err
+	}
+	return s.handOut(snap)
 }
 
 // rejectTime is how long a response that rejects the token is held back for another token.

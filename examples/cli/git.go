@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -62,7 +63,7 @@ func (c *cli) gitCredential(ctx context.Context, args []string) error {
 		return err
 	}
 	if args[0] == "erase" {
-		return c.rejected(ctx, asked.password)
+		return c.rejected(ctx, asked)
 	}
 	return c.useToken(ctx, func(token transport.Token) error {
 		text, err := asked.answer(c.username, token)
@@ -73,9 +74,10 @@ func (c *cli) gitCredential(ctx context.Context, args []string) error {
 	})
 }
 
-// rejected replaces a token that a server has refused, if it has not been replaced already.
-func (c *cli) rejected(ctx context.Context, token tokencache.Secret) error {
-	if token == "" {
+// rejected replaces a token that a server has refused, if it has not been replaced already, and if
+// that helps.
+func (c *cli) rejected(ctx context.Context, g gitRequest) error {
+	if g.password == "" {
 		return nil
 	}
 	s, source, err := c.openSource(ctx)
@@ -83,7 +85,7 @@ func (c *cli) rejected(ctx context.Context, token tokencache.Secret) error {
 		return err
 	}
 	defer s.closeSource(source)
-	_, err = source.Reject(ctx, transport.Token{AccessToken: token})
+	_, err = source.Reject(ctx, transport.Token{AccessToken: g.password}, transport.ParseChallenges(http.Header{"Www-Authenticate": g.challenges})...)
 	return err
 }
 

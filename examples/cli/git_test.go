@@ -55,6 +55,17 @@ func TestGit(t *testing.T) {
 	if c := tm.srv.Counts(); c.Rotations != 2 || c.Reuses != 0 || c.InvalidGrants != 0 {
 		t.Errorf("%+v", c)
 	}
+	// What the server wants instead is more than a refresh brings.
+	current := tm.srv.Current("user").AccessToken
+	if err := age(tm.dir, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("stayauth", "git-credential", "-origin", "http://"+hostOf(repository), "erase")
+	cmd.Env, cmd.Stdin = tm.environment(), strings.NewReader("protocol=http\nhost="+hostOf(repository)+"\npassword="+current+
+		"\nwwwauth[]=Bearer error=\"insufficient_scope\", scope=\"write_repository\"\n")
+	if out, _ := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != exitLogin || !strings.Contains(string(out), "write_repository") || tm.srv.Counts().Rotations != 2 {
+		t.Errorf("%s, %+v", out, tm.srv.Counts())
+	}
 	// That an old token was refused is no news.
 	if out := tm.ask("erase", "protocol=http\nhost="+hostOf(repository)+"\nusername=oauth2\npassword="+old+"\n", repository); out != "" || tm.srv.Counts().Rotations != 2 {
 		t.Errorf("%s, %+v", out, tm.srv.Counts())

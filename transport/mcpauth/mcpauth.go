@@ -136,7 +136,7 @@ func (h *Handler) Authorize(ctx context.Context, req *http.Request, resp *http.R
 	if isForgotten(err) {
 		err = a.registerAnew(ctx, err)
 	}
-	if errors.Is(err, transport.ErrLoginRequired) {
+	if _, useless := errors.AsType[transport.Challenge](err); !useless && errors.Is(err, transport.ErrLoginRequired) {
 		return a.login(ctx, req, err)
 	}
 	return err

@@ -146,6 +146,29 @@ func TestStepUpOfAuthentication(t *testing.T) {
 	}
 }
 
+// What neither a refresh nor a login brings is an error that has the server's demand, and nobody is
+// asked to log in for nothing.
+func TestDemandsThatNoLoginMeets(t *testing.T) {
+	for _, challenge := range []string{`Bearer error="insufficient_scope"`, `Bearer error="invalid_request"`} {
+		w := newWorld(t)
+		h := w.handler()
+		defer h.Close(t.Context())
+		if err := w.connect(h); err != nil {
+			t.Fatal(err)
+		}
+		w.demands(challenge, func(url.Values) bool { return false })
+		err := w.connect(h)
+		if _, ok := errors.AsType[transport.Challenge](err); !ok {
+			t.Errorf("%s: %v", challenge, err)
+		}
+		w.wantLogins(1)
+		as, _ := w.now()
+		if c := as.Counts(); c.Rotations != 0 {
+			t.Errorf("%s: the authorization server counted %+v", challenge, c)
+		}
+	}
+}
+
 // A server that is never content does not have the user log in again and again, whichever agent
 // asks it.
 func TestStepUpThatNeverHelps(t *testing.T) {
