@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"maps"
 	"net/url"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"github.com/stayauth/stayauth/transport"
 	demands "github.com/stayauth/stayauth/transport/internal/claims"
 	"github.com/stayauth/stayauth/transport/internal/renewal"
+	"github.com/stayauth/stayauth/transport/internal/text"
 )
 
 // A cause is what an API or the provider demands of the next login.
@@ -102,22 +104,29 @@ func (c cause) soon() time.Duration {
 }
 
 // besides returns what is to be requested in addition to the program's own parameters, of which
-// later sets replace earlier ones. An API does not make the provider content with a login that is
-// older than the program wants.
-func (c cause) besides(own ...url.Values) url.Values {
-	var age uint64
-	var err error = strconv.ErrSyntax // There is none.
+// later sets replace earlier ones. An API does not make the provider content with less than the
+// program wants: with a login that is older, or was made in a way that is not good enough.
+func (c cause) besides(field string, own ...url.Values) (url.Values, error) {
+	wanted, params := url.Values{}, maps.Clone(c.params)
 	for _, set := range own {
-		if set.Has("max_age") {
-			age, err = strconv.ParseUint(set.Get("max_age"), 10, 31)
+		maps.Copy(wanted, set)
+	}
+	age, err := strconv.ParseUint(wanted.Get("max_age"), 10, 31)
+	if err == nil && time.Duration(age)*time.Second < c.maxAge {
+		params.Del("max_age")
+	}
+	ways, demanded := strings.Fields(wanted.Get("acr_values")), strings.Fields(params.Get("acr_values"))
+	if len(ways) > 0 && len(demanded) > 0 {
+		// Their order is that of preference, and says nothing of which is the stronger one.
+		ways = slices.DeleteFunc(ways, func(way string) bool { return !slices.Contains(demanded, way) })
+		if len(ways) == 0 {
+			return nil, &transport.Error{Kind: transport.ErrMisconfigured, Op: "login", Field: field,
+				Err:    fmt.Errorf("the API demands one of the acr_values %q, and the program others", text.Clean(params.Get("acr_values"))),
+				Remedy: "if such a login is good enough for the program, add that to its acr_values, after those that it prefers"}
 		}
+		params.Set("acr_values", strings.Join(ways, " "))
 	}
-	if err != nil || !c.params.Has("max_age") || time.Duration(age)*time.Second >= c.maxAge {
-		return c.params
-	}
-	params := maps.Clone(c.params)
-	params.Del("max_age")
-	return params
+	return params, nil
 }
 
 func repeated() error {
@@ -142,8 +151,12 @@ func (f *flow) answerCause() error {
 		}
 	}
 	if len(why.params) > 0 {
-		var err error
-		if f.AuthParams, err = withParams("Config.AuthParams", f.AuthParams, why.besides(f.Provider.AuthParams, f.AuthParams)); err != nil {
+		const field = "Config.AuthParams"
+		demanded, err := why.besides(field, f.Provider.AuthParams, f.AuthParams)
+		if err == nil {
+			f.AuthParams, err = withParams(field, f.AuthParams, demanded)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -116,7 +116,7 @@ func requestedBy(t *testing.T, cfg Config) (url.Values, error) {
 func TestC100ParametersOfTheNextLogin(t *testing.T) {
 	w := newWorld(t, oauthtest.Config{})
 	w.cfg.Endpoint.Params = url.Values{"resource": {"https://api.test/"}}
-	w.cfg.AuthParams = url.Values{"acr_values": {"bronze"}, "login_hint": {"ann"}}
+	w.cfg.AuthParams = url.Values{"acr_values": {"bronze gold"}, "login_hint": {"ann"}}
 	challenge := func(params string) error {
 		return transport.ParseChallenges(http.Header{"Www-Authenticate": {"Bearer " + params}})[0]
 	}
@@ -148,14 +148,14 @@ func TestC100ParametersOfTheNextLogin(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		want := url.Values{"resource": {"https://api.test/"}, "acr_values": {"bronze"}, "login_hint": {"ann"}, "scope": {"api files"}}
+		want := url.Values{"resource": {"https://api.test/"}, "acr_values": {"bronze gold"}, "login_hint": {"ann"}, "scope": {"api files"}}
 		for param, values := range tt.want {
 			want[param] = values
 		}
 		if got.Encode() != want.Encode() {
 			t.Errorf("%s: requested is\n%v, want\n%v", name, got, want)
 		}
-		if len(w.cfg.Endpoint.Scopes) != 1 || w.cfg.AuthParams.Get("acr_values") != "bronze" {
+		if len(w.cfg.Endpoint.Scopes) != 1 || w.cfg.AuthParams.Get("acr_values") != "bronze gold" {
 			t.Fatalf("%s: it changed the configuration: %v", name, w.cfg)
 		}
 	}
@@ -173,6 +173,27 @@ func TestC100ParametersOfTheNextLogin(t *testing.T) {
 		}
 		if got, err := requestedBy(t, cfg); err != nil || got.Get("max_age") != tt.want {
 			t.Errorf("%+v: requested is %v, %v", tt, got, err)
+		}
+	}
+	for _, tt := range []struct{ provider, program, api, want string }{
+		{"", "", "silver gold", "silver gold"}, {"", "gold", "silver gold", "gold"}, {"", "gold silver bronze", "bronze gold", "gold bronze"},
+		{"bronze", "", "bronze", "bronze"}, {"bronze", "gold", "gold", "gold"}, {"", " ", "gold", "gold"},
+		{"", "gold", "bronze", ""}, {"", "gold", "golden", ""}, {"gold", "", "bronze", ""},
+	} { // RFC 9470 section 4: nor can an API allow a login in a way that the program does not accept.
+		cfg, p := w.cfg, *w.cfg.Provider
+		cfg.Provider, cfg.AuthParams, cfg.Cause = &p, nil, challenge(`acr_values="`+tt.api+`"`)
+		if tt.provider != "" {
+			p.AuthParams = url.Values{"acr_values": {tt.provider}}
+		}
+		if tt.program != "" {
+			cfg.AuthParams = url.Values{"acr_values": {tt.program}}
+		}
+		got, err := requestedBy(t, cfg)
+		if got.Get("acr_values") != tt.want || (tt.want == "") != errors.Is(err, transport.ErrMisconfigured) {
+			t.Errorf("%+v: requested is %v, %v", tt, got, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), tt.api) {
+			t.Errorf("%+v: the error does not say what is demanded: %v", tt, err)
 		}
 	}
 	if _, err := Auto(t.Context(), Config{Endpoint: w.cfg.Endpoint, Cause: challenge(`max_age=7`), Out: io.Discard}); !errors.Is(err, transport.ErrMisconfigured) {

@@ -44,8 +44,11 @@ type Config struct {
 
 	// Cause, if set, is why the user has to log in: an error that wraps ErrLoginRequired, or
 	// the transport.Challenge of a 401 or 403 that a login may satisfy (scopes, acr_values,
-	// max_age, claims). What it demands is requested, unless AuthParams have a shorter max_age.
-	// Any other error is returned as it is.
+	// max_age, claims). What it demands is requested, and never less than AuthParams demand:
+	// the shorter max_age, and of the acr_values only those that both have. If both have some,
+	// and none in common, that is an ErrMisconfigured: a program that is content with several
+	// ways to log in lists them all, in the order of its preference. An error that is no cause
+	// of a login is returned as it is.
 	Cause error
 
 	// Former, if set, is the login that the new one will replace, from tokencache.Cache.Load.

@@ -38,8 +38,8 @@ type Start struct {
 
 	// Cause is why an API could not be called: an error that wraps ErrLoginRequired, or the
 	// transport.Challenge of a 401 or 403 that a login may satisfy (scopes, acr_values,
-	// max_age, claims). What it demands is requested. Begin returns any other error as it
-	// is. If a login has just satisfied the same demand, the error wraps RefusedRepeated:
+	// max_age, claims). What it demands is requested, see login.Config. Begin returns any
+	// other error as it is. If a login has just satisfied the same demand, the error wraps RefusedRepeated:
 	// without that, the browser would go round in circles.
 	Cause error
 }
@@ -181,7 +181,12 @@ func (web *Web) begin(w http.ResponseWriter, r *http.Request, s *Start, why caus
 	a := &attempt{Label: s.Label, Return: s.Return, Scopes: more(web.config.Endpoint.Scopes, append(why.scopes, s.Scopes...)), Cause: fingerprint}
 	a.Keep = len(a.Scopes) > 0 || s.Cause != nil
 	cfg := web.scoped(a, former)
-	if cfg.AuthParams, err = withParams("Start.AuthParams", web.cfg.AuthParams, s.AuthParams, why.besides(web.cfg.Provider.AuthParams, web.cfg.AuthParams, s.AuthParams)); err != nil {
+	const field = "Start.AuthParams"
+	demanded, err := why.besides(field, web.cfg.Provider.AuthParams, web.cfg.AuthParams, s.AuthParams)
+	if err == nil {
+		cfg.AuthParams, err = withParams(field, web.cfg.AuthParams, s.AuthParams, demanded)
+	}
+	if err != nil {
 		return user, err
 	}
 	flow, err := newFlow(ctx, cfg)

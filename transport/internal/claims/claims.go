@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 )
 
 // MaxLen is the length in bytes of the largest demand that is kept with a login. Demands come
@@ -17,7 +18,9 @@ import (
 const MaxLen = 2 << 10
 
 // Merge returns one request for everything that a and b ask for; "" asks for nothing. Objects
-// are merged member by member, and arrays, which list acceptable values, are united. Two
+// are merged member by member, and arrays, which list acceptable values, are united. But of the
+// ways to log in (acr, section 5.5.1.1) only those are acceptable that both list, in the order of
+// a: otherwise the provider might be content with one that is too weak for either of them. Two
 // different values in the same place are an error, which names the place and quotes neither.
 func Merge(a, b string) (string, error) {
 	all := map[string]any{}
@@ -77,7 +80,12 @@ func merge(into, from map[string]any, place string) error {
 				continue
 			}
 		case []any:
-			if value, ok := value.([]any); ok {
+			value, ok := value.([]any)
+			if ok && strings.HasSuffix(place, `."acr"`) {
+				value = common(there, value)
+				ok, there = len(value) > 0, nil
+			}
+			if ok {
 				into[name] = unite(there, value)
 				continue
 			}
@@ -90,9 +98,17 @@ func merge(into, from map[string]any, place string) error {
 func unite(a, b []any) []any {
 	all := slices.Clone(a)
 	for _, v := range b {
-		if !slices.ContainsFunc(all, func(w any) bool { return reflect.DeepEqual(v, w) }) {
+		if !contains(all, v) {
 			all = append(all, v)
 		}
 	}
 	return all
+}
+
+func common(a, b []any) []any {
+	return slices.DeleteFunc(slices.Clone(a), func(v any) bool { return !contains(b, v) })
+}
+
+func contains(all []any, v any) bool {
+	return slices.ContainsFunc(all, func(w any) bool { return reflect.DeepEqual(v, w) })
 }

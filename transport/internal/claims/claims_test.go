@@ -19,6 +19,8 @@ func TestMerge(t *testing.T) {
 		{"the same twice", capable, capable, capable},
 		{"more values", capable, `{"access_token":{"xms_cc":{"values":["cp2","cp1"]}}}`,
 			`{"access_token":{"xms_cc":{"values":["cp1","cp2"]}}}`},
+		{"only what both accept", `{"id_token":{"acr":{"essential":true,"values":["gold","silver","bronze"]}}}`, `{"id_token":{"acr":{"values":["bronze","silver","lead"]}}}`,
+			`{"id_token":{"acr":{"essential":true,"values":["silver","bronze"]}}}`},
 		{"null is the usual way", `{"id_token":{"auth_time":null}}`, `{"id_token":{"auth_time":{"essential":true}}}`,
 			`{"id_token":{"auth_time":{"essential":true}}}`},
 		{"null after", `{"id_token":{"auth_time":{"essential":true}}}`, `{"id_token":{"auth_time":null}}`,
@@ -35,14 +37,20 @@ func TestMerge(t *testing.T) {
 			}
 		})
 	}
-	if Covers(capable, `{"access_token":{"nbf":null}}`) {
-		t.Error("covers what it does not ask for")
+	for _, tt := range [][2]string{
+		{capable, `{"access_token":{"nbf":null}}`},
+		{`{"id_token":{"acr":{"values":["gold","bronze"]}}}`, `{"id_token":{"acr":{"values":["gold"]}}}`},
+	} {
+		if Covers(tt[0], tt[1]) {
+			t.Errorf("%s covers %s, which it does not ask for", tt[0], tt[1])
+		}
 	}
 }
 
 func TestMergeRefuses(t *testing.T) {
 	for _, tt := range []struct{ name, a, b, says string }{
 		{"values", `{"access_token":{"acrs":{"value":"c1-secret"}}}`, `{"access_token":{"acrs":{"value":"c2"}}}`, "acrs"},
+		{"ways to log in", `{"id_token":{"acr":{"values":["c1-secret"]}}}`, `{"id_token":{"acr":{"values":["c2"]}}}`, "acr"},
 		{"kinds", `{"access_token":{"acrs":{"value":"c1-secret"}}}`, `{"access_token":{"acrs":"c2"}}`, "acrs"},
 		{"an array", `[]`, "", "JSON object"},
 		{"null", "null", "", "JSON object"},
@@ -61,6 +69,7 @@ func TestMergeRefuses(t *testing.T) {
 func FuzzMerge(f *testing.F) {
 	f.Add(`{"access_token":{"xms_cc":{"values":["cp1"]}}}`, `{"access_token":{"nbf":{"essential":true}}}`)
 	f.Add(`{"a":null}`, `{"a":[1]}`)
+	f.Add(`{"acr":{"values":[1,1,2]}}`, `{"acr":{"values":[2,1]}}`)
 	f.Fuzz(func(t *testing.T, a, b string) {
 		got, err := Merge(a, b)
 		if err != nil || got == "" {
