@@ -85,9 +85,10 @@ func (p *profile) resourceOf(api *url.URL) (longest string) {
 	return longest
 }
 
-// refresherOf returns what renews the token for the API at an address.
-func (s *session) refresherOf(api *url.URL) transport.Refresher {
-	if r := s.resourceOf(api); r != "" {
+// target returns what renews the token for the resource that is named, or that is at the address
+// that the token goes to.
+func (s *session) target() transport.Refresher {
+	if r := cmp.Or(s.resource, s.resourceOf(s.api)); r != "" {
 		return s.endpoint.For(url.Values{"resource": {r}})
 	}
 	return s.refresher

@@ -70,9 +70,11 @@ terminal. 'stayauth help curl' says what is otherwise than with curl.
 
 const tokenHelp = `Token prints an access token that is good now, and renews it first if it is not.
 It prints nothing else, and the exit status says why there is none. Do not write the
-token into a command line, where others can see it:
+token into a command line, where others can see it. If you have logged in for several
+APIs with -resource, say which of them it is for:
 
   stayauth token -header | curl -H @- https://api.example.com/me
+  stayauth token -header -resource https://mail.example.com | curl -H @- https://mail.example.com/me
 `
 
 const statusHelp = `Status shows whose login is used, and how it stands. It asks nobody: that a provider

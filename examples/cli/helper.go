@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"net/http"
+	"net/url"
 	"slices"
 
 	"github.com/stayauth/stayauth/transport"
@@ -16,12 +17,30 @@ import (
 
 func helperFlags(fs *flag.FlagSet, o *options) {
 	fs.Var(&o.Origins, "origin", "`origins` that may see the token (default: those of\nlogin)")
+	resourceFlag(fs, o)
 	showFlag(fs, o)
 }
 
+func resourceFlag(fs *flag.FlagSet, o *options) {
+	fs.StringVar(&o.resource, "resource", "", "`URL` of the API that the token is for, of those that login\nnamed (default: the one at the address that it goes to)")
+}
+
+// destinations returns the origins that may see the token, of which origins are those that may see
+// any: a token for a resource alone goes there alone.
+func (c *cli) destinations(origins []string) []string {
+	if r := c.resourceOf(c.api); r != "" && (c.resource == "" || c.resource == r) {
+		return []string{c.api.Scheme + "://" + c.api.Host}
+	}
+	return origins
+}
+
 // isFor reports whether the token may go to an address: whether get would send it there. It
-// looks at no login.
+// looks at no login. From then on the token is to be for that address.
 func (c *cli) isFor(ctx context.Context, address string) (bool, error) {
+	var err error
+	if c.api, err = url.Parse(address); err != nil {
+		return false, nil
+	}
 	origins := slices.Clone(c.Origins)
 	if c.given == "" && c.Provider != "" && !isURL(c.Provider) { // What an issuer publishes has no origins.
 		prov, err := c.findProvider(ctx, c.profile)
@@ -30,7 +49,7 @@ func (c *cli) isFor(ctx context.Context, address string) (bool, error) {
 		}
 		origins = append(origins, prov.Origins...)
 	}
-	if len(origins) == 0 {
+	if origins = c.destinations(origins); len(origins) == 0 {
 		return false, nil
 	}
 	var base recorder

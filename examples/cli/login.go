@@ -17,7 +17,7 @@ func loginFlags(fs *flag.FlagSet, o *options) {
 	apiFlags(fs, o)
 	fs.StringVar(&o.RedirectURL, "redirect-url", "", "`URL` of this machine that is registered at the\nprovider (default: any port of 127.0.0.1)")
 	fs.StringVar(&o.flow, "flow", "", "`way` to log in: browser, device (enter a code\nelsewhere), paste (an address), client-credentials (the\nprogram for itself, without a user), or auto (default\nauto, or client-credentials if it was that before)")
-	fs.Var(&o.Resources, "resource", "`URL` of an API that wants tokens for itself alone (RFC\n8707); can be repeated, and 'stayauth get' chooses by the\naddress")
+	fs.Var(&o.Resources, "resource", "`URL` of an API that wants tokens for itself alone (RFC\n8707); can be repeated, and the address of a request says\nwhich of them it is for")
 	fs.BoolVar(&o.DPoP, "dpop", false, "bind the login to a key of its own, so that its tokens\nare of no use to a thief (DPoP); the provider has to know\nthat, and so have the APIs")
 	fs.BoolVar(&o.reset, "reset", false, "start over: end the login in use first, at the provider\ntoo; and if logins cannot be read any more, because the\nkey to them is gone, remove all of them here")
 	fs.StringVar(&o.loginHint, "login-hint", "", "user `name` to suggest to the provider")

@@ -32,7 +32,8 @@ type options struct {
 	reset      bool
 	all, local bool
 
-	api                 *url.URL // that get is about to call
+	api                 *url.URL // that the token goes to, if that is known
+	resource            string   // that the token is for, if that was said
 	method, output      string
 	data, headers       list
 	include, head, fail bool

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -30,6 +31,7 @@ func getFlags(fs *flag.FlagSet, o *options) {
 	fs.Bool("s", true, "show no progress: that is only shown on a terminal, after\na second")
 	fs.Bool("S", true, "show errors: always done")
 	fs.Var(&o.Origins, "origin", "`origins` of the APIs that may see the token (default:\nthose of login)")
+	resourceFlag(fs, o)
 }
 
 func (c *cli) get(ctx context.Context, args []string) error {
@@ -46,10 +48,7 @@ func (c *cli) get(ctx context.Context, args []string) error {
 		return err
 	}
 	defer s.closeSource(source)
-	origins := append(s.provider.Origins, s.Origins...)
-	if r := s.resourceOf(req.URL); r != "" {
-		origins = []string{req.URL.Scheme + "://" + req.URL.Host}
-	}
+	origins := s.destinations(append(s.provider.Origins, s.Origins...))
 	if len(origins) == 0 {
 		return usagef("no API may see the token yet: name its origin with -origin, here or for login")
 	}
@@ -76,6 +75,9 @@ func (c *cli) get(ctx context.Context, args []string) error {
 
 // openSource returns the Source of the account in use, or of the token that is given.
 func (c *cli) openSource(ctx context.Context) (*session, *transport.Source, error) {
+	if c.resource != "" && !slices.Contains(c.Resources, c.resource) {
+		return nil, nil, usagef("there is no login for %.200q: name it with -resource when you log in", c.resource)
+	}
 	if c.given != "" {
 		return c.openGiven()
 	}
@@ -247,6 +249,7 @@ func printHeader(out io.Writer, resp *http.Response) error {
 
 func tokenFlags(fs *flag.FlagSet, o *options) {
 	fs.BoolVar(&o.asHeader, "header", false, "print it as a header, for 'curl -H @-'")
+	resourceFlag(fs, o)
 	showFlag(fs, o)
 }
 

@@ -3,12 +3,18 @@
 package main
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
+
+// printedToken is a token as the helpers print it.
+var printedToken = regexp.MustCompile(`(?m)(?:^|^Authorization: Bearer |^password=|"token":")([\w.-]+)(?:$|"})`)
 
 // One login is good for several APIs, each of which gets the token that is for it. As for
 // TestScripts, the browser is the test binary.
@@ -20,6 +26,24 @@ func TestResources(t *testing.T) {
 				ts.Fatalf("the server has seen %+v", c)
 			}
 		},
+		// accepted URL: the API there accepts the token that the last command printed.
+		"accepted": func(ts *testscript.TestScript, neg bool, args []string) {
+			token := printedToken.FindStringSubmatch(ts.ReadFile("stdout"))
+			if token == nil {
+				ts.Fatalf("there is no token")
+			}
+			req, err := http.NewRequest(http.MethodGet, args[0]+"/api/me", nil)
+			ts.Check(err)
+			req.Header.Set("Authorization", "Bearer "+token[1])
+			resp, err := http.DefaultClient.Do(req)
+			ts.Check(err)
+			resp.Body.Close()
+			if (resp.StatusCode == http.StatusOK) == neg {
+				ts.Fatalf("the API answers %s", resp.Status)
+			}
+		},
+		// age: no token is as new as one that is not replaced, whoever refuses it.
+		"age": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(age(ts.Getenv("STAYAUTH_DIR"), time.Hour)) },
 	}
 	for name, cmd := range scriptCommands {
 		cmds[name] = cmd

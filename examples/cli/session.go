@@ -110,7 +110,7 @@ func (s *session) account(ctx context.Context) (login.Account, error) {
 // source returns the Source of a login. It is to be closed with closeSource.
 func (s *session) source(key tokencache.Key) (*transport.Source, error) {
 	return transport.NewSource(transport.SourceConfig{
-		Cache: s.cache, Refresher: s.refresherOf(s.api), Key: key, Lead: s.provider.Lead, Logger: s.logger(),
+		Cache: s.cache, Refresher: s.target(), Key: key, Lead: s.provider.Lead, Logger: s.logger(),
 		OnEvent: s.onEvent,
 	})
 }
