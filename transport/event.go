@@ -49,7 +49,8 @@ const (
 //	recovered       Warn*  the outage is over                        -
 //	login required  Warn*  nothing is stored, or the provider has    log in again; if ReuseSuspected
 //	                       refused the refresh token                 is set in Err, find out who else
-//	                                                                 has a copy of the login
+//	                                                                 has a copy of the login, or what
+//	                                                                 the store has lost
 //	unsaved         Warn   a new refresh token is in memory only     make the cache writable, and do
 //	                                                                 not end this process before saved
 //	saved           Warn   it is stored now                          -

@@ -30,7 +30,20 @@ func TestReuseSuspected(t *testing.T) {
 			if _, err := w.endpoint().Refresh(t.Context(), w.stored(s)); err != nil {
 				t.Fatal(err)
 			}
-		}, "used before"},
+		}, "used before: something that does not share this cache"},
+		{"the store was set back", func(t *testing.T, w *world, s *transport.Source) {
+			// A failover to a replica that lagged. This process has not seen what was lost.
+			cache, old := w.cache(), w.stored(s)
+			use(t, w.source(), nil)
+			w.wantEvents(transport.EventRefreshed)
+			_, v, err := cache.Load(t.Context(), s.Key())
+			if err == nil {
+				_, err = cache.Save(t.Context(), s.Key(), old, v)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}, "the store has lost the newer one, as in a failover"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {

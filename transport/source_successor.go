@@ -118,7 +118,7 @@ func deadError(rec *tokencache.Record) *Error {
 			", and it seems to have been renewed or ended since it was copied; log in again"
 	case saysReuse(t.Code, t.Description):
 		e.ReuseSuspected = true
-		e.Remedy = "the provider says that the refresh token was used before: something that does not share this cache has a copy of the login; find out what, and log in again"
+		e.Remedy = "the provider says that the refresh token was used before: something that does not share this cache has a copy of the login, or the store has lost the newer one, as in a failover; find out, and log in again"
 	case t.Claims != "":
 		e.Remedy = claimsRemedy
 	}

@@ -96,9 +96,9 @@ statements for another server_login_retry, which is 15 seconds by default.
     token again. Most providers accept that for some seconds.
   - With Config.Pool, a wait for a synchronous replica that somebody cancels: the server
     only sends a warning, to the pool's own OnNotice.
-  - The newest refresh token after a failover to a replica that is not synchronous: a spent
-    one can come back. A process that has a newer one in memory uses that; a process that
-    starts afterwards cannot.
+  - The newest refresh token after a failover to a replica that is not synchronous, nor the
+    locks: a spent one can come back. A process that has a newer one in memory uses that; any
+    other presents the spent one, and a strict provider ends the login. The error says why.
   - Logins, if the tables are emptied: processes that run Pool.KeepFresh put back what they
     have in memory, within some seconds, and requests at other replicas wait for that. A
     login that is in no memory is lost, and a replica that has none at all in memory says
