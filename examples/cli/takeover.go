@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport/login"
 	"github.com/stayauth/stayauth/transport/migrate"
 	"github.com/stayauth/stayauth/transport/provider"
@@ -22,7 +21,7 @@ Without -key, FILE is that of another program: a token of golang.org/x/oauth2 as
 entry of kubelogin's cache, a kubeconfig as 'kubectl config view --raw -o json' prints
 it, rclone.conf, gcloud's application_default_credentials.json, or the cache of MSAL.
 The provider and the client must be those of that program, and are remembered as by
-login. FILE is left as it is.
+login. FILE is left as it is, and so is a login of that account that was made here.
 
 Stop the other program first: of two programs that renew one login, a strict provider
 takes one for a thief, and ends the login for both.
@@ -60,24 +59,21 @@ func (c *cli) takeOver(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	rec, err := l.Record(s.refresher, cmp.Or(s.named, login.AccountOf(l.Tokens).Subject))
-	if err != nil {
-		return err
-	}
-	imported, _, err := s.cache.Import(ctx, func(yield func(*tokencache.Record, error) bool) { yield(rec, nil) })
+	account := cmp.Or(s.named, login.AccountOf(l.Tokens).Subject)
+	imported, err := l.Import(ctx, s.cache, s.refresher, account)
 	if err != nil {
 		return err
 	}
 	needsSecret := l.ClientSecret != "" && c.clientSecret == "" && c.SecretFile == ""
 	c.Confidential = c.Confidential || l.ClientSecret != ""
-	if err := c.remember(rec.Key.Account); err != nil {
+	if err := c.remember(account); err != nil {
 		return fmt.Errorf("the login is imported, but the settings could not be stored: %w", err)
 	}
-	if imported == 0 {
-		s.say("Left as it was, because what is here is the same or newer: %s.\n", logins(1))
+	if !imported {
+		s.say("Left as it was, because it may be newer: %s. To replace it, remove it here first: 'stayauth logout -local'.\n", logins(1))
 		return nil
 	}
-	s.say("Imported: %s%s. Let no other program renew it, or it may end for both, and remove the old file, which holds tokens in the clear.\n", logins(1), of(login.AccountOf(rec).Name))
+	s.say("Imported: %s%s. Let no other program renew it, or it may end for both, and remove the old file, which holds tokens in the clear.\n", logins(1), of(cmp.Or(login.AccountOf(l.Tokens).Name, s.named)))
 	if needsSecret {
 		s.say("Its client has a secret, which is not kept here: set %s or use -client-secret-file.\n", secretVar)
 	}

@@ -16,9 +16,9 @@
 // well.
 //
 // To import again does no harm, so a program may do it whenever it starts. What is already in the
-// cache stays, with all rotations since, and so does a login that was made after the file was
-// written. But a login that the user has ended comes back if the file is still there: remove the
-// file, or import only once.
+// cache stays, with all rotations since, and so does a login that was made here, unless the provider
+// has ended it. But a login that the user has ended comes back if the file is still there: remove
+// the file, or import only once.
 package migrate
 
 import (
@@ -49,7 +49,7 @@ type Login struct {
 	// for tokens that are in a database.
 	Tokens *tokencache.Record
 
-	// Written is when they were stored, such as the time of the file. The login replaces one
+	// Written is when they were stored, such as the time of the file. The login may replace one
 	// in the cache that was made earlier. If it is not known, it replaces none.
 	Written time.Time
 }
@@ -83,7 +83,7 @@ func (l *Login) Record(r transport.Refresher, account string) (*tokencache.Recor
 		return nil, &transport.Error{Kind: transport.ErrLoginRequired, Op: "import", Remedy: "log in: there is no refresh token, nor an access token that is still good"}
 	}
 	made := sha256.Sum256([]byte(cmp.Or(rec.RefreshToken, rec.AccessToken)))
-	rec.LoginID, rec.Generation = "file "+hex.EncodeToString(made[:16]), 1 // the same for the same login
+	rec.LoginID, rec.Generation = imported+hex.EncodeToString(made[:16]), 1 // the same for the same login
 	rec.AuthorizedAt, rec.ObtainedAt = time.Time{}, time.Time{}
 	if written := l.Written.Round(0); !written.IsZero() {
 		// Not later than now, if a clock was wrong, so that a later login can replace this
@@ -98,6 +98,33 @@ func (l *Login) Record(r transport.Refresher, account string) (*tokencache.Recor
 	return rec, nil
 }
 
+// imported begins the LoginID of a login that another program has made.
+const imported = "file "
+
+// Import takes l into the cache, as the login of an account of r, and reports whether it is there
+// now in place of what was there before. A login that was made here stays, unless it has ended:
+// when the tokens of l were stored does not say when its user has logged in, and the time of a file
+// changes when it is copied. Of logins that were imported, the one that was stored last counts.
+//
+// Errors are those of Record, or of the cache.
+func (l *Login) Import(ctx context.Context, cache *tokencache.Cache, r transport.Refresher, account string) (replaced bool, err error) {
+	rec, err := l.Record(r, account)
+	if err != nil {
+		return false, err
+	}
+	stored, _, err := cache.Load(ctx, rec.Key)
+	switch {
+	case errors.Is(err, tokencache.ErrNotFound):
+	case err != nil:
+		return false, err
+	case !strings.HasPrefix(stored.LoginID, imported) && (stored.Tombstone == nil || stored.Tombstone.Target != ""):
+		return false, nil
+	}
+	// A login that is made here meanwhile is later than rec.
+	n, _, err := cache.Import(ctx, func(yield func(*tokencache.Record, error) bool) { yield(rec, nil) })
+	return n > 0, err
+}
+
 // sameIssuer reports whether a login of issuer may be one of id. An Endpoint without an issuer
 // is identified by its token endpoint.
 func sameIssuer(issuer string, id transport.Identity) bool {
@@ -106,7 +133,7 @@ func sameIssuer(issuer string, id transport.Identity) bool {
 }
 
 // Import takes the login in a file into the cache, as the one of an account of r, see
-// Login.Record. If the file has several logins of that client, the account says which, by its
+// Login.Import. If the file has several logins of that client, the account says which, by its
 // name in the file.
 //
 // Errors are *transport.Error or those of the cache, and show nothing of the file but its path
@@ -122,11 +149,7 @@ func Import(ctx context.Context, cache *tokencache.Cache, r transport.Refresher,
 		return &transport.Error{Kind: transport.ErrMisconfigured, Op: "import", Err: fmt.Errorf("%s: %w", path, err), Remedy: remedy}
 	}
 	l.Written = written
-	rec, err := l.Record(r, account)
-	if err != nil {
-		return err
-	}
-	_, _, err = cache.Import(ctx, func(yield func(*tokencache.Record, error) bool) { yield(rec, nil) })
+	_, err = l.Import(ctx, cache, r, account)
 	return err
 }
 

@@ -122,8 +122,9 @@ func TestImportTakesALoginOver(t *testing.T) {
 	}
 }
 
-// A file replaces an earlier login, and no later one, even if somebody copies the file, which
-// makes it look new.
+// A file replaces no login that was made here and lives, whatever the time of the file, which is
+// another one when somebody copies it. It replaces one that has ended, and earlier ones of the old
+// program.
 func TestImportReplacesNoNewerLogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -144,8 +145,26 @@ func TestImportReplacesNoNewerLogin(t *testing.T) {
 		w.touch()
 		account("bob")
 
+		for _, file := range []*oauth2.Token{
+			{RefreshToken: w.srv.Login("ann").RefreshToken}, // It has no expiry.
+			{AccessToken: "x", RefreshToken: w.srv.Login("ann").RefreshToken, Expiry: time.Now().Add(10 * time.Hour)},
+		} {
+			time.Sleep(time.Hour)
+			w.write(file)
+			account("bob")
+		}
+
 		time.Sleep(time.Hour)
 		w.before(&oauth2.Token{RefreshToken: w.srv.Login("eve").RefreshToken})
+		account("bob")
+		w.srv.RevokeFamily(w.srv.Current("bob").RefreshToken)
+		time.Sleep(2 * time.Hour)
+		source, err = transport.NewSource(transport.SourceConfig{Cache: w.cache, Refresher: w.endpoint()})
+		w.check(err)
+		if _, err := source.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
+			t.Errorf("a login that has ended: %v", err)
+		}
+		w.check(source.Close(t.Context()))
 		account("eve")
 
 		// Nor does a file without an expiry, whose refresh token is spent by now, though it
