@@ -87,6 +87,9 @@ func (c *cli) command(ctx context.Context, args []string) error {
 		}
 		return cmd.run(c, ctx, rest)
 	}
+	if strings.HasPrefix(name, "-") {
+		return usagef("flags follow the command, and there is no command %q", name)
+	}
 	return usagef("there is no command %q", name)
 }
 

@@ -21,6 +21,14 @@ func (c *cli) openGiven() (*session, *transport.Source, error) {
 	return &session{cli: c, client: client{provider: new(provider.Provider)}}, source, err
 }
 
+// notGiven refuses what is about a login if the environment gives a token.
+func (c *cli) notGiven() error {
+	if c.given == "" {
+		return nil
+	}
+	return usagef("%s is set, and its token is used instead of a login: unset it first", c.given)
+}
+
 func (c *cli) statusOfGiven(ctx context.Context) error {
 	s, source, err := c.openGiven()
 	if err != nil {

@@ -90,6 +90,7 @@ tell the accounts apart, no more.
 const useHelp = `Use makes another account the one in use, until the next login.
 
   stayauth use ann@example.com
+  stayauth use ''   # the one without a name
 `
 
 const logoutHelp = `Logout revokes the tokens at the provider, and then removes them here. If the provider

@@ -32,6 +32,9 @@ var flows = map[string]func(context.Context, login.Config) (*tokencache.Record, 
 const robotFlow = "client-credentials"
 
 func (c *cli) login(ctx context.Context, _ []string) error {
+	if err := c.notGiven(); err != nil {
+		return err
+	}
 	if c.flow != "" {
 		c.Robot = c.flow == robotFlow
 	} else if c.Robot {

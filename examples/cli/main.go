@@ -106,7 +106,7 @@ func message(err error) string {
 			text = strings.Replace(text, e.Error(), usage.Error(), 1)
 		}
 	}
-	return strings.TrimPrefix(text, "stayauth: ")
+	return strings.ReplaceAll(strings.TrimPrefix(text, "stayauth: "), ": stayauth: ", ": ")
 }
 
 // A usageError is a mistake on the command line or in the environment.

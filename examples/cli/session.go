@@ -29,8 +29,8 @@ type session struct {
 // open finds the provider, and opens the logins. A locked keyring is noticed before
 // anybody is asked to log in.
 func (c *cli) open(ctx context.Context) (*session, error) {
-	if c.given != "" {
-		return nil, usagef("%s is set, and its token is used instead of a login: unset it first", c.given)
+	if err := c.notGiven(); err != nil {
+		return nil, err
 	}
 	s := &session{cli: c}
 	var err error

@@ -22,7 +22,7 @@ func (s *session) do(ctx context.Context, client *http.Client, source *transport
 	_, useless := errors.AsType[transport.Challenge](loginErr)
 	switch {
 	case errors.Is(loginErr, login.RefusedRepeated), errors.Is(loginErr, transport.ErrMisconfigured):
-		s.say("%v\n", loginErr)
+		s.say("%s\n", message(loginErr))
 		return resp, err
 	case useless:
 		return resp, err
@@ -95,7 +95,7 @@ func (s *session) stepUp(ctx context.Context, source *transport.Source, cause er
 	if err != nil {
 		return err
 	}
-	s.say("This needs another login: %v\n", cause)
+	s.say("This needs another login: %s\n", message(cause))
 	again := *s
 	if _, key := former.Proof(); key == "" { // Many providers do not know how to bind a login.
 		e := *s.endpoint

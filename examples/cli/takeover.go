@@ -39,6 +39,9 @@ func apiFlags(fs *flag.FlagSet, o *options) {
 
 // takeOver imports a login that another program has made.
 func (c *cli) takeOver(ctx context.Context, path string) error {
+	if err := c.notGiven(); err != nil {
+		return err
+	}
 	l, err := c.foreignLogin(ctx, path)
 	if err != nil {
 		return usagef("%v", err)

@@ -82,7 +82,8 @@ func agrees(k, like tokencache.Key) bool {
 }
 
 // Choose returns the account that a person calls name: the one with that Key.Account, or else
-// the only one with that Name. An empty name means the only account there is.
+// the only one with that Name. An empty name means the only account there is, or of several the one
+// whose Key.Account is empty: it was made without a name, and cannot be called otherwise.
 //
 // Errors are *transport.Error: ErrLoginRequired if there is no such account, and
 // ErrMisconfigured if there are several.
@@ -96,9 +97,12 @@ func Choose(accounts []Account, name string) (Account, error) {
 			found = append(found, a)
 		}
 	}
+	unnamed := slices.DeleteFunc(slices.Clone(found), func(a Account) bool { return a.Key.Account != "" })
 	switch {
 	case len(found) == 1:
 		return found[0], nil
+	case name == "" && len(unnamed) == 1:
+		return unnamed[0], nil
 	case len(accounts) == 0:
 		return Account{}, &transport.Error{Kind: transport.ErrLoginRequired, Op: "choose account", Remedy: "log in"}
 	case len(found) == 0:

@@ -76,6 +76,9 @@ func TestChoose(t *testing.T) {
 		{[]Account{ann, bob, other}, "3", "3", nil, ""},
 		{[]Account{ann}, "", "1", nil, ""},
 		{[]Account{account("", "")}, "", "", nil, ""},
+		{[]Account{ann, account("", ""), bob}, "", "", nil, ""},
+		{[]Account{account("", ""), account("", "eve"), bob}, "", "", transport.ErrMisconfigured, `"", "eve", "bob"`},
+		{[]Account{account("", "bob"), bob}, "bob", "", transport.ErrMisconfigured, `"2"`},
 		{[]Account{account("ann", "x"), account("x", "ann")}, "ann", "ann", nil, ""}, // Nobody takes over the key of another by a name.
 		{nil, "", "", transport.ErrLoginRequired, "log in"},
 		{nil, "ann", "", transport.ErrLoginRequired, "log in"},
