@@ -62,8 +62,7 @@ takes a login through short-lived processes, refreshes, restarts and locks on th
 three.
 
   - GNOME Keyring: the key is found in whichever keyring it is, and locked is not gone
-    (TestRealKeyring, TestKeyringAppearsLater, TestDesktopUserUnlocks). One without a
-    password opens without a prompt (TestKeyringWithoutAPassword). A keyring that
+    (TestRealKeyring, TestKeyringAppearsLater, TestDesktopUserUnlocks). A keyring that
     was recreated has lost the key, and Config.Discard starts over (TestKeyringReset).
   - KDE, KWallet 5: a wallet that was opened at login needs no prompt; a closed one is
     locked (TestKWalletOpenedAtLogin). With Config.OnPrompt its user is asked

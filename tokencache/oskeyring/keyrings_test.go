@@ -28,12 +28,10 @@ func (p person) call(path dbus.ObjectPath, method string, args ...any) *dbus.Cal
 	return call
 }
 
-func (p person) makes(label string) (path dbus.ObjectPath) { return p.makesWith("password", label) }
-
-func (p person) makesWith(password, label string) (path dbus.ObjectPath) {
+func (p person) makes(label string) (path dbus.ObjectPath) {
 	p.t.Helper()
 	var none dbus.Variant
-	content := secret{Parameters: []byte{}, Value: []byte(password), ContentType: "text/plain"}
+	content := secret{Parameters: []byte{}, Value: []byte("password"), ContentType: "text/plain"}
 	p.call(secretsPath, secretsInterface+".OpenSession", "plain", dbus.MakeVariant("")).Store(&none, &content.Session)
 	properties := map[string]dbus.Variant{collectionInterface + ".Label": dbus.MakeVariant(label)}
 	p.call(secretsPath, "org.gnome.keyring.InternalUnsupportedGuiltRiddenInterface.CreateWithMasterPassword", properties, content).Store(&path)
@@ -98,29 +96,6 @@ func TestKeyringAppearsLater(t *testing.T) {
 	}
 	_, err = another(realConfig(itemsDir)).Items(t.Context())
 	wantProblem(t, err, Locked)
-}
-
-// Users who are logged in without a password give their keyring none either. Nobody has to be
-// asked for that: it opens for a program that nobody watches too, and no other does.
-func TestKeyringWithoutAPassword(t *testing.T) {
-	useKeyring(t)
-	p := person{t, busConn(t)}
-	p.deletes(loginCollection)
-	open := p.makesWith("", "Default keyring")
-	p.makesDefault(open)
-	dir := t.TempDir()
-	p.locks(open) // as it is when the desktop starts
-	cache, _ := mustOpen(t, realConfig(dir))
-	save(t, cache)
-
-	p.locks(open)
-	cache, _ = mustOpen(t, another(realConfig(dir)))
-	wantLoad(t, cache)
-
-	p.makesDefault(p.makes("other"))
-	p.locks(open)
-	cache, _ = mustOpen(t, another(realConfig(dir)))
-	wantLoad(t, cache)
 }
 
 // A keyring that is locked may have the key that is nowhere else, even if nobody has

@@ -138,16 +138,10 @@ func (s *secrets) usual(ctx context.Context, all []dbus.ObjectPath) (path dbus.O
 // locked reports whether a keyring is locked.
 func (s *secrets) locked(ctx context.Context, keyring dbus.ObjectPath) (locked bool, err error) {
 	property := func() error { return s.property(ctx, keyring, collectionInterface, "Locked", &locked) }
-	if err = property(); err != nil || !locked {
-		return locked, err
-	}
-	switch {
-	case s.openInKDE(ctx, keyring):
+	if err = property(); err == nil && locked && s.openInKDE(ctx, keyring) {
 		if err = s.unlock(ctx, []dbus.ObjectPath{keyring}, func() {}); err == nil || isProblem(err, Locked) {
 			err = property()
 		}
-	case s.openedByGNOME(ctx, keyring):
-		err = property()
 	}
 	return locked, err
 }
@@ -164,22 +158,6 @@ func (s *secrets) openInKDE(ctx context.Context, keyring dbus.ObjectPath) (open 
 		}
 	}
 	return false
-}
-
-// openedByGNOME opens a keyring without a password, as users have it who are logged in without
-// one. GNOME Keyring calls it locked until a program asks for it to be unlocked, and then shows
-// no prompt. A keyring with a password stays locked.
-func (s *secrets) openedByGNOME(ctx context.Context, keyring dbus.ObjectPath) (open bool) {
-	var gnome bool
-	err := s.conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.NameHasOwner", 0, "org.gnome.keyring").Store(&gnome)
-	if err != nil || !gnome {
-		return false
-	}
-	prompt, err := s.prompt(ctx, []dbus.ObjectPath{keyring})
-	if err == nil && prompt != noObject {
-		s.dismiss(prompt)
-	}
-	return err == nil && prompt == noObject
 }
 
 // label returns the user's name for a keyring.

@@ -14,19 +14,14 @@ const promptInterface = "org.freedesktop.Secret.Prompt"
 
 // unlock unlocks keyrings or items. It calls waiting if a prompt is about to be shown.
 func (s *secrets) unlock(ctx context.Context, objects []dbus.ObjectPath, waiting func()) error {
-	prompt, err := s.prompt(ctx, objects)
+	var unlocked []dbus.ObjectPath
+	var prompt dbus.ObjectPath
+	err := s.call(ctx, secretsPath, secretsInterface+".Unlock", []any{objects}, &unlocked, &prompt)
 	if err != nil || prompt == noObject {
 		return err
 	}
 	waiting()
 	return s.show(ctx, prompt)
-}
-
-// prompt unlocks what needs no prompt, and returns the prompt for the rest, if there is any.
-func (s *secrets) prompt(ctx context.Context, objects []dbus.ObjectPath) (prompt dbus.ObjectPath, err error) {
-	var unlocked []dbus.ObjectPath
-	err = s.call(ctx, secretsPath, secretsInterface+".Unlock", []any{objects}, &unlocked, &prompt)
-	return prompt, err
 }
 
 // show shows a prompt and waits until it has been answered.
