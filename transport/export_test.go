@@ -63,7 +63,10 @@ type (
 	Snapshot = snapshot
 )
 
-func (r *Pool) Cfg() *SourceConfig               { return &r.cfg }
+func (r *Pool) Cfg() *SourceConfig { return &r.cfg }
+func (r *Pool) KeepFreshUnwatched(ctx context.Context) error {
+	return r.keepFresh(ctx, func(context.Context) {})
+}
 func (r *Pool) Shards() []shard                  { return r.shards }
 func (r *Source) Account() string                { return r.account }
 func (r *Source) Cfg() *SourceConfig             { return r.cfg }

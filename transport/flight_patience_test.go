@@ -202,7 +202,7 @@ func TestOutageWithoutDemand(t *testing.T) {
 						t.Errorf("%d token requests for %d logins", n, logins)
 					}
 					outage.end(w.srv)
-					time.Sleep(10 * time.Minute)
+					time.Sleep(65 * time.Minute) // They have the life of a token.
 					synctest.Wait()
 					if c := w.srv.Counts(); c.Reuses != 0 || c.Rotations < logins {
 						t.Errorf("%d rotations, %d reuses", c.Rotations, c.Reuses)

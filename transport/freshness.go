@@ -9,6 +9,7 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport/internal/dpop"
 	"github.com/stayauth/stayauth/transport/internal/text"
+	"github.com/stayauth/stayauth/transport/internal/upkeep"
 )
 
 // A Token is an access token for immediate use. Its secret prints as "[redacted]".
@@ -151,6 +152,28 @@ func (s *snapshot) renew(rec *tokencache.Record) {
 
 // refreshTokenEnds reports whether a refresh is due because the refresh token is about to end.
 func (s *snapshot) refreshTokenEnds(now time.Time) bool { return now.UnixNano() >= s.renewBy }
+
+// turnTime is how far apart KeepFresh refreshes the logins of a process that are due together,
+// if there is time for that.
+const turnTime = 20 * time.Second
+
+// turn reports whether it is the login's turn in a pass of KeepFresh from last to now, in which
+// its token is not fresh. When an outage is over, very many logins are due in very many processes
+// that do not know of each other, and must not come all at once. So each has times of its own, as
+// in package upkeep: the first soon after its refresh is due, well before the token expires, and
+// if that was missed, one in the life of a token. A request that needs a token does not wait.
+func (s *snapshot) turn(account string, logins int, last, now time.Time) bool {
+	if s.rejected || s.rec.Attempt != nil || s.rec.Expiry.IsZero() || s.rec.ObtainedAt.IsZero() || s.refreshTokenEnds(now) {
+		return true
+	}
+	spread := s.rec.Expiry.Sub(s.rec.ObtainedAt)
+	first := min(defaultLead(spread)/2, time.Duration(s.useBefore-s.refreshAt)/4*3)
+	if last.UnixNano() < s.refreshAt+int64(first) {
+		spread = first // without the jitter, so that all processes agree
+	}
+	spread = min(spread, time.Duration(logins)*turnTime)
+	return spread <= 0 || !upkeep.Next(account, spread, last).After(now)
+}
 
 // nanoseconds returns t.UnixNano, or the nearest value that exists: some providers write the
 // year 9999 for "never".

@@ -42,7 +42,8 @@ const (
 	copyPause          = 30 * time.Second // a person has to decide
 	minPause           = 100 * time.Millisecond
 
-	soonest = 10 * time.Second // the longest pause while callers have no token
+	soonest    = 10 * time.Second // the longest pause while callers have no token
+	urgentTime = time.Minute      // how long KeepFresh repeats what has failed as soon as it may
 )
 
 // fail records a failure at the given time. presented says that a refresh was requested, and not
@@ -145,10 +146,15 @@ const gatePause = time.Second
 func (g *Gate) blocks(now time.Time, wanted bool) *Error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.asking != nil {
+	switch {
+	case g.asking == nil:
+		return g.outage.blocks(now, wanted)
+	case wanted || g.outage == nil:
 		return nil // the trial will tell
 	}
-	return g.outage.blocks(now, wanted)
+	e := *g.outage.err // Those in no hurry would only come at once when it has.
+	e.RetryAt = now.Add(trialTime)
+	return &e
 }
 
 // due reports whether a presentation is due even though there is no hurry.

@@ -107,17 +107,14 @@ func (p *Pool) visit(account string) *Source {
 
 func (p *Pool) shard(hash uint64) *shard { return &p.shards[hash>>32&uint64(len(p.shards)-1)] }
 
-// empty reports whether no login is in memory.
-func (p *Pool) empty() bool {
+// inMemory returns how many logins are in memory.
+func (p *Pool) inMemory() (n int) {
 	for i := range p.shards {
 		p.shards[i].mu.Lock()
-		n := len(p.shards[i].ring)
+		n += len(p.shards[i].ring)
 		p.shards[i].mu.Unlock()
-		if n > 0 {
-			return false
-		}
 	}
-	return true
+	return n
 }
 
 // Flush waits until no refresh is in flight and the results are saved. It returns nil if

@@ -31,8 +31,10 @@ const recoverPause = 2 * time.Second
 // KeepFresh refreshes the tokens of the logins in memory whenever that is due, until ctx is
 // done, and returns its cause (context.Cause). Refreshes are spread over the time there is for
 // them, and their number is bounded by PoolConfig.MaxRefreshes. A service runs it so that no
-// request waits for a refresh after a quiet hour. OnEvent and the Logger are notified of what
-// goes wrong.
+// request waits for a refresh after a quiet hour. When an outage of the provider is over, a login
+// whose turn was missed waits for the next one, for the life of a token at most, unless a request
+// needs it sooner: many processes that make up for everything at once would be the next outage.
+// OnEvent and the Logger are notified of what goes wrong.
 //
 // The logins in the store that nobody uses are renewed too, about once in
 // SourceConfig.RenewEvery, so that no refresh token dies of disuse, however often the service is
@@ -49,7 +51,9 @@ const recoverPause = 2 * time.Second
 // (tokencache.ErrNoTrace) is put back; meanwhile a caller that needs a login which is not in
 // memory waits some seconds for it. A store that knows what it has lost is asked what is wanted
 // (tokencache.LossTracker).
-func (p *Pool) KeepFresh(ctx context.Context) error {
+func (p *Pool) KeepFresh(ctx context.Context) error { return p.keepFresh(ctx, p.watchForLosses) }
+
+func (p *Pool) keepFresh(ctx context.Context, watch func(context.Context)) error {
 	p.keepFreshCalls.Add(1)
 	defer p.keepFreshCalls.Add(-1)
 	var work sync.WaitGroup
@@ -57,13 +61,15 @@ func (p *Pool) KeepFresh(ctx context.Context) error {
 	// Interrupted refreshes do not queue behind those that are merely due.
 	interrupted, due := p.limited(ctx, &work), p.limited(ctx, &work)
 	work.Go(func() { p.recoverInterrupted(ctx, interrupted) })
-	work.Go(func() { p.watchForLosses(ctx) })
+	work.Go(func() { watch(ctx) })
 	work.Go(func() { p.renewUnused(ctx, due) })
-	for pass := firstPass; ; {
-		shortest, err := p.pass(ctx, pass, due)
+	for pass, last := firstPass, wallNow(); ; {
+		begun := wallNow()
+		shortest, err := p.pass(ctx, pass, last, due)
 		if err != nil {
 			return err
 		}
+		last = begun
 		pass = firstPass
 		if shortest > 0 {
 			pass = min(max(shortest/passesInTime, minPass), maxPass)
@@ -99,10 +105,28 @@ func (s *Source) seeIfDue(ctx context.Context) {
 	}
 }
 
-// pass looks at every login in memory once, over the time d. It returns the shortest time that
-// any token leaves for its refresh, or 0 if none is known.
-func (p *Pool) pass(ctx context.Context, d time.Duration, limit limiter) (shortest time.Duration, err error) {
-	if p.empty() { // Do not wake up in vain.
+// due reports whether s, whose token is not fresh, should be refreshed now. A login that was
+// never read from the cache can wait for the first request, but an attempt that has just failed
+// is repeated. A login that has ended is left alone: the next request will find out whether
+// there is a new one.
+func (s *Source) due(now, last time.Time, logins int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cur, o := s.cur.Load(), s.outage
+	switch {
+	case s.flight != nil, s.dead != nil, s.blocked(now, false) != nil:
+		return false
+	case o != nil && (cur == nil || within(now, o.since.Add(urgentTime), urgentTime)):
+		return true
+	}
+	return cur != nil && cur.turn(s.account, logins, last, now)
+}
+
+// pass looks at every login in memory once, over the time d. The last pass began at last. It
+// returns the shortest time that any token leaves for its refresh, or 0 if none is known.
+func (p *Pool) pass(ctx context.Context, d time.Duration, last time.Time, limit limiter) (shortest time.Duration, err error) {
+	logins := p.inMemory()
+	if logins == 0 { // Do not wake up in vain.
 		if !sleep.For(ctx, d) {
 			return 0, context.Cause(ctx)
 		}
@@ -110,7 +134,7 @@ func (p *Pool) pass(ctx context.Context, d time.Duration, limit limiter) (shorte
 	}
 	for step := range passSteps {
 		for i := range p.shards {
-			due, window := p.shards[i].due(step)
+			due, window := p.shards[i].due(step, last, logins)
 			if shortest == 0 || window > 0 && window < shortest {
 				shortest = window
 			}

@@ -196,8 +196,8 @@ func (sh *shard) sample() *Source {
 
 // due returns the logins in a part of the shard that should be refreshed now, and the shortest
 // time that any token there leaves for its refresh, or 0 if none is known. Each step of a pass
-// looks at another part.
-func (sh *shard) due(step int) (due []*Source, window time.Duration) {
+// looks at another part. The last pass began at last, and so many logins are in memory.
+func (sh *shard) due(step int, last time.Time, logins int) (due []*Source, window time.Duration) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	now := wallNow()
@@ -208,21 +208,11 @@ func (sh *shard) due(step int) (due []*Source, window time.Duration) {
 				window = w
 			}
 		}
-		if !snap.fresh(now) && s.due(now, snap != nil) {
+		if !snap.fresh(now) && s.due(now, last, logins) {
 			due = append(due, s)
 		}
 	}
 	return due, window
-}
-
-// due reports whether s, whose token is not fresh, should be refreshed now. A login that was
-// never read from the cache can wait for the first request, but a failed attempt is repeated. A
-// login that has ended is left alone: the next request will find out whether there is a new
-// one.
-func (s *Source) due(now time.Time, known bool) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.flight == nil && s.dead == nil && s.blocked(now, false) == nil && (known || s.outage != nil)
 }
 
 // A table finds Sources by their accounts. It is a hash table of lists whose links are in the
