@@ -37,9 +37,10 @@ type Round struct{ Idle, Every time.Duration }
 // because there was an outage of days. idleTime is when the provider ends a login, or 0.
 //
 // A login is due a little early, so that one that was renewed a little late yesterday does not
-// miss its time today.
+// miss its time today. No earlier than that: each pass of each process lists all that are due,
+// and with very many logins that is what upkeep costs the store.
 func Rounds(every, idleTime time.Duration) []Round {
-	rounds := []Round{{every - every/16, every}}
+	rounds := []Round{{every - 4*Pause(every, 0), every}}
 	if idleTime > 0 {
 		rounds = append(rounds, Round{idleTime / 4 * 3, max(idleTime/32, 1)})
 	}

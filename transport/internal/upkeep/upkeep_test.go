@@ -79,6 +79,10 @@ func TestRounds(t *testing.T) {
 			t.Errorf("idle time %v: a login that was renewed a little late misses its next time", idleTime)
 		}
 	}
+	// Each pass of each process lists what is idle that long.
+	if early := day - Rounds(day, 0)[0].Idle; early > day/240 {
+		t.Errorf("logins are listed %v before their time", early)
+	}
 	if n := len(Rounds(day, 0)); n != 1 {
 		t.Errorf("%d rounds for a provider whose idle time is not known", n)
 	}
