@@ -96,16 +96,21 @@ func (c *Cache) Load(ctx context.Context, key Key) (*Record, Version, error) {
 // and uses key instead of r.Key. If r cannot be saved with the tokens of several targets, see
 // Record.Select, it is saved with the selected one alone.
 func (c *Cache) Save(ctx context.Context, key Key, r *Record, old Version) (Version, error) {
-	v, err := c.save(ctx, key, r, old, false)
+	return c.saveTo(ctx, c.store, key, r, old)
+}
+
+// saveTo is Save by a store that is c.store but for its Save.
+func (c *Cache) saveTo(ctx context.Context, store Store, key Key, r *Record, old Version) (Version, error) {
+	v, err := c.save(ctx, store, key, r, old, false)
 	if err != nil && r.hasOthers() && !errors.Is(err, ErrConflict) && ctx.Err() == nil {
-		if v, err := c.save(ctx, key, r, old, true); err == nil || errors.Is(err, ErrConflict) {
+		if v, err := c.save(ctx, store, key, r, old, true); err == nil || errors.Is(err, ErrConflict) {
 			return v, err
 		}
 	}
 	return v, err
 }
 
-func (c *Cache) save(ctx context.Context, key Key, r *Record, old Version, lean bool) (Version, error) {
+func (c *Cache) save(ctx context.Context, store Store, key Key, r *Record, old Version, lean bool) (Version, error) {
 	plain, err := c.encode(ctx, key, r, lean)
 	if err != nil {
 		return "", err
@@ -114,12 +119,12 @@ func (c *Cache) save(ctx context.Context, key Key, r *Record, old Version, lean 
 	var save func() (Version, error)
 	switch {
 	case c.envelops():
-		save = func() (Version, error) { return c.envelope.save(ctx, c.store, name, plain, old) }
+		save = func() (Version, error) { return c.envelope.save(ctx, store, name, plain, old) }
 		if old == "" {
 			return c.saveNewEnveloped(ctx, name, save)
 		}
 	case c.keys == nil:
-		return c.store.Save(ctx, name, plain, old)
+		return store.Save(ctx, name, plain, old)
 	default:
 		save = func() (Version, error) {
 			keys, err := c.keys.current(ctx, old == "" && c.rotates())
@@ -130,7 +135,7 @@ func (c *Cache) save(ctx context.Context, key Key, r *Record, old Version, lean 
 			if err != nil {
 				return "", err
 			}
-			return c.store.Save(ctx, name, data, old)
+			return store.Save(ctx, name, data, old)
 		}
 	}
 	if old == "" && c.rotates() {

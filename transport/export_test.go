@@ -84,7 +84,7 @@ func (r *Source) StartInBackground(ctx context.Context, now time.Time) *flight {
 	return r.startInBackground(ctx, now)
 }
 func (r *Source) TrySave(ctx context.Context, next *tokencache.Record, version tokencache.Version) (*tokencache.Record, error) {
-	return r.entry.TrySave(ctx, next, version)
+	return r.entry.TrySave(ctx, next, version, new(entry.Start))
 }
 func (r *SourceConfig) Owns(rec *tokencache.Record) bool { return r.entries.Owns(rec) }
 func (r *SourceConfig) Unnamed() bool                    { return r.entries.Unnamed }

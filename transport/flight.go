@@ -28,7 +28,8 @@ type flight struct {
 
 	awaited atomic.Bool // by a request that has ended, see transport_settle.go
 
-	at tokencache.Version // of the last record that was read and found to be of no use
+	at  tokencache.Version // of the last record that was read and found to be of no use
+	rec *tokencache.Record // that record, unless it was read before, or is under the key of earlier versions
 
 	late chan struct{} // closed when callers are to wait no longer
 	done chan struct{} // closed when the fields below are set

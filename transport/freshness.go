@@ -247,3 +247,6 @@ func (s *snapshot) token() Token {
 	}
 	return t
 }
+
+// newer is NewerThan.
+func newer(a, b *tokencache.Record) bool { return a.NewerThan(b) }

@@ -17,6 +17,9 @@ import (
 func (s *Source) reload(ctx context.Context, f *flight) (*snapshot, error) {
 	cur := s.cur.Load()
 	key, rec, at, err := s.locateReturning(ctx)
+	if f.rec = nil; at != f.at && key == s.entry.Named() {
+		f.rec = rec
+	}
 	f.at = at
 	switch {
 	case s.mayReturn(ctx, err):
@@ -76,12 +79,9 @@ func (s *Source) adopt(ctx context.Context, f *flight, cur *snapshot, rec *token
 	return snap
 }
 
-// newer is NewerThan.
-func newer(a, b *tokencache.Record) bool { return a.NewerThan(b) }
-
 // load returns the newest record, or nil if there is none. The lock is held.
-func (s *Source) load(ctx context.Context) (*tokencache.Record, tokencache.Version, error) {
-	found, err := s.entry.Load(ctx, s.known())
+func (s *Source) load(ctx context.Context, start *entry.Start) (*tokencache.Record, tokencache.Version, error) {
+	found, err := s.entry.Load(ctx, s.known(), start)
 	if err != nil {
 		return nil, "", storageError("load", err)
 	}
@@ -207,7 +207,7 @@ func (s *Source) storeClaims(ctx context.Context) {
 
 // saveDemand saves the record that load returns, if it has a demand. The lock is held.
 func (s *Source) saveDemand(ctx context.Context) error {
-	rec, version, err := s.load(ctx)
+	rec, version, err := s.load(ctx, new(entry.Start))
 	switch {
 	case err != nil:
 		return err

@@ -259,10 +259,18 @@ func (s *Source) lock(ctx context.Context) (unlock func(), err error) {
 
 // lockFor takes both for a flight. If callers wait for that, the log need not warn: they get an
 // error if it takes long.
-func (s *Source) lockFor(ctx context.Context, f *flight) (unlock func(), err error) {
-	return s.locked(entry.Announced(ctx, s.entry.LockAt(f.at), func(err error) {
+func (s *Source) lockFor(ctx context.Context, f *flight) (start *entry.Start, unlock func(), err error) {
+	start = &entry.Start{At: f.at}
+	s.mu.Lock()
+	usual := s.dead == nil && s.outage == nil && f.trial == nil && s.cfg.checked.Load()
+	s.mu.Unlock()
+	if usual && isPlain(f.rec, s.known().Rec) && s.cfg.check(f.rec) == nil {
+		start.Rec, start.Journal = f.rec, attempting(f.rec)
+	}
+	unlock, err = s.locked(entry.Announced(ctx, s.entry.LockBy(start), func(err error) {
 		s.waits(ctx, err, "still waiting for it, for ten seconds in all", func() bool { return f.wanted })
 	}))
+	return start, unlock, err
 }
 
 // waits reports that it waits, and for whom. quiet, which is called with s.mu held, says that

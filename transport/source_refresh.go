@@ -31,12 +31,12 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 	defer late.Stop()
 	// 1: one process at a time, and one goroutine in it. A flight that waits sees the token
 	// that another process has stored even before that releases the lock.
-	unlock, err := s.lockFor(waiting, f)
+	start, unlock, err := s.lockFor(waiting, f)
 	for errors.Is(err, tokencache.ErrConflict) {
 		if snap, err = s.reload(waiting, f); snap != nil || err != nil {
 			return snap, snap != nil, err
 		}
-		unlock, err = s.lockFor(waiting, f)
+		start, unlock, err = s.lockFor(waiting, f)
 	}
 	if err != nil {
 		reloading, cancel := context.WithTimeout(ctx, lockTimeout)
@@ -57,8 +57,8 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		// token is spent: otherwise a crash costs two.
 		s.savePending(ctx)
 		// 2: somebody may have done the work while we waited.
-		held := s.cur.Load()
-		cur, version, err := s.load(ctx)
+		held, begun := s.cur.Load(), start.Begun()
+		cur, version, err := s.load(ctx, start)
 		if err != nil {
 			return nil, false, err
 		}
@@ -88,7 +88,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		}
 		// 4, 5: find out whether the answer can be stored while a failure is harmless.
 		// What keeps the journal from being written would keep the answer from being saved.
-		if cur != nil && cur.RefreshToken != "" && !s.isUnsaved() {
+		if cur != nil && cur.RefreshToken != "" && !begun && !s.isUnsaved() {
 			version, err = s.prepare(ctx, cur, version)
 			if errors.Is(err, tokencache.ErrConflict) {
 				try, changes = try-1, changes+1
@@ -115,7 +115,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		next.EndingAt = announced(cur, answer, s.cfg.lifetime)
 		s.entry.Mark(next)
 		// 7: what is not saved is lost at the next crash, so ctx does not bound this.
-		out := s.entry.Replace(context.WithoutCancel(ctx), next, version)
+		out := s.entry.Replace(context.WithoutCancel(ctx), next, version, start)
 		s.apply(ctx, out)
 		saved := out.Rec
 		if saved == nil { // The user has logged out meanwhile.
@@ -267,7 +267,7 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 		// Perhaps something that does not take our lock was faster: a copy of the cache
 		// on another machine, or a program without locks. Then its login is the valid
 		// one.
-		stored, v, err := s.load(ctx)
+		stored, v, err := s.load(ctx, new(entry.Start))
 		if err == nil && (stored == nil || stored.RefreshToken != cur.RefreshToken) {
 			return true, nil
 		}

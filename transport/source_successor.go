@@ -164,6 +164,16 @@ func attempting(rec *tokencache.Record) *tokencache.Record {
 	return note
 }
 
+// isPlain reports whether the refresh token of rec can be spent without a further thought. cur is
+// the state of the login in memory, or nil.
+func isPlain(rec, cur *tokencache.Record) bool {
+	switch {
+	case rec == nil, rec.RefreshToken == "", rec.Tombstone != nil, heldBack(rec), rec.Attempt != nil, !rec.PutBackAt.IsZero(), rec.Claims != "":
+		return false
+	}
+	return cur == nil || cur.Claims == "" && !cur.NewerThan(rec)
+}
+
 // vanished says that a login that this process held is gone, although it was not ended here.
 func vanished() *Error {
 	return &Error{Kind: ErrLoginRequired, Op: "refresh",

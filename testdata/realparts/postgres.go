@@ -71,10 +71,11 @@ func newPostgreSQL(t testing.TB) *PostgreSQL {
 
 func (p *PostgreSQL) data() string { return filepath.Join(p.Dir, "data") }
 
-// Run runs a client program of PostgreSQL, such as pg_dump, on the server.
-func (p *PostgreSQL) Run(name string, args ...string) {
+// Run runs a client program of PostgreSQL, such as pg_dump, on the server, and returns what it
+// prints.
+func (p *PostgreSQL) Run(name string, args ...string) (output string) {
 	p.t.Helper()
-	p.must(name, append([]string{"-h", "127.0.0.1", "-p", strconv.Itoa(p.Port), "-U", "postgres"}, args...)...)
+	return p.must(name, append([]string{"-h", "127.0.0.1", "-p", strconv.Itoa(p.Port), "-U", "postgres"}, args...)...)
 }
 
 // Promote makes a standby a primary, whatever becomes of the old one.
@@ -83,12 +84,14 @@ func (p *PostgreSQL) Promote() {
 	p.must("pg_ctl", "promote", "-w", "-D", p.data())
 }
 
-// must runs a program that prepares the data.
-func (p *PostgreSQL) must(name string, args ...string) {
+// must runs a program that prepares the data, and returns what it prints.
+func (p *PostgreSQL) must(name string, args ...string) (output string) {
 	p.t.Helper()
-	if out, err := p.program(name, args...).CombinedOutput(); err != nil {
+	out, err := p.program(name, args...).CombinedOutput()
+	if err != nil {
 		p.t.Fatalf("%s: %v\n%s", name, err, out)
 	}
+	return string(out)
 }
 
 // serve starts the server on its data.

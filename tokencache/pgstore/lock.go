@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,20 +30,33 @@ const (
 // Lock implements tokencache.Store. It takes no connection of the pool while it waits,
 // and none while the lock is held.
 func (s *Store) Lock(ctx context.Context, name string) (unlock func() error, err error) {
-	return s.lock(ctx, name, anyVersion)
+	h, err := s.lock(ctx, name, anyVersion, nil)
+	if err != nil {
+		return nil, err
+	}
+	return h.unlock, nil
 }
 
 // LockAt implements tokencache.Watcher: a caller that waits sees that the work is done when it
 // checks the lock, and need not take and release that.
 func (s *Store) LockAt(ctx context.Context, name string, v tokencache.Version) (unlock func() error, err error) {
-	at := parseVersion(v)
-	if v != "" && at == noVersion {
-		at = wrongVersion
+	h, err := s.lock(ctx, name, atVersion(v), nil)
+	if err != nil {
+		return nil, err
 	}
-	return s.lock(ctx, name, at)
+	return h.unlock, nil
 }
 
-func (s *Store) lock(ctx context.Context, name string, at int64) (unlock func() error, err error) {
+func atVersion(v tokencache.Version) int64 {
+	at := parseVersion(v)
+	if v != "" && at == noVersion {
+		return wrongVersion
+	}
+	return at
+}
+
+// lock takes the lock and, if j is not nil, writes the journal with it.
+func (s *Store) lock(ctx context.Context, name string, at int64, j *journal) (*hold, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
@@ -55,7 +67,7 @@ func (s *Store) lock(ctx context.Context, name string, at int64) (unlock func() 
 	}
 	leaveSession := s.session.use()
 	turn := s.turns.Add(1)
-	if unsure, err := s.takeLock(ctx, name, turn, at); err != nil {
+	if unsure, err := s.takeLock(ctx, name, turn, at, j); err != nil {
 		leaveGate()
 		if unsure {
 			go s.unlockAtLast(name, turn, leaveSession)
@@ -64,11 +76,14 @@ func (s *Store) lock(ctx context.Context, name string, at int64) (unlock func() 
 		}
 		return nil, problem(ctx, "lock", name, err)
 	}
-	var once sync.Once
-	return func() (err error) {
-		once.Do(func() { err = s.unlock(name, turn, leaveSession, leaveGate) })
-		return err
-	}, nil
+	h := &hold{s: s, name: name, turn: turn, leaveSession: leaveSession, leaveGate: leaveGate}
+	if j != nil && !j.written { // The entry has changed at the very moment.
+		if err := h.unlock(); err != nil {
+			return nil, err
+		}
+		return nil, problem(ctx, "begin", name, tokencache.ErrConflict)
+	}
+	return h, nil
 }
 
 // enter waits for the gate, or until the entry is no longer at a version.
@@ -93,7 +108,7 @@ func (s *Store) enter(ctx context.Context, name string, at int64) (leave func(),
 
 // takeLock waits until this process has the lock, or the entry is no longer at a version.
 // unsure says that the lock may have been taken although there is an error.
-func (s *Store) takeLock(ctx context.Context, name string, turn, at int64) (unsure bool, err error) {
+func (s *Store) takeLock(ctx context.Context, name string, turn, at int64, j *journal) (unsure bool, err error) {
 	var (
 		doubtful, doubts int
 		look             = lookMin
@@ -111,8 +126,17 @@ func (s *Store) takeLock(ctx context.Context, name string, turn, at int64) (unsu
 		sent := false
 		err = s.run(ctx, writes, func(conn *pgxpool.Conn) error {
 			sent = true
-			return conn.QueryRow(ctx, s.sql.lock, unprepared, []byte(name), s.session.owner, turn, dead, at).
-				Scan(&mine, &doubt, &changed, &holder, &holderDead)
+			args := []any{s.mode(ctx, conn), []byte(name), s.session.owner, turn, dead, at}
+			if j == nil {
+				return conn.QueryRow(ctx, s.sql.lock, args...).Scan(&mine, &doubt, &changed, &holder, &holderDead)
+			}
+			return s.withSpans(func(sql saving) error {
+				err := conn.QueryRow(ctx, sql.begin, append(args, j.data, j.version)...).Scan(&mine, &doubt, &changed, &holder, &holderDead, &j.written)
+				if unconfirmed(conn) && err == nil {
+					return errUnconfirmed
+				}
+				return err
+			})
 		})
 		switch {
 		case err != nil:
@@ -145,25 +169,35 @@ func (s *Store) takeLock(ctx context.Context, name string, turn, at int64) (unsu
 }
 
 // unlock releases the lock, or sees to it that it will be released.
-func (s *Store) unlock(name string, turn int64, leaveSession, leaveGate func()) error {
-	defer leaveGate()
+func (h *hold) unlock() (err error) {
+	h.once.Do(func() {
+		defer h.leaveGate()
+		if err = h.err; !h.ended {
+			err = h.release()
+		}
+	})
+	return err
+}
+
+func (h *hold) release() error {
+	s := h.s
 	ctx, cancel := context.WithTimeout(context.Background(), unlockTimeout)
 	defer cancel()
 	var released bool
 	tries := 0
-	err := s.do(ctx, writes, "unlock", name, func(conn *pgxpool.Conn) error {
+	err := s.do(ctx, writes, "unlock", h.name, func(conn *pgxpool.Conn) error {
 		tries++
-		done, err := conn.Exec(ctx, s.sql.unlock, unprepared, []byte(name), s.session.owner, turn)
-		released = done.RowsAffected() == 1 || tries > 1
+		done, err := conn.Exec(ctx, s.sql.unlock, s.mode(ctx, conn), []byte(h.name), s.session.owner, h.turn)
+		released = done.RowsAffected() == 1 || tries > 1 || h.called
 		return err
 	})
 	if err != nil {
-		go s.unlockAtLast(name, turn, leaveSession)
+		go s.unlockAtLast(h.name, h.turn, h.leaveSession)
 		return fmt.Errorf("%w; trying again until it works", err)
 	}
-	leaveSession()
+	h.leaveSession()
 	if !released {
-		return fmt.Errorf("pgstore: unlock %q: the lock was lost, because this process was cut off for more than %v", name, grace)
+		return h.lost()
 	}
 	return nil
 }

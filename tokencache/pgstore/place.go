@@ -59,7 +59,7 @@ type entry struct {
 // read reads an entry, and notices if the table is another one than before.
 func (s *Store) read(ctx context.Context, conn *pgxpool.Conn, name string) (e entry, err error) {
 	var table *uint32
-	err = conn.QueryRow(ctx, s.sql.load, unprepared, []byte(name), s.sql.entries).Scan(&e.data, &e.version, &e.readOnly, &table)
+	err = conn.QueryRow(ctx, s.sql.load, s.mode(ctx, conn), []byte(name), s.sql.entries).Scan(&e.data, &e.version, &e.readOnly, &table)
 	if err != nil || table == nil {
 		return e, err
 	}

@@ -16,6 +16,30 @@ import (
 // so that a pooler may give each transaction another one.
 const unprepared = pgx.QueryExecModeExec
 
+// modeData is the name under which a connection remembers its mode.
+const modeData = "stayauth: mode"
+
+// mode returns how to send what is sent again and again. Where the connection leads to the server
+// itself, statements are prepared: to plan them takes longer than to carry them out. A program that
+// has set another mode for its connections has a reason.
+func (s *Store) mode(ctx context.Context, conn *pgxpool.Conn) pgx.QueryExecMode {
+	data := conn.Conn().PgConn().CustomData()
+	mode, known := data[modeData].(pgx.QueryExecMode)
+	if known {
+		return mode
+	}
+	mode = unprepared
+	if c := conn.Conn().Config(); c.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement && c.StatementCacheCapacity > 0 {
+		var backend uint32
+		err := conn.QueryRow(ctx, `SELECT pg_backend_pid()`, unprepared).Scan(&backend)
+		if err == nil && backend == conn.Conn().PgConn().PID() { // A pooler has a number of its own.
+			mode = pgx.QueryExecModeCacheStatement
+		}
+	}
+	data[modeData] = mode
+	return mode
+}
+
 // A purpose is what a statement is for.
 type purpose bool
 
@@ -118,6 +142,7 @@ func passes(err error) bool {
 	switch sqlState(err) {
 	case "40001", // serialization_failure, where the default isolation is not READ COMMITTED
 		"40P01", // deadlock_detected
+		"26000", // invalid_sql_statement_name: somebody has deallocated all that was prepared
 		"55P03", // lock_not_available, because of lock_timeout
 		"57014": // query_canceled, because of statement_timeout
 		return true

@@ -41,7 +41,7 @@ type statements struct {
 }
 
 // saving are the statements that save an entry.
-type saving struct{ insert, insertTraced, update string }
+type saving struct{ insert, insertTraced, update, begin, end string }
 
 // newSaving returns them with or without the column saved_span.
 func newSaving(spans bool) saving {
@@ -60,7 +60,39 @@ func newSaving(spans bool) saving {
 		insertTraced: `WITH trace AS (DELETE FROM {gone} WHERE name = $1) ` + insert,
 		update: `UPDATE {entries} SET data = $2, version = $3, saved = now()` + set + `
 			WHERE name = $1 AND version IN ($4, $3) AND {durable}`,
+
+		// The update with the lock, and with its release.
+		begin: taking("coalesce((SELECT version FROM {entries} WHERE name = $1), {none}) NOT IN ($5, $7)", "true", `,
+			written AS (UPDATE {entries} SET data = $6, version = $7, saved = now()`+set+`
+				WHERE name = $1 AND version IN ($5, $7) AND EXISTS (SELECT FROM won) AND {durable} RETURNING 1)`, ", EXISTS (SELECT FROM written)"),
+		end: `WITH saved AS (UPDATE {entries} SET data = $2, version = $3, saved = now()` + set + `
+				WHERE name = $1 AND version IN ($4, $3) AND {durable} RETURNING 1),
+			released AS (DELETE FROM {locks} WHERE name = $1 AND owner = $5 AND turn = $6 AND EXISTS (SELECT FROM saved) RETURNING 1)
+			SELECT EXISTS (SELECT FROM saved), EXISTS (SELECT FROM released)`,
 	}
+}
+
+// taking returns a statement that takes the lock if this process is alive, the entry has not
+// changed, and nobody has the lock. The lock may also be left over from an earlier turn of this
+// process whose unlock was lost, or be of this turn, if the answer was lost; or its owner is $4 and
+// dead: then the row changes hands, so that it is never forgotten that the dead process had
+// something in progress. Returns whether it worked; whether this process is dead; whether the entry
+// has changed; and otherwise who holds the lock, and whether that process is dead. While others
+// have the lock, a check must only read: ON CONFLICT alone would lock the row, and unlock would
+// have to wait for all checks.
+func taking(changed, commit, with, result string) string {
+	return `WITH entry AS MATERIALIZED (SELECT ` + changed + ` AS changed),
+			won AS (
+				INSERT INTO {locks} (name, owner, turn)
+				SELECT $1, $2, $3 FROM entry WHERE NOT changed AND NOT pg_try_advisory_xact_lock_shared($2) AND ` + commit + `
+					AND NOT EXISTS (SELECT FROM {locks} WHERE name = $1 AND owner <> $2 AND NOT (owner = $4 AND pg_try_advisory_xact_lock_shared($4)))
+				ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, turn = excluded.turn
+					WHERE {locks}.owner = excluded.owner AND {locks}.turn <= excluded.turn
+						OR {locks}.owner = $4 AND pg_try_advisory_xact_lock_shared($4)
+				RETURNING 1)` + with + `
+			SELECT EXISTS (SELECT FROM won), pg_try_advisory_xact_lock_shared($2), changed, holder.owner, holder.dead` + result + `
+			FROM entry LEFT JOIN (
+				SELECT owner, pg_try_advisory_xact_lock_shared(owner) AS dead FROM {locks} WHERE name = $1) holder ON true`
 }
 
 // thisSpan is the span of an entry that is saved now: six hours, counted since 1970 whatever the
@@ -90,7 +122,9 @@ func newStatements(table string) statements {
 		"{saved index}", pgx.Identifier{ident[len(ident)-1] + "_saved"}.Sanitize(), "{entries}", ident.Sanitize(), "{locks}", locks.Sanitize(),
 		"{gone}", gone.Sanitize(), "{unqualified}", unqualified, "{gone at}", pgx.Identifier{gone[len(gone)-1] + "_at"}.Sanitize(),
 		"{durable}", durable, "{not durable}", notDurable, "{hex}", hex, "{none}", strconv.Itoa(noVersion), "{any}", strconv.Itoa(anyVersion)).Replace
-	replaced := func(s saving) saving { return saving{replace(s.insert), replace(s.insertTraced), replace(s.update)} }
+	replaced := func(s saving) saving {
+		return saving{replace(s.insert), replace(s.insertTraced), replace(s.update), replace(s.begin), replace(s.end)}
+	}
 	return statements{
 		entries:      ident.Sanitize(),
 		locks:        locks.Sanitize(),
@@ -157,29 +191,7 @@ func newStatements(table string) statements {
 			replace(`DELETE FROM {entries} WHERE name = $1`),
 		},
 
-		// Takes the lock if this process is alive, the entry is at $5, if that is a
-		// version, and nobody has the lock. The lock may also be left over from an
-		// earlier turn of this process whose unlock was lost, or be of this turn, if
-		// the answer was lost; or its owner is $4 and dead: then the row changes hands,
-		// so that it is never forgotten that the dead process had something in
-		// progress. Returns whether it worked; whether this process is dead; whether
-		// the entry has changed; and otherwise who holds the lock, and whether that
-		// process is dead. While others have the lock, a check must only read: ON
-		// CONFLICT alone would lock the row, and unlock would have to wait for all
-		// checks.
-		lock: replace(`WITH entry AS MATERIALIZED (
-				SELECT $5::bigint <> {any} AND $5 <> coalesce((SELECT version FROM {entries} WHERE name = $1), {none}) AS changed),
-			won AS (
-				INSERT INTO {locks} (name, owner, turn)
-				SELECT $1, $2, $3 FROM entry WHERE NOT changed AND NOT pg_try_advisory_xact_lock_shared($2) AND {not durable}
-					AND NOT EXISTS (SELECT FROM {locks} WHERE name = $1 AND owner <> $2 AND NOT (owner = $4 AND pg_try_advisory_xact_lock_shared($4)))
-				ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, turn = excluded.turn
-					WHERE {locks}.owner = excluded.owner AND {locks}.turn <= excluded.turn
-						OR {locks}.owner = $4 AND pg_try_advisory_xact_lock_shared($4)
-				RETURNING 1)
-			SELECT EXISTS (SELECT FROM won), pg_try_advisory_xact_lock_shared($2), changed, holder.owner, holder.dead
-			FROM entry LEFT JOIN (
-				SELECT owner, pg_try_advisory_xact_lock_shared(owner) AS dead FROM {locks} WHERE name = $1) holder ON true`),
+		lock:   replace(taking("$5::bigint <> {any} AND $5 <> coalesce((SELECT version FROM {entries} WHERE name = $1), {none})", "{not durable}", "", "")),
 		unlock: replace(`DELETE FROM {locks} WHERE name = $1 AND owner = $2 AND turn = $3 AND {not durable}`),
 
 		// Returns whether the server refuses writes, whether this process is dead, and

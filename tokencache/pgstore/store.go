@@ -183,19 +183,13 @@ func (s *Store) Save(ctx context.Context, name string, data []byte, old tokencac
 	if err := checkName(name); err != nil {
 		return "", err
 	}
-	if data == nil {
-		data = []byte{} // A nil slice would be stored as NULL.
-	}
 	// Versions are random rather than counted, so that no later entry of that name has the
 	// same one.
 	version := random()
-	args := []any{unprepared, []byte(name), data, version}
-	if old != "" {
-		args = append(args, parseVersion(old))
-	}
 	exec := func(conn *pgxpool.Conn, sql saving) (done pgconn.CommandTag, err error) {
+		args := []any{s.mode(ctx, conn), []byte(name), notNil(data), version}
 		if old != "" {
-			return conn.Exec(ctx, sql.update, args...)
+			return conn.Exec(ctx, sql.update, append(args, parseVersion(old))...)
 		}
 		if done, err = conn.Exec(ctx, sql.insertTraced, args...); untraced(err) {
 			done, err = conn.Exec(ctx, sql.insert, args...)
@@ -203,11 +197,8 @@ func (s *Store) Save(ctx context.Context, name string, data []byte, old tokencac
 		return done, err
 	}
 	err := s.do(ctx, writes, "save", name, func(conn *pgxpool.Conn) error {
-		done, err := exec(conn, s.saving())
-		if sqlState(err) == lacksColumn {
-			s.noSpans.Store(time.Now().UnixMilli())
-			done, err = exec(conn, s.sql.savingBefore)
-		}
+		var done pgconn.CommandTag
+		err := s.withSpans(func(sql saving) (err error) { done, err = exec(conn, sql); return err })
 		if unconfirmed(conn) && err == nil {
 			err = errUnconfirmed
 		}
@@ -222,13 +213,18 @@ func (s *Store) Save(ctx context.Context, name string, data []byte, old tokencac
 	return formatVersion(version), nil
 }
 
-// saving returns the statements that save an entry, as the table was last seen: with the column
-// saved_span if somebody has called Migrate since this version.
-func (s *Store) saving() saving {
+// withSpans calls f with the statements that save an entry, as the table was last seen: with the
+// column saved_span if somebody has called Migrate since this version.
+func (s *Store) withSpans(f func(saving) error) error {
 	if time.Now().UnixMilli()-s.noSpans.Load() < lookForColumn.Milliseconds() {
-		return s.sql.savingBefore
+		return f(s.sql.savingBefore)
 	}
-	return s.sql.saving
+	err := f(s.sql.saving)
+	if sqlState(err) == lacksColumn {
+		s.noSpans.Store(time.Now().UnixMilli())
+		err = f(s.sql.savingBefore)
+	}
+	return err
 }
 
 // lookForColumn is how long the column is taken to be missing. Each try is an error in the log of

@@ -45,27 +45,32 @@ func await[T any](ctx context.Context, f func(ctx context.Context) (T, error)) (
 	}
 }
 
+// What a script answers that has changed what it was to change.
+const (
+	hasWritten = 1
+	lockIsLost = 5 // and has found that the lock is somebody else's
+)
+
 // write runs a script that changes keys of one node, and makes sure that enough replicas have
-// the change. It reports whether the script returned 1.
-func (s *Store) write(ctx context.Context, script *redis.Script, keys []string, args ...any) (bool, error) {
+// the change. It returns what the script has answered.
+func (s *Store) write(ctx context.Context, script *redis.Script, keys []string, args ...any) (answer int, err error) {
 	if s.cfg.Replicas == 0 {
-		n, err := script.Run(ctx, s.cfg.Client, keys, args...).Int()
-		return n == 1, err
+		return script.Run(ctx, s.cfg.Client, keys, args...).Int()
 	}
 	// WAIT is about what its own connection has written, so both are sent in one pipeline.
 	node, err := s.node(ctx, keys[0])
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	pipe := node.Pipeline()
 	wrote := script.Eval(ctx, pipe, keys, args...)
 	confirmed := pipe.Do(ctx, "WAIT", s.cfg.Replicas, replicaTimeout.Milliseconds())
 	pipe.Exec(ctx)
-	n, err := wrote.Int()
-	if err != nil || n != 1 {
-		return false, err
+	answer, err = wrote.Int()
+	if err != nil || answer != hasWritten && answer != lockIsLost {
+		return answer, err
 	}
-	return true, s.enough(confirmed.Int64())
+	return answer, s.enough(confirmed.Int64())
 }
 
 func (s *Store) enough(replicas int64, err error) error {

@@ -47,6 +47,8 @@ const (
 	isOurs
 	isLapsed // the lease, and the lock was not taken
 	wasLost  // the lease was lost, and is ours again; another process may have had the lock meanwhile
+
+	hasChanged // the entry, so that beginScript and endScript have done nothing
 )
 
 // Takes the lock or renews its lease, and first adds its name to the locked names, because that
@@ -84,7 +86,18 @@ func (s *Store) Lock(ctx context.Context, name string) (unlock func() error, err
 	if err != nil {
 		return nil, problem(ctx, "lock", name, err)
 	}
-	return s.wait(ctx, name, leave, func(context.Context) error { return nil })
+	return s.justLock(ctx, name, leave, func(context.Context) error { return nil })
+}
+
+// justLock waits for the lock and returns how to release it.
+func (s *Store) justLock(ctx context.Context, name string, leave func(), unless func(context.Context) error) (unlock func() error, err error) {
+	h, err := s.wait(ctx, name, leave, unless, func(ctx context.Context, how, holder string) (int, error) {
+		return s.lockAs(ctx, how, name, holder)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return h.unlock, nil
 }
 
 // LockAt implements tokencache.Watcher, with the exception that Lock makes.
@@ -92,7 +105,17 @@ func (s *Store) LockAt(ctx context.Context, name string, v tokencache.Version) (
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	look := func(ctx context.Context) error {
+	look := s.unlessAt(name, v)
+	leave, err := s.gates.EnterUnless(ctx, name, look)
+	if err != nil {
+		return nil, problem(ctx, "lock", name, err)
+	}
+	return s.justLock(ctx, name, leave, look)
+}
+
+// unlessAt returns a function that looks whether an entry is still at a version.
+func (s *Store) unlessAt(name string, v tokencache.Version) func(context.Context) error {
+	return func(ctx context.Context) error {
 		now, err := await(ctx, func(ctx context.Context) (string, error) {
 			return s.cfg.Client.HGet(ctx, s.entry(name), "version").Result()
 		})
@@ -104,20 +127,16 @@ func (s *Store) LockAt(ctx context.Context, name string, v tokencache.Version) (
 		}
 		return err
 	}
-	leave, err := s.gates.EnterUnless(ctx, name, look)
-	if err != nil {
-		return nil, problem(ctx, "lock", name, err)
-	}
-	return s.wait(ctx, name, leave, look)
 }
 
-// wait waits for the lock, but gives up if unless, which it calls while another process has the
-// lock, returns an error.
-func (s *Store) wait(ctx context.Context, name string, leave func(), unless func(context.Context) error) (unlock func() error, err error) {
+// wait waits for the lock, which try takes if it can, but gives up if unless, which it calls while
+// another process has the lock, returns an error.
+func (s *Store) wait(ctx context.Context, name string, leave func(), unless func(context.Context) error,
+	try func(ctx context.Context, how, holder string) (answer int, err error)) (*hold, error) {
 	holder := random()
 	for how, look := take, lookMin; ; look = min(look*3/2, lookMax, s.grace()/10) {
 		begun := time.Now()
-		answer, err := await(ctx, func(ctx context.Context) (int, error) { return s.lockAs(ctx, how, name, holder) })
+		answer, err := await(ctx, func(ctx context.Context) (int, error) { return try(ctx, how, holder) })
 		if err != nil { // The lock may have been taken all the same, and others would wait for its lease to end.
 			s.deaths.alive(name)
 			go s.releaseAtLast(name, holder, "held")
@@ -135,7 +154,9 @@ func (s *Store) wait(ctx context.Context, name string, leave func(), unless func
 			how = inherit
 			continue
 		}
-		if err = unless(ctx); err == nil {
+		if answer == hasChanged {
+			err = tokencache.ErrConflict
+		} else if err = unless(ctx); err == nil {
 			select {
 			case <-time.After(look/2 + rand.N(look)):
 				continue
@@ -176,50 +197,81 @@ func (s *Store) releaseAtLast(name, holder, how string) {
 	}
 }
 
-// held renews the lease until the lock is released.
-func (s *Store) held(name, holder string, leave func()) (unlock func() error) {
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	lost := false // guarded by stopped
+// A hold is a lock that this process has. A goroutine renews its lease.
+type hold struct {
+	s            *Store
+	name, holder string
+	leave        func()
+
+	stop, stopped chan struct{}
+	once          sync.Once
+
+	mu     sync.Mutex // is held while the lease is renewed, or end runs
+	lost   bool       // somebody else may have had the lock
+	called bool       // end was called, and may have released the lock
+	ended  bool       // it has
+}
+
+func (s *Store) held(name, holder string, leave func()) *hold {
+	h := &hold{s: s, name: name, holder: holder, leave: leave, stop: make(chan struct{}), stopped: make(chan struct{})}
 	go func() {
-		defer close(stopped)
-		for pause := s.cfg.Lease / 5; ; {
+		defer close(h.stopped)
+		for pause := s.cfg.Lease / 5; pause > 0; pause = h.renew() {
 			select {
 			case <-time.After(pause):
-			case <-stop:
-				return
-			}
-			// Together, an attempt and the pause after it are well below the grace.
-			ctx, cancel := context.WithTimeout(context.Background(), min(commandTimeout, s.grace()/2))
-			answer, err := await(ctx, func(ctx context.Context) (int, error) { return s.lockAs(ctx, renew, name, holder) })
-			cancel()
-			if pause = s.cfg.Lease / 5; err != nil {
-				pause = s.cfg.Lease / 30 // the server may be restarting
-				continue
-			}
-			if answer != isOurs {
-				lost = true
-			}
-			if answer == isHeld {
+			case <-h.stop:
 				return
 			}
 		}
 	}()
-	var once sync.Once
-	return func() (err error) {
-		once.Do(func() {
-			defer leave()
-			close(stop)
-			<-stopped
-			released, releaseErr := s.release(name, holder, "held or lapsed")
-			switch {
-			case releaseErr != nil:
-				go s.releaseAtLast(name, holder, "held or lapsed")
-				err = fmt.Errorf("%w; trying again until it works", problem(context.Background(), "unlock", name, releaseErr))
-			case lost || !released:
-				err = fmt.Errorf("redisstore: unlock %q: the lock was lost, because this process was paused or cut off for more than %v,"+
-					" or the server has forgotten it", name, s.cfg.Lease)
-			}
-		})
-		return err
+	return h
+}
+
+// renew renews the lease, and returns when to do so again, or 0 if there is nothing to renew.
+func (h *hold) renew() (pause time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended {
+		return 0
 	}
+	s := h.s
+	ctx, cancel := context.WithTimeout(context.Background(), s.briefly())
+	defer cancel()
+	answer, err := await(ctx, func(ctx context.Context) (int, error) { return s.lockAs(ctx, renew, h.name, h.holder) })
+	if err != nil {
+		return s.cfg.Lease / 30 // the server may be restarting
+	}
+	if answer != isOurs {
+		h.lost = true
+	}
+	if answer == isHeld {
+		return 0
+	}
+	return s.cfg.Lease / 5
+}
+
+// briefly is how long an attempt to renew a lease may take: together with the pause after it, it
+// is well below the grace.
+func (s *Store) briefly() time.Duration { return min(commandTimeout, s.grace()/2) }
+
+// unlock stops renewing the lease, and releases the lock unless end has done so.
+func (h *hold) unlock() (err error) {
+	h.once.Do(func() {
+		defer h.leave()
+		close(h.stop)
+		<-h.stopped
+		released, s := true, h.s
+		if !h.ended {
+			released, err = s.release(h.name, h.holder, "held or lapsed")
+		}
+		switch {
+		case err != nil:
+			go s.releaseAtLast(h.name, h.holder, "held or lapsed")
+			err = fmt.Errorf("%w; trying again until it works", problem(context.Background(), "unlock", h.name, err))
+		case h.ended && h.lost, !h.ended && !h.called && (h.lost || !released):
+			err = fmt.Errorf("redisstore: unlock %q: the lock was lost, because this process was paused or cut off for more than %v,"+
+				" or the server has forgotten it", h.name, s.cfg.Lease)
+		}
+	})
+	return err
 }

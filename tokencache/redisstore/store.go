@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -62,6 +63,7 @@ type Store struct {
 	gates  gate.Gates
 	deaths deaths
 	tags   slotTags
+	apart  atomic.Bool     // the keys of a lock and of its entry are on different nodes
 	over   context.Context // ends with Close
 	close  context.CancelFunc
 }
@@ -169,13 +171,13 @@ func (s *Store) Save(ctx context.Context, name string, data []byte, old tokencac
 	}
 	version := random()
 	args := []any{string(old), version, string(data), s.cfg.Expiry.Milliseconds(), name} // a copy: see await
-	saved, err := await(ctx, func(ctx context.Context) (bool, error) {
+	answer, err := await(ctx, func(ctx context.Context) (int, error) {
 		return s.write(ctx, saveScript, s.keys(name), args...)
 	})
 	switch {
 	case err != nil:
 		return "", problem(ctx, "save", name, err)
-	case !saved:
+	case answer != hasWritten:
 		return "", fmt.Errorf("redisstore: save %q: %w", name, tokencache.ErrConflict)
 	}
 	return tokencache.Version(version), nil
@@ -197,13 +199,13 @@ func (s *Store) Delete(ctx context.Context, name string, old tokencache.Version)
 	if err := checkName(name); err != nil {
 		return err
 	}
-	deleted, err := await(ctx, func(ctx context.Context) (bool, error) {
+	answer, err := await(ctx, func(ctx context.Context) (int, error) {
 		return s.write(ctx, deleteScript, s.keys(name), string(old), traceTime.Milliseconds(), name)
 	})
 	switch {
 	case err != nil:
 		return problem(ctx, "delete", name, err)
-	case !deleted:
+	case answer != hasWritten:
 		return fmt.Errorf("redisstore: delete %q: %w", name, tokencache.ErrConflict)
 	}
 	return nil

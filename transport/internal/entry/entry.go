@@ -63,8 +63,16 @@ type Found struct {
 }
 
 // Load returns the newest state of the login: from the store or, if that has an older one or
-// has lost it, from memory. The lock is held.
-func (e *Entry) Load(ctx context.Context, known Known) (found Found, err error) {
+// has lost it, from memory. The lock is held. What start has
+// found unchanged is not read again, once.
+func (e *Entry) Load(ctx context.Context, known Known, start *Start) (found Found, err error) {
+	if start.Begun() {
+		found = Found{Rec: start.Rec, Version: start.begun}
+		if start.Rec = nil; known.Rec != nil {
+			found.Rec = claims.Demanding(found.Rec, known.Rec)
+		}
+		return found, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	if p := e.pending; p != nil {

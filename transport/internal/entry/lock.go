@@ -24,16 +24,20 @@ type Lock func(context.Context) (unlock func() error, err error)
 
 // Lock waits until it is this caller's turn.
 func (e *Entry) Lock(ctx context.Context) (unlock func() error, err error) {
-	return e.lock(ctx, e.cfg.Cache.Lock)
+	return e.lock(ctx, func(ctx context.Context) (func() error, error) { return e.lockOwn(ctx, e.cfg.Cache.Lock) })
 }
 
 // LockAt is a Lock whose error may wrap tokencache.ErrConflict if the cache holds another
 // version than at.
 func (e *Entry) LockAt(at tokencache.Version) Lock {
 	return func(ctx context.Context) (unlock func() error, err error) {
-		return e.lock(ctx, func(ctx context.Context, key tokencache.Key) (func() error, error) {
-			return e.cfg.Cache.LockAt(ctx, key, at)
-		})
+		return e.lock(ctx, func(ctx context.Context) (func() error, error) { return e.lockOwn(ctx, e.at(at)) })
+	}
+}
+
+func (e *Entry) at(at tokencache.Version) sharedLock {
+	return func(ctx context.Context, key tokencache.Key) (func() error, error) {
+		return e.cfg.Cache.LockAt(ctx, key, at)
 	}
 }
 
@@ -83,7 +87,8 @@ func (e *Entry) turns() chan struct{} {
 // A sharedLock takes the lock on an entry that all processes share.
 type sharedLock func(context.Context, tokencache.Key) (unlock func() error, err error)
 
-func (e *Entry) lock(ctx context.Context, share sharedLock) (unlock func() error, err error) {
+// lock takes the turn, and calls share for the lock that all processes share.
+func (e *Entry) lock(ctx context.Context, share Lock) (unlock func() error, err error) {
 	end, err := e.TakeTurn(ctx)
 	if err != nil {
 		return nil, err
@@ -97,7 +102,7 @@ func (e *Entry) lock(ctx context.Context, share sharedLock) (unlock func() error
 	var release func() error
 	if p := e.pending; p != nil && p.unlock != nil {
 		release, p.unlock = p.unlock, nil
-	} else if release, err = e.lockOwn(ctx, share); err != nil {
+	} else if release, err = share(ctx); err != nil {
 		if ctx.Err() != nil {
 			err = &BusyError{Err: err}
 		}

@@ -150,7 +150,7 @@ func (e *Entry) restoreLocked(ctx context.Context, known func() Known) (*tokenca
 	if err != nil {
 		return nil, err
 	}
-	found, err := e.Load(ctx, known())
+	found, err := e.Load(ctx, known(), new(Start))
 	if unlocking := unlock(); err == nil {
 		err = unlocking
 	}

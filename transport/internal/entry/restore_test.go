@@ -120,7 +120,7 @@ func TestWhatIsSavedAfterALossIsInDoubt(t *testing.T) {
 				}
 			}
 			next := record(2, time.Time{})
-			if saved, err := e.TrySave(t.Context(), next, "of what was lost"); err != nil || saved != next {
+			if saved, err := e.TrySave(t.Context(), next, "of what was lost", new(entry.Start)); err != nil || saved != next {
 				t.Fatal(saved, err)
 			}
 			if rec := stored(); rec.Generation != 2 || !rec.PutBackAt.Equal(time.Now().Round(0)) {

@@ -42,13 +42,14 @@ type Outcome struct {
 }
 
 // Replace stores next in place of version. The outcome has the login from now on: next, or a
-// newer one that it found, or none if the user has logged out. If next cannot be stored, the
+// newer one that it found, or none if the user has logged out. If start has begun the refresh, the
+// lock is released with the save. If next cannot be stored, the
 // entry enters the state unsaved, and next is the login all the same: the client carries on,
 // and SavePending is to be called until it succeeds. The lock is held.
-func (e *Entry) Replace(ctx context.Context, next *tokencache.Record, version tokencache.Version) Outcome {
+func (e *Entry) Replace(ctx context.Context, next *tokencache.Record, version tokencache.Version, start *Start) Outcome {
 	pause, begun := firstPause, time.Now()
 	for try := 1; ; try++ {
-		saved, err := e.TrySave(ctx, next, version)
+		saved, err := e.TrySave(ctx, next, version, start)
 		switch {
 		case err == nil:
 			return e.leave(saved, saved == next)
@@ -68,7 +69,7 @@ func (e *Entry) Replace(ctx context.Context, next *tokencache.Record, version to
 // TrySave makes one attempt. What it returns without an error is in the store: next, or what
 // has taken its place. It is not enough that the store holds next, a Save must have confirmed
 // it: one that failed may have written what the next crash takes away.
-func (e *Entry) TrySave(ctx context.Context, next *tokencache.Record, version tokencache.Version) (saved *tokencache.Record, err error) {
+func (e *Entry) TrySave(ctx context.Context, next *tokencache.Record, version tokencache.Version, start *Start) (saved *tokencache.Record, err error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	defer func() {
@@ -79,7 +80,7 @@ func (e *Entry) TrySave(ctx context.Context, next *tokencache.Record, version to
 	}()
 	saving := next
 	for range 3 {
-		_, err := e.Save(ctx, saving, version)
+		_, err := start.save(ctx, e, saving, version)
 		if err == nil {
 			return next, nil
 		}
@@ -125,7 +126,7 @@ func (e *Entry) SavePending(ctx context.Context) (out Outcome, err error) {
 	if p == nil {
 		return out, nil
 	}
-	saved, err := e.TrySave(ctx, p.rec, p.version)
+	saved, err := e.TrySave(ctx, p.rec, p.version, new(Start))
 	if err != nil {
 		return out, err
 	}

@@ -1,0 +1,86 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// A journal is what Begin saves with the lock.
+type journal struct {
+	data    []byte
+	version int64
+	written bool
+}
+
+// Begin saves data and takes the lock, in one statement, and so does end with the save and the
+// release, see tokencache.Cache.Begin. If the server does what Preflight asks about, it needs not
+// be asked.
+func (s *Store) Begin(ctx context.Context, name string, data []byte, old tokencache.Version) (
+	v tokencache.Version, end func(context.Context, []byte, tokencache.Version) (tokencache.Version, error), unlock func() error, err error) {
+	j := &journal{data: notNil(data), version: random()}
+	h, err := s.lock(ctx, name, atVersion(old), j)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	return formatVersion(j.version), h.end, h.unlock, nil
+}
+
+// A hold is a lock that this process has.
+type hold struct {
+	s                       *Store
+	name                    string
+	turn                    int64
+	leaveSession, leaveGate func()
+
+	once   sync.Once
+	called bool  // end was called, and may have released the lock
+	ended  bool  // it has
+	err    error // and this is how that went
+}
+
+// end saves data and releases the lock.
+func (h *hold) end(ctx context.Context, data []byte, old tokencache.Version) (tokencache.Version, error) {
+	version, tries := random(), 0
+	var saved, released bool
+	h.called = true
+	err := h.s.do(ctx, writes, "save", h.name, func(conn *pgxpool.Conn) error {
+		tries++
+		return h.s.withSpans(func(sql saving) error {
+			err := conn.QueryRow(ctx, sql.end, h.s.mode(ctx, conn), []byte(h.name), notNil(data), version, parseVersion(old), h.s.session.owner, h.turn).
+				Scan(&saved, &released)
+			switch {
+			case unconfirmed(conn) && err == nil:
+				return errUnconfirmed
+			case err == nil && !saved:
+				return tokencache.ErrConflict
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return "", err
+	}
+	h.ended = true
+	h.leaveSession()
+	if !released && tries == 1 {
+		h.err = h.lost()
+	}
+	return formatVersion(version), nil
+}
+
+func (h *hold) lost() error {
+	return fmt.Errorf("pgstore: unlock %q: the lock was lost, because this process was cut off for more than %v", h.name, grace)
+}
+
+// notNil returns data. A nil slice would be stored as NULL.
+func notNil(data []byte) []byte {
+	if data == nil {
+		return []byte{}
+	}
+	return data
+}

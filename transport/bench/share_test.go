@@ -1,0 +1,176 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stayauth/stayauth/testdata/realparts"
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/tokencache/pgstore"
+	"github.com/stayauth/stayauth/tokencache/redisstore"
+	"github.com/stayauth/stayauth/transport"
+)
+
+// A rotation's share of the store is how long logins take to be renewed if the provider takes no
+// time. It is measured beside the least that a durable store can need, in the same round, and
+// told as medians of the rounds:
+//
+//	go test -run '^$' -bench Share -benchtime 7x
+
+// shareWorkers is how many workers renew logins at the same time, and how many clients write.
+const shareWorkers = 8
+
+// BenchmarkSharePostgreSQL compares with what pgbench makes of the same server, by updates of one
+// row that are prepared.
+func BenchmarkSharePostgreSQL(b *testing.B) {
+	server := realparts.StartPostgreSQL(b)
+	s, err := pgstore.Open(pgstore.Config{DSN: server.URL("pool_max_conns=16")})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Migrate(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	server.Run("psql", "-q", "-c", `CREATE TABLE floor (id integer PRIMARY KEY, data bytea) WITH (fillfactor = 70);
+		INSERT INTO floor SELECT i, convert_to(repeat('x', 1000), 'UTF8') FROM generate_series(0, 7) i`)
+	script := filepath.Join(server.Dir, "update.sql")
+	if err := os.WriteFile(script, []byte("UPDATE floor SET data = convert_to(repeat('y', 1000), 'UTF8') WHERE id = :client_id;\n"), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	tps := regexp.MustCompile(`tps = ([0-9.]+)`)
+	share(b, s, func(clients int) (perSec float64) {
+		out := server.Run("pgbench", "-n", "-M", "prepared", "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)), "-T", "1", "-f", script, "postgres")
+		if found := tps.FindStringSubmatch(out); found != nil {
+			perSec, _ = strconv.ParseFloat(found[1], 64)
+		}
+		return perSec
+	})
+}
+
+// BenchmarkShareRedis compares with what redis-benchmark makes of the same server, by a SET that
+// is on the disk when it is answered.
+func BenchmarkShareRedis(b *testing.B) {
+	server := realparts.StartRedis(b)
+	program, err := exec.LookPath("redis-benchmark")
+	realparts.Require(b, "redis-benchmark (Debian: apt-get install redis-tools)", err)
+	s, err := redisstore.Open(redisstore.Config{URL: server.URL()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	share(b, s, func(clients int) (perSec float64) {
+		out, err := exec.Command(program, "-p", strconv.Itoa(server.Port), "-t", "set", "-d", "1000", "-r", "8", "--csv",
+			"-c", strconv.Itoa(clients), "-n", strconv.Itoa(2000+1500*clients)).Output()
+		if err != nil {
+			b.Fatal(err)
+		}
+		for line := range strings.Lines(string(out)) {
+			if fields := strings.Split(line, `","`); fields[0] == `"SET` {
+				perSec, _ = strconv.ParseFloat(fields[1], 64)
+			}
+		}
+		return perSec
+	})
+}
+
+// share measures the share of a store. floor returns how many durable writes clients that take
+// turns, or one alone, make in a second.
+func share(b *testing.B, s tokencache.Store, floor func(clients int) (perSec float64)) {
+	c, err := tokencache.New(s, tokencache.KeyBytes([]byte(strings.Repeat("1", 32))))
+	if err != nil {
+		b.Fatal(err)
+	}
+	logins := make([]*transport.Source, shareWorkers)
+	for i := range logins {
+		logins[i] = expiring(b, c, i)
+	}
+	metrics := map[string][]float64{}
+	measure := func(name string, logins []*transport.Source) {
+		least := floor(len(logins))
+		took, perSec := rotateFor(b, logins, time.Second)
+		p50 := quantile(took, 0.5)
+		for unit, value := range map[string]float64{
+			"ms": 1000 * p50, "p99/p50": quantile(took, 0.99) / p50, "per-s": perSec,
+			"p50/floor": p50 * least, "per-s/floor": perSec / least, "floor-per-s": least,
+		} {
+			metrics[name+"-"+unit] = append(metrics[name+"-"+unit], value)
+		}
+	}
+	rotateFor(b, logins, 300*time.Millisecond) // Connections are made, and plans.
+	for b.Loop() {
+		measure("alone", logins[:1])
+		measure("8", logins)
+	}
+	b.ReportMetric(0, "ns/op") // A round takes as long as it is told to.
+	for name, values := range metrics {
+		b.ReportMetric(Median(values), name)
+	}
+}
+
+// rotateFor renews the logins for a while, each as fast as it can be, and returns how many
+// seconds that took each time, in order, and how often it was done in a second.
+func rotateFor(b *testing.B, logins []*transport.Source, length time.Duration) (took []float64, perSec float64) {
+	all := make([][]float64, len(logins))
+	var work sync.WaitGroup
+	begun := time.Now()
+	for i, login := range logins {
+		work.Go(func() {
+			for at := time.Now(); at.Sub(begun) < length; {
+				if _, err := login.Token(b.Context()); err != nil {
+					b.Error(err)
+					return
+				}
+				now := time.Now()
+				all[i] = append(all[i], now.Sub(at).Seconds())
+				at = now
+			}
+		})
+	}
+	work.Wait()
+	elapsed := time.Since(begun).Seconds()
+	took = slices.Concat(all...)
+	slices.Sort(took)
+	return took, float64(len(took)) / elapsed
+}
+
+// expiring returns a login whose tokens expire at once.
+func expiring(b *testing.B, c *tokencache.Cache, i int) *transport.Source {
+	b.Helper()
+	key := tokencache.Key{Issuer: "https://issuer.test", ClientID: "app", Account: fmt.Sprint("user ", i)}
+	s, err := transport.NewSource(transport.SourceConfig{Cache: c, Key: key, Refresher: new(prompt)})
+	if err == nil {
+		err = s.Login(b.Context(), expired(0))
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+// A prompt provider answers at once, with tokens as long as those of real ones.
+type prompt struct{ answers atomic.Uint64 }
+
+func (*prompt) Identity() transport.Identity   { return transport.Identity{} }
+func (*prompt) Check(*tokencache.Record) error { return nil }
+
+func (p *prompt) Refresh(context.Context, *tokencache.Record) (*tokencache.Record, error) {
+	return expired(p.answers.Add(1)), nil
+}
+
+func expired(n uint64) *tokencache.Record {
+	now := time.Now()
+	return &tokencache.Record{AccessToken: tokencache.Secret(fmt.Sprintf("%0600d", n)), RefreshToken: tokencache.Secret(fmt.Sprintf("%0100d", n)),
+		TokenType: "Bearer", ObtainedAt: now, Expiry: now.Add(time.Microsecond)}
+}

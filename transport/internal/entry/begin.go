@@ -1,0 +1,57 @@
+package entry
+
+import (
+	"context"
+	"errors"
+
+	"github.com/stayauth/stayauth/tokencache"
+)
+
+// A Start is how a refresh takes the lock, after it has read the cache. If the store can do that at
+// once, the journal is written with the lock, provided that the cache still holds what was read;
+// so nothing has to be read again under the lock. A flight that does without has the zero Start.
+type Start struct {
+	At      tokencache.Version // what the cache held
+	Rec     *tokencache.Record // nil: take the lock, and no more
+	Journal *tokencache.Record // Rec with a refresh in flight
+
+	begun tokencache.Version // that of the Journal, if it was written
+	end   func(context.Context, *tokencache.Record, tokencache.Version) (tokencache.Version, error)
+}
+
+// LockBy is LockAt that also writes the journal, if it can.
+func (e *Entry) LockBy(s *Start) Lock {
+	if s.Rec == nil {
+		return e.LockAt(s.At)
+	}
+	return func(ctx context.Context) (unlock func() error, err error) {
+		return e.lock(ctx, func(ctx context.Context) (func() error, error) {
+			// What is under this key is ours, whatever is under that of earlier versions.
+			if e.pending != nil { // The cache holds an older login.
+				return e.lockOwn(ctx, e.at(s.At))
+			}
+			v, end, unlock, err := e.cfg.Cache.Begin(ctx, e.Named(), s.Journal, s.At)
+			if errors.Is(err, errors.ErrUnsupported) {
+				return e.lockOwn(ctx, e.at(s.At))
+			}
+			if err != nil {
+				return nil, err
+			}
+			e.atFormer.Store(false)
+			s.begun, s.end = v, end
+			return unlock, nil
+		})
+	}
+}
+
+// Begun reports whether Load returns the login as it was read, because the journal was written.
+func (s *Start) Begun() bool { return s.begun != "" && s.Rec != nil }
+
+// save saves what came of the refresh, and with it releases the lock, if the journal is still
+// there and was written with the lock.
+func (s *Start) save(ctx context.Context, e *Entry, rec *tokencache.Record, version tokencache.Version) (tokencache.Version, error) {
+	if s.end == nil || version != s.begun {
+		return e.Save(ctx, rec, version)
+	}
+	return s.end(ctx, rec, version)
+}
