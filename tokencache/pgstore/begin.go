@@ -67,6 +67,7 @@ func (h *hold) end(ctx context.Context, data []byte, old tokencache.Version) (to
 	}
 	h.ended = true
 	h.leaveSession()
+	h.leaveGate()
 	if !released && tries == 1 {
 		h.err = h.lost()
 	}

@@ -40,8 +40,14 @@ func TestLockOutlastsConnections(t *testing.T) {
 			unlock := storecheck.Lock(t, holder, what)
 			watcher := storecheck.Watch(t, waiter, what)
 			v := storecheck.Save(t, holder, what, "journal", "")
+			atOnce := what + ", at once"
+			end := storecheck.Begin(t, holder, atOnce)
+			other := storecheck.Watch(t, waiter, atOnce)
 			happens()
 			watcher.NothingFor(t, outage)
+			other.NothingFor(t, 0)
+			end()
+			other.Turn(t)
 			storecheck.Save(t, holder, what, "new token", v)
 			if err := unlock(); err != nil {
 				t.Fatal(err)

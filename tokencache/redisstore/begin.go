@@ -97,6 +97,7 @@ func (h *hold) end(ctx context.Context, data []byte, old tokencache.Version) (to
 	case answer == hasChanged:
 		return "", fmt.Errorf("redisstore: save %q: %w", h.name, tokencache.ErrConflict)
 	}
+	h.leave()
 	return tokencache.Version(version), nil
 }
 

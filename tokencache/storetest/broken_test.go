@@ -313,6 +313,9 @@ func TestSuiteCatchesBrokenStores(t *testing.T) {
 	for name, broken := range brokenStores() {
 		caughtBy[name] = broken.caughtBy
 	}
+	for name := range brokenBeginners() {
+		caughtBy[name] = "begin"
+	}
 	for name, broken := range brokenShared {
 		caughtBy[name] = broken.caughtBy
 	}
@@ -361,6 +364,9 @@ func TestBroken(t *testing.T) {
 	storetest.Run(t, func(*testing.T) tokencache.Store {
 		if name == "" {
 			return newFaulty()
+		}
+		if b, ok := brokenBeginners()[name]; ok {
+			return b.open()
 		}
 		return brokenStores()[name].open()
 	}, storetest.Increments(2000))

@@ -66,6 +66,23 @@ func (j job) run(s tokencache.Store) error {
 		}
 		fmt.Println("locked")
 		select {}
+	case "begin":
+		_, v, err := s.Load(ctx, "a")
+		if err == nil {
+			_, _, _, err = s.(renewer).Begin(ctx, "a", []byte("journal"), v)
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Println("begun")
+		select {}
+	case "renew":
+		for range j.Count {
+			if err := renew(ctx, s, "counter"); err != nil {
+				return err
+			}
+		}
+		return nil
 	case "turns":
 		for range j.Count {
 			if err := turn(ctx, s); err != nil {

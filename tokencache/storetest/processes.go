@@ -40,6 +40,8 @@ func RunShared(t *testing.T, prepare func(t *testing.T) (arg string), open func(
 		{"interrupted", interrupted},
 		{"no torn entry when writers are killed", noTornEntry},
 		{"processes see changes while they wait", func(t *testing.T, arg string, s tokencache.Store) { lockAtVersion(t, mustOpen(t, arg), s) }},
+		{"processes begin and end", func(t *testing.T, arg string, s tokencache.Store) { begin(t, mustOpen(t, arg), s) }},
+		{"processes are killed after begin", beginThenDie},
 		{"processes see each other", func(t *testing.T, arg string, s tokencache.Store) { seeEachOther(t, s, mustOpen(t, arg)) }},
 	} {
 		t.Run(check.name, func(t *testing.T) {

@@ -75,6 +75,8 @@ func Run(t *testing.T, open func(t *testing.T) tokencache.Store, opts ...Option)
 		{"lock is apart from entries", lockIsApart},
 		{"unlock twice", unlockTwice},
 		{"lock at a version", func(t *testing.T, s tokencache.Store) { lockAtVersion(t, s, s) }},
+		{"begin", func(t *testing.T, s tokencache.Store) { begin(t, s, s) }},
+		{"begin excludes", beginExcludes},
 		{"list", list},
 		{"list idle", listIdle},
 		{"preflight", preflight},

@@ -122,3 +122,35 @@ func SmallDisk(t *testing.T, dir, options string) {
 	realparts.Require(t, "the right to mount a small file system", err)
 	t.Cleanup(func() { exec.Command("umount", "-l", dir).Run() })
 }
+
+// Begin begins a refresh in one step. It returns a function that ends it in one step, after it has
+// found the journal, which may take a moment while the server is coming back.
+func Begin(t *testing.T, s tokencache.Store, name string) (end func()) {
+	t.Helper()
+	v := Save(t, s, name, "old token", "")
+	begun, endBy, unlock, err := s.(interface {
+		Begin(context.Context, string, []byte, tokencache.Version) (
+			tokencache.Version, func(context.Context, []byte, tokencache.Version) (tokencache.Version, error), func() error, error)
+	}).Begin(t.Context(), name, []byte("journal"), v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		var data []byte
+		ctx, cancel := context.WithTimeout(t.Context(), Patience)
+		defer cancel()
+		for err = errors.New("not tried"); err != nil && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+			data, v, err = s.Load(ctx, name)
+		}
+		if err != nil || string(data) != "journal" || v != begun {
+			t.Fatalf("the journal is %q at %q, want %q: %v", data, v, begun, err)
+		}
+		if _, err := endBy(ctx, []byte("new token"), begun); err != nil {
+			t.Fatal(err)
+		}
+		if err := unlock(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

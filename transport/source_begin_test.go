@@ -1,0 +1,257 @@
+package transport_test
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/oauthtest"
+)
+
+// A beginner is a store on a server that begins and ends a refresh in one step each, and counts
+// what it is asked.
+type beginner struct {
+	*tokencache.Memory
+
+	mu      sync.Mutex
+	asked   map[string]int
+	before  func() // is called before the next Begin
+	refuses error  // of end and Save
+}
+
+func newBeginner() *beginner {
+	return &beginner{Memory: new(tokencache.Memory), asked: map[string]int{}}
+}
+
+func (b *beginner) count(what string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.asked[what]++
+}
+
+// wantAsked checks what the store was asked since this was last called.
+func (b *beginner) wantAsked(t *testing.T, want map[string]int) {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !maps.Equal(b.asked, want) {
+		t.Errorf("the store was asked %v, want %v", b.asked, want)
+	}
+	clear(b.asked)
+}
+
+func (b *beginner) Load(ctx context.Context, name string) ([]byte, tokencache.Version, error) {
+	b.count("load")
+	return b.Memory.Load(ctx, name)
+}
+
+func (b *beginner) save(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
+	b.mu.Lock()
+	err := b.refuses
+	b.mu.Unlock()
+	if err != nil {
+		return "", err
+	}
+	return b.Memory.Save(ctx, name, data, old)
+}
+
+func (b *beginner) Save(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
+	b.count("save")
+	return b.save(ctx, name, data, old)
+}
+
+func (b *beginner) Lock(ctx context.Context, name string) (func() error, error) {
+	b.count("lock")
+	unlock, err := b.Memory.Lock(ctx, name)
+	return func() error { b.count("unlock"); return unlock() }, err
+}
+
+func (b *beginner) Begin(ctx context.Context, name string, data []byte, old tokencache.Version) (
+	v tokencache.Version, end func(context.Context, []byte, tokencache.Version) (tokencache.Version, error), unlock func() error, err error) {
+	b.count("begin")
+	b.mu.Lock()
+	before := b.before
+	b.before = nil
+	b.mu.Unlock()
+	if before != nil {
+		before()
+	}
+	release, err := b.Memory.Lock(ctx, name)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	if v, err = b.Memory.Save(ctx, name, data, old); err != nil {
+		release()
+		return "", nil, nil, err
+	}
+	ended := false
+	return v, func(ctx context.Context, data []byte, old tokencache.Version) (tokencache.Version, error) {
+			b.count("end")
+			v, err := b.save(ctx, name, data, old)
+			if err == nil {
+				ended = true
+				release()
+			}
+			return v, err
+		}, func() error {
+			if !ended {
+				b.count("unlock")
+			}
+			return release()
+		}, nil
+}
+
+// A refresh asks a store on a server three times, if that can do more than one thing at once: it
+// reads, begins and ends. The journal is stored while the provider is asked, as in any store.
+func TestARefreshBeginsAndEndsInOneStepEach(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := newBeginner()
+		w.store = store
+		var s *transport.Source
+		var journals int
+		provider := w.base
+		w.base = roundTrip(func(r *http.Request) (*http.Response, error) {
+			if w.stored(s).Attempt != nil {
+				journals++
+			}
+			clear(store.asked) // That was the test.
+			return provider.RoundTrip(r)
+		})
+		s = w.source()
+		w.login(s, "ann")
+		for i := range 3 {
+			time.Sleep(2 * time.Hour)
+			clear(store.asked)
+			store.before = func() { store.wantAsked(t, map[string]int{"load": 1, "begin": 1}) }
+			if _, err := s.Token(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if i > 0 { // The first refresh also checks the settings of the store.
+				store.wantAsked(t, map[string]int{"end": 1})
+			}
+		}
+		if rec := w.stored(s); rec.Attempt != nil || rec.Generation != 4 || journals != 3 {
+			t.Errorf("stored: generation %d, journal %v; %d journals", rec.Generation, rec.Attempt, journals)
+		}
+		w.wantCounts(3, 0)
+		wantFree(t, s)
+	})
+}
+
+// What happens between the reading and the beginning of a refresh is noticed, and no refresh token
+// is spent twice.
+func TestWhatComesBeforeABegin(t *testing.T) {
+	for name, tt := range map[string]struct {
+		meanwhile func(w *world, other *transport.Source) error
+		kind      error
+		requests  int
+	}{
+		"another process refreshes": {func(w *world, other *transport.Source) error {
+			_, err := other.Token(w.t.Context())
+			return err
+		}, nil, 1},
+		"another process logs in": {func(w *world, other *transport.Source) error {
+			w.login(other, "ann")
+			return nil
+		}, nil, 0},
+		"another process logs out": {func(w *world, other *transport.Source) error { return other.Forget(w.t.Context()) }, transport.ErrLoginRequired, 0},
+		"another process dies": {func(w *world, other *transport.Source) error {
+			cache, key := other.Cfg().Cache, other.Key()
+			rec, v, err := cache.Load(w.t.Context(), key)
+			if err == nil {
+				rec.Attempt = &tokencache.Attempt{At: transport.WallNow()}
+				_, err = cache.Save(w.t.Context(), key, rec, v)
+			}
+			return err
+		}, nil, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+				store := newBeginner()
+				w.store = store
+				s, other := w.source(), w.source()
+				w.login(s, "ann")
+				time.Sleep(2 * time.Hour)
+				if _, err := s.Token(t.Context()); err != nil { // which checks the settings of the store
+					t.Fatal(err)
+				}
+				time.Sleep(2 * time.Hour)
+				begun := false
+				store.before = func() {
+					begun = true
+					if err := tt.meanwhile(w, other); err != nil {
+						t.Error(err)
+					}
+				}
+				if _, err := s.Token(t.Context()); !errors.Is(err, tt.kind) || !begun {
+					t.Errorf("begun: %t; Token: %v", begun, err)
+				}
+				w.wantCounts(1+tt.requests, 0)
+				wantFree(t, s)
+			})
+		})
+	}
+}
+
+// If the end cannot be saved, the lock is held until it is, as with any store.
+func TestAnEndThatFails(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := newBeginner()
+		w.store = store
+		s := w.source()
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.wantEvents(transport.EventLogin, transport.EventRefreshed)
+		time.Sleep(2 * time.Hour)
+		store.before = func() {
+			store.mu.Lock()
+			defer store.mu.Unlock()
+			store.refuses = tokencache.ErrUnavailable
+		}
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.wantEvents(transport.EventUnsaved, transport.EventRefreshed)
+		brief, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if unlock, err := s.Cfg().Cache.Lock(brief, s.Key()); err == nil {
+			unlock()
+			t.Error("the lock is free while a rotation is unsaved")
+		}
+		store.mu.Lock()
+		store.refuses = nil
+		store.mu.Unlock()
+		if err := s.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		w.wantEvents(transport.EventSaved)
+		if rec := w.stored(s); rec.Attempt != nil || rec.Generation != 3 {
+			t.Errorf("stored: generation %d, journal %v", rec.Generation, rec.Attempt)
+		}
+		wantFree(t, s)
+	})
+}
+
+// wantFree checks that nobody has the lock on the login.
+func wantFree(t *testing.T, s *transport.Source) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	unlock, err := s.Cfg().Cache.Lock(ctx, s.Key())
+	if err != nil {
+		t.Fatalf("the lock is not free: %v", err)
+	}
+	unlock()
+}
