@@ -15,6 +15,7 @@ type journal struct {
 	data    []byte
 	version int64
 	written bool
+	tried   bool // to write it quickly
 }
 
 // Begin saves data and takes the lock, in one statement, and so does end with the save and the
@@ -28,6 +29,16 @@ func (s *Store) Begin(ctx context.Context, name string, data []byte, old tokenca
 		return "", nil, nil, err
 	}
 	return formatVersion(j.version), h.end, h.unlock, nil
+}
+
+// beginQuickly takes the lock and writes the journal if nobody has the lock, as usual.
+func (s *Store) beginQuickly(ctx context.Context, conn *pgxpool.Conn, sql saving, name string, turn, at int64, j *journal) (mine bool, err error) {
+	if j.tried {
+		return false, nil // It may have been carried out.
+	}
+	j.tried = true
+	err = conn.QueryRow(ctx, sql.quickBegin, s.mode(ctx, conn), []byte(name), s.session.owner, turn, at, j.data, j.version).Scan(&mine, &j.written)
+	return mine, err
 }
 
 // A hold is a lock that this process has.

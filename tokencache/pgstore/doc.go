@@ -73,8 +73,9 @@ for, and rolled back.
 
 # PgBouncer
 
-Statements leave nothing behind on a connection, so a pooler in transaction mode may
-stand between the pool and the server. The connection that shows that the process is
+Through a pooler, statements leave nothing behind on a connection, so it may be one in
+transaction mode. Without one, which a connection shows by the number of its process, the
+statements of a refresh are prepared: planning takes longer than carrying them out. The connection that shows that the process is
 alive must bypass it: set [Config.SessionDSN] to the address of the server. If it does
 not, Lock notices and returns an error that says so. After an outage, PgBouncer refuses
 statements for another server_login_retry, which is 15 seconds by default.

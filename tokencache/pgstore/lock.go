@@ -130,8 +130,10 @@ func (s *Store) takeLock(ctx context.Context, name string, turn, at int64, j *jo
 			if j == nil {
 				return conn.QueryRow(ctx, s.sql.lock, args...).Scan(&mine, &doubt, &changed, &holder, &holderDead)
 			}
-			return s.withSpans(func(sql saving) error {
-				err := conn.QueryRow(ctx, sql.begin, append(args, j.data, j.version)...).Scan(&mine, &doubt, &changed, &holder, &holderDead, &j.written)
+			return s.withSpans(func(sql saving) (err error) {
+				if mine, err = s.beginQuickly(ctx, conn, sql, name, turn, at, j); err == nil && !mine {
+					err = conn.QueryRow(ctx, sql.begin, append(args, j.data, j.version)...).Scan(&mine, &doubt, &changed, &holder, &holderDead, &j.written)
+				}
 				if unconfirmed(conn) && err == nil {
 					return errUnconfirmed
 				}

@@ -41,7 +41,7 @@ type statements struct {
 }
 
 // saving are the statements that save an entry.
-type saving struct{ insert, insertTraced, update, begin, end string }
+type saving struct{ insert, insertTraced, update, quickBegin, begin, end string }
 
 // newSaving returns them with or without the column saved_span.
 func newSaving(spans bool) saving {
@@ -61,7 +61,13 @@ func newSaving(spans bool) saving {
 		update: `UPDATE {entries} SET data = $2, version = $3, saved = now()` + set + `
 			WHERE name = $1 AND version IN ($4, $3) AND {durable}`,
 
-		// The update with the lock, and with its release.
+		// The update with the lock, and with its release. What the quick one finds locked, or
+		// changed, is for the other.
+		quickBegin: `WITH won AS (INSERT INTO {locks} (name, owner, turn)
+				SELECT $1, $2, $3 WHERE NOT pg_try_advisory_xact_lock_shared($2) ON CONFLICT DO NOTHING RETURNING 1),
+			written AS (UPDATE {entries} SET data = $5, version = $6, saved = now()` + set + `
+				WHERE name = $1 AND version = $4 AND EXISTS (SELECT FROM won) AND {durable} RETURNING 1)
+			SELECT EXISTS (SELECT FROM won), EXISTS (SELECT FROM written)`,
 		begin: taking("coalesce((SELECT version FROM {entries} WHERE name = $1), {none}) NOT IN ($5, $7)", "true", `,
 			written AS (UPDATE {entries} SET data = $6, version = $7, saved = now()`+set+`
 				WHERE name = $1 AND version IN ($5, $7) AND EXISTS (SELECT FROM won) AND {durable} RETURNING 1)`, ", EXISTS (SELECT FROM written)"),
@@ -123,7 +129,7 @@ func newStatements(table string) statements {
 		"{gone}", gone.Sanitize(), "{unqualified}", unqualified, "{gone at}", pgx.Identifier{gone[len(gone)-1] + "_at"}.Sanitize(),
 		"{durable}", durable, "{not durable}", notDurable, "{hex}", hex, "{none}", strconv.Itoa(noVersion), "{any}", strconv.Itoa(anyVersion)).Replace
 	replaced := func(s saving) saving {
-		return saving{replace(s.insert), replace(s.insertTraced), replace(s.update), replace(s.begin), replace(s.end)}
+		return saving{replace(s.insert), replace(s.insertTraced), replace(s.update), replace(s.quickBegin), replace(s.begin), replace(s.end)}
 	}
 	return statements{
 		entries:      ident.Sanitize(),

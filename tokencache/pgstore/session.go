@@ -14,8 +14,8 @@ import (
 // A session shows that this process is alive: it is a connection that holds the advisory lock
 // on the number of the process. The server ends it when the process dies.
 //
-// While it is in use, a goroutine maintains it: if the connection ends, the goroutine makes a
-// new one at once, before others take the process for dead.
+// While it is in use, and for a moment afterwards, a goroutine maintains it: if the connection ends,
+// the goroutine makes a new one at once, before others take the process for dead.
 type session struct {
 	config        *pgx.ConnConfig
 	beforeConnect func(context.Context, *pgx.ConnConfig) error // as in the pool; nil: nothing to do
@@ -27,6 +27,7 @@ type session struct {
 	users     int
 	over      chan struct{}      // closed by close
 	stop      context.CancelFunc // ends the goroutine; nil if there is none
+	unused    *time.Timer        // ends it if there are still no users
 	ended     chan struct{}      // closed when the last goroutine has ended
 	epoch     int                // numbers the present connection; 0: there is none
 	err       error              // why there is no connection
@@ -42,6 +43,7 @@ type session struct {
 const (
 	dialTimeout  = 5 * time.Second
 	pingInterval = time.Second
+	unusedTime   = time.Second // A service takes many locks, one after the other.
 	reconnectMin = 10 * time.Millisecond
 	reconnectMax = 250 * time.Millisecond
 )
@@ -74,11 +76,24 @@ func (s *session) use() (leave func()) {
 	return sync.OnceFunc(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.users--; s.users == 0 && s.stop != nil {
-			s.stop()
-			s.stop = nil
+		if s.users--; s.users > 0 || s.stop == nil {
+			return
 		}
+		if s.unused != nil {
+			s.unused.Stop()
+		}
+		s.unused = time.AfterFunc(unusedTime, s.rest)
 	})
+}
+
+// rest ends the goroutine of a session that is not in use.
+func (s *session) rest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users == 0 && s.stop != nil {
+		s.stop()
+		s.stop = nil
+	}
 }
 
 // close ends the session. Locks that are still held can be taken by others after a while.

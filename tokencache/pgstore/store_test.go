@@ -45,6 +45,8 @@ func TestStore(t *testing.T) {
 		"idle beside older versions":    idleBesideOlderVersions,
 		"migrate in use":                migrateInUse,
 		"migrate during a backup":       migrateDuringBackup,
+		"deallocated":                   deallocated,
+		"begin beside older versions":   beginBesideOlderVersions,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

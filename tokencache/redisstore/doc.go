@@ -73,6 +73,9 @@ from replicas. A client of your own also honours deadlines sooner with
 ContextTimeoutEnabled; all methods return when ctx is done in any case, and leave the
 command behind until its time-out.
 
+A refresh asks a server three times, and a cluster seven times, because a lock and its entry may
+be on different nodes.
+
 # Backups and clones
 
 A refresh token that is rotated may be spent once, so a server that is restored or cloned must not
