@@ -5,8 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
+	"slices"
+	"strconv"
 	"time"
 	"unicode/utf8"
 )
@@ -79,27 +80,77 @@ func encodeStored(r *Record) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	out["v"] = json.RawMessage(fmt.Sprint(version))
-	return json.Marshal(out) // in the order of the names
+	out["v"] = strconv.AppendInt(nil, int64(version), 10)
+	return object(out)
+}
+
+// object returns what json.Marshal returns of a map whose values are as json.Marshal writes them,
+// without parsing them again.
+func object(members map[string]json.RawMessage) ([]byte, error) {
+	names, size := make([]string, 0, len(members)), 2
+	for name, raw := range members {
+		names, size = append(names, name), size+len(name)+len(raw)+4
+	}
+	slices.Sort(names)
+	out := append(make([]byte, 0, size), '{')
+	for i, name := range names {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		quoted, err := json.Marshal(name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(append(append(out, quoted...), ':'), members[name]...)
+	}
+	return append(out, '}'), nil
 }
 
 // encode returns the members of r.
 func (r *Record) encode() (map[string]json.RawMessage, error) {
 	out := make(map[string]json.RawMessage)
 	if r.rest != nil {
-		maps.Copy(out, r.rest.unknown)
+		for name, value := range r.rest.unknown {
+			raw, err := json.Marshal(value)
+			if err != nil {
+				return nil, errors.New("record: a member that this version does not know cannot be written")
+			}
+			out[name] = raw
+		}
 	}
 	for _, m := range r.members() {
 		if isZero(m.value) {
 			continue
 		}
-		raw, err := json.Marshal(m.value)
+		raw, err := m.encode()
 		if err != nil {
 			return nil, fmt.Errorf("record: member %q cannot be written", m.name)
 		}
 		out[m.name] = raw
 	}
 	return out, nil
+}
+
+// encode returns what json.Marshal returns, which would parse what the usual types return.
+func (m member) encode() ([]byte, error) {
+	switch v := m.value.(type) {
+	case *text:
+		return v.MarshalJSON()
+	case *instant:
+		return v.MarshalJSON()
+	}
+	return json.Marshal(m.value)
+}
+
+// decode does what json.Unmarshal does, which would parse twice what the usual types parse.
+func (m member) decode(raw []byte) error {
+	switch v := m.value.(type) {
+	case *text:
+		return v.UnmarshalJSON(raw)
+	case *instant:
+		return v.UnmarshalJSON(raw)
+	}
+	return json.Unmarshal(raw, m.value)
 }
 
 func isZero(pointer any) bool {
@@ -156,7 +207,7 @@ func (r *Record) decode(in map[string]json.RawMessage) error {
 		if !ok {
 			continue
 		}
-		if json.Unmarshal(raw, m.value) != nil {
+		if m.decode(raw) != nil {
 			return fmt.Errorf("%w: member %q of the record is malformed", ErrCorrupt, m.name)
 		}
 		delete(in, m.name)

@@ -341,6 +341,14 @@ func FuzzDecodeRecord(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		// The stored form is the one that encoding/json gives a map of its members.
+		var members map[string]json.RawMessage
+		if err := json.Unmarshal(once, &members); err != nil {
+			t.Fatalf("%v: %s", err, once)
+		}
+		if canonical, err := json.Marshal(members); err != nil || !bytes.Equal(once, canonical) {
+			t.Fatalf("%v\n%s\n%s", err, once, canonical)
+		}
 		r, err = decodeRecord(once)
 		if err != nil {
 			t.Fatalf("%v: %s", err, once)
