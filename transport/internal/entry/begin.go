@@ -7,9 +7,9 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// A Start is how a refresh takes the lock, after it has read the cache. If the store can do that at
-// once, the journal is written with the lock, provided that the cache still holds what was read;
-// so nothing has to be read again under the lock. A flight that does without has the zero Start.
+// A Start is how a refresh takes the lock, after it has read the cache. If the store can do both at
+// once, the journal is written with the lock, provided that the cache still holds what was read; so
+// nothing has to be read again under the lock. The zero Start begins nothing.
 type Start struct {
 	At      tokencache.Version // what the cache held
 	Rec     *tokencache.Record // nil: take the lock, and no more
@@ -26,10 +26,11 @@ func (e *Entry) LockBy(s *Start) Lock {
 	}
 	return func(ctx context.Context) (unlock func() error, err error) {
 		return e.lock(ctx, func(ctx context.Context) (func() error, error) {
-			// What is under this key is ours, whatever is under that of earlier versions.
-			if e.pending != nil { // The cache holds an older login.
+			if e.pending != nil { // The cache holds an older state.
 				return e.lockOwn(ctx, e.at(s.At))
 			}
+			// What was found under this key is ours, whatever is under that of earlier
+			// versions.
 			v, end, unlock, err := e.cfg.Cache.Begin(ctx, e.Named(), s.Journal, s.At)
 			if errors.Is(err, errors.ErrUnsupported) {
 				return e.lockOwn(ctx, e.at(s.At))

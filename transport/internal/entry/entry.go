@@ -63,8 +63,8 @@ type Found struct {
 }
 
 // Load returns the newest state of the login: from the store or, if that has an older one or
-// has lost it, from memory. The lock is held. What start has
-// found unchanged is not read again, once.
+// has lost it, from memory. The lock is held. What start has found unchanged is not read again, the
+// first time.
 func (e *Entry) Load(ctx context.Context, known Known, start *Start) (found Found, err error) {
 	if start.Begun() {
 		found = Found{Rec: start.Rec, Version: start.begun}

@@ -42,10 +42,10 @@ type Outcome struct {
 }
 
 // Replace stores next in place of version. The outcome has the login from now on: next, or a
-// newer one that it found, or none if the user has logged out. If start has begun the refresh, the
-// lock is released with the save. If next cannot be stored, the
-// entry enters the state unsaved, and next is the login all the same: the client carries on,
-// and SavePending is to be called until it succeeds. The lock is held.
+// newer one that it found, or none if the user has logged out. If start has begun the refresh,
+// the lock is released with the save. If next cannot be stored, the entry enters the state unsaved,
+// and next is the login all the same: the client carries on, and SavePending is to be called until
+// it succeeds. The lock is held.
 func (e *Entry) Replace(ctx context.Context, next *tokencache.Record, version tokencache.Version, start *Start) Outcome {
 	pause, begun := firstPause, time.Now()
 	for try := 1; ; try++ {
