@@ -165,6 +165,36 @@ func (c *Cache) LockAt(ctx context.Context, key Key, v Version) (unlock func() e
 	return c.Lock(ctx, key)
 }
 
+// Begin begins a refresh of the record of key: it takes the lock, and saves r, the journal, if the
+// stored record is still at old; otherwise the error wraps ErrConflict. end saves what came of the
+// refresh, and releases the lock if that succeeds. Call unlock in any case.
+//
+// Only a store that can do this at once has a method Begin of its own, with the name of the entry
+// and what to save instead of key and r. For others the error wraps errors.ErrUnsupported: use
+// LockAt, Load, Preflight and Save, one after the other.
+func (c *Cache) Begin(ctx context.Context, key Key, r *Record, old Version) (
+	v Version, end func(ctx context.Context, r *Record, old Version) (Version, error), unlock func() error, err error) {
+	store, ok := c.store.(renewer)
+	if !ok || old == "" {
+		return "", nil, nil, fmt.Errorf("entry %q: a refresh in one step: %w", key.Name(), errors.ErrUnsupported)
+	}
+	var endBy func(ctx context.Context, data []byte, old Version) (Version, error)
+	begin := func(ctx context.Context, name string, data []byte, old Version) (v Version, err error) {
+		v, endBy, unlock, err = store.Begin(ctx, name, data, old)
+		return v, err
+	}
+	if v, err = c.saveTo(ctx, savesBy{c.store, begin}, key, r, old); err != nil {
+		return "", nil, nil, err
+	}
+	ending := savesBy{c.store, func(ctx context.Context, _ string, data []byte, old Version) (Version, error) {
+		return endBy(ctx, data, old)
+	}}
+	end = func(ctx context.Context, r *Record, old Version) (Version, error) {
+		return c.saveTo(ctx, ending, key, r, old)
+	}
+	return v, end, unlock, nil
+}
+
 // Preflight reports whether r, or a record up to a quarter longer, could be saved now as the
 // record of key, as far as the store can tell: if the store is not a Preflighter, nil says only
 // that the sealing key is available.

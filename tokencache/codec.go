@@ -5,9 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
-	"slices"
-	"strconv"
 	"time"
 	"unicode/utf8"
 )
@@ -80,43 +79,15 @@ func encodeStored(r *Record) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	out["v"] = strconv.AppendInt(nil, int64(version), 10)
-	return object(out)
-}
-
-// object returns what json.Marshal returns of a map whose values are as json.Marshal writes them,
-// without parsing them again.
-func object(members map[string]json.RawMessage) ([]byte, error) {
-	names, size := make([]string, 0, len(members)), 2
-	for name, raw := range members {
-		names, size = append(names, name), size+len(name)+len(raw)+4
-	}
-	slices.Sort(names)
-	out := append(make([]byte, 0, size), '{')
-	for i, name := range names {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		quoted, err := json.Marshal(name)
-		if err != nil {
-			return nil, err
-		}
-		out = append(append(append(out, quoted...), ':'), members[name]...)
-	}
-	return append(out, '}'), nil
+	out["v"] = json.RawMessage(fmt.Sprint(version))
+	return json.Marshal(out) // in the order of the names
 }
 
 // encode returns the members of r.
 func (r *Record) encode() (map[string]json.RawMessage, error) {
 	out := make(map[string]json.RawMessage)
 	if r.rest != nil {
-		for name, value := range r.rest.unknown {
-			raw, err := json.Marshal(value)
-			if err != nil {
-				return nil, errors.New("record: a member that this version does not know cannot be written")
-			}
-			out[name] = raw
-		}
+		maps.Copy(out, r.rest.unknown)
 	}
 	for _, m := range r.members() {
 		if isZero(m.value) {

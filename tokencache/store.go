@@ -130,6 +130,21 @@ type Watcher interface {
 	LockAt(ctx context.Context, name string, v Version) (unlock func() error, err error)
 }
 
+// A renewer is a Store that does at once what comes before a refresh token is spent, and at once
+// what comes afterwards: a server is asked twice instead of five times. Package storetest checks
+// every Store that has this method.
+//
+// Begin is LockAt, Preflight and Save. It waits for the lock and, if the entry is at old then, which
+// is not "", replaces it by data and returns the new version. If the entry is not, or no longer,
+// at old, the error wraps ErrConflict, and nothing has changed. After any error the lock is not held.
+//
+// end is Save, and releases the lock when it succeeds; otherwise the lock is still held. unlock is
+// to be called in any case; if end has released the lock, it only tells how that went.
+type renewer interface {
+	Begin(ctx context.Context, name string, data []byte, old Version) (
+		v Version, end func(ctx context.Context, data []byte, old Version) (Version, error), unlock func() error, err error)
+}
+
 // A Recoverer is a Store that remembers which locks have ended with the death of their process.
 // Interrupted returns their names, in any order and perhaps some of them twice, until somebody
 // else has taken and released the lock. Entries that a live process has locked are never among
@@ -163,4 +178,14 @@ type Placer interface {
 // does. Only such a store may be used by a Cache without keys.
 type Confidential interface {
 	Confidential() bool
+}
+
+// savesBy is a Store that saves in another way.
+type savesBy struct {
+	Store
+	save func(ctx context.Context, name string, data []byte, old Version) (Version, error)
+}
+
+func (s savesBy) Save(ctx context.Context, name string, data []byte, old Version) (Version, error) {
+	return s.save(ctx, name, data, old)
 }
