@@ -27,6 +27,8 @@ import (
 // told as medians of the rounds:
 //
 //	go test -run '^$' -bench Share -benchtime 7x
+//
+// On a machine that does anything else, only the ratios say something, and those of p99 nothing.
 
 // shareWorkers is how many workers renew logins at the same time, and how many clients write.
 const shareWorkers = 8
