@@ -73,12 +73,13 @@ for, and rolled back.
 
 # PgBouncer
 
-Through a pooler, statements leave nothing behind on a connection, so it may be one in
-transaction mode. Without one, which a connection shows by the number of its process, the
-statements of a refresh are prepared: planning takes longer than carrying them out. The connection that shows that the process is
-alive must bypass it: set [Config.SessionDSN] to the address of the server. If it does
-not, Lock notices and returns an error that says so. After an outage, PgBouncer refuses
-statements for another server_login_retry, which is 15 seconds by default.
+A pooler in transaction mode may stand between the pool and the server: through it, statements
+leave nothing behind on a connection. A connection to the server itself, which tells so by the
+number of its process, prepares the statements of a refresh, because planning them takes longer
+than carrying them out. The connection that shows that the process is alive must bypass the
+pooler: set [Config.SessionDSN] to the address of the server. If it does not, Lock notices and
+returns an error that says so. After an outage, PgBouncer refuses statements for another
+server_login_retry, which is 15 seconds by default.
 
 # Guaranteed
 
