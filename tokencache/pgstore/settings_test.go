@@ -29,13 +29,13 @@ func settingsOfTheRole(t *testing.T, server *realparts.PostgreSQL) {
 		"time-outs":       {"statement_timeout='100ms'", "lock_timeout='20ms'", "idle_session_timeout='200ms'"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			role := "set_" + strings.ReplaceAll(name, " ", "_")
 			role = strings.ReplaceAll(role, "-", "_")
 			query(t, server, `CREATE ROLE `+role+` LOGIN; GRANT CREATE ON SCHEMA public TO `+role)
 			for _, setting := range settings {
 				query(t, server, `ALTER ROLE `+role+` SET `+setting)
 			}
+			t.Parallel() // PostgreSQL refuses two GRANTs on a schema at the same moment.
 			dsn := strings.Replace(server.URL("pool_max_conns=4"), "postgres@", role+"@", 1)
 			storetest.Run(t, func(t *testing.T) tokencache.Store { return mustOpen(t, newTable(t, dsn)) }, storetest.Increments(200))
 
