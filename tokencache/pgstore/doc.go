@@ -59,6 +59,12 @@ and waiting needs none. If the server has no room for it, the pool closes connec
 that it does not use. A machine that loses power is noticed by TCP keepalives after 11
 seconds, and the three seconds follow.
 
+A refresh asks the server three times. It reads the entry; it takes the lock and saves the journal,
+in one transaction; and it saves the tokens and releases the lock, in another. Both transactions
+wait for the disk, and for standbys if synchronous_commit says so, the first one as well: if a
+crash of the server or a failover could take back the lock, another process would spend the same
+refresh token.
+
 # Retries
 
 A statement is sent once more if its connection was lost; if the server no longer accepts
