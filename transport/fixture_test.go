@@ -11,6 +11,7 @@
 //	dir          on a real disk
 //	interleave   two things at once
 //	key_service  a KMS that is down, or replaces its key
+//	month        a service of many replicas, and all that happens to it in a month
 
 package transport_test
 
