@@ -2,6 +2,7 @@ package bench
 
 import (
 	"encoding/xml"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -161,6 +162,31 @@ func TestProcesses(t *testing.T) {
 	// A process that the machine lets wait for longer than a token lives makes a request of its own.
 	if len(c.Beyond) != 3*2 || c.TokenRequests < 2 || c.TokenRequests > 3*2 || c.Reuses != 0 {
 		t.Errorf("%d times, %d token requests, %d reuses; want 6, 2 to 6, and 0", len(c.Beyond), c.TokenRequests, c.Reuses)
+	}
+}
+
+func TestMonth(t *testing.T) {
+	var file strings.Builder
+	file.WriteString("outage,300,320,time-outs\n")
+	for i := range 3000 {
+		n := 120
+		if i == 321 {
+			n = 240
+		}
+		fmt.Fprintf(&file, "%d,%d\n", i, n)
+	}
+	m, err := ReadMonth(strings.NewReader(file.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table strings.Builder
+	m.WriteTable(&table)
+	if !strings.Contains(table.String(), "| time-outs | 20 min | 2.0 | 2.0 |") || !strings.Contains(table.String(), "2.00 token requests a second") {
+		t.Errorf("%s", table.String())
+	}
+	valid(t, m.Plot())
+	if _, err := ReadMonth(strings.NewReader("x")); err == nil {
+		t.Error("no error for what is no month")
 	}
 }
 

@@ -12,8 +12,12 @@ import (
 type chart struct {
 	title  string
 	x, y   axis
+	bands  []band
 	series []series
 }
+
+// A band is shaded, from one value of x to another.
+type band struct{ from, to float64 }
 
 type axis struct {
 	label    string
@@ -47,11 +51,17 @@ func (c chart) svg() string {
 text { font: 12px system-ui, sans-serif; fill: #24292f }
 .title { font-size: 14px; font-weight: 600 }
 .grid { stroke: #8c959f; stroke-opacity: .35 }
+.band { fill: #8c959f; fill-opacity: .35 }
 path { fill: none; stroke-width: 2; stroke-linejoin: round }
 @media (prefers-color-scheme: dark) { text { fill: #e6edf3 } }
 </style>
 `)
 	fmt.Fprintf(&b, `<text class="title" x="%d" y="22">%s</text>`+"\n", plotLeft, html.EscapeString(c.title))
+	for _, shaded := range c.bands {
+		x := c.x.place(shaded.from, plotLeft, plotRight)
+		width := max(c.x.place(shaded.to, plotLeft, plotRight)-x, 1)
+		fmt.Fprintf(&b, `<rect class="band" x="%.1f" y="%d" width="%.1f" height="%d"/>`+"\n", x, plotTop, width, plotBottom-plotTop)
+	}
 	for _, v := range c.x.ticks() {
 		x := c.x.place(v, plotLeft, plotRight)
 		fmt.Fprintf(&b, `<line class="grid" x1="%.1f" y1="%d" x2="%.1f" y2="%d"/><text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n",

@@ -27,7 +27,8 @@ func main() {
 		runs      = flag.Int("runs", 7, "how often; medians are printed")
 		seconds   = flag.Int("seconds", 105, "how long the clients of rotation call, each, in all runs together")
 		logins    = flag.Int("logins", 1_000_000, "the largest pool; takes about 4 KB of memory each")
-		plots     = flag.String("plots", ".", "the directory for rotation.svg and logins.svg")
+		plots     = flag.String("plots", ".", "the directory for rotation.svg, logins.svg and month.svg")
+		month     = flag.String("month", "", "for -only month: the file of TestMonth of package transport")
 		benchstat = flag.String("benchstat", "", "a file for the single runs of requests")
 	)
 	flag.Parse()
@@ -74,6 +75,18 @@ func main() {
 			return t, os.WriteFile(filepath.Join(*plots, "logins.svg"), []byte(t.Plot()), 0o644)
 		}},
 		{"start", "From the start of a program to its first authorized request", func() (table, error) { return bench.MeasureStart(ctx, 3**runs, nil) }},
+		{"month", "A month of a service", func() (table, error) {
+			f, err := os.Open(*month)
+			if err != nil {
+				return nil, err
+			}
+			defer f.Close()
+			m, err := bench.ReadMonth(f)
+			if err != nil {
+				return nil, err
+			}
+			return m, os.WriteFile(filepath.Join(*plots, "month.svg"), []byte(m.Plot()), 0o644)
+		}},
 		{"processes", "Processes that share one login", func() (table, error) { return bench.Processes(ctx, 50, 2**runs) }},
 	} {
 		if !strings.Contains(","+*only+",", ","+m.name+",") {
