@@ -23,6 +23,9 @@ type ledger struct {
 	idle   time.Duration        // how long the provider keeps a login that is not refreshed; 0: for ever
 	asking map[int]int          // requests under way, by replica, without those for the dead
 	tally
+
+	came   map[string]*spending           // by access token: the refresh token that came with it
+	reused func(earlier spending, by int) // is told of a refresh token that is refused because it was spent; nil: nobody is
 }
 
 // A spending is what the ledger knows of a refresh token.
@@ -31,6 +34,9 @@ type spending struct {
 	due       time.Time // before, nobody has a reason to spend it
 	presented time.Time // for the first time; zero: not yet
 	by        int       // the replica that has presented it last
+
+	next  *spending // what it was exchanged for
+	saved bool      // a replica has said that the store has confirmed it
 }
 
 // A tally counts token requests by their reasons.
@@ -55,7 +61,8 @@ func (t tally) needed() int { return t.due + t.lost }
 const goodUntil = "Token-Good-Until"
 
 func newLedger(provider http.Handler) *ledger {
-	return &ledger{provider: provider, tokens: make(map[string]*spending), good: make(map[string]time.Time), killed: make(map[int]bool), asking: make(map[int]int)}
+	return &ledger{provider: provider, tokens: make(map[string]*spending), good: make(map[string]time.Time), killed: make(map[int]bool), asking: make(map[int]int),
+		came: make(map[string]*spending)}
 }
 
 func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -64,15 +71,23 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(goodUntil, l.good[token].Format(time.RFC3339Nano))
 		l.mu.Unlock()
 	}
+	if r.URL.Path == savedPath {
+		l.saved(r.Header.Get("Authorization"))
+		return
+	}
 	if r.URL.Path != "/token" || r.Method == http.MethodHead { // A question spends nothing.
 		l.provider.ServeHTTP(w, r)
 		return
 	}
 	begun := time.Now()
 	r.ParseForm()
+	spent, by := "", 0   // what is exchanged for what is answered, and by whom
+	var earlier spending // of the same refresh token
 	if r.PostForm.Get("grant_type") == "refresh_token" {
-		by, _ := strconv.Atoi(r.PostForm.Get(replicaParam))
-		defer l.presented(r.PostForm.Get("refresh_token"), by)()
+		by, _ = strconv.Atoi(r.PostForm.Get(replicaParam))
+		spent = r.PostForm.Get("refresh_token")
+		earlier = l.before(spent)
+		defer l.presented(spent, by)()
 	} else {
 		l.exchanged()
 	}
@@ -83,21 +98,63 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		RefreshToken string  `json:"refresh_token"`
 		ExpiresIn    float64 `json:"expires_in"`
 	}
-	if json.Unmarshal(answer.body.Bytes(), &tokens) == nil {
-		l.issued(tokens.AccessToken, tokens.RefreshToken, begun, time.Duration(tokens.ExpiresIn*float64(time.Second)))
+	if json.Unmarshal(answer.body.Bytes(), &tokens) == nil && tokens.AccessToken != "" {
+		l.issued(tokens.AccessToken, tokens.RefreshToken, spent, begun, time.Duration(tokens.ExpiresIn*float64(time.Second)))
+	}
+	if l.reused != nil && tokens.AccessToken == "" && !earlier.presented.IsZero() {
+		l.reused(earlier, by)
 	}
 }
 
-// issued says that tokens were asked for at a given time, and how long the access token
-// lives. Clients count that from the time at which they asked.
-func (l *ledger) issued(accessToken, refreshToken string, at time.Time, life time.Duration) {
+// issued says that tokens were asked for at a given time, for a refresh token or for none, and
+// how long the access token lives. Clients count that from the time at which they asked.
+func (l *ledger) issued(accessToken, refreshToken, spent string, at time.Time, life time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.good[accessToken] = at.Add(life * 3 / 4)
 	if l.idle > 0 { // Whoever sees to that does it four times in this time.
 		life = min(life, l.idle*7/8)
 	}
-	l.tokens[refreshToken] = &spending{issued: at, due: at.Add(life / 4)}
+	s := &spending{issued: at, due: at.Add(life / 4)}
+	l.tokens[refreshToken], l.came[accessToken] = s, s
+	if before := l.tokens[spent]; before != nil {
+		before.next = s
+	}
+}
+
+// before returns what is known of a refresh token before it is presented.
+func (l *ledger) before(token string) spending {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.tokens[token]; s != nil {
+		return *s
+	}
+	return spending{}
+}
+
+// wasKilled reports whether the replica is about to be killed, or was.
+func (l *ledger) wasKilled(replica int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.killed[replica]
+}
+
+func (l *ledger) isSaved(s *spending) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return s.saved
+}
+
+// savedPath is where replicas tell that what came with an access token is in the store.
+const savedPath = "/saved"
+
+func (l *ledger) saved(authorization string) {
+	token, _ := strings.CutPrefix(authorization, "Bearer ")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.came[token]; s != nil {
+		s.saved = true
+	}
 }
 
 func (l *ledger) exchanged() {

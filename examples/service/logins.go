@@ -36,6 +36,7 @@ type config struct {
 
 	Idle    time.Duration // how long the provider keeps a login that is not refreshed; 0: for ever
 	Lease   time.Duration // of locks in Redis; 0: the default
+	Tells   bool          // the ledger is told of what is saved
 	EndTime time.Duration // for what is to be finished when the replica is told to end; 0: 10 s
 }
 
@@ -98,11 +99,16 @@ func (c config) open() (*transport.Pool, *tokencache.Cache, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	pool, err := transport.NewPool(transport.PoolConfig{Source: transport.SourceConfig{
+	source := transport.SourceConfig{
 		Cache:     cache,
 		Refresher: c.endpoint(),
 		Logger:    slog.New(slog.DiscardHandler), // The proof counts what goes wrong.
-	}})
+	}
+	var pool *transport.Pool
+	if c.Tells {
+		source.OnEvent = newWitness(c.API+savedPath, func(account string) *transport.Source { return pool.Source(account) }).see
+	}
+	pool, err = transport.NewPool(transport.PoolConfig{Source: source})
 	return pool, cache, err
 }
 

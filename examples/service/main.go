@@ -38,6 +38,7 @@ type options struct {
 
 	lease   time.Duration // of locks in Redis; 0 is the default
 	nextKey []byte        // opens entries too, if there is one
+	before  func(*swarm)  // is called before the replicas are started
 	during  func(*swarm)  // the replicas serve until it returns; nil: for duration
 }
 

@@ -68,6 +68,9 @@ func run(ctx context.Context, o options, out io.Writer) (*proof, error) {
 		s.accounts = append(s.accounts, fmt.Sprintf("user-%s-%d", run, i))
 	}
 	s.config = c
+	if o.before != nil {
+		o.before(s)
+	}
 	defer s.killAll()
 	for range o.replicas {
 		if err := s.add(); err != nil {

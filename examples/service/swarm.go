@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ type swarm struct {
 	program  string // of the replicas; default: this one
 	accounts []string
 	ledger   *ledger
+	vary     func(*config) (program string) // makes a replica differ from the others; nil: none does
+	watch    func(call)                     // is told of each request that was answered; nil: nobody is
 
 	mu       sync.Mutex
 	replicas []*replica
@@ -28,6 +31,15 @@ type swarm struct {
 	requests, late atomic.Int64
 	asking         sync.Map  // requests that are not answered yet, and since when
 	failures       []failure // guarded by mu
+}
+
+// A call is a request that was answered.
+type call struct {
+	account string
+	begun   time.Time
+	took    time.Duration
+	status  int
+	failed  *failure // nil: it has not
 }
 
 // A failure is a request that was not answered as it should be.
@@ -43,6 +55,9 @@ func (s *swarm) add() error {
 	c, program := s.config, s.program
 	c.Replica = s.started
 	s.mu.Unlock()
+	if s.vary != nil {
+		program = cmp.Or(s.vary(&c), program)
+	}
 	r, err := startReplica(program, c)
 	if err == nil {
 		s.mu.Lock()
@@ -82,6 +97,25 @@ func (s *swarm) remove(r *replica) bool {
 	return there
 }
 
+// take returns one of the replicas, which is asked for nothing any more.
+func (s *swarm) take(which int) *replica {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := which % len(s.replicas)
+	r := s.replicas[i]
+	s.replicas = append(s.replicas[:i:i], s.replicas[i+1:]...)
+	return r
+}
+
+// crash kills a replica that was taken.
+func (s *swarm) crash(r *replica) {
+	s.mu.Lock()
+	s.killed++
+	s.mu.Unlock()
+	s.ledger.kills(r.number)
+	r.kill()
+}
+
 // load sends requests to the replicas until ctx is done, and kills one now and then.
 func (s *swarm) load(ctx context.Context, o options) error {
 	var wg sync.WaitGroup
@@ -109,15 +143,9 @@ func (s *swarm) load(ctx context.Context, o options) error {
 				return err
 			}
 		case <-kill:
-			s.mu.Lock()
-			i := mathrand.IntN(len(s.replicas))
-			victim := s.replicas[i]
-			s.replicas = append(s.replicas[:i:i], s.replicas[i+1:]...)
-			s.killed++
-			s.mu.Unlock()
-			s.ledger.kills(victim.number)
+			victim := s.take(mathrand.Int())
 			wg.Go(func() {
-				victim.kill()
+				s.crash(victim)
 				select {
 				case replaced <- s.add():
 				case <-ctx.Done():
@@ -136,8 +164,8 @@ func (s *swarm) load(ctx context.Context, o options) error {
 // ask sends a request in the name of the account. A load balancer would try another
 // replica if one does not accept connections, or dies; so does ask.
 func (s *swarm) ask(account string) {
-	request := s.requests.Add(1)
-	s.asking.Store(request, time.Now())
+	request, begun := s.requests.Add(1), time.Now()
+	s.asking.Store(request, begun)
 	defer s.asking.Delete(request)
 	for {
 		s.mu.Lock()
@@ -154,15 +182,20 @@ func (s *swarm) ask(account string) {
 		}
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, 500))
 		resp.Body.Close()
+		c := call{account: account, begun: begun, took: time.Since(begun), status: resp.StatusCode}
 		if resp.StatusCode == http.StatusUnauthorized {
 			s.late.Add(1)
 		} else if resp.StatusCode != http.StatusOK {
 			now := time.Now()
+			c.failed = &failure{now, fmt.Sprintf("%d: %s", resp.StatusCode, body), now.Before(r.goodUntil(account))}
 			s.mu.Lock()
-			s.failures = append(s.failures, failure{now, fmt.Sprintf("%d: %s", resp.StatusCode, body), now.Before(r.goodUntil(account))})
+			s.failures = append(s.failures, *c.failed)
 			s.mu.Unlock()
 		} else {
 			r.served(account, resp.Header.Get(goodUntil))
+		}
+		if s.watch != nil {
+			s.watch(c)
 		}
 		return
 	}

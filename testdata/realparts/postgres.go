@@ -37,10 +37,25 @@ func StartPostgreSQL(t testing.TB, settings ...string) *PostgreSQL {
 func (p *PostgreSQL) StartStandby(t testing.TB, name string, settings ...string) *PostgreSQL {
 	t.Helper()
 	s := newPostgreSQL(t)
-	s.must("pg_basebackup", "-D", s.data(), "-R", "-c", "fast", "-d",
-		fmt.Sprintf("host=127.0.0.1 port=%d user=postgres application_name=%s", p.Port, name))
+	s.copy(p, name)
 	s.serve(settings)
 	return s
+}
+
+// Follow makes a former primary, which is not running, a standby of p, as StartStandby does.
+func (s *PostgreSQL) Follow(p *PostgreSQL, name string) {
+	s.t.Helper()
+	if err := os.RemoveAll(s.data()); err != nil {
+		s.t.Fatal(err)
+	}
+	s.copy(p, name)
+	s.Start()
+}
+
+func (s *PostgreSQL) copy(p *PostgreSQL, name string) {
+	s.t.Helper()
+	s.must("pg_basebackup", "-D", s.data(), "-R", "-c", "fast", "-d",
+		fmt.Sprintf("host=127.0.0.1 port=%d user=postgres application_name=%s", p.Port, name))
 }
 
 // newPostgreSQL returns a server that has no data yet.
@@ -166,6 +181,13 @@ func postgresPrograms() (string, error) {
 // mode: each transaction may get another connection. It returns the pooler's URL.
 func (p *PostgreSQL) StartPgBouncer(t testing.TB) (url string) {
 	t.Helper()
+	return p.StartPgBouncerTo(t, p.Port)
+}
+
+// StartPgBouncerTo is StartPgBouncer for a pooler whose connections go to another port: that of a
+// Proxy, for instance, which leads them elsewhere after a failover.
+func (p *PostgreSQL) StartPgBouncerTo(t testing.TB, server int) (url string) {
+	t.Helper()
 	bouncer, err := exec.LookPath("pgbouncer")
 	Require(t, "PgBouncer (Debian: apt-get install pgbouncer)", err)
 	port := FreePort(t)
@@ -180,7 +202,7 @@ auth_type = any
 pool_mode = transaction
 default_pool_size = 5
 server_login_retry = 1
-`, p.Port, port), 0o644); err != nil {
+`, server, port), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	s := &Server{Port: port, t: t, what: "PgBouncer", crash: "KILL",
