@@ -1,12 +1,14 @@
 package faultstest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -32,6 +34,10 @@ type lab struct {
 	policy oauthtest.Policy
 	noLock bool
 
+	// If the login is for several APIs, each process calls one of them, and has a token for it
+	// (RFC 8707).
+	apis []string
+
 	calm atomic.Bool // nothing fails any more
 
 	mu         sync.Mutex
@@ -40,6 +46,7 @@ type lab struct {
 	parent     map[string]string // of a refresh token
 	saved      map[string]bool   // access tokens and refresh tokens that were ever stored
 	superseded map[string]bool   // refresh tokens whose successor was stored
+	isFor      map[string]string // access tokens: the API
 	orphaned   bool              // an answer of this login was lost
 	muted      bool              // a process of this login has died in state unsaved
 }
@@ -97,6 +104,9 @@ func (l *lab) note(p *simulated, data []byte, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.saved[r.AccessToken], l.saved[r.RefreshToken] = true, true
+	for token := range l.isFor { // wherever in the record
+		l.saved[token] = l.saved[token] || bytes.Contains(data, []byte(token))
+	}
 	l.superseded[l.parent[r.RefreshToken]] = true
 }
 
@@ -104,6 +114,12 @@ const simulatedTTL = time.Minute
 
 func (l *lab) start(t *testing.T, name string) *simulated {
 	p := &simulated{Memory: &l.store, lab: l, name: name}
+	e := l.endpoint(l.sent.watch(p))
+	refresher := transport.Refresher(e)
+	if len(l.apis) > 0 {
+		p.api = l.apis[int(name[0])%len(l.apis)]
+		refresher = e.For(url.Values{"resource": {p.api}})
+	}
 	cache, err := tokencache.New(p, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -120,12 +136,21 @@ func (l *lab) start(t *testing.T, name string) *simulated {
 				p.unsaved.Store(false)
 			}
 		},
-		Refresher: l.client.endpoint(&endpoint.Endpoint{TokenURL: l.srv.TokenURL(), Base: l.sent.watch(p)}),
+		Refresher: refresher,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// endpoint is that of the client, by way of base.
+func (l *lab) endpoint(base http.RoundTripper) *endpoint.Endpoint {
+	e := l.client.endpoint(&endpoint.Endpoint{TokenURL: l.srv.TokenURL(), Base: base})
+	if len(l.apis) > 0 {
+		e.AuthParams = url.Values{"resource": l.apis}
+	}
+	return e
 }
 
 // login is the user, who logs in with a process of which nothing goes wrong.
@@ -134,8 +159,7 @@ func (l *lab) login(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := transport.NewSource(transport.SourceConfig{Cache: cache, Logger: slog.New(slog.DiscardHandler),
-		Refresher: l.client.endpoint(&endpoint.Endpoint{TokenURL: l.srv.TokenURL()})})
+	s, err := transport.NewSource(transport.SourceConfig{Cache: cache, Logger: slog.New(slog.DiscardHandler), Refresher: l.endpoint(nil)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -55,12 +55,15 @@ func TestRandomOrdersWithoutTheLock(t *testing.T) {
 
 func randomOrder(t *testing.T, policy oauthtest.Policy, n uint64, noLock bool) *lab {
 	l := &lab{rng: rand.New(rand.NewPCG(n, uint64(policy))), policy: policy, noLock: noLock,
-		parent: make(map[string]string), saved: make(map[string]bool), superseded: make(map[string]bool)}
+		parent: make(map[string]string), saved: make(map[string]bool), superseded: make(map[string]bool), isFor: make(map[string]string)}
+	if n/3%2 == 1 { // n%3 is the client
+		l.apis = []string{"https://files.test", "https://mail.test"}
+	}
 	var err error
 	if l.client, err = newClient(n, "secret", "key", "bound"); err != nil {
 		t.Fatal(err)
 	}
-	l.srv = l.client.serve(oauthtest.Config{Policy: policy, AccessTTL: simulatedTTL, DPoP: oauthtest.DPoP{TokenNonces: true}})
+	l.srv = l.client.serve(oauthtest.Config{Policy: policy, AccessTTL: simulatedTTL, Resources: l.apis, DPoP: oauthtest.DPoP{TokenNonces: true}})
 	defer l.srv.Close()
 	l.direct = l.srv.Direct()
 	l.login(t)
@@ -71,8 +74,7 @@ func randomOrder(t *testing.T, policy oauthtest.Policy, n uint64, noLock bool) *
 		user <- struct{}{}
 		defer func() { <-user }()
 		cache, _ := tokencache.New(&l.store, nil)
-		key := tokencache.Key{Issuer: l.srv.TokenURL(), ClientID: l.srv.ClientID()}
-		if r, _, err := cache.Load(t.Context(), key); err != nil || r.Tombstone != nil {
+		if r, _, err := cache.Load(t.Context(), l.endpoint(nil).Identity().Key); err != nil || r.Tombstone != nil {
 			l.login(t)
 		}
 	}

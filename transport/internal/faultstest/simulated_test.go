@@ -22,6 +22,7 @@ type simulated struct {
 	*tokencache.Memory
 	lab     *lab
 	name    string
+	api     string // "": the only one
 	dead    atomic.Bool
 	unsaved atomic.Bool
 	holds   atomic.Bool // a successor, at the provider or in memory, that is not saved yet
@@ -157,6 +158,7 @@ func (p *simulated) RoundTrip(r *http.Request) (*http.Response, error) {
 		issued := l.srv.Current(account).RefreshToken
 		l.mu.Lock()
 		l.parent[issued] = presented
+		l.isFor[l.srv.Current(account).AccessToken] = form.Get("resource")
 		l.mu.Unlock()
 		p.holds.Store(true)
 	}
@@ -196,8 +198,11 @@ func (p *simulated) use(end time.Time, lost func()) {
 			return
 		case err == nil:
 			l.mu.Lock()
-			saved := l.saved[string(token.AccessToken)]
+			saved, api := l.saved[string(token.AccessToken)], l.isFor[string(token.AccessToken)]
 			l.mu.Unlock()
+			if api != p.api {
+				l.breaks("%s uses a token for %q, and calls %q", p.name, api, p.api)
+			}
 			if !saved && !p.unsaved.Load() {
 				l.breaks("%s uses an access token whose refresh token is not saved", p.name)
 			}
