@@ -49,7 +49,11 @@ func (c *cli) get(ctx context.Context, args []string) error {
 	}
 	defer s.closeSource(source)
 	origins := s.destinations(append(s.provider.Origins, s.Origins...))
-	if len(origins) == 0 {
+	switch {
+	case len(origins) > 0:
+	case s.given != "":
+		return usagef("no API may see the token of %s yet: name its origin with -origin", s.given)
+	default:
 		return usagef("no API may see the token yet: name its origin with -origin, here or for login")
 	}
 	base := http.DefaultTransport.(*http.Transport).Clone()
