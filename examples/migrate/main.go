@@ -1,5 +1,5 @@
-// Migrate shows how a program moves from golang.org/x/oauth2 to stayauth without a login, and
-// what happens if the old program is not stopped. README.md is about all the rest.
+// Migrate shows how a program moves from golang.org/x/oauth2 to stayauth without another login,
+// and what happens if the old program is not stopped. README.md is about all the rest.
 //
 //	go run ./examples/migrate
 //

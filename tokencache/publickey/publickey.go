@@ -1,5 +1,5 @@
 // Package publickey protects the data keys of enveloped records with a public key, by HPKE (RFC
-// 9180), so that only the holder of its private half opens them:
+// 9180), so that only the holder of its private half opens them.
 //
 //	wrapper, err := publickey.NewWrapper(pemKeys)
 //	...
