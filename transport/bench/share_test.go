@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,16 +27,34 @@ import (
 // time. It is measured beside the least that a durable store can need, in the same round, and
 // told as medians of the rounds:
 //
-//	go test -run '^$' -bench Share -benchtime 7x
+//	go test -run '^$' -bench Share -benchtime 7x -args -plot share.svg
 //
 // On a machine that does anything else, only the ratios say something, and those of p99 nothing.
 
-// shareWorkers is how many workers renew logins at the same time, and how many clients write.
-const shareWorkers = 8
+var plotOfShare = flag.String("plot", "", "the file for a plot of BenchmarkShare")
 
-// BenchmarkSharePostgreSQL compares with what pgbench makes of the same server, by updates of one
+// shareWorkers is how many workers renew logins at the same time, and how many clients write.
+var shareWorkers = []int{1, 2, 4, 8}
+
+func BenchmarkShare(b *testing.B) {
+	c := chart{
+		title: "Durable writes, and rotations of a refresh token, per second",
+		x:     axis{label: "workers at the same time", min: 0, max: 8},
+		y:     axis{log: true, min: 500, max: 50_000},
+	}
+	b.Run("PostgreSQL", func(b *testing.B) { sharePostgreSQL(b, &c) })
+	b.Run("Redis", func(b *testing.B) { shareRedis(b, &c) })
+	if *plotOfShare == "" || b.Failed() {
+		return
+	}
+	if err := os.WriteFile(*plotOfShare, []byte(c.svg()), 0o644); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// sharePostgreSQL compares with what pgbench makes of the same server, by updates of one
 // row that are prepared.
-func BenchmarkSharePostgreSQL(b *testing.B) {
+func sharePostgreSQL(b *testing.B, c *chart) {
 	server := realparts.StartPostgreSQL(b)
 	s, err := pgstore.Open(pgstore.Config{DSN: server.URL("pool_max_conns=16")})
 	if err != nil {
@@ -52,18 +71,18 @@ func BenchmarkSharePostgreSQL(b *testing.B) {
 		b.Fatal(err)
 	}
 	tps := regexp.MustCompile(`tps = ([0-9.]+)`)
-	share(b, s, func(clients int) (perSec float64) {
+	c.series = append(c.series, share(b, s, "PostgreSQL", "updates", func(clients int) (perSec float64) {
 		out := server.Run("pgbench", "-n", "-M", "prepared", "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)), "-T", "1", "-f", script, "postgres")
 		if found := tps.FindStringSubmatch(out); found != nil {
 			perSec, _ = strconv.ParseFloat(found[1], 64)
 		}
 		return perSec
-	})
+	})...)
 }
 
-// BenchmarkShareRedis compares with what redis-benchmark makes of the same server, by a SET that
+// shareRedis compares with what redis-benchmark makes of the same server, by a SET that
 // is on the disk when it is answered.
-func BenchmarkShareRedis(b *testing.B) {
+func shareRedis(b *testing.B, c *chart) {
 	server := realparts.StartRedis(b)
 	program, err := exec.LookPath("redis-benchmark")
 	realparts.Require(b, "redis-benchmark (Debian: apt-get install redis-tools)", err)
@@ -72,7 +91,7 @@ func BenchmarkShareRedis(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer s.Close()
-	share(b, s, func(clients int) (perSec float64) {
+	c.series = append(c.series, share(b, s, "Redis", "SETs", func(clients int) (perSec float64) {
 		out, err := exec.Command(program, "-p", strconv.Itoa(server.Port), "-t", "set", "-d", "1000", "-r", "8", "--csv",
 			"-c", strconv.Itoa(clients), "-n", strconv.Itoa(2000+1500*clients)).Output()
 		if err != nil {
@@ -84,41 +103,48 @@ func BenchmarkShareRedis(b *testing.B) {
 			}
 		}
 		return perSec
-	})
+	})...)
 }
 
 // share measures the share of a store. floor returns how many durable writes clients that take
 // turns, or one alone, make in a second.
-func share(b *testing.B, s tokencache.Store, floor func(clients int) (perSec float64)) {
+func share(b *testing.B, s tokencache.Store, name, writes string, floor func(clients int) (perSec float64)) []series {
 	c, err := tokencache.New(s, tokencache.KeyBytes([]byte(strings.Repeat("1", 32))))
 	if err != nil {
 		b.Fatal(err)
 	}
-	logins := make([]*transport.Source, shareWorkers)
+	logins := make([]*transport.Source, slices.Max(shareWorkers))
 	for i := range logins {
 		logins[i] = expiring(b, c, i)
 	}
+	rotateFor(b, logins, 300*time.Millisecond) // Connections are made, and plans.
 	metrics := map[string][]float64{}
-	measure := func(name string, logins []*transport.Source) {
-		least := floor(len(logins))
-		took, perSec := rotateFor(b, logins, time.Second)
-		p50 := quantile(took, 0.5)
-		for unit, value := range map[string]float64{
-			"ms": 1000 * p50, "p99/p50": quantile(took, 0.99) / p50, "per-s": perSec,
-			"p50/floor": p50 * least, "per-s/floor": perSec / least, "floor-per-s": least,
-		} {
-			metrics[name+"-"+unit] = append(metrics[name+"-"+unit], value)
+	for b.Loop() {
+		for _, workers := range shareWorkers {
+			least := floor(workers)
+			took, perSec := rotateFor(b, logins[:workers], time.Second)
+			p50 := quantile(took, 0.5)
+			for unit, value := range map[string]float64{
+				"ms": 1000 * p50, "p99/p50": quantile(took, 0.99) / p50, "per-s": perSec,
+				"p50/floor": p50 * least, "per-s/floor": perSec / least, "floor-per-s": least,
+			} {
+				unit = fmt.Sprint(workers, "-", unit)
+				metrics[unit] = append(metrics[unit], value)
+			}
 		}
 	}
-	rotateFor(b, logins, 300*time.Millisecond) // Connections are made, and plans.
-	for b.Loop() {
-		measure("alone", logins[:1])
-		measure("8", logins)
-	}
 	b.ReportMetric(0, "ns/op") // A round takes as long as it is told to.
-	for name, values := range metrics {
-		b.ReportMetric(Median(values), name)
+	for unit, values := range metrics {
+		b.ReportMetric(Median(values), unit)
 	}
+	line := func(what, unit string) series {
+		l := series{name: name + ": " + what, dots: true}
+		for _, workers := range shareWorkers {
+			l.points = append(l.points, point{float64(workers), Median(metrics[fmt.Sprint(workers, "-", unit)])})
+		}
+		return l
+	}
+	return []series{line(writes, "floor-per-s"), line("rotations", "per-s")}
 }
 
 // rotateFor renews the logins for a while, each as fast as it can be, and returns how many
