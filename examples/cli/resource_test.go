@@ -43,7 +43,9 @@ func TestResources(t *testing.T) {
 			}
 		},
 		// age: no token is as new as one that is not replaced, whoever refuses it.
-		"age": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(age(ts.Getenv("STAYAUTH_DIR"), time.Hour)) },
+		"age": func(ts *testscript.TestScript, _ bool, _ []string) {
+			ts.Check(age(ts.Getenv("STAYAUTH_DIR"), time.Hour))
+		},
 	}
 	for name, cmd := range scriptCommands {
 		cmds[name] = cmd
