@@ -12,7 +12,7 @@ import (
 const (
 	failoverStep   = 500 * time.Millisecond
 	beforeFailover = 5 * time.Second
-	afterFailover  = 25 * time.Second
+	afterFailover  = 20 * time.Second
 )
 
 // A FailoverPlot is a plot of latencies through failovers of a store.
