@@ -26,9 +26,9 @@ import (
 
 const (
 	tokenLife = 30 * time.Second
-	renewal   = 1500 * time.Millisecond // when the provider asks for the next token
-	interval  = 50 * time.Millisecond   // between the calls of a robot for a user
-	patience  = time.Minute             // More means that something is broken, on any machine.
+	renewal   = 500 * time.Millisecond // when the provider asks for the next token
+	interval  = 50 * time.Millisecond  // between the calls of a robot for a user
+	patience  = time.Minute            // More means that something is broken, on any machine.
 )
 
 // A demo is a provider with an API, and the robots that use it.

@@ -8,6 +8,7 @@ import (
 
 // The demonstration does what it says, and shows nothing that it must not.
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	var out bytes.Buffer
 	if err := run(t.Context(), nil, &out); err != nil {
 		t.Fatalf("%v, after:\n%s", err, &out)

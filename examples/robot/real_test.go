@@ -101,6 +101,7 @@ func rotate(t *testing.T, old, newer []byte, users []string, args ...string) (pr
 
 // The key is replaced while the program signs for users, and nothing that it prints is secret.
 func TestUsers(t *testing.T) {
+	t.Parallel()
 	old, _ := newKey(t, "")
 	newer, _ := newKey(t, "")
 	srv := oauthtest.New(oauthtest.Config{AuthStyle: oauthtest.AuthPrivateKey, ClientKeys: []crypto.PublicKey{public(t, old), public(t, newer)}})
@@ -128,6 +129,7 @@ func public(t *testing.T, file []byte) crypto.PublicKey {
 
 // The key is replaced while the program uses a certified provider.
 func TestCertifiedProvider(t *testing.T) {
+	t.Parallel()
 	old, oldPublic := newKey(t, "old")
 	newer, newPublic := newKey(t, "new")
 	clients, err := json.Marshal([]any{map[string]any{"client_id": "robot", "token_endpoint_auth_method": "private_key_jwt",
@@ -144,6 +146,7 @@ func TestCertifiedProvider(t *testing.T) {
 
 // The same with Keycloak, where the robot also exchanges the tokens of users.
 func TestKeycloak(t *testing.T) {
+	t.Parallel()
 	old, oldPublic := newKey(t, "old")
 	newer, newPublic := newKey(t, "new")
 	realm := realparts.StartKeycloak(t).NewRealm(t, "robots", map[string]any{"accessTokenLifespan": 20})
