@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) {
 	child()
-	testkit.Main(m)
+	testkit.Main(testkit.Waiting(m))
 }
 
 // A world is a provider, a store, and a user with a browser.

@@ -24,6 +24,7 @@ import (
 // program as it would at any other time, but not the login, although the program does nothing about
 // it. A program that handles signals itself is told.
 func TestInterruptedRefreshIsStored(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		signal os.Signal

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -26,19 +25,7 @@ func TestMain(m *testing.M) {
 	if p := os.Getenv(planEnv); p != "" {
 		os.Exit(child(p))
 	}
-	testkit.Main(paced{m})
-}
-
-// paced are tests that mostly wait for their processes and for tokens to expire. With every real
-// part beside them, and the race detector, they leave the machine some time.
-type paced struct{ *testing.M }
-
-func (m paced) Run() int {
-	flag.Parse()
-	if os.Getenv("STAYAUTH_REQUIRE") != "all" {
-		flag.Set("test.parallel", "6")
-	}
-	return m.M.Run()
+	testkit.Main(testkit.Waiting(m))
 }
 
 // A report is what a process says, one line of JSON each.
