@@ -13,6 +13,7 @@ import (
 // Three days, three Sources that share nothing but the store, a thousand callers:
 // one token request per rotation period, and no refresh token spent twice.
 func TestThreeDaysOfTraffic(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		const callers, calls, span = 1000, 216, 3 * day
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: time.Hour, Latency: 300 * time.Millisecond})

@@ -24,6 +24,7 @@ func (f *fleet) endings() (events []transport.Event, accounts map[string]bool) {
 // whichever replica, across deploys, and also if nobody uses the login; again after another
 // login; and never if refreshes postpone the end.
 func TestEndIsAnnouncedOnce(t *testing.T) {
+	t.Parallel()
 	const life = 20 * short
 	for name, change := range map[string]func(*disuse){
 		"the answers say so":      func(d *disuse) { d.ends = life },

@@ -136,6 +136,7 @@ var outages = map[string]struct {
 // Whoever waits for a token has one soon after the provider is back: after 8 s at the
 // median, and 20 s at most, however long it was down.
 func TestRecoveryWithCallersWaiting(t *testing.T) {
+	t.Parallel()
 	for name, outage := range outages {
 		t.Run(name, func(t *testing.T) {
 			var times []time.Duration
@@ -182,6 +183,7 @@ func TestRecoveryWithCallersWaiting(t *testing.T) {
 // A process that nobody asks for anything asks the provider rarely, and so does one that
 // keeps a thousand logins fresh.
 func TestOutageWithoutDemand(t *testing.T) {
+	t.Parallel()
 	for name, outage := range outages {
 		for _, logins := range []int{1, 1000} {
 			if logins > 1 && name != "503" && name != "frozen" {
@@ -218,6 +220,7 @@ func TestOutageWithoutDemand(t *testing.T) {
 // While a provider is down or asks to be left alone, one account asks for all, also if
 // the Pool is so small that it has forgotten the others.
 func TestOneAccountAsksForAll(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]oauthtest.Fault{
 		"429": oauthtest.Status(429, 0), "503": oauthtest.Status(503, 0), "cut": oauthtest.Drop,
 	} {

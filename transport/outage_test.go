@@ -37,6 +37,7 @@ func TestAttemptsFitIntoTheLifeOfAToken(t *testing.T) {
 
 // Two hours of outage, one call a second.
 func TestOutage(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		begin func(*oauthtest.Server)
@@ -296,6 +297,7 @@ func TestOffline(t *testing.T) {
 // due when the pause since the last one is over, whatever became of the questions meanwhile. But
 // as long as a lost request may still be answered, there is none.
 func TestQuestionsThatHang(t *testing.T) {
+	t.Parallel()
 	const down, longestPause, question, interval = 10 * time.Minute, 4 * time.Minute, 15 * time.Second, 3 * time.Second
 	for name, bound := range map[string]time.Duration{ // after the outage
 		"dead port": longestPause,

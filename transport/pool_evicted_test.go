@@ -133,6 +133,7 @@ func TestAnEvictedLoginIsPutBack(t *testing.T) {
 // Whichever logins a store evicts, and whenever, none ends and no refresh token is presented
 // twice, whoever asks: replicas that have it, that are renewing it, or that have just started.
 func TestEvictionsEndNoLogin(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {

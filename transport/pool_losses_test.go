@@ -18,6 +18,7 @@ import (
 // Whatever a store that loses things loses, and whenever, no login ends and no refresh
 // token is presented twice, as long as KeepFresh runs.
 func TestLossesEndNoLogin(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(10) {
 		slow := seed%2 == 1     // provider and store
 		readOnly := seed%3 == 1 // for some seconds before it is empty, as a replica that is promoted

@@ -260,6 +260,7 @@ func TestUpkeepWithAWrongSecret(t *testing.T) {
 // A login whose access token never expires is renewed too, in a Pool and as a Source, for it is
 // the refresh token that dies; and not more often than that takes.
 func TestUpkeepOfTokensThatStayGood(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		f := newFleet(t)
 		f.provider.life = 1000 * short

@@ -254,6 +254,7 @@ func (f *fleet) lost() (n int) {
 // bursts: not when all logins were made within a minute, not after a deploy, not after a day on
 // which the provider was down.
 func TestUpkeepOfUnusedLogins(t *testing.T) {
+	t.Parallel()
 	day := *upkeepDay
 	for _, tt := range []struct {
 		name     string

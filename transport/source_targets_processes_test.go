@@ -84,6 +84,7 @@ func TestC98FourProcesses(t *testing.T) {
 // Processes that are killed in the middle of anything lose neither the login nor the tokens of
 // the other APIs, as far as the provider forgives the repetition of a lost request.
 func TestTargetsOfProcessesThatAreKilled(t *testing.T) {
+	t.Parallel()
 	srv, c := threeAPIsOverTCP(t, oauthtest.Config{Policy: oauthtest.Grace, GracePeriod: time.Hour, AccessTTL: time.Second, Latency: 150 * time.Millisecond})
 	var wg sync.WaitGroup
 	for i := range 4 {

@@ -95,6 +95,7 @@ func (f *interrupting) Save(ctx context.Context, name string, data []byte, old t
 // A process that holds an old state of a login does not present the refresh token that
 // another has spent: that one is there first.
 func TestTheNewestStateIsPutBack(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 		store := new(losing)
@@ -131,6 +132,7 @@ func TestTheNewestStateIsPutBack(t *testing.T) {
 // empty, has lost the lock that it keeps for that. The others wait for what it has, however
 // long the store was read-only, and for what it spends meanwhile.
 func TestWhatIsUnsavedOutlivesALoss(t *testing.T) {
+	t.Parallel()
 	for readOnly := 5 * time.Second; readOnly < 30*time.Second; readOnly += time.Second {
 		t.Run(fmt.Sprint(readOnly), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {

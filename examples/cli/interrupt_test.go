@@ -148,6 +148,7 @@ func (tm *terminal) run(want int, args ...string) {
 
 // Whoever presses Ctrl-C in the middle of a rotation is still logged in.
 func TestCtrlCInARotation(t *testing.T) {
+	t.Parallel()
 	const times = 50
 	tm := newTerminal(t)
 	for i := range times {
@@ -176,6 +177,7 @@ func TestCtrlCInARotation(t *testing.T) {
 
 // The test above can fail: without the grace of the recipe, the login is lost.
 func TestKilledInARotation(t *testing.T) {
+	t.Parallel()
 	tm := newTerminal(t)
 	tm.lost.Store(true)
 	cmd, _ := tm.start("token")
@@ -194,6 +196,7 @@ func TestKilledInARotation(t *testing.T) {
 
 // Nobody has to wait for a provider that does not answer.
 func TestSecondCtrlC(t *testing.T) {
+	t.Parallel()
 	tm := newTerminal(t)
 	tm.lost.Store(true)
 	cmd, stderr := tm.start("token")

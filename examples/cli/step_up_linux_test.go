@@ -93,6 +93,7 @@ func TestC104GetAsksOnce(t *testing.T) {
 
 // While the provider is down, nobody is asked to log in for claims that a refresh may bring.
 func TestAnOutageIsNoReasonToLogIn(t *testing.T) {
+	t.Parallel()
 	tm := newTerminal(t)
 	tm.srv.DemandClaims(`{"access_token":{"nbf":{"essential":true}}}`)
 	down := oauthtest.Status(503, 0)(nil)

@@ -16,6 +16,7 @@ import (
 // meanwhile is told which process that is, while the wait lasts, and is logged out when it
 // goes on.
 func TestWaitForAStoppedProcess(t *testing.T) {
+	t.Parallel()
 	tm := newTerminal(t)
 	stopped, stderr := tm.start("token")
 	if err := stopped.Process.Signal(syscall.SIGSTOP); err != nil {

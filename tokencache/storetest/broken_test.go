@@ -309,6 +309,7 @@ func brokenStores() map[string]brokenStore {
 
 // The suite is worth what it catches.
 func TestSuiteCatchesBrokenStores(t *testing.T) {
+	t.Parallel()
 	caughtBy := map[string]string{}
 	for name, broken := range brokenStores() {
 		caughtBy[name] = broken.caughtBy

@@ -29,12 +29,14 @@ func openShared(arg string) (tokencache.Store, error) {
 }
 
 func TestMemory(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, func(t *testing.T) tokencache.Store { return new(tokencache.Memory) })
 }
 
 // TestDir runs on a file system in memory if there is one: what it checks is the
 // code and the kernel's locks, and ten thousand synced writes take some disks minutes.
 func TestDir(t *testing.T) {
+	t.Parallel()
 	const memory = "/dev/shm"
 	increments := 10_000
 	if _, err := os.Stat(memory); err != nil || runtime.GOOS == "windows" { // Wine has it, but writes wait for readers there

@@ -71,6 +71,7 @@ func (w *boundWorld) call() error {
 // A certificate that is renewed again and again, one file after the other, under the load of an
 // API that accepts each access token only with its own certificate: no call fails (C90).
 func TestCertificateIsRenewedUnderLoad(t *testing.T) {
+	t.Parallel()
 	w := newBoundWorld(t, oauthtest.Config{AccessTTL: 2 * time.Second, Skew: -time.Hour})
 	must(t, w.call()) // The files are whole when the program starts.
 	var calls atomic.Int64

@@ -62,6 +62,7 @@ func writeStatement(t *testing.T, path, issuer, id string, key crypto.Signer) {
 // no harm, a key that has a name brings it along, and the provider can forget the old key (C82,
 // C84).
 func TestRotationUnderLoad(t *testing.T) {
+	t.Parallel()
 	old, newer := testkit.NewKey(t, "ES256"), testkit.NewKey(t, "RS256")
 	for name, tt := range map[string]struct {
 		login, named, platform bool

@@ -85,6 +85,7 @@ func (o offClock) RoundTrip(req *http.Request) (*http.Response, error) {
 // A clock that is off by 5 minutes, for which the ID token would be refused, is told before
 // anything starts: there is no redirect, no cookie, nothing is stored and no token requested.
 func TestWrongClockIsToldBeforeTheRedirect(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		off  time.Duration
 		says string
@@ -119,6 +120,7 @@ func TestWrongClockIsToldBeforeTheRedirect(t *testing.T) {
 // Without an ID token nothing in a login depends on the provider's clock. Whoever runs the
 // site is warned once.
 func TestWrongClockWithoutIDToken(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, oauthtest.Config{}, 1, func(c *WebConfig) {
 		c.Endpoint.Base, c.Endpoint.Scopes = offClock(time.Hour), []string{"api"}
 	})
@@ -133,6 +135,7 @@ func TestWrongClockWithoutIDToken(t *testing.T) {
 
 // The other ways to log in tell of a wrong clock before the user has anything to do.
 func TestWrongClockIsToldBeforeThePrompt(t *testing.T) {
+	t.Parallel()
 	for name, login := range map[string]func(context.Context, Config) (*tokencache.Record, error){"Loopback": Loopback, "Device": Device, "Paste": Paste} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -183,6 +183,7 @@ func (f *gallery) silent(s *shot) {
 // still are what the provider has sent to this browser and this user. These bring a login,
 // the others nothing, and the genuine answer that comes after them is as good as before.
 func TestThousandChangedAnswers(t *testing.T) {
+	t.Parallel()
 	rounds := 1000
 	if testing.Short() {
 		rounds = 100

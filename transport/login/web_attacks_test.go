@@ -251,6 +251,7 @@ func (f *battlefield) fromElsewhere(req *http.Request) {
 // A thousand attacks by another site and another user: no code brings tokens that should
 // not, nobody has a login of somebody else, no login ends, and the browser stays here.
 func TestThousandAttacks(t *testing.T) {
+	t.Parallel()
 	rounds := 1000
 	if testing.Short() {
 		rounds = 100

@@ -204,6 +204,7 @@ func (v *visitor) wants(resp *http.Response, err error) func(page string) {
 // and nobody has to start again because of a deployment. STAYAUTH_FAULTS_SEED=7 makes the users
 // of a run come again.
 func TestThreeDaysOfDeployments(t *testing.T) {
+	t.Parallel()
 	const (
 		days, users, replicas = 3, 40, 2
 		boot                  = 20 * time.Second // between two processes that are replaced

@@ -45,6 +45,7 @@ func (p *perSecond) result() (total, most int) {
 // that all logged in at the same moment: they neither come all at once nor more often
 // than twice as often as they must.
 func TestAFlappingProvider(t *testing.T) {
+	t.Parallel()
 	const clients, day, up, down, interval = 50, 24 * time.Hour, 10 * time.Second, 50 * time.Second, 25 * time.Second
 	for _, shared := range []bool{false, true} {
 		logins := clients

@@ -22,6 +22,7 @@ import (
 // three minutes: none fails, though the client waits for a second only, and none waits at
 // all. What that costs by a real clock is measured by package bench.
 func TestRequestsThroughAHang(t *testing.T) {
+	t.Parallel()
 	realparts.Bubble(t, func(t *testing.T) {
 		const requests, hang = 10_000, 3 * time.Minute
 		srv := oauthtest.New(oauthtest.Config{Policy: oauthtest.StrictFamily})

@@ -18,6 +18,7 @@ import (
 // Real Sources in random orders of steps, with crashes and faults: the rules of the
 // model hold, and when nothing fails any more all is well within minutes.
 func TestRandomOrders(t *testing.T) {
+	t.Parallel()
 	runs := pick(60, 100, 20000)
 	first := seed(t)
 	logins := 0

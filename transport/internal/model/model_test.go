@@ -56,6 +56,7 @@ func TestNoLoginIsLost(t *testing.T) {
 				continue // Who has lost the lock is a second spender, whatever it does.
 			}
 			t.Run(tt.name+"/"+p.String(), func(t *testing.T) {
+				t.Parallel()
 				if r := check(t, system{processes: tt.processes, policy: p, budget: tt.budget, grace: 2}); r.broken != "" {
 					t.Error("a rule can be broken")
 				}
