@@ -20,12 +20,16 @@ const noticed = 2 * time.Second
 type shard struct {
 	servers  []*realparts.Redis                            // the primary first
 	promoted func(t *testing.T, s *shard) *realparts.Redis // waits for another primary
+
+	// A server that is started again has the role with which it was started for the first time:
+	// it has no file into which Sentinel could write another.
+	forgetsRole bool
 }
 
 func sentinelSite(t *testing.T, confirm int) site {
 	primary := realparts.StartRedis(t, fmt.Sprint("min-replicas-to-write ", confirm), "min-replicas-max-lag 2")
 	settings := []string{fmt.Sprint("min-replicas-to-write ", confirm), "min-replicas-max-lag 2"}
-	s := &shard{servers: []*realparts.Redis{primary, primary.StartReplica(t, settings...), primary.StartReplica(t, settings...)}}
+	s := &shard{forgetsRole: true, servers: []*realparts.Redis{primary, primary.StartReplica(t, settings...), primary.StartReplica(t, settings...)}}
 	sentinel := realparts.StartSentinel(t, primary, "logins", noticed, s.servers[1:]...)
 	s.promoted = func(t *testing.T, s *shard) *realparts.Redis {
 		client := redis.NewSentinelClient(&redis.Options{Addr: fmt.Sprint("127.0.0.1:", sentinel.Port)})
@@ -118,6 +122,9 @@ func troublesOf(shards []*shard, confirm int) []trouble {
 			s.servers[0].Stop()
 			repair()
 			s.servers[0].Start()
+			if s.forgetsRole {
+				command(t, s.servers[0], "REPLICAOF", "NO", "ONE")
+			}
 			s.settle(t)
 		}},
 	}
