@@ -163,13 +163,16 @@ const turnTime = 20 * time.Second
 // in package upkeep: the first soon after its refresh is due, well before the token expires, and
 // if that was missed, one in the life of a token. A request that needs a token does not wait.
 func (s *snapshot) turn(account string, logins int, last, now time.Time) bool {
-	if s.rejected || s.rec.Attempt != nil || s.rec.Expiry.IsZero() || s.rec.ObtainedAt.IsZero() || s.refreshTokenEnds(now) {
-		return true
-	}
-	spread := s.rec.Expiry.Sub(s.rec.ObtainedAt)
-	first := min(defaultLead(spread)/2, time.Duration(s.useBefore-s.refreshAt)/4*3)
-	if last.UnixNano() < s.refreshAt+int64(first) {
-		spread = first // without the jitter, so that all processes agree
+	spread := time.Hour // if no token is known, because the cache had none that is good
+	if s != nil {
+		if s.rejected || s.rec.Attempt != nil || s.rec.Expiry.IsZero() || s.rec.ObtainedAt.IsZero() || s.refreshTokenEnds(now) {
+			return true
+		}
+		spread = s.rec.Expiry.Sub(s.rec.ObtainedAt)
+		first := min(defaultLead(spread)/2, time.Duration(s.useBefore-s.refreshAt)/4*3)
+		if last.UnixNano() < s.refreshAt+int64(first) {
+			spread = first // without the jitter, so that all processes agree
+		}
 	}
 	spread = min(spread, time.Duration(logins)*turnTime)
 	return spread <= 0 || !upkeep.Next(account, spread, last).After(now)

@@ -145,3 +145,31 @@ func (f *fleet) record(i int) *tokencache.Record {
 	key.Account = fmt.Sprint("account ", i)
 	return stored(f.t, f.store, key)
 }
+
+// Each caller that needs a token in an outage may find out whether the provider is back, and if
+// not, its login is one that has failed. Those do not come all at once either.
+func TestKeepFreshOfWhatCallersHaveTried(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const logins = 300
+		f := newFleet(t)
+		f.provider.life = time.Hour
+		f.change = func(cfg *transport.PoolConfig) { cfg.Source.RenewEvery = -1 }
+		f.login(logins)
+		time.Sleep(2 * time.Hour) // The tokens have expired.
+		f.provider.setDown(true)
+		p, _ := f.pool()
+		defer f.keepFresh(p)()
+		for i := range logins {
+			if _, err := p.Source(fmt.Sprint("account ", i)).Token(t.Context()); err == nil {
+				t.Fatal("a token in an outage")
+			}
+			time.Sleep(12 * time.Second)
+		}
+		f.provider.setDown(false)
+		back := time.Now()
+		time.Sleep(time.Hour)
+		if n := f.provider.busiest(back, 4*time.Minute); n > logins/6 {
+			t.Errorf("%d of %d logins within four minutes", n, logins)
+		}
+	})
+}

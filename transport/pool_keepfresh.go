@@ -106,8 +106,8 @@ func (s *Source) seeIfDue(ctx context.Context) {
 }
 
 // due reports whether s, whose token is not fresh, should be refreshed now. A login that was
-// never read from the cache can wait for the first request, but an attempt that has just failed
-// is repeated. A login that has ended is left alone: the next request will find out whether
+// never read from the cache can wait for the first request, but an attempt that has failed is
+// repeated. A login that has ended is left alone: the next request will find out whether
 // there is a new one.
 func (s *Source) due(now, last time.Time, logins int) bool {
 	s.mu.Lock()
@@ -116,10 +116,10 @@ func (s *Source) due(now, last time.Time, logins int) bool {
 	switch {
 	case s.flight != nil, s.dead != nil, s.blocked(now, false) != nil:
 		return false
-	case o != nil && (cur == nil || within(now, o.since.Add(urgentTime), urgentTime)):
+	case o != nil && within(now, o.since.Add(urgentTime), urgentTime):
 		return true
 	}
-	return cur != nil && cur.turn(s.account, logins, last, now)
+	return (cur != nil || o != nil) && cur.turn(s.account, logins, last, now)
 }
 
 // pass looks at every login in memory once, over the time d. The last pass began at last. It
