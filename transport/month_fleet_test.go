@@ -208,7 +208,9 @@ func (m *month) callAt(r *monthReplica, i int) error {
 	}
 	begun := time.Now()
 	m.calls.Add(1)
+	m.provider.calls(i, 1)
 	_, err := r.pool.Source(personName(i)).Token(context.Background())
+	m.provider.calls(i, -1)
 	switch {
 	case err == nil:
 		m.provider.called(i)
@@ -235,7 +237,7 @@ func (m *month) failed(err error) {
 	m.provider.mu.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	lately := len(m.outages) > 0 && time.Since(m.outages[len(m.outages)-1].end) < 15*time.Second
+	lately := len(m.outages) > 0 && time.Since(m.outages[len(m.outages)-1].end) < time.Minute // Retry-After is 30 s.
 	switch {
 	case m.store.down.Load() || time.Since(m.upset) < 15*time.Second:
 		m.duringFailover.Add(1)

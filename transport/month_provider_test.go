@@ -53,6 +53,7 @@ type person struct {
 	ended      string    // why, or ""
 	orphaned   bool      // the replica died before it could save the token
 	enough     time.Time // until then no call needs a new token
+	calls      int       // that are in progress
 }
 
 // The modes of an outage.
@@ -72,6 +73,7 @@ type monthProvider struct {
 	mode     string // of the outage, or ""
 	persons  []person
 	seconds  []uint16 // presentations in each
+	unwanted []uint16 // of these, those that no call waits for
 	requests int
 	failed   int // of the requests: by outages
 	asked    int // harmless questions
@@ -82,7 +84,7 @@ type monthProvider struct {
 
 func newMonthProvider(logins int, span time.Duration) *monthProvider {
 	p := &monthProvider{latency: 200 * time.Millisecond, begun: time.Now(), persons: make([]person, logins),
-		seconds: make([]uint16, int(span/time.Second)+3600), ends: map[string]int{}}
+		seconds: make([]uint16, int(span/time.Second)+3600), unwanted: make([]uint16, int(span/time.Second)+3600), ends: map[string]int{}}
 	for i := range p.persons {
 		p.persons[i].kind = kindOf(i)
 	}
@@ -122,12 +124,16 @@ func (p *monthProvider) issue(i int, at time.Time) *tokencache.Record {
 	return rec
 }
 
-// arrive counts a request, or is the outage that it meets.
-func (p *monthProvider) arrive() (mode string) {
+// arrive counts a request for a person, and returns the mode of the outage that it meets.
+func (p *monthProvider) arrive(i int) (mode string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.requests++
-	p.seconds[min(int(time.Since(p.begun)/time.Second), len(p.seconds)-1)]++
+	second := min(int(time.Since(p.begun)/time.Second), len(p.seconds)-1)
+	p.seconds[second]++
+	if p.persons[i].calls == 0 {
+		p.unwanted[second]++
+	}
 	if p.mode != "" {
 		p.failed++
 	}
@@ -177,6 +183,13 @@ func (p *monthProvider) spend(rec *tokencache.Record) (*tokencache.Record, error
 		return p.issue(i, now), nil
 	}
 	return nil, &transport.Error{Kind: transport.ErrLoginRequired, Op: "refresh", Status: 400, Code: "invalid_grant"}
+}
+
+// calls notes that calls of a person begin or end.
+func (p *monthProvider) calls(i, n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.persons[i].calls += n
 }
 
 // called notes a call of a person that gets a good token, for the least that calls need.
@@ -244,7 +257,7 @@ func (c *monthClient) Refresh(_ context.Context, rec *tokencache.Record) (*token
 	if c.session.gone() {
 		return nil, refuse(answers503)
 	}
-	mode := c.arrive()
+	mode := c.arrive(number(rec.Key.Account))
 	time.Sleep(c.latency / 2)
 	if mode != "" {
 		return nil, refuse(mode)

@@ -144,25 +144,29 @@ func (m *month) tell() {
 }
 
 // peak returns the most requests in any whole minute between two times.
-func (m *month) peak(from, to time.Time) (most int) {
+func (m *month) peak(seconds []uint16, from, to time.Time) (most int) {
 	for at := from; at.Before(to); at = at.Add(time.Second) {
-		most = max(most, m.within(at, time.Minute))
+		most = max(most, m.sum(seconds, at, time.Minute))
 	}
 	return most
 }
 
 // within returns how many requests there were in a span of time.
 func (m *month) within(from time.Time, d time.Duration) (n int) {
-	p := m.provider
-	first := max(int(from.Sub(p.begun)/time.Second), 0)
-	for _, k := range p.seconds[min(first, len(p.seconds)):min(first+int(d/time.Second), len(p.seconds))] {
+	return m.sum(m.provider.seconds, from, d)
+}
+
+func (m *month) sum(seconds []uint16, from time.Time, d time.Duration) (n int) {
+	first := max(int(from.Sub(m.provider.begun)/time.Second), 0)
+	for _, k := range seconds[min(first, len(seconds)):min(first+int(d/time.Second), len(seconds))] {
 		n += int(k)
 	}
 	return n
 }
 
 // herds logs how many requests came when the outages of the time so far were over. It returns the
-// steady rate, per minute, and the highest rate after an outage.
+// steady rate, per minute, and the highest rate after an outage of requests that no call waits
+// for: those that one waits for depend on how many persons have come meanwhile.
 func (m *month) herds(span time.Duration) (steady, highest float64) {
 	m.mu.Lock()
 	outages := slices.Clone(m.outages)
@@ -180,10 +184,11 @@ func (m *month) herds(span time.Duration) (steady, highest float64) {
 	m.t.Logf("  steady: %.1f requests a minute, in %v without outages", steady, calm)
 	for _, o := range outages {
 		before := float64(m.within(o.begin.Add(-time.Hour), time.Hour)) / 60
-		peak := m.peak(o.end, o.end.Add(2*time.Hour))
-		highest = max(highest, float64(peak))
-		m.t.Logf("  outage of %v (%s) after %v: busiest minute afterwards %d, %.2f of the mean, %.2f of the hour before; during it at most %d a minute",
-			o.end.Sub(o.begin), o.mode, o.begin.Sub(p.begun), peak, float64(peak)/steady, float64(peak)/before, m.peak(o.begin, o.end.Add(-time.Minute)))
+		peak := m.peak(p.seconds, o.end, o.end.Add(2*time.Hour))
+		unwanted := m.peak(p.unwanted, o.end, o.end.Add(2*time.Hour))
+		highest = max(highest, float64(unwanted))
+		m.t.Logf("  outage of %v (%s) after %v: busiest minute afterwards %d, %.2f of the mean, %.2f of the hour before; of those that no call waits for %d, %.2f of the mean; during it at most %d a minute",
+			o.end.Sub(o.begin), o.mode, o.begin.Sub(p.begun), peak, float64(peak)/steady, float64(peak)/before, unwanted, float64(unwanted)/steady, m.peak(p.seconds, o.begin, o.end.Add(-time.Minute)))
 	}
 	return steady, highest
 }
@@ -223,7 +228,8 @@ func (m *month) csv() []byte {
 		fmt.Fprintf(&b, "outage,%d,%d,%s\n", int(o.begin.Sub(m.provider.begun).Minutes()), int(o.end.Sub(m.provider.begun).Minutes()), o.mode)
 	}
 	for i := range int(m.span.Minutes()) {
-		fmt.Fprintf(&b, "%d,%d\n", i, m.within(m.provider.begun.Add(time.Duration(i)*time.Minute), time.Minute))
+		at := m.provider.begun.Add(time.Duration(i) * time.Minute)
+		fmt.Fprintf(&b, "%d,%d,%d\n", i, m.within(at, time.Minute), m.sum(m.provider.unwanted, at, time.Minute))
 	}
 	return []byte(b.String())
 }

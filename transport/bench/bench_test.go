@@ -173,7 +173,7 @@ func TestMonth(t *testing.T) {
 		if i == 321 {
 			n = 240
 		}
-		fmt.Fprintf(&file, "%d,%d\n", i, n)
+		fmt.Fprintf(&file, "%d,%d,%d\n", i, n, n/2)
 	}
 	m, err := ReadMonth(strings.NewReader(file.String()))
 	if err != nil {
@@ -181,7 +181,7 @@ func TestMonth(t *testing.T) {
 	}
 	var table strings.Builder
 	m.WriteTable(&table)
-	if !strings.Contains(table.String(), "| time-outs | 20 min | 2.0 | 2.0 |") || !strings.Contains(table.String(), "2.00 token requests a second") {
+	if !strings.Contains(table.String(), "| time-outs | 20 min | 2.0 | 1.0 |") || !strings.Contains(table.String(), "2.00 token requests a second") {
 		t.Errorf("%s", table.String())
 	}
 	valid(t, m.Plot())
