@@ -3,9 +3,11 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"regexp"
 	"testing"
 	"time"
@@ -41,6 +43,17 @@ func TestResources(t *testing.T) {
 			if (resp.StatusCode == http.StatusOK) == neg {
 				ts.Fatalf("the API answers %s", resp.Status)
 			}
+		},
+		// git URL [FILE]: the file git holds what git says about the URL, and about the password in
+		// the other file.
+		"git": func(ts *testscript.TestScript, _ bool, args []string) {
+			u, err := url.Parse(args[0])
+			ts.Check(err)
+			text := fmt.Sprintf("protocol=%s\nhost=%s\n", u.Scheme, u.Host)
+			if len(args) > 1 {
+				text += "password=" + ts.ReadFile(args[1])
+			}
+			ts.Check(os.WriteFile(ts.MkAbs("git"), []byte(text), 0o600))
 		},
 		// age: no token is as new as one that is not replaced, whoever refuses it.
 		"age": func(ts *testscript.TestScript, _ bool, _ []string) {
