@@ -100,8 +100,8 @@ func (m *Month) Plot() string {
 		top = max(top, busiest)
 	}
 	c := chart{
-		title:  "Token requests of 100 000 logins through outages of their provider",
-		x:      axis{label: "days; the provider was down where it is shaded", max: float64(len(m.Minutes)) / 24 / 60},
+		title:  "Token requests of a service through outages of its provider",
+		x:      axis{label: "days; the provider was down where it is shaded; requests per second", max: float64(len(m.Minutes)) / 24 / 60},
 		y:      axis{max: math.Ceil(top)},
 		series: []series{peaks, usual},
 	}
