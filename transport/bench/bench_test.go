@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"encoding/base64"
 	"encoding/xml"
 	"fmt"
 	"io"
@@ -96,6 +97,36 @@ func TestContenders(t *testing.T) {
 	}
 }
 
+// Every contender with a bound token sends a proof of the algorithm that is measured.
+func TestProofs(t *testing.T) {
+	var got http.Header
+	watch = func(req *http.Request) { got = req.Header }
+	defer func() { watch = nil }()
+	for _, alg := range []string{"ES256", "EdDSA", "PS256"} {
+		field, err := Proofs(alg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range field {
+			rt, err := c.make(stub{}, apiOrigin)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req := newRequest(http.MethodGet, apiURL)
+			if _, err := rt.RoundTrip(req); err != nil {
+				t.Fatalf("%s, %s: %v", alg, c.name, err)
+			}
+			header, _, _ := strings.Cut(got.Get("DPoP"), ".")
+			if text, err := base64.RawURLEncoding.DecodeString(header); err != nil || !strings.Contains(string(text), `"alg":"`+alg+`"`) {
+				t.Errorf("%s, %s: the header of the proof is %q, %v", alg, c.name, text, err)
+			}
+			if got.Get("Authorization") != bound[0] || req.Header.Get("Authorization") != "" {
+				t.Errorf("%s, %s sent %q, and the caller's request has %q", alg, c.name, got.Get("Authorization"), req.Header.Get("Authorization"))
+			}
+		}
+	}
+}
+
 // The measurements work, in small; their results say nothing here.
 func TestMeasurements(t *testing.T) {
 	requests, err := Requests(1, 1)
@@ -106,11 +137,17 @@ func TestMeasurements(t *testing.T) {
 	requests.WriteTable(&text)
 	requests.WriteBenchstat(&text)
 
-	served, err := Served(t.Context(), 1, 1, 1, 4)
+	proofs, err := Proofs("ES256")
 	if err != nil {
 		t.Fatal(err)
 	}
-	served.WriteTable(&text)
+	for _, field := range [][]contender{Bearer(), proofs, Assertions()} {
+		served, err := Served(t.Context(), ServedConfig{Runs: 1, Slices: 1, Requests: 8, Connections: []int{1, 2}, HTTP1: true, HTTP2: true}, field)
+		if err != nil {
+			t.Fatal(err)
+		}
+		served.WriteTable(&text)
+	}
 
 	rotation, err := Rotate(t.Context(), 1, 4, 300*time.Millisecond)
 	if err != nil {

@@ -19,4 +19,17 @@
 // cloud.google.com/go/auth (v0.16.5): the middleware of httptransport with a cached token
 // provider. azcore is BearerTokenPolicy in the shortest pipeline that
 // runtime.NewPipeline makes, which also logs, traces, retries and reads the response.
+//
+// served, proofs and assertions send requests to a server in another process, so that the
+// processor time is that of the client alone. The contenders take turns every few milliseconds,
+// on the same connections. again is the floor once more: it shows how far two measurements of the
+// same thing lie apart. service is stayauth as a service that authenticates by private_key_jwt.
+//
+// The floor of proofs also makes one signature, and sends a proof that it had already. indigo is
+// atproto/auth/oauth of github.com/bluesky-social/indigo, the client of the AT Protocol: its
+// DoWithAuth, since it has no RoundTripper.
+//
+// The floor of assertions posts a form that it had already, over a connection of its own as an
+// Endpoint does, makes one signature, and decodes the answer. "a secret" is stayauth without the
+// signature: with a client secret.
 package bench

@@ -1,83 +1,18 @@
 package bench
 
 import (
-	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
-	"os"
-	"os/exec"
-	"runtime"
-	"slices"
 	"sync"
 	"time"
 )
-
-// serverEnv makes a process the API of Served, which must not use the processor time of its
-// clients.
-const serverEnv = "STAYAUTH_BENCH_SERVER"
-
-// An api is where the API is.
-type api struct {
-	Plain, TLS  string
-	Certificate []byte
-}
-
-// serve is the API until nobody holds the other end of its input any more.
-func serve() error {
-	answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
-		if r.Header.Get("Authorization") != prebuilt[0] {
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		io.WriteString(w, `{"id":1}`)
-	})
-	plain, secure := httptest.NewServer(answer), httptest.NewUnstartedServer(answer)
-	defer plain.Close()
-	secure.EnableHTTP2 = true
-	secure.StartTLS()
-	defer secure.Close()
-	if err := json.NewEncoder(os.Stdout).Encode(api{plain.URL, secure.URL, secure.Certificate().Raw}); err != nil {
-		return err
-	}
-	_, err := io.Copy(io.Discard, os.Stdin)
-	return err
-}
-
-// startServer starts the API as another process, which ends with ctx or with this one.
-func startServer(ctx context.Context) (a api, err error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return a, err
-	}
-	cmd := exec.CommandContext(ctx, exe)
-	cmd.Env, cmd.Stderr = append(os.Environ(), serverEnv+"=1"), os.Stderr
-	if _, err := cmd.StdinPipe(); err != nil {
-		return a, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return a, err
-	}
-	if err := cmd.Start(); err != nil {
-		return a, err
-	}
-	go cmd.Wait()
-	line, err := bufio.NewReader(out).ReadBytes('\n')
-	if err != nil {
-		return a, fmt.Errorf("the API has not started: %w", err)
-	}
-	return a, json.Unmarshal(line, &a)
-}
 
 // A wire is how the API is reached.
 type wire struct {
@@ -86,13 +21,17 @@ type wire struct {
 }
 
 func (w wire) String() string {
+	name, what := "HTTP/1.1", "connection"
 	if w.http2 {
-		return fmt.Sprintf("HTTP/2, TLS, %d streams", w.connections)
+		name, what = "HTTP/2, TLS", "stream"
 	}
-	return fmt.Sprintf("HTTP/1.1, %d connections", w.connections)
+	if w.connections > 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%s, %d %s", name, w.connections, what)
 }
 
-// base returns the transport of a contender and the origin of the API.
+// base returns the transport of the contenders and the origin of the API.
 func (w wire) base(a api) (*http.Transport, string, error) {
 	t := &http.Transport{MaxIdleConnsPerHost: w.connections, MaxConnsPerHost: w.connections}
 	if !w.http2 {
@@ -113,28 +52,42 @@ type cost struct {
 	cpu, p50, p99 float64 // of a request, nanoseconds
 }
 
-// ServedTable holds the costs of each run by wire and contender.
+// A ServedConfig says what Served measures.
+type ServedConfig struct {
+	Runs, Slices int
+	Requests     int // of a slice, in all; default: 256
+	Connections  []int
+	HTTP1, HTTP2 bool
+}
+
+// A ServedTable holds the costs of each run by wire and contender.
 type ServedTable struct {
+	field []contender
 	wires []wire
 	costs map[wire]map[string][]cost
 }
 
-// Served measures requests with a good token to an API in another process, over each number of
-// connections. The contenders take turns, slice by slice.
-func Served(ctx context.Context, runs, slices int, connections ...int) (*ServedTable, error) {
+// Served measures requests to an API in another process, over each number of connections. The
+// contenders are those of Bearer, Proofs or Assertions; the first is the floor, which takes part
+// twice: by what it differs from itself, any other ratio may be wrong.
+func Served(ctx context.Context, cfg ServedConfig, field []contender) (*ServedTable, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	a, err := startServer(ctx)
 	if err != nil {
 		return nil, err
 	}
-	t := &ServedTable{costs: make(map[wire]map[string][]cost)}
+	field = append([]contender{field[0], {"again", field[0].make}}, field[1:]...)
+	t := &ServedTable{field: field, costs: make(map[wire]map[string][]cost)}
 	for _, http2 := range []bool{false, true} {
-		for _, n := range connections {
+		for _, n := range cfg.Connections {
+			if http2 && !cfg.HTTP2 || !http2 && !cfg.HTTP1 {
+				continue
+			}
 			w := wire{http2, n}
 			t.wires, t.costs[w] = append(t.wires, w), make(map[string][]cost)
-			for range runs {
-				if err := w.run(ctx, a, slices, t.costs[w]); err != nil {
+			for range cfg.Runs {
+				if err := w.run(ctx, a, cfg, field, t.costs[w]); err != nil {
 					return nil, fmt.Errorf("%s: %w", w, err)
 				}
 			}
@@ -143,105 +96,113 @@ func Served(ctx context.Context, runs, slices int, connections ...int) (*ServedT
 	return t, nil
 }
 
-// Of the contenders, azcore and the stub have no place here: one logs and traces, the other sends
-// no token.
-func served() (all []contender) {
-	for _, c := range contenders {
-		if c.name != "stub" && c.name != "azcore" {
-			all = append(all, c)
-		}
+// run measures the contenders, which take turns on the same connections and goroutines. Those of
+// two clients differ by more than what is looked for. A slice is short because the speed of a
+// machine drifts: within a tenth of a second it is the same for all.
+func (w wire) run(ctx context.Context, a api, cfg ServedConfig, field []contender, costs map[string][]cost) error {
+	base, origin, err := w.base(a)
+	if err != nil {
+		return err
 	}
-	return all
-}
-
-// requestsOfSlice are those of all connections in one slice.
-const requestsOfSlice = 1024
-
-func (w wire) run(ctx context.Context, a api, slices int, costs map[string][]cost) error {
-	type runner struct {
-		contender
-		rt    http.RoundTripper
-		url   string
-		cpu   time.Duration
-		times []time.Duration
-	}
-	var all []*runner
-	for _, c := range served() {
-		base, origin, err := w.base(a)
-		if err != nil {
-			return err
-		}
-		defer base.CloseIdleConnections()
-		rt, err := c.make(base, origin)
-		if err != nil {
-			return err
-		}
-		r := &runner{contender: c, rt: rt, url: origin + "/v1/things"}
-		if _, _, err := w.slice(ctx, rt, r.url); err != nil { // makes the connections
+	defer base.CloseIdleConnections()
+	all := make([]http.RoundTripper, len(field))
+	for i, c := range field {
+		if all[i], err = c.make(base, origin); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
-		all = append(all, r)
 	}
-	for range slices {
-		for _, i := range rand.Perm(len(all)) {
-			r := all[i]
-			runtime.GC() // Nobody pays for the garbage of another.
-			cpu, times, err := w.slice(ctx, r.rt, r.url)
+	crew := w.hire(ctx, origin+"/v1/things", max(4, cmp.Or(cfg.Requests, 256)/w.connections))
+	defer crew.leave()
+	cpu, times := make([]time.Duration, len(field)), make([][]time.Duration, len(field))
+	for slice := range 1 + cfg.Slices {
+		for _, i := range rand.Perm(len(field)) {
+			used, took, err := crew.work(all[i])
 			if err != nil {
-				return fmt.Errorf("%s: %w", r.name, err)
+				return fmt.Errorf("%s: %w", field[i].name, err)
 			}
-			r.cpu, r.times = r.cpu+cpu, append(r.times, times...)
+			if slice > 0 { // The first makes the connections.
+				cpu[i], times[i] = cpu[i]+used, append(times[i], took...)
+			}
 		}
 	}
-	for _, r := range all {
-		times := sorted(r.times)
-		costs[r.name] = append(costs[r.name], cost{float64(r.cpu) / float64(len(times)), float64(quantile(times, 0.5)), float64(quantile(times, 0.99))})
+	for i, c := range field {
+		all := sorted(times[i])
+		costs[c.name] = append(costs[c.name], cost{float64(cpu[i]) / float64(len(all)), float64(quantile(all, 0.5)), float64(quantile(all, 0.99))})
 	}
 	return nil
 }
 
-// slice sends requestsOfSlice requests, and returns the processor time of all and how long each
-// has taken.
-func (w wire) slice(ctx context.Context, rt http.RoundTripper, url string) (cpu time.Duration, times []time.Duration, err error) {
-	each := make([][]time.Duration, w.connections)
-	errs := make([]error, w.connections)
+// A crew sends requests from as many goroutines as there are connections. They stay, because the
+// stack of a new one has to grow.
+type crew struct {
+	turns []chan http.RoundTripper
+	times [][]time.Duration
+	errs  []error
+	busy  sync.WaitGroup
+}
+
+func (w wire) hire(ctx context.Context, url string, requests int) *crew {
+	c := &crew{make([]chan http.RoundTripper, w.connections), make([][]time.Duration, w.connections), make([]error, w.connections), sync.WaitGroup{}}
+	for i := range c.turns {
+		c.turns[i] = make(chan http.RoundTripper)
+		go func() {
+			req := newRequest(http.MethodGet, url).WithContext(ctx)
+			for rt := range c.turns[i] {
+				for n := range c.times[i] {
+					sent := time.Now()
+					if c.errs[i] = call(rt, req); c.errs[i] != nil {
+						break
+					}
+					c.times[i][n] = time.Since(sent)
+				}
+				c.busy.Done()
+			}
+		}()
+		c.times[i] = make([]time.Duration, requests)
+	}
+	return c
+}
+
+func (c *crew) leave() {
+	for _, turn := range c.turns {
+		close(turn)
+	}
+}
+
+// work sends the requests of a slice, and returns the processor time of all and how long each has
+// taken.
+func (c *crew) work(rt http.RoundTripper) (cpu time.Duration, times []time.Duration, err error) {
 	begun, err := cpuTime()
 	if err != nil {
 		return 0, nil, err
 	}
-	var work sync.WaitGroup
-	for i := range each {
-		work.Go(func() {
-			req := newRequest(http.MethodGet, url).WithContext(ctx)
-			for range max(1, requestsOfSlice/w.connections) {
-				sent := time.Now()
-				if errs[i] = call(rt, req); errs[i] != nil {
-					return
-				}
-				each[i] = append(each[i], time.Since(sent))
-			}
-		})
+	c.busy.Add(len(c.turns))
+	for _, turn := range c.turns {
+		turn <- rt
 	}
-	work.Wait()
+	c.busy.Wait()
 	ended, err := cpuTime()
-	return ended - begun, slices.Concat(each...), errors.Join(append(errs, err)...)
+	for _, each := range c.times {
+		times = append(times, each...)
+	}
+	return ended - begun, times, errors.Join(append(c.errs, err)...)
 }
 
 // WriteTable writes the medians of the ratios to the floor, as Markdown.
 func (t *ServedTable) WriteTable(out io.Writer) {
-	fmt.Fprint(out, "| ÷ the unavoidable copies | ")
-	for _, c := range served()[1:] {
+	fmt.Fprint(out, "| ÷ the floor | ")
+	for _, c := range t.field[1:] {
 		fmt.Fprintf(out, "%s: CPU | p50 | p99 | ", c.name)
 	}
-	fmt.Fprint(out, "copies: CPU, µs |\n|---|")
-	for range served()[1:] {
+	fmt.Fprint(out, "floor: CPU, µs |\n|---|")
+	for range t.field[1:] {
 		fmt.Fprint(out, "---|---|---|")
 	}
 	fmt.Fprintln(out, "---|")
 	for _, w := range t.wires {
-		floor := t.costs[w]["floor"]
+		floor := t.costs[w][t.field[0].name]
 		fmt.Fprintf(out, "| %s | ", w)
-		for _, c := range served()[1:] {
+		for _, c := range t.field[1:] {
 			for _, what := range []func(cost) float64{
 				func(c cost) float64 { return c.cpu }, func(c cost) float64 { return c.p50 }, func(c cost) float64 { return c.p99 },
 			} {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,8 +24,12 @@ func main() {
 	bench.Child()
 	log.SetFlags(0)
 	var (
-		only      = flag.String("only", "requests,served,hang,rotation,stampede,logins,start,processes", "what to measure")
+		only      = flag.String("only", "requests,served,proofs,assertions,hang,rotation,stampede,logins,start,processes", "what to measure")
 		runs      = flag.Int("runs", 7, "how often; medians are printed")
+		slices    = flag.Int("slices", 40, "how many slices a run of served, proofs and assertions has")
+		numbers   = flag.String("connections", "1,16,256", "how many connections these have, one after the other")
+		version   = flag.Int("http", 0, "1 or 2: which version of HTTP these speak; default: both")
+		algorithm = flag.String("algorithm", "ES256", "how the proofs are signed: ES256, EdDSA or PS256")
 		seconds   = flag.Int("seconds", 105, "how long the clients of rotation call, each, in all runs together")
 		logins    = flag.Int("logins", 1_000_000, "the largest pool; takes about 4 KB of memory each")
 		plots     = flag.String("plots", ".", "the directory for rotation.svg, logins.svg and month.svg")
@@ -34,6 +39,15 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+
+	over := bench.ServedConfig{Runs: *runs, Slices: *slices, HTTP1: *version != 2, HTTP2: *version != 1}
+	for number := range strings.SplitSeq(*numbers, ",") {
+		n, err := strconv.Atoi(number)
+		if err != nil {
+			log.Fatalf("connections: %v", err)
+		}
+		over.Connections = append(over.Connections, n)
+	}
 
 	type table interface{ WriteTable(io.Writer) }
 	for _, m := range []struct {
@@ -50,7 +64,17 @@ func main() {
 			return t, os.WriteFile(*benchstat, []byte(text.String()), 0o644)
 		}},
 		{"served", "A request with a good token and 10 headers to an API in another process, over loopback", func() (table, error) {
-			return bench.Served(ctx, *runs, 20, 1, 16, 256)
+			return bench.Served(ctx, over, bench.Bearer())
+		}},
+		{"proofs", "The same with a token that is bound to a key", func() (table, error) {
+			field, err := bench.Proofs(*algorithm)
+			if err != nil {
+				return nil, err
+			}
+			return bench.Served(ctx, over, field)
+		}},
+		{"assertions", "A token request of a service, over loopback", func() (table, error) {
+			return bench.Served(ctx, over, bench.Assertions())
 		}},
 		{"hang", "Requests with a good token through a hang of the provider of 3 minutes, next to those without one", func() (table, error) {
 			return bench.MeasureHang(ctx, 10_000, 3*time.Minute, time.Second)
