@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,6 +26,9 @@ import (
 // it. A program that handles signals itself is told.
 func TestInterruptedRefreshIsStored(t *testing.T) {
 	t.Parallel()
+	heeded := make(chan os.Signal, 1)
+	signal.Notify(heeded, syscall.SIGHUP) // else the programs ignore it under nohup, as this one does
+	t.Cleanup(func() { signal.Stop(heeded) })
 	for _, c := range []struct {
 		name   string
 		signal os.Signal
