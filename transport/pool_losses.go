@@ -35,6 +35,9 @@ func (p *Pool) watchForLosses(ctx context.Context) {
 		if len(again) > 0 {
 			pause = againPause
 		}
+		if in, lost := p.cfg.losses.Due(checked); lost && !checked.IsZero() {
+			pause = min(pause, max(in, entry.ReloadPause))
+		}
 		select {
 		case <-time.After(pause):
 		case <-p.cfg.losses.Seen:
@@ -45,8 +48,8 @@ func (p *Pool) watchForLosses(ctx context.Context) {
 			continue
 		}
 		p.checkForLosses(ctx)
-		if begun := wallNow(); p.cfg.losses.Since(checked) {
-			checked, again = begun, p.latestFirst()
+		if in, lost := p.cfg.losses.Due(checked); lost && in == 0 {
+			checked, again = wallNow(), p.latestFirst()
 		}
 		again = append(again, p.wanted(ctx)...)
 		if again = p.restore(ctx, again); !sleep.For(ctx, entry.ReloadPause) {

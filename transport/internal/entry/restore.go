@@ -207,10 +207,17 @@ func (l *Losses) SawPutBack(rec *tokencache.Record) bool {
 	return lately
 }
 
-// Since reports whether to check again what was checked at the given time. What others put back
-// then is most likely the same loss, so there is time for that.
-func (l *Losses) Since(t time.Time) bool {
-	return l.missed.Load() > t.UnixNano() || l.at.Load() > t.UnixNano() && wallNow().Sub(t) > NewerTime/2
+// Due reports whether the store has lost logins since they were checked at the given time, and in
+// how long to check them again. What others put back then is most likely the same loss, so there is
+// time for that; but not so much that they spend what they have put back.
+func (l *Losses) Due(checked time.Time) (in time.Duration, lost bool) {
+	switch t := checked.UnixNano(); {
+	case l.missed.Load() > t:
+		return 0, true
+	case l.at.Load() > t:
+		return max(NewerTime/2-wallNow().Sub(checked), 0), true
+	}
+	return 0, false
 }
 
 // Lately reports whether the store has lost logins a moment ago.

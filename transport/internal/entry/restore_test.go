@@ -129,3 +129,34 @@ func TestWhatIsSavedAfterALossIsInDoubt(t *testing.T) {
 		})
 	}
 }
+
+// What was checked just before others have put logins back is checked again while they still wait
+// for a newer state, whenever it was that this process has noticed.
+func TestDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		losses := new(entry.Losses)
+		checked := time.Now()
+		if _, lost := losses.Due(checked); lost {
+			t.Error("nothing was lost")
+		}
+		time.Sleep(time.Second)
+		losses.SawPutBack(record(1, time.Now()))
+		in, lost := losses.Due(checked)
+		if !lost || in <= 0 || in > entry.NewerTime/2 {
+			t.Errorf("after %v, %v", in, lost)
+		}
+		time.Sleep(in)
+		if in, lost := losses.Due(checked); !lost || in != 0 {
+			t.Errorf("then after %v, %v", in, lost)
+		}
+		if _, lost := losses.Due(time.Now()); lost {
+			t.Error("nothing was lost since the second check")
+		}
+		checked = time.Now()
+		time.Sleep(time.Second)
+		losses.Missed()
+		if in, lost := losses.Due(checked); !lost || in != 0 {
+			t.Errorf("what this process misses is due after %v, %v", in, lost)
+		}
+	})
+}
