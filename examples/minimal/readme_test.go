@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/stayauth/stayauth/testdata/readme"
 )
 
 var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
@@ -13,8 +15,8 @@ var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 // What README and the pages of the repository link to is there.
 func TestLinks(t *testing.T) {
 	root := filepath.Join("..", "..")
-	for _, page := range []string{"README.md", ".github/CONTRIBUTING.md", ".github/SECURITY.md", "examples/cli/README.md",
-		"examples/migrate/README.md", "examples/service/README.md", "examples/webapp/README.md", "transport/bench/README.md"} {
+	for _, page := range []string{"README.md", ".github/CONTRIBUTING.md", ".github/RELEASES.md", ".github/SECURITY.md", "examples/cli/README.md", "examples/clients/README.md",
+		"examples/migrate/README.md", "examples/service/README.md", "examples/webapp/README.md", "transport/bench/README.md", "transport/bench/fleet.md"} {
 		text, err := os.ReadFile(filepath.Join(root, page))
 		if err != nil {
 			t.Fatal(err)
@@ -32,5 +34,18 @@ func TestLinks(t *testing.T) {
 				t.Errorf("%s: there is no heading for #%s", page, anchor)
 			}
 		}
+	}
+}
+
+// All Go in README is whole programs: TestReaders… try each, from the first line to the last.
+func TestREADMEHasWholePrograms(t *testing.T) {
+	blocks := readme.Blocks(t, "go")
+	for _, block := range blocks {
+		if !strings.HasPrefix(block, "package main\n") {
+			t.Errorf("nothing compiles this:\n%s", block)
+		}
+	}
+	if len(blocks) != 4 {
+		t.Errorf("README has %d programs, and four are tried", len(blocks))
 	}
 }
