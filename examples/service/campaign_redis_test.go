@@ -98,25 +98,20 @@ func (s *shard) settle(t *testing.T) {
 
 func troublesOf(shards []*shard, confirm int) []trouble {
 	any := func(r *rand.Rand) *shard { return shards[r.IntN(len(shards))] }
+	fails := func(what string, fail, mend func(*realparts.Redis)) trouble {
+		return trouble{what, func(t *testing.T, r *rand.Rand, c *campaign) {
+			s, repair := any(r), upTo(r, 3*time.Second)
+			former := s.servers[0]
+			fail(former)
+			s.changed(t, func() {
+				repair()
+				mend(former)
+			})
+		}}
+	}
 	all := []trouble{
-		{"the primary crashes", func(t *testing.T, r *rand.Rand, c *campaign) {
-			s, repair := any(r), upTo(r, 3*time.Second)
-			s.servers[0].Crash()
-			former := s.servers[0]
-			s.changed(t, func() {
-				repair()
-				former.Start()
-			})
-		}},
-		{"the primary freezes", func(t *testing.T, r *rand.Rand, c *campaign) {
-			s, repair := any(r), upTo(r, 3*time.Second)
-			s.servers[0].Freeze()
-			former := s.servers[0]
-			s.changed(t, func() {
-				repair()
-				former.Thaw()
-			})
-		}},
+		fails("the primary crashes", (*realparts.Redis).Crash, (*realparts.Redis).Start),
+		fails("the primary freezes", (*realparts.Redis).Freeze, (*realparts.Redis).Thaw),
 		{"the primary is restarted", func(t *testing.T, r *rand.Rand, c *campaign) {
 			s, repair := any(r), upTo(r, noticed/4)
 			s.servers[0].Stop()
