@@ -56,9 +56,13 @@ func (f *losing) Lock(ctx context.Context, name string) (func() error, error) {
 
 func (f *losing) Load(ctx context.Context, name string) ([]byte, tokencache.Version, error) {
 	f.pause()
-	data, v, err := f.Memory.Load(ctx, name)
+	return f.look(ctx, name)
+}
+
+func (f *losing) look(ctx context.Context, name string) ([]byte, tokencache.Version, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	data, v, err := f.Memory.Load(ctx, name)
 	if errors.Is(err, tokencache.ErrNotFound) && !f.traces[name] {
 		err = tokencache.ErrNoTrace
 	}
@@ -71,9 +75,9 @@ func (f *losing) Save(ctx context.Context, name string, data []byte, old tokenca
 		return "", tokencache.ErrUnavailable
 	}
 	f.saves.Add(1)
-	v, err := f.Memory.Save(ctx, name, data, old)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	v, err := f.Memory.Save(ctx, name, data, old)
 	if err == nil && old == "" {
 		delete(f.traces, name)
 	}

@@ -20,13 +20,17 @@ import (
 // A tracking store can lose what it has, and knows what it should have.
 type tracking struct {
 	losing
-	known  sync.Map // name -> true
-	missed sync.Map // name -> when a lost entry was first missed
-	wanted sync.Map // name -> when a lost entry was last missed
+	whole  sync.Mutex // to look for an entry and note that it is missed are one step, as in a real store
+	known  sync.Map   // name -> true
+	missed sync.Map   // name -> when a lost entry was first missed
+	wanted sync.Map   // name -> when a lost entry was last missed
 }
 
 func (f *tracking) Load(ctx context.Context, name string) ([]byte, tokencache.Version, error) {
-	data, v, err := f.losing.Load(ctx, name)
+	f.pause()
+	f.whole.Lock()
+	defer f.whole.Unlock()
+	data, v, err := f.look(ctx, name)
 	if _, known := f.known.Load(name); known && errors.Is(err, tokencache.ErrNoTrace) {
 		f.wanted.Store(name, time.Now())
 		since, _ := f.missed.LoadOrStore(name, time.Now())
@@ -37,6 +41,8 @@ func (f *tracking) Load(ctx context.Context, name string) ([]byte, tokencache.Ve
 
 func (f *tracking) Save(ctx context.Context, name string, data []byte, old tokencache.Version) (tokencache.Version, error) {
 	v, err := f.losing.Save(ctx, name, data, old)
+	f.whole.Lock()
+	defer f.whole.Unlock()
 	if err == nil {
 		f.known.Store(name, true)
 		f.missed.Delete(name)
@@ -46,6 +52,8 @@ func (f *tracking) Save(ctx context.Context, name string, data []byte, old token
 
 func (f *tracking) Delete(ctx context.Context, name string, old tokencache.Version) error {
 	err := f.losing.Delete(ctx, name, old)
+	f.whole.Lock()
+	defer f.whole.Unlock()
 	if err == nil {
 		f.known.Delete(name)
 		f.missed.Delete(name)
