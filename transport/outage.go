@@ -125,6 +125,7 @@ type Gate struct {
 	first  any           // the login that failed first, for a reason that may be its own
 	asking chan struct{} // closed when the trial is over; nil: there is none
 	queue  int           // how many wait for the trial
+	opened time.Time     // when the last outage that was not short was over
 }
 
 // trialTime is how long others wait for a trial that has not asked the provider yet.
@@ -248,7 +249,24 @@ func everybodys(e *Error) bool {
 func (g *Gate) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if now := wallNow(); g.outage != nil && now.Sub(g.outage.since) >= shortOutage {
+		g.opened = now
+	}
 	g.outage, g.first = nil, nil
+}
+
+// shortOutage is an outage whose end brings no herd: what it has delayed is refreshed at once.
+const shortOutage = time.Minute
+
+// missed returns last, or the end of an outage that came later: what was due before is not made
+// up for, as each process would do that for all that was due since its last look.
+func (g *Gate) missed(last, now time.Time) time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.opened.After(last) && !g.opened.After(now) {
+		return g.opened
+	}
+	return last
 }
 
 // answered records the end of an attempt. Any answer, whatever it says, shows that the provider

@@ -112,6 +112,50 @@ func TestKeepFreshOfAFewAfterAnOutage(t *testing.T) {
 	})
 }
 
+// A replica that finds that the provider is back does not make up for what was due since its last
+// look: in many replicas that is all that was due within a minute, and it would come in seconds.
+func TestKeepFreshInTheMinuteAfterAnOutage(t *testing.T) {
+	const replicas, logins = 12, 2400
+	for name, unused := range map[string]bool{"in memory": false, "unused": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				f := &fleet{t: t, provider: newDisuse(7 * time.Hour), store: new(tokencache.Memory)}
+				var pools []*transport.Pool
+				if unused {
+					f.change = func(cfg *transport.PoolConfig) { cfg.Source.RenewEvery = time.Hour }
+					f.login(logins)
+					for range replicas {
+						p, _ := f.pool()
+						defer f.keepFresh(p)()
+						pools = append(pools, p)
+						time.Sleep(time.Minute / replicas)
+					}
+				} else {
+					f.change = func(cfg *transport.PoolConfig) { cfg.Source.RenewEvery = -1 }
+					all, stop := f.inMemory(logins, replicas)
+					defer stop()
+					pools = all
+				}
+				time.Sleep(time.Hour)
+				f.provider.setDown(true)
+				time.Sleep(20 * time.Minute)
+				f.provider.setDown(false)
+				back := time.Now()
+				for i, p := range pools { // Calls find out soon.
+					s := p.Source(fmt.Sprint("account ", i))
+					for _, err := s.Token(t.Context()); err != nil; _, err = s.Token(t.Context()) {
+						time.Sleep(100 * time.Millisecond)
+					}
+				}
+				time.Sleep(time.Until(back.Add(time.Minute)))
+				if n, usual := f.provider.count(back), float64(logins)/60; float64(n) > 1.5*usual {
+					t.Errorf("%d requests in the first minute, %.2f times as many as usual", n, float64(n)/usual)
+				}
+			})
+		})
+	}
+}
+
 // In the ordinary course of things no token expires in memory, and none is refreshed by each of
 // the replicas.
 func TestKeepFreshOfManyInSeveralProcesses(t *testing.T) {

@@ -133,6 +133,7 @@ func (p *Pool) pass(ctx context.Context, d time.Duration, last time.Time, limit 
 		return 0, nil
 	}
 	for step := range passSteps {
+		last := p.cfg.gate.missed(last, wallNow())
 		for i := range p.shards {
 			due, window := p.shards[i].due(step, last, logins)
 			if shortest == 0 || window > 0 && window < shortest {
@@ -200,7 +201,7 @@ func (p *Pool) renewUnused(ctx context.Context, limit limiter) {
 	pause := upkeep.Pause(every, 0)
 	for last := (time.Time{}); ; {
 		begun := wallNow()
-		due, err := p.unused(ctx, upkeep.From(last, begun, pause), begun)
+		due, err := p.unused(ctx, p.cfg.gate.missed(upkeep.From(last, begun, pause), begun), begun)
 		pause = upkeep.Pause(every, wallNow().Sub(begun))
 		if err == nil {
 			last = begun
