@@ -63,8 +63,9 @@ type Error struct {
 	Claims string
 
 	// ReuseSuspected, with ErrLoginRequired, says that the refused refresh token may have
-	// been spent before: by a refresh that was interrupted, or by somebody who has a copy
-	// of the login. Remedy says which.
+	// been spent before: by a refresh that was interrupted, by a process that had found an
+	// older state of the login in the store, or by somebody who has a copy of it. Remedy
+	// says which.
 	ReuseSuspected bool
 
 	// RetryAfter is how long the provider asked to wait. RetryAt is when the next attempt

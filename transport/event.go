@@ -77,14 +77,15 @@ const (
 // In the log, the message is the type after "stayauth: ", and the attributes are the fields
 // that are set: issuer, client_id, account, generation, expiry, retry_at, ends, took, attempts, and
 // of Err kind, status, code, reuse_suspected and err, its text. Further messages report trouble
-// that changes nothing for the user, and have err: "unlock failed", "the journal could not be
-// cleared", "the refusal of the refresh token could not be stored", "the Store panicked",
-// "OnEvent or the Logger panicked"; once per process, "the store should be set up differently",
-// see tokencache.Checker, and "the store is a copy of another one", see tokencache.ErrCopy; and,
-// without the name of a login, "no look for interrupted refreshes", "an unused login cannot be
-// read", and "unused logins cannot be renewed", which is a warning until one was, see
-// Pool.KeepFresh. The failure to renew an unused login is a refresh failed without an outage,
-// unless somebody needs the token before it is over.
+// that changes nothing for the user yet, and have err: "unlock failed", "a refresh token was spent
+// twice", after which the provider may end the login, "the journal could not be cleared", "the
+// refusal of the refresh token could not be stored", "the Store panicked", "OnEvent or the Logger
+// panicked"; once per process, "the store should be set up differently", see tokencache.Checker,
+// and "the store is a copy of another one", see tokencache.ErrCopy; and, without the name of a
+// login, "no look for interrupted refreshes", "an unused login cannot be read", and "unused
+// logins cannot be renewed", which is a warning until one was, see Pool.KeepFresh. The failure to
+// renew an unused login is a refresh failed without an outage, unless somebody needs the token
+// before it is over.
 type Event struct {
 	Type EventType
 	At   time.Time // when it happened

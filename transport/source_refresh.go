@@ -25,8 +25,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 	}
 	trial := f.trial
 	defer s.cfg.gate.leave(trial)
-	// A login that cannot ask at once, because another process has the lock, lets another
-	// one.
+	// A login that has to wait for the lock lets another one ask.
 	late := time.AfterFunc(trialTime, func() { s.cfg.gate.leave(trial) })
 	defer late.Stop()
 	// 1: one process at a time, and one goroutine in it. A flight that waits sees the token
@@ -264,11 +263,13 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 	next.Attempt = nil
 	switch cause.Kind {
 	case ErrLoginRequired:
-		// Perhaps something that does not take our lock was faster: a copy of the cache
-		// on another machine, or a program without locks. Then its login is the valid
-		// one.
+		// Perhaps something without our lock was faster: a copy of the cache on another
+		// machine, or a program without locks. Then its login is the valid one.
 		stored, v, err := s.load(ctx, new(entry.Start))
 		if err == nil && (stored == nil || stored.RefreshToken != cur.RefreshToken) {
+			if stored != nil && stored.LoginID == cur.LoginID {
+				s.log(ctx, slog.LevelWarn, "a refresh token was spent twice", spentTwice(cause))
+			}
 			return true, nil
 		}
 		bury(next, unknown, cause, s.cfg.entries.Target)
@@ -291,8 +292,7 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 			break
 		}
 		// It was certainly not spent, so the journal would mislead later readers.
-		_, err := s.entry.Save(ctx, next, version)
-		if err != nil && !errors.Is(err, tokencache.ErrConflict) {
+		if _, err := s.entry.Save(ctx, next, version); err != nil && !errors.Is(err, tokencache.ErrConflict) {
 			s.log(ctx, slog.LevelWarn, "the journal could not be cleared", err)
 		}
 	}

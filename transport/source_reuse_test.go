@@ -1,11 +1,16 @@
 package transport_test
 
 import (
+	"errors"
+	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
+	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -33,21 +38,38 @@ func TestReuseSuspected(t *testing.T) {
 		}, "used before: something that does not share this cache"},
 		{"the store was set back", func(t *testing.T, w *world, s *transport.Source) {
 			// A failover to a replica that lagged. This process has not seen what was lost.
-			cache, old := w.cache(), w.stored(s)
+			old := w.stored(s)
 			use(t, w.source(), nil)
 			w.wantEvents(transport.EventRefreshed)
-			_, v, err := cache.Load(t.Context(), s.Key())
-			if err == nil {
-				_, err = cache.Save(t.Context(), s.Key(), old, v)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			w.setBack(s, old)
 		}, "the store has lost the newer one, as in a failover"},
+		{"the store was set back, and this process has what was lost", func(t *testing.T, w *world, s *transport.Source) {
+			old := w.stored(s)
+			use(t, s, nil)
+			w.wantEvents(transport.EventRefreshed)
+			w.setBack(s, old)
+			use(t, w.source(), transport.ErrLoginRequired)
+			w.wantEvents(transport.EventLoginRequired)
+			time.Sleep(2 * time.Hour)
+		}, "the store had lost this login or the lock on it"},
+		{"the store was set back while the provider was asked", func(t *testing.T, w *world, s *transport.Source) {
+			old, e := w.stored(s), s.Cfg().Refresher.(*endpoint.Endpoint)
+			e.Base = surprised{w.srv.RoundTripper(), nil, func() {
+				e.Base = w.srv.RoundTripper()
+				w.store.(*losing).flush() // The lock is lost too.
+				w.setBack(s, old)
+				use(t, w.source(), transport.ErrLoginRequired)
+				w.wantEvents(transport.EventLoginRequired)
+			}}
+			use(t, s, nil)
+			w.wantEvents(transport.EventRefreshed)
+			time.Sleep(2 * time.Hour)
+		}, "the store had lost this login or the lock on it"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+				w.store = new(losing)
 				s := w.source()
 				w.login(s, "ann")
 				w.wantEvents(transport.EventLogin)
@@ -68,6 +90,65 @@ func TestReuseSuspected(t *testing.T) {
 			})
 		})
 	}
+}
+
+// setBack has the store hold an older state of the login.
+func (w *world) setBack(s *transport.Source, old *tokencache.Record) {
+	w.t.Helper()
+	cache := w.cache()
+	_, v, err := cache.Load(w.t.Context(), s.Key())
+	if err == nil || errors.Is(err, tokencache.ErrNotFound) {
+		_, err = cache.Save(w.t.Context(), s.Key(), old, v)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// surprised calls a function before the provider gets a request, and one when it has answered.
+type surprised struct {
+	http.RoundTripper
+	before, after func()
+}
+
+func (s surprised) RoundTrip(req *http.Request) (*http.Response, error) {
+	if s.before != nil {
+		s.before()
+	}
+	resp, err := s.RoundTripper.RoundTrip(req)
+	if s.after != nil {
+		s.after()
+	}
+	return resp, err
+}
+
+// A process whose refresh token is refused, and that then finds what another one has got for it,
+// goes on with that. That the lock did not do its work is in the log, before the login ends.
+func TestATokenThatWasSpentTwiceIsTold(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.Strict})
+		store := new(losing)
+		w.store = store
+		var log strings.Builder
+		s := w.source(func(cfg *transport.SourceConfig) {
+			cfg.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+		})
+		w.login(s, "ann")
+		time.Sleep(2 * time.Hour)
+		e := s.Cfg().Refresher.(*endpoint.Endpoint)
+		e.Base = surprised{w.srv.RoundTripper(), func() {
+			old := w.stored(s) // with the note of this refresh, which is lost
+			old.Attempt = nil
+			store.flush()
+			w.setBack(s, old)
+			use(t, w.source(), nil)
+		}, nil}
+		use(t, s, nil)
+		w.wantCounts(2, 1)
+		if n := strings.Count(log.String(), "a refresh token was spent twice"); n != 1 || !strings.Contains(log.String(), "the store has lost the lock") {
+			t.Errorf("told %d times: %s", n, &log)
+		}
+	})
 }
 
 func TestSaysReuse(t *testing.T) {

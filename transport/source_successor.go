@@ -111,11 +111,15 @@ func deadError(rec *tokencache.Record) *Error {
 			" was dealt with after the one that made up for it, and taken for a reuse of its refresh token; log in again"
 	case t.Interrupted:
 		e.ReuseSuspected = true
-		e.Remedy = "an earlier refresh was interrupted before its answer could be saved, and the provider does not accept its refresh token again; log in again"
+		e.Remedy = "an earlier refresh was interrupted before its answer could be saved, or the store has lost it since, and the provider does not accept its refresh token again; log in again"
 	case rec.Copy != nil && !rec.IsCopy() && t.At.After(rec.Copy.AdoptedAt):
 		e.ReuseSuspected = true
 		e.Remedy = "the login came from a backup or another store and was adopted at " + rec.Copy.AdoptedAt.UTC().Format(time.RFC3339) +
 			", and it seems to have been renewed or ended since it was copied; log in again"
+	case !rec.PutBackAt.IsZero():
+		e.ReuseSuspected = true
+		e.Remedy = "the store had lost this login or the lock on it, and a process put it back at " + rec.PutBackAt.UTC().Format(time.RFC3339) +
+			": another one may have presented a refresh token that was spent; find out why the store loses what it has confirmed, and log in again"
 	case saysReuse(t.Code, t.Description):
 		e.ReuseSuspected = true
 		e.Remedy = "the provider says that the refresh token was used before: something that does not share this cache has a copy of the login, or the store has lost the newer one, as in a failover; find out, and log in again"
@@ -123,6 +127,14 @@ func deadError(rec *tokencache.Record) *Error {
 		e.Remedy = claimsRemedy
 	}
 	return e
+}
+
+// spentTwice says why a refresh token was refused, when the store holds what came of it: the provider
+// may take this for a reuse, and end the login later.
+func spentTwice(cause *Error) *Error {
+	e := *cause
+	e.Remedy = "another process has spent it, without the lock that this one holds: the store has lost the lock, as in a failover, or something does not take it; find out which"
+	return &e
 }
 
 // heldBack reports whether rec is a copy that could end the login elsewhere. A program that acts

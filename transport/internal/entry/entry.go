@@ -110,7 +110,7 @@ func (e *Entry) Load(ctx context.Context, known Known, start *Start) (found Foun
 	// A store that was set back, by a failover or a restored backup, has a refresh token
 	// that was spent. Memory knows better.
 	if cur := known.Rec; cur != nil && cur.LoginID == rec.LoginID && cur.Generation > rec.Generation {
-		putBack := rec.PutBackAt // Others may know better still.
+		putBack := replacing(rec) // Others may know better still.
 		rec = cur.Clone()
 		rec.PutBackAt = putBack
 	} else if cur != nil {

@@ -89,6 +89,16 @@ func inDoubt(rec *tokencache.Record, putBackAt time.Time) *tokencache.Record {
 	return c
 }
 
+// replacing returns the PutBackAt of a state of the login that takes the place of an older one.
+// If the refresh token of that was refused, another process has presented it although this one
+// had spent it; so if the provider refuses the newer one too, the user is told of the loss.
+func replacing(older *tokencache.Record) (putBackAt time.Time) {
+	if older.Tombstone != nil {
+		return wallNow()
+	}
+	return older.PutBackAt
+}
+
 // Work is what a process does with a login.
 type Work int
 

@@ -103,7 +103,7 @@ func (e *Entry) TrySave(ctx context.Context, next *tokencache.Record, version to
 			return stored, nil
 		}
 		version = v
-		saving = inDoubt(next, stored.PutBackAt)
+		saving = inDoubt(next, replacing(stored))
 	}
 	return nil, tokencache.ErrConflict
 }
