@@ -58,7 +58,7 @@ func clusterSite(t *testing.T, confirm int) site {
 				return s.servers[1]
 			}})
 	}
-	return site{store: strings.Replace(url, "redis", "redis-cluster", 1), confirm: confirm, troubles: troublesOf(shards, confirm), forgets: confirm == 0}
+	return site{store: strings.Replace(url, "redis", "redis-cluster", 1), confirm: confirm, troubles: troublesOf(shards, confirm), forgets: confirm == 0, apart: true}
 }
 
 // changed waits for another primary, and then until the former one replicates it.

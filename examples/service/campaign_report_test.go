@@ -29,9 +29,9 @@ func (c *campaign) report(t *testing.T, name string, p *proof) {
 	slices.Sort(during)
 	gap, whose := c.longestGap()
 	t.Logf("the longest gap is that of %s", whose)
-	t.Logf("| case | failovers and restarts | replicas killed, replaced | calls | failed | though a token was good | reuses | as a replica was killed | as it was cut off | as the store forgot | longest gap | p50 | p99 |")
-	t.Logf("| %s | %d | %d, %d | %d | %d | %d | %d | %d | %d | %d | %.1f s | %d ms | %.1f s |", name, len(c.failures), p.killed, c.ended-p.killed,
-		len(c.calls), failed, p.good, p.Reuses, n[byKill], n[byCut], n[byStore], gap.Seconds(),
+	t.Logf("| case | took | failovers and restarts | replicas killed, replaced | calls | failed | though a token was good | reuses | as a replica was killed | as it was cut off | as the store forgot the token | the note and the lock | the lock | longest gap | p50 | p99 |")
+	t.Logf("| %s | %.0f s | %d | %d, %d | %d | %d | %d | %d | %d | %d | %d | %d | %d | %.1f s | %d ms | %.1f s |", name, c.took().Seconds(), len(c.failures), p.killed, c.ended-p.killed,
+		len(c.calls), failed, p.good, p.Reuses, n[byKill], n[byCut], n[byToken], n[byNote], n[byLock], gap.Seconds(),
 		quantile(during, 0.5).Milliseconds(), quantile(during, 0.99).Seconds())
 	for _, f := range c.failures {
 		last, failed := time.Duration(0), 0
@@ -53,6 +53,12 @@ func (c *campaign) report(t *testing.T, name string, p *proof) {
 	if campaignCalls != "" {
 		c.write(t, filepath.Join(campaignCalls, strings.ReplaceAll(name, " ", "-")+".csv"))
 	}
+}
+
+// took returns how long calls were made.
+func (c *campaign) took() time.Duration {
+	last := c.calls[len(c.calls)-1]
+	return last.begun.Add(last.took).Sub(c.calls[0].begun)
 }
 
 // anonymous returns the text without what differs from one to the next.

@@ -60,6 +60,7 @@ type site struct {
 	confirm        int
 	place          func(*config) // where a replica finds the store, if that depends on the replica
 	forgets        bool          // what it has confirmed may be lost in a failover
+	apart          bool          // the lock on a login may be on another server than the login
 	troubles       []trouble
 }
 
@@ -103,13 +104,20 @@ type end struct {
 type cause string
 
 const (
-	byKill  cause = "killed"    // the replica that had spent it was killed before it had saved what it got
-	byCut   cause = "cut off"   // or was cut off from the store for more than three seconds
-	byStore cause = "forgotten" // the store has lost what it had confirmed
+	byKill  cause = "killed"  // the replica that had spent it was killed before it had saved what it got
+	byCut   cause = "cut off" // or was cut off from the store for more than three seconds
 	unclear cause = "unclear"
+
+	// The store has lost what it had confirmed: what came of it; the note that it is being spent,
+	// and the lock with it; or, where they are on two servers, the lock alone.
+	byToken cause = "token forgotten"
+	byNote  cause = "note forgotten"
+	byLock  cause = "lock forgotten"
 
 	told cause = "" // no cause, but what a user was told
 )
+
+func (c cause) forgotten() bool { return c == byToken || c == byNote || c == byLock }
 
 // cutOffTime is how long a replica may be cut off before others take its locks.
 const cutOffTime = 3 * time.Second
@@ -252,22 +260,23 @@ func (c *campaign) logInAgain(t *testing.T) {
 
 // reused is told that a spent refresh token was presented again, and that the provider has ended
 // the login.
-func (c *campaign) reused(s spending, by int) {
-	now := time.Now()
+func (c *campaign) reused(s, again spending) {
 	l := c.swarm.ledger
-	what := fmt.Sprintf("replica %d has presented what replica %d had presented %v before", by, s.by, now.Sub(s.presented).Round(10*time.Millisecond))
-	e := end{cause: unclear, what: what}
+	e := end{cause: unclear, what: fmt.Sprintf("replica %d has presented what replica %d had presented %v before",
+		again.by, s.by, again.presented.Sub(s.presented).Round(10*time.Millisecond))}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case s.next != nil && l.isSaved(s.next):
-		e.cause = byStore
-	case l.wasKilled(s.by):
+		e.cause = byToken
+	case l.wasKilled(s.by), l.wasKilled(again.by): // Its request may come last.
 		e.cause = byKill
-	case c.absence(s.by, s.presented, now) > cutOffTime:
+	case c.absence(s.by, s.presented, again.presented) > cutOffTime:
 		e.cause = byCut
-	case c.forgets && c.failed(s.presented, now):
-		e.cause, e.what = byStore, what+", and the lock was lost"
+	case again.found != s.process:
+		e.cause = byNote
+	case c.apart && c.failed(s.presented, again.presented):
+		e.cause = byLock
 	}
 	c.ends = append(c.ends, e)
 }
@@ -323,11 +332,14 @@ func (c *campaign) check(t *testing.T, p *proof) {
 			t.Logf("%s was told: %s", e.account, e.what)
 		}
 		switch {
-		case e.cause == unclear, e.cause == byStore && !c.forgets:
+		case e.cause == unclear, e.cause.forgotten() && !c.forgets:
 			t.Errorf("a refresh token was presented again: %s", e.what)
 		case e.cause == told && !c.explains(e.what):
 			t.Errorf("a user is not told why the login has ended: %s", e.what)
 		}
+	}
+	if reuses := len(c.ends) - n[told]; reuses != p.Reuses {
+		t.Errorf("%d reuses, and causes for %d", p.Reuses, reuses)
 	}
 	if n[told] > p.Reuses {
 		t.Errorf("%d users were told to log in, after %d reuses", n[told], p.Reuses)
@@ -342,9 +354,10 @@ func (c *campaign) check(t *testing.T, p *proof) {
 
 // explains reports whether the text says why a login has ended.
 func (c *campaign) explains(text string) bool {
-	return strings.Contains(text, "interrupted") || c.forgets && strings.Contains(text, "failover") ||
-		// A replica that has the newest token learns only that another one was refused.
-		strings.Contains(text, "the login was revoked")
+	return strings.Contains(text, "interrupted") ||
+		c.forgets && (strings.Contains(text, "failover") || strings.Contains(text, "the store had lost this login")) ||
+		// A replica that has the newest token may learn only that another one was refused.
+		(c.forgets || len(c.away) > 0) && strings.Contains(text, "the login was revoked")
 }
 
 func (c *campaign) counted() map[cause]int {

@@ -24,8 +24,8 @@ type ledger struct {
 	asking map[int]int          // requests under way, by replica, without those for the dead
 	tally
 
-	came   map[string]*spending           // by access token: the refresh token that came with it
-	reused func(earlier spending, by int) // is told of a refresh token that is refused because it was spent; nil: nobody is
+	came   map[string]*spending        // by access token: the refresh token that came with it
+	reused func(earlier, now spending) // is told of a refresh token that is refused because it was spent; nil: nobody is
 }
 
 // A spending is what the ledger knows of a refresh token.
@@ -34,6 +34,7 @@ type spending struct {
 	due       time.Time // before, nobody has a reason to spend it
 	presented time.Time // for the first time; zero: not yet
 	by        int       // the replica that has presented it last
+	sender              // that replica's process
 
 	next  *spending // what it was exchanged for
 	saved bool      // a replica has said that the store has confirmed it
@@ -83,11 +84,12 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.ParseForm()
 	spent, by := "", 0   // what is exchanged for what is answered, and by whom
 	var earlier spending // of the same refresh token
+	from := senderOf(r)
 	if r.PostForm.Get("grant_type") == "refresh_token" {
 		by, _ = strconv.Atoi(r.PostForm.Get(replicaParam))
 		spent = r.PostForm.Get("refresh_token")
 		earlier = l.before(spent)
-		defer l.presented(spent, by)()
+		defer l.presented(spent, by, from)()
 	} else {
 		l.exchanged()
 	}
@@ -97,12 +99,13 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		AccessToken  string  `json:"access_token"`
 		RefreshToken string  `json:"refresh_token"`
 		ExpiresIn    float64 `json:"expires_in"`
+		Refusal      string  `json:"error_description"`
 	}
 	if json.Unmarshal(answer.body.Bytes(), &tokens) == nil && tokens.AccessToken != "" {
 		l.issued(tokens.AccessToken, tokens.RefreshToken, spent, begun, time.Duration(tokens.ExpiresIn*float64(time.Second)))
 	}
-	if l.reused != nil && tokens.AccessToken == "" && !earlier.presented.IsZero() {
-		l.reused(earlier, by)
+	if l.reused != nil && tokens.Refusal == "refresh token already used" {
+		l.reused(earlier, spending{presented: begun, by: by, sender: from})
 	}
 }
 
@@ -164,7 +167,7 @@ func (l *ledger) exchanged() {
 }
 
 // presented returns what is to be called when there is an answer.
-func (l *ledger) presented(token string, by int) (answered func()) {
+func (l *ledger) presented(token string, by int, from sender) (answered func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.tokens[token]
@@ -197,7 +200,7 @@ func (l *ledger) presented(token string, by int) (answered func()) {
 	default:
 		l.again++
 	}
-	s.by = by
+	s.by, s.sender = by, from
 	if answered == nil {
 		answered = func() {}
 	}

@@ -36,7 +36,7 @@ type config struct {
 
 	Idle    time.Duration // how long the provider keeps a login that is not refreshed; 0: for ever
 	Lease   time.Duration // of locks in Redis; 0: the default
-	Tells   bool          // the ledger is told of what is saved
+	Tells   bool          // the ledger is told of what is found and saved
 	EndTime time.Duration // for what is to be finished when the replica is told to end; 0: 10 s
 }
 
@@ -106,6 +106,7 @@ func (c config) open() (*transport.Pool, *tokencache.Cache, error) {
 	}
 	var pool *transport.Pool
 	if c.Tells {
+		source.Refresher = newTelling(c.endpoint())
 		source.OnEvent = newWitness(c.API+savedPath, func(account string) *transport.Source { return pool.Source(account) }).see
 	}
 	pool, err = transport.NewPool(transport.PoolConfig{Source: source})
