@@ -93,35 +93,6 @@ type failed struct {
 
 type absent struct{ from, to time.Time } // to is zero if it is not over
 
-// An end is the end of a login.
-type end struct {
-	cause   cause
-	what    string // has happened, or the user was told
-	account string
-}
-
-// A cause is why a spent refresh token was presented again.
-type cause string
-
-const (
-	byKill  cause = "killed"  // the replica that had spent it was killed before it had saved what it got
-	byCut   cause = "cut off" // or was cut off from the store for more than three seconds
-	unclear cause = "unclear"
-
-	// The store has lost what it had confirmed: what came of it; the note that it is being spent,
-	// and the lock with it; or, where they are on two servers, the lock alone.
-	byToken cause = "token forgotten"
-	byNote  cause = "note forgotten"
-	byLock  cause = "lock forgotten"
-
-	told cause = "" // no cause, but what a user was told
-)
-
-func (c cause) forgotten() bool { return c == byToken || c == byNote || c == byLock }
-
-// cutOffTime is how long a replica may be cut off before others take its locks.
-const cutOffTime = 3 * time.Second
-
 func (cc campaignCase) run(t *testing.T) {
 	seed := max(1, campaignSeed)
 	if campaignTime > 0 && campaignSeed == 0 {
@@ -207,6 +178,12 @@ func (c *campaign) goThrough(t *testing.T, r *rand.Rand) {
 		c.logInAgain(t)
 		time.Sleep(quiet / 10)
 	}
+	c.logInAgain(t)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := len(c.relogins); n > 0 {
+		t.Errorf("%d users cannot log in, although the store is back", n)
+	}
 }
 
 // replace kills a replica, or tells it to end, and starts another one.
@@ -255,70 +232,6 @@ func (c *campaign) logInAgain(t *testing.T) {
 		c.mu.Lock()
 		delete(c.relogins, account)
 		c.mu.Unlock()
-	}
-}
-
-// reused is told that a spent refresh token was presented again, and that the provider has ended
-// the login.
-func (c *campaign) reused(s, again spending) {
-	l := c.swarm.ledger
-	e := end{cause: unclear, what: fmt.Sprintf("replica %d has presented what replica %d had presented %v before",
-		again.by, s.by, again.presented.Sub(s.presented).Round(10*time.Millisecond))}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case s.next != nil && l.isSaved(s.next):
-		e.cause = byToken
-	case l.wasKilled(s.by), l.wasKilled(again.by): // Its request may come last.
-		e.cause = byKill
-	case c.absence(s.by, s.presented, again.presented) > cutOffTime:
-		e.cause = byCut
-	case again.found != s.process:
-		e.cause = byNote
-	case c.apart && c.failed(s.presented, again.presented):
-		e.cause = byLock
-	}
-	c.ends = append(c.ends, e)
-}
-
-// failed reports whether the store has failed at the time, or just before. c.mu is held.
-func (c *campaign) failed(from, to time.Time) bool {
-	for _, f := range c.failures {
-		if f.begin.Before(to) && (f.over.IsZero() || f.over.Add(cutOffTime).After(from)) {
-			return true
-		}
-	}
-	return false
-}
-
-// absence returns for how long a replica was cut off. c.mu is held.
-func (c *campaign) absence(replica int, from, to time.Time) (longest time.Duration) {
-	for _, a := range c.away[replica] {
-		if a.to.IsZero() || a.to.After(to) {
-			a.to = to
-		}
-		if a.from.Before(from) {
-			a.from = from
-		}
-		longest = max(longest, a.to.Sub(a.from))
-	}
-	return longest
-}
-
-// cutOff says that from now on a replica is cut off from the store, and back that it is not.
-func (c *campaign) cutOff(replica int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.away[replica] = append(c.away[replica], absent{from: time.Now()})
-}
-
-func (c *campaign) back() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, all := range c.away {
-		if last := &all[len(all)-1]; last.to.IsZero() {
-			last.to = time.Now()
-		}
 	}
 }
 

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// An end is the end of a login.
+type end struct {
+	cause   cause
+	what    string // has happened, or the user was told
+	account string
+}
+
+// A cause is why a spent refresh token was presented again.
+type cause string
+
+const (
+	byKill  cause = "killed"  // the replica that had spent it was killed before it had saved what it got
+	byCut   cause = "cut off" // or was cut off from the store for more than three seconds
+	unclear cause = "unclear"
+
+	// The store has lost what it had confirmed: what came of it; the note that it is being spent,
+	// and the lock with it; or, where they are on two servers, the lock alone.
+	byToken cause = "token forgotten"
+	byNote  cause = "note forgotten"
+	byLock  cause = "lock forgotten"
+
+	told cause = "" // no cause, but what a user was told
+)
+
+func (c cause) forgotten() bool { return c == byToken || c == byNote || c == byLock }
+
+// cutOffTime is how long a replica may be cut off before others take its locks.
+const cutOffTime = 3 * time.Second
+
+// reused is told that a spent refresh token was presented again, and that the provider has ended
+// the login.
+func (c *campaign) reused(s, again spending) {
+	l := c.swarm.ledger
+	e := end{cause: unclear, what: fmt.Sprintf("replica %d has presented what replica %d had presented %v before",
+		again.by, s.by, again.presented.Sub(s.presented).Round(10*time.Millisecond))}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case s.next != nil && l.isSaved(s.next):
+		e.cause = byToken
+	case l.wasKilled(s.by), l.wasKilled(again.by): // Its request may come last.
+		e.cause = byKill
+	case c.absence(s.by, s.presented, again.presented) > cutOffTime:
+		e.cause = byCut
+	case again.found != s.process:
+		e.cause = byNote
+	case c.apart && c.failed(s.presented, again.presented):
+		e.cause = byLock
+	}
+	c.ends = append(c.ends, e)
+}
+
+// failed reports whether the store has failed at the time, or just before. c.mu is held.
+func (c *campaign) failed(from, to time.Time) bool {
+	for _, f := range c.failures {
+		if f.begin.Before(to) && (f.over.IsZero() || f.over.Add(cutOffTime).After(from)) {
+			return true
+		}
+	}
+	return false
+}
+
+// absence returns for how long a replica was cut off. c.mu is held.
+func (c *campaign) absence(replica int, from, to time.Time) (longest time.Duration) {
+	for _, a := range c.away[replica] {
+		if a.to.IsZero() || a.to.After(to) {
+			a.to = to
+		}
+		if a.from.Before(from) {
+			a.from = from
+		}
+		longest = max(longest, a.to.Sub(a.from))
+	}
+	return longest
+}
+
+// cutOff says that from now on a replica is cut off from the store, and back that it is not.
+func (c *campaign) cutOff(replica int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.away[replica] = append(c.away[replica], absent{from: time.Now()})
+}
+
+func (c *campaign) back() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, all := range c.away {
+		if last := &all[len(all)-1]; last.to.IsZero() {
+			last.to = time.Now()
+		}
+	}
+}
+
+// What the ledger has seen tells the causes apart.
+func TestCausesOfReuses(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(c *campaign, s, again *spending)
+		want   cause
+	}{
+		{"nothing has happened", func(c *campaign, s, again *spending) {}, unclear},
+		{"the first was killed", func(c *campaign, s, again *spending) { c.swarm.ledger.kills(s.by) }, byKill},
+		{"the second was killed", func(c *campaign, s, again *spending) { c.swarm.ledger.kills(again.by) }, byKill},
+		{"another was killed", func(c *campaign, s, again *spending) { c.swarm.ledger.kills(3) }, unclear},
+		{"the first was cut off", func(c *campaign, s, again *spending) {
+			c.away[s.by] = []absent{{from: s.presented.Add(-time.Minute), to: s.presented.Add(4 * time.Second)}}
+		}, byCut},
+		{"the first was cut off for a moment", func(c *campaign, s, again *spending) {
+			c.away[s.by] = []absent{{from: s.presented.Add(-time.Minute), to: s.presented.Add(2 * time.Second)}}
+		}, unclear},
+		{"the answer was saved", func(c *campaign, s, again *spending) { s.next = &spending{saved: true} }, byToken},
+		{"the answer was not saved", func(c *campaign, s, again *spending) { s.next = &spending{} }, unclear},
+		{"the note was not found", func(c *campaign, s, again *spending) { again.found = "" }, byNote},
+		{"the note of another was found", func(c *campaign, s, again *spending) { again.found = "3" }, byNote},
+		{"a failover, with lock and note together", func(c *campaign, s, again *spending) {
+			c.failures = []failed{{begin: s.presented.Add(time.Second)}}
+		}, unclear},
+		{"a failover, with lock and note apart", func(c *campaign, s, again *spending) {
+			c.apart, c.failures = true, []failed{{begin: s.presented.Add(time.Second)}}
+		}, byLock},
+		{"a failover later", func(c *campaign, s, again *spending) {
+			c.apart, c.failures = true, []failed{{begin: again.presented.Add(time.Second)}}
+		}, unclear},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := &campaign{swarm: &swarm{ledger: newLedger(nil)}, away: make(map[int][]absent)}
+			first := spending{presented: time.Now(), by: 1, sender: sender{process: "1"}}
+			again := spending{presented: first.presented.Add(5 * time.Second), by: 2, sender: sender{process: "2", found: "1"}}
+			tt.change(c, &first, &again)
+			c.reused(first, again)
+			if len(c.ends) != 1 || c.ends[0].cause != tt.want {
+				t.Errorf("got %+v, want %q", c.ends, tt.want)
+			}
+		})
+	}
+}
