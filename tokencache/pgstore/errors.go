@@ -104,3 +104,9 @@ func badAddress(field string) error {
 	return fmt.Errorf("pgstore: %s cannot be parsed: want postgres://user@host:5432/database?sslmode=verify-full with special characters"+
 		" of the password as %%XX, or words such as host=db user=app", field)
 }
+
+var errPooler = fmt.Errorf("%w: a pooler, such as PgBouncer, stands between this process and the server, and hides when the process dies:"+
+	" set Config.SessionDSN to the address of the server itself", errUnavailable)
+
+var errElsewhere = fmt.Errorf("%w: the connection of this process, see Config.SessionDSN, does not lead to the server and database of the pool,"+
+	" or is ended again and again", errUnavailable)

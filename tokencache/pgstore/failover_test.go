@@ -77,6 +77,40 @@ func TestSwitchover(t *testing.T) {
 	all.Wait()
 }
 
+// After a failover to a standby that lagged, a lock is there that its holder has released. It lives,
+// so nobody else may take the lock, and it has no reason to: it has to release it once more.
+func TestALockReturns(t *testing.T) {
+	t.Parallel()
+	a := realparts.StartPostgreSQL(t)
+	b := a.StartStandby(t, "b")
+	arg := newTable(t, a.URLOfPrimary(b, "pool_max_conns=4"))
+	holder, other := mustOpen(t, arg), mustOpen(t, arg)
+	unlock, unlockKept := storecheck.Lock(t, holder, "a"), storecheck.Lock(t, holder, "kept")
+	v := storecheck.Save(t, holder, "a", "replicated", "")
+	awaitTrue(t, b, `SELECT pg_last_wal_replay_lsn() >= '`+value[string](t, a, `SELECT pg_current_wal_lsn()::text`)+`'`)
+	query(t, b, `ALTER SYSTEM SET primary_conninfo = ''`)
+	query(t, b, `SELECT pg_reload_conf()`)
+	awaitTrue(t, b, `SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver)`)
+	storecheck.Save(t, holder, "a", "lost", v)
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+	a.Crash()
+	b.Promote()
+	if data, _, err := other.Load(t.Context(), "a"); string(data) != "replicated" {
+		t.Fatalf("nothing was lost: %q, %v", data, err)
+	}
+	if err := storecheck.Lock(t, other, "a")(); err != nil {
+		t.Error(err)
+	}
+	watcher := storecheck.Watch(t, other, "kept")
+	watcher.NothingFor(t, outage)
+	if err := unlockKept(); err != nil {
+		t.Error(err)
+	}
+	watcher.Turn(t)
+}
+
 // The machine of the primary loses power, or the network to it breaks: nobody is told. Processes
 // that were connected, or start afterwards, find the standby, which has been promoted.
 func TestSilentPrimary(t *testing.T) {

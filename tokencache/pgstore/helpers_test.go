@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -60,6 +61,29 @@ func through(proxy *realparts.Proxy, arg string) string {
 	}
 	u.Host = fmt.Sprintf("127.0.0.1:%d", proxy.Port)
 	return u.String() + "|" + table
+}
+
+// value returns what the server answers.
+func value[T any](t *testing.T, server *realparts.PostgreSQL, sql string) (v T) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if err := conn.QueryRow(t.Context(), sql).Scan(&v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func awaitTrue(t *testing.T, server *realparts.PostgreSQL, sql string) {
+	t.Helper()
+	for begun := time.Now(); !value[bool](t, server, sql); time.Sleep(10 * time.Millisecond) {
+		if time.Since(begun) > storecheck.Patience {
+			t.Fatalf("not true: %s", sql)
+		}
+	}
 }
 
 func query(t *testing.T, server *realparts.PostgreSQL, sql string) {

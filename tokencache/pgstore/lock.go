@@ -65,8 +65,9 @@ func (s *Store) lock(ctx context.Context, name string, at int64, j *journal) (*h
 	if err != nil {
 		return nil, problem(ctx, "lock", name, err)
 	}
-	leaveSession := s.session.use()
-	turn := s.turns.Add(1)
+	turn, over := s.turns.begin()
+	leave := s.session.use()
+	leaveSession := func() { over(); leave() }
 	if unsure, err := s.takeLock(ctx, name, turn, at, j); err != nil {
 		leaveGate()
 		if unsure {

@@ -37,7 +37,7 @@ type statements struct {
 	list, idle, idlest, purge, purgeTraced      string
 	preflight, secured, check, indexes          string
 	probes                                      []string
-	lock, unlock, orphans                       string
+	lock, unlock, unlockOthers, orphans         string
 }
 
 // saving are the statements that save an entry.
@@ -197,8 +197,9 @@ func newStatements(table string) statements {
 			replace(`DELETE FROM {entries} WHERE name = $1`),
 		},
 
-		lock:   replace(taking("$5::bigint <> {any} AND $5 <> coalesce((SELECT version FROM {entries} WHERE name = $1), {none})", "{not durable}", "", "")),
-		unlock: replace(`DELETE FROM {locks} WHERE name = $1 AND owner = $2 AND turn = $3 AND {not durable}`),
+		lock:         replace(taking("$5::bigint <> {any} AND $5 <> coalesce((SELECT version FROM {entries} WHERE name = $1), {none})", "{not durable}", "", "")),
+		unlock:       replace(`DELETE FROM {locks} WHERE name = $1 AND owner = $2 AND turn = $3 AND {not durable}`),
+		unlockOthers: replace(`DELETE FROM {locks} WHERE owner = $1 AND turn <= $2 AND turn <> ALL($3::bigint[]) AND {not durable}`),
 
 		// Returns whether the server refuses writes, whether this process is dead, and
 		// the locks of processes that are.

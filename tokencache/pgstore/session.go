@@ -3,7 +3,6 @@ package pgstore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -21,7 +20,8 @@ type session struct {
 	beforeConnect func(context.Context, *pgx.ConnConfig) error // as in the pool; nil: nothing to do
 	afterConnect  func(context.Context, *pgx.Conn) error
 	makeRoom      func() // closes connections that the pool does not use
-	owner         int64  // the process's number
+	reconnected   func(context.Context, *pgx.Conn)
+	owner         int64 // the process's number
 
 	mu        sync.Mutex
 	users     int
@@ -218,6 +218,9 @@ func (s *session) connect(ctx context.Context) (*pgx.Conn, error) {
 			if err == nil {
 				err = s.show(ctx, conn)
 			}
+			if err == nil && s.made > 0 {
+				s.reconnected(ctx, conn)
+			}
 			return conn, err
 		}
 		// The connections that this role may still open may be those that the pool
@@ -268,12 +271,6 @@ func (s *session) show(ctx context.Context, conn *pgx.Conn) error {
 	}
 	return err
 }
-
-var errPooler = fmt.Errorf("%w: a pooler, such as PgBouncer, stands between this process and the server, and hides when the process dies:"+
-	" set Config.SessionDSN to the address of the server itself", errUnavailable)
-
-var errElsewhere = fmt.Errorf("%w: the connection of this process, see Config.SessionDSN, does not lead to the server and database of the pool,"+
-	" or is ended again and again", errUnavailable)
 
 // drop ends the connection. It is called by the goroutine, or after that has ended.
 func (s *session) drop(err error) {

@@ -61,7 +61,7 @@ type Store struct {
 	gates   gate.Gates
 	session *session
 	deaths  deaths
-	turns   atomic.Int64 // counts the locks of this process
+	turns   turns
 	where   whereabouts
 
 	// writers has a place for each connection of the pool but one, which is for reads:
@@ -105,7 +105,7 @@ func Open(cfg Config) (*Store, error) {
 	poolConfig := s.pool.Config()
 	s.writers = make(chan struct{}, max(1, poolConfig.MaxConns-1))
 	s.session = newSession(poolConfig)
-	s.session.makeRoom = s.pool.Reset
+	s.session.makeRoom, s.session.reconnected = s.pool.Reset, s.releaseReturned
 	s.where.mark = fmt.Sprint("stayauth pgstore ", s.session.owner)
 	if cfg.SessionDSN != "" {
 		var err error
