@@ -104,9 +104,13 @@ server_login_retry, which is 15 seconds by default.
     token again. Most providers accept that for some seconds.
   - With Config.Pool, a wait for a synchronous replica that somebody cancels: the server
     only sends a warning, to the pool's own OnNotice.
-  - The newest refresh token after a failover to a replica that is not synchronous, nor the
-    locks: a spent one can come back. A process that has a newer one in memory uses that; any
-    other presents the spent one, and a strict provider ends the login. The error says why.
+  - What was confirmed last, after a failover to a replica that is not synchronous: the newest
+    refresh token, so that a spent one comes back, or the journal and the lock of a refresh
+    that is in progress. A process that has a newer token in memory uses that; any other
+    presents the spent one, and a strict provider ends the login. The error names this as a
+    possible cause if the provider says that the token was used before, if a refresh seems to
+    have been interrupted, or if the process has the newer token. A lock that comes back
+    although it was released is released once more by its holder when that reconnects.
   - Logins, if the tables are emptied: processes that run Pool.KeepFresh put back what they
     have in memory, within some seconds, and requests at other replicas wait for that. A
     login that is in no memory is lost, and a replica that has none at all in memory says
@@ -180,7 +184,7 @@ configuration of [Config.Pool], and Stat of that pool.
 The DSN says it all: sslmode=verify-full and sslrootcert for TLS, pool_max_conns for
 the number of connections. Without sslmode, pgx falls back to a connection that is not
 encrypted; [Store.Check] reports that, and that the server does not sync its files. A
-replica needs few connections: a refresh takes seven short statements, of which two wait for
+replica needs few connections: a refresh takes three short statements, of which two wait for
 the disk, and no connection while the provider is asked.
 PostgreSQL 14 or later.
 */

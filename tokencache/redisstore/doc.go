@@ -37,9 +37,10 @@ never were. Entries that Config.Expiry removes leave no trace, nor do very early
 while those run beside it, a login that they forget can come back. Earlier versions do not
 keep the index, and need not: [Store.ListIdle] adds what they have saved once a day.
 
-Replication does not wait either: after a failover, the new primary may lack locks and the
-newest refresh token, and have one that was spent; and one that was frozen or cut off still gives
-out locks until it learns that there is another primary. Set [Config.Replicas], and
+Replication does not wait either: after a failover, the new primary may lack locks, journals and
+the newest refresh token, and have one that was spent; and one that was frozen or cut off still
+gives out locks until it learns that there is another primary. A strict provider ends a login whose
+spent refresh token is presented. Set [Config.Replicas], and
 min-replicas-to-write on the server. A Save that too few replicas have confirmed fails
 with [ErrNotReplicated]. As a Source writes its journal before it spends a refresh
 token, it does not spend one while replicas are missing. What remains is the moment in
