@@ -10,6 +10,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"runtime/metrics"
+	"strings"
 	"sync"
 	"time"
 )
@@ -50,6 +52,16 @@ func (w wire) base(a api) (*http.Transport, string, error) {
 // A cost is what requests have cost, in one run.
 type cost struct {
 	cpu, p50, p99 float64 // of a request, nanoseconds
+	heap          garbage // of a request
+}
+
+// Garbage is what has been allocated: bytes and objects.
+type garbage [2]float64
+
+func allocated() garbage {
+	s := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/allocs:objects"}}
+	metrics.Read(s)
+	return garbage{float64(s[0].Value.Uint64()), float64(s[1].Value.Uint64())}
 }
 
 // A ServedConfig says what Served measures.
@@ -113,21 +125,25 @@ func (w wire) run(ctx context.Context, a api, cfg ServedConfig, field []contende
 	}
 	crew := w.hire(ctx, origin+"/v1/things", max(4, cmp.Or(cfg.Requests, 256)/w.connections))
 	defer crew.leave()
-	cpu, times := make([]time.Duration, len(field)), make([][]time.Duration, len(field))
+	cpu, times, heaps := make([]time.Duration, len(field)), make([][]time.Duration, len(field)), make([]garbage, len(field))
 	for slice := range 1 + cfg.Slices {
 		for _, i := range rand.Perm(len(field)) {
+			before := allocated()
 			used, took, err := crew.work(all[i])
+			after := allocated()
 			if err != nil {
 				return fmt.Errorf("%s: %w", field[i].name, err)
 			}
 			if slice > 0 { // The first makes the connections.
 				cpu[i], times[i] = cpu[i]+used, append(times[i], took...)
+				heaps[i][0], heaps[i][1] = heaps[i][0]+after[0]-before[0], heaps[i][1]+after[1]-before[1]
 			}
 		}
 	}
 	for i, c := range field {
 		all := sorted(times[i])
-		costs[c.name] = append(costs[c.name], cost{float64(cpu[i]) / float64(len(all)), float64(quantile(all, 0.5)), float64(quantile(all, 0.99))})
+		n := float64(len(all))
+		costs[c.name] = append(costs[c.name], cost{float64(cpu[i]) / n, float64(quantile(all, 0.5)), float64(quantile(all, 0.99)), garbage{heaps[i][0] / n, heaps[i][1] / n}})
 	}
 	return nil
 }
@@ -188,17 +204,14 @@ func (c *crew) work(rt http.RoundTripper) (cpu time.Duration, times []time.Durat
 	return ended - begun, times, errors.Join(append(c.errs, err)...)
 }
 
-// WriteTable writes the medians of the ratios to the floor, as Markdown.
+// WriteTable writes the medians of the ratios to the floor and their intervals, as Markdown, and
+// then what a request allocates on the way there and back, in bytes and objects.
 func (t *ServedTable) WriteTable(out io.Writer) {
 	fmt.Fprint(out, "| ÷ the floor | ")
 	for _, c := range t.field[1:] {
 		fmt.Fprintf(out, "%s: CPU | p50 | p99 | ", c.name)
 	}
-	fmt.Fprint(out, "floor: CPU, µs |\n|---|")
-	for range t.field[1:] {
-		fmt.Fprint(out, "---|---|---|")
-	}
-	fmt.Fprintln(out, "---|")
+	fmt.Fprint(out, "floor: CPU, µs |\n|---|", strings.Repeat("---|---|---|", len(t.field)-1), "---|\n")
 	for _, w := range t.wires {
 		floor := t.costs[w][t.field[0].name]
 		fmt.Fprintf(out, "| %s | ", w)
@@ -206,10 +219,25 @@ func (t *ServedTable) WriteTable(out io.Writer) {
 			for _, what := range []func(cost) float64{
 				func(c cost) float64 { return c.cpu }, func(c cost) float64 { return c.p50 }, func(c cost) float64 { return c.p99 },
 			} {
-				fmt.Fprintf(out, "%.3f | ", Median(ratios(column(t.costs[w][c.name], what), column(floor, what))))
+				all := ratios(column(t.costs[w][c.name], what), column(floor, what))
+				low, high := interval(all)
+				fmt.Fprintf(out, "%.3f (%.3f to %.3f) | ", Median(all), low, high)
 			}
 		}
 		fmt.Fprintf(out, "%.1f |\n", Median(column(floor, func(c cost) float64 { return c.cpu }))/1000)
+	}
+	fmt.Fprint(out, "\n| bytes, objects | ")
+	for _, c := range t.field {
+		fmt.Fprintf(out, "%s | ", c.name)
+	}
+	fmt.Fprint(out, "\n|---|", strings.Repeat("---|", len(t.field)), "\n")
+	for _, w := range t.wires {
+		fmt.Fprintf(out, "| %s | ", w)
+		for _, c := range t.field {
+			fmt.Fprintf(out, "%.0f, %.1f | ", Median(column(t.costs[w][c.name], func(c cost) float64 { return c.heap[0] })),
+				Median(column(t.costs[w][c.name], func(c cost) float64 { return c.heap[1] })))
+		}
+		fmt.Fprintln(out)
 	}
 }
 

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 )
@@ -17,6 +18,16 @@ func quantile[T any](sorted []T, q float64) (v T) {
 		return v
 	}
 	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
+}
+
+// interval returns between which two values the median of all possible ones lies, with a
+// confidence of 95 % or, for few values, of less than that. It assumes nothing of how they are
+// distributed: each lies above the median as often as below it.
+func interval(values []float64) (low, high float64) {
+	all := sorted(values)
+	n := float64(len(all))
+	k := max(0, int((n-1.96*math.Sqrt(n))/2))
+	return all[k], all[len(all)-1-k]
 }
 
 func mean(values []float64) (sum float64) {
