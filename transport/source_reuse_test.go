@@ -65,6 +65,28 @@ func TestReuseSuspected(t *testing.T) {
 			w.wantEvents(transport.EventRefreshed)
 			time.Sleep(2 * time.Hour)
 		}, "the store had lost this login or the lock on it"},
+		{"the store was set back, and another process asks when this one saves", func(t *testing.T, w *world, s *transport.Source) {
+			old, e := w.stored(s), s.Cfg().Refresher.(*endpoint.Endpoint)
+			other, asks, saved, done := w.source(), make(chan bool), make(chan bool), make(chan bool)
+			e.Base = surprised{w.srv.RoundTripper(), nil, func() {
+				e.Base = w.srv.RoundTripper()
+				w.store.(*losing).flush()
+				w.setBack(s, old)
+				another := other.Cfg().Refresher.(*endpoint.Endpoint)
+				another.Base = surprised{w.srv.RoundTripper(), func() {
+					another.Base = w.srv.RoundTripper()
+					close(asks)
+					<-saved
+				}, nil}
+				go func() { use(t, other, nil); close(done) }()
+				<-asks
+			}}
+			use(t, s, nil)
+			close(saved)
+			<-done
+			w.wantEvents(transport.EventRefreshed)
+			time.Sleep(2 * time.Hour)
+		}, "the store had lost this login or the lock on it"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {

@@ -90,10 +90,11 @@ func inDoubt(rec *tokencache.Record, putBackAt time.Time) *tokencache.Record {
 }
 
 // replacing returns the PutBackAt of a state of the login that takes the place of an older one.
-// If the refresh token of that was refused, another process has presented it although this one
-// had spent it; so if the provider refuses the newer one too, the user is told of the loss.
+// If the refresh token of that was refused, or is being spent, another process has presented it
+// although this one had spent it; so if the provider refuses the newer one too, the user is told of
+// the loss.
 func replacing(older *tokencache.Record) (putBackAt time.Time) {
-	if older.Tombstone != nil {
+	if older.Tombstone != nil || older.Attempt != nil {
 		return wallNow()
 	}
 	return older.PutBackAt
