@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -97,26 +98,22 @@ func (c *sizing) measure(t *testing.T) {
 
 // rotate does to the store what a Source does for a rotation, without the provider.
 func rotate(ctx context.Context, cache *tokencache.Cache, key tokencache.Key) error {
-	unlock, err := cache.Lock(ctx, key)
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	rec, v, err := cache.Load(ctx, key)
 	if err != nil {
 		return err
 	}
-	if err := cache.Preflight(ctx, key, rec); err != nil {
-		return err
-	}
 	rec.Attempt = &tokencache.Attempt{At: time.Now(), PID: 1}
-	if v, err = cache.Save(ctx, key, rec, v); err != nil {
+	v, end, unlock, err := cache.Begin(ctx, key, rec, v)
+	if errors.Is(err, tokencache.ErrConflict) { // Another worker has rotated the same one.
+		return rotate(ctx, cache, key)
+	}
+	if err != nil {
 		return err
 	}
 	rec.Attempt = nil
 	rec.Generation++
-	_, err = cache.Save(ctx, key, rec, v)
-	return err
+	_, err = end(ctx, rec, v)
+	return errors.Join(err, unlock())
 }
 
 func median(all []float64) float64 { return slices.Sorted(slices.Values(all))[len(all)/2] }
