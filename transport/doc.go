@@ -109,7 +109,8 @@
 // login finds out whether the provider is back, and the others follow when it is, spread over a
 // few seconds. As long as some caller has no token, that login tries about every ten seconds,
 // and sends a harmless request first; when no caller is without a token, the pauses grow to two
-// minutes on average. Retry-After is obeyed, up to ten minutes.
+// minutes on average. Retry-After is obeyed, up to ten minutes, and the longer a provider has
+// said that it has had enough (429), the more rarely it is asked: once a minute in the end.
 //
 // # Events
 //

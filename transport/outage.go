@@ -41,6 +41,7 @@ const (
 	storagePause       = 2 * time.Second  // the cache is cheap to ask, and users wait for it
 	copyPause          = 30 * time.Second // a person has to decide
 	minPause           = 100 * time.Millisecond
+	longestRest        = time.Minute // of a provider that has had enough: users wait for it
 
 	soonest    = 10 * time.Second // the longest pause while callers have no token
 	urgentTime = time.Minute      // how long KeepFresh repeats what has failed as soon as it may
@@ -75,6 +76,9 @@ func (o *outage) fail(now time.Time, e *Error, presented bool, left time.Duratio
 		o.lost = true
 	}
 	least := max(min(e.RetryAfter, renewal.LongestRetryAfter), minPause, o.least)
+	if e.Status == http.StatusTooManyRequests { // Each attempt is one more, in every process.
+		least = max(least, min(now.Sub(o.since)/60, longestRest))
+	}
 	c := *e
 	c.RetryAt = now.Add(max(wait, least))
 	o.err, o.soon = &c, now.Add(max(min(wait, soon), least))

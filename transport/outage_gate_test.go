@@ -23,3 +23,30 @@ func TestAProviderIsLeftAloneForASecond(t *testing.T) {
 		}
 	}
 }
+
+// A provider that has had enough (429) is asked the more rarely, the longer it says so, however
+// many callers have no token. Else the callers decide how often a provider that is down is asked.
+func TestAThrottledProviderIsAskedMoreAndMoreRarely(t *testing.T) {
+	attempts := func(e *Error, d time.Duration) (n int) {
+		g, begun := new(Gate), wallNow()
+		g.outage = new(outage)
+		for now := begun; now.Before(begun.Add(d)); now = now.Add(time.Second) { // a call each second
+			if n == 0 || g.outage.blocks(now, true) == nil {
+				g.outage.fail(now, e, true, 0)
+				n++
+			}
+		}
+		return n
+	}
+	throttled := &Error{Kind: ErrUnavailable, Status: http.StatusTooManyRequests, RetryAfter: 30 * time.Second}
+	if n := attempts(throttled, 30*time.Minute); n < 55 || n > 60 {
+		t.Errorf("%d attempts in half an hour, and Retry-After is 30 s", n)
+	}
+	if n := attempts(throttled, 6*time.Hour); n > 420 {
+		t.Errorf("%d attempts in 6 hours", n)
+	}
+	down := &Error{Kind: ErrUnavailable, Status: http.StatusServiceUnavailable}
+	if n := attempts(down, 6*time.Hour); n < 6*3600/12 {
+		t.Errorf("%d attempts in 6 hours: callers wait for too long when the provider is back", n)
+	}
+}
