@@ -116,12 +116,16 @@ func TestKeepFreshOfAFewAfterAnOutage(t *testing.T) {
 // look: in many replicas that is all that was due within a minute, and it would come in seconds.
 func TestKeepFreshInTheMinuteAfterAnOutage(t *testing.T) {
 	const replicas, logins = 12, 2400
-	for name, unused := range map[string]bool{"in memory": false, "unused": true} {
-		t.Run(name, func(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		unused bool
+		most   float64 // times the steady rate; without that care 3.5 and 1.9
+	}{{"in memory", false, 2.4}, {"unused", true, 1.6}} {
+		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				f := &fleet{t: t, provider: newDisuse(7 * time.Hour), store: new(tokencache.Memory)}
 				var pools []*transport.Pool
-				if unused {
+				if tt.unused {
 					f.change = func(cfg *transport.PoolConfig) { cfg.Source.RenewEvery = time.Hour }
 					f.login(logins)
 					for range replicas {
@@ -148,7 +152,7 @@ func TestKeepFreshInTheMinuteAfterAnOutage(t *testing.T) {
 					}
 				}
 				time.Sleep(time.Until(back.Add(time.Minute)))
-				if n, usual := f.provider.count(back), float64(logins)/60; float64(n) > 1.5*usual {
+				if n, usual := f.provider.count(back), float64(logins)/60; float64(n) > tt.most*usual {
 					t.Errorf("%d requests in the first minute, %.2f times as many as usual", n, float64(n)/usual)
 				}
 			})
