@@ -269,8 +269,8 @@ func (c *campaign) check(t *testing.T, p *proof) {
 func (c *campaign) explains(text string) bool {
 	return strings.Contains(text, "interrupted") ||
 		c.forgets && (strings.Contains(text, "failover") || strings.Contains(text, "the store had lost this login")) ||
-		// A replica that has the newest token may learn only that another one was refused.
-		(c.forgets || len(c.away) > 0) && strings.Contains(text, "the login was revoked")
+		// A replica that was cut off with the newest token learns only that another one was refused.
+		len(c.away) > 0 && strings.Contains(text, "the login was revoked")
 }
 
 func (c *campaign) counted() map[cause]int {
