@@ -171,6 +171,7 @@ func (tr *Trial) useOurs(t testing.TB, program string) {
 	}
 	at := root(t)
 	args := []string{"mod", "edit", "-replace=" + module + "=" + at}
+	sums := sumsOf(t, at) // known, so that nobody has to be asked for them
 	for _, imp := range f.Imports {
 		path, err := strconv.Unquote(imp.Path.Value)
 		if err != nil {
@@ -179,9 +180,22 @@ func (tr *Trial) useOurs(t testing.TB, program string) {
 		rest, ours := strings.CutPrefix(path, module+"/")
 		if _, nested := os.Stat(filepath.Join(at, rest, "go.mod")); ours && nested == nil {
 			args = append(args, "-replace="+path+"="+filepath.Join(at, rest))
+			sums += sumsOf(t, filepath.Join(at, rest))
 		}
 	}
+	if err := os.WriteFile(filepath.Join(tr.Dir, "go.sum"), []byte(sums), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	tr.goes(t, args...)
+}
+
+func sumsOf(t testing.TB, module string) string {
+	t.Helper()
+	sums, err := os.ReadFile(filepath.Join(module, "go.sum"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(sums)
 }
 
 // Command returns the program, to be started with nothing in its environment but the settings and
