@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -167,6 +168,7 @@ func TestATokenThatWasSpentTwiceIsTold(t *testing.T) {
 		}, nil}
 		use(t, s, nil)
 		w.wantCounts(2, 1)
+		synctest.Wait() // until the event is told
 		if n := strings.Count(log.String(), "a refresh token was spent twice"); n != 1 || !strings.Contains(log.String(), "the store has lost the lock") {
 			t.Errorf("told %d times: %s", n, &log)
 		}
