@@ -156,10 +156,8 @@ var outages = []outageTest{
 	}},
 
 	{"PostgreSQL fails over to a synchronous standby", none, func(t *testing.T, takes time.Duration) outage {
-		a := realparts.StartPostgreSQL(t, "max_connections=200")
+		a := realparts.StartPostgreSQL(t, "max_connections=200", "synchronous_standby_names=b")
 		b := a.StartStandby(t, "b", "max_connections=200")
-		execute(t, a, `ALTER SYSTEM SET synchronous_standby_names = 'b'`)
-		execute(t, a, `SELECT pg_reload_conf()`)
 		return outage{store: a.URLOfPrimary(b, "pool_max_conns=4"), begin: func(*testing.T) { a.Crash() }, end: func(t *testing.T) { execute(t, b, `SELECT pg_promote()`) }}
 	}},
 	{"PostgreSQL behind PgBouncer is restarted", none, func(t *testing.T, takes time.Duration) outage {

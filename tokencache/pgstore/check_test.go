@@ -48,7 +48,8 @@ func TestCheck(t *testing.T) {
 		t.Errorf("without TLS: %v", err)
 	}
 	query(t, server, `ALTER SYSTEM SET fsync = off`)
-	query(t, server, `SELECT pg_reload_conf(), pg_sleep(0.3)`)
+	query(t, server, `SELECT pg_reload_conf()`)
+	awaitTrue(t, server, `SELECT current_setting('fsync') = 'off'`)
 	if err := s.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "fsync") {
 		t.Errorf("with fsync off: %v", err)
 	}

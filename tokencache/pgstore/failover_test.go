@@ -161,15 +161,13 @@ func TestSilentPrimary(t *testing.T) {
 // ends the wait for the standby.
 func TestSynchronousStandby(t *testing.T) {
 	t.Parallel()
-	a := realparts.StartPostgreSQL(t)
+	a := realparts.StartPostgreSQL(t, "synchronous_standby_names=b")
 	b := a.StartStandby(t, "b")
 	arg := newTable(t, a.URL("application_name=service", "pool_max_conns=4"))
 	s := mustOpen(t, arg)
 	good := storecheck.Save(t, s, "good", "token", "")
 	storecheck.Save(t, s, "a", "old", "")
 	b.Stop()
-	query(t, a, `ALTER SYSTEM SET synchronous_standby_names = 'b'`)
-	query(t, a, `SELECT pg_reload_conf()`)
 	waiting := func() (n int) {
 		conn, err := pgx.Connect(t.Context(), a.URL())
 		if err == nil {
