@@ -44,7 +44,7 @@ func (c *campaign) reused(s, again spending) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case s.next != nil && l.isSaved(s.next):
+	case s.next != nil && l.wasSaved(s.next, again.presented):
 		e.cause = byToken
 	case l.wasKilled(s.by), l.wasKilled(again.by): // Its request may come last.
 		e.cause = byKill
@@ -116,7 +116,8 @@ func TestCausesOfReuses(t *testing.T) {
 		{"the first was cut off for a moment", func(c *campaign, s, again *spending) {
 			c.away[s.by] = []absent{{from: s.presented.Add(-time.Minute), to: s.presented.Add(2 * time.Second)}}
 		}, unclear},
-		{"the answer was saved", func(c *campaign, s, again *spending) { s.next = &spending{saved: true} }, byToken},
+		{"the answer was saved", func(c *campaign, s, again *spending) { s.next = &spending{saved: again.presented.Add(-1)} }, byToken},
+		{"the answer was saved later", func(c *campaign, s, again *spending) { s.next = &spending{saved: again.presented.Add(1)} }, unclear},
 		{"the answer was not saved", func(c *campaign, s, again *spending) { s.next = &spending{} }, unclear},
 		{"the note was not found", func(c *campaign, s, again *spending) { again.found = "" }, byNote},
 		{"the note of another was found", func(c *campaign, s, again *spending) { again.found = "3" }, byNote},

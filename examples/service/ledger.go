@@ -37,7 +37,7 @@ type spending struct {
 	sender              // that replica's process
 
 	next  *spending // what it was exchanged for
-	saved bool      // a replica has said that the store has confirmed it
+	saved time.Time // when a replica has said that the store has confirmed it
 }
 
 // A tally counts token requests by their reasons.
@@ -142,10 +142,11 @@ func (l *ledger) wasKilled(replica int) bool {
 	return l.killed[replica]
 }
 
-func (l *ledger) isSaved(s *spending) bool {
+// wasSaved reports whether the store had confirmed before the given time what came of s.
+func (l *ledger) wasSaved(s *spending, before time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return s.saved
+	return !s.saved.IsZero() && s.saved.Before(before)
 }
 
 // savedPath is where replicas tell that what came with an access token is in the store.
@@ -156,7 +157,7 @@ func (l *ledger) saved(authorization string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if s := l.came[token]; s != nil {
-		s.saved = true
+		s.saved = time.Now()
 	}
 }
 

@@ -58,7 +58,7 @@ func (s *Store) Begin(ctx context.Context, name string, data []byte, old tokenca
 	if err := checkName(name); err != nil {
 		return "", nil, nil, err
 	}
-	if _, cluster := s.cfg.Client.(*redis.ClusterClient); cluster || s.apart.Load() {
+	if s.spread() {
 		return "", nil, nil, errors.ErrUnsupported
 	}
 	look := s.unlessAt(name, old)

@@ -47,7 +47,7 @@ func await[T any](ctx context.Context, f func(ctx context.Context) (T, error)) (
 
 // What a script answers that has changed what it was to change.
 const (
-	hasWritten = 1
+	hasWritten = 1 // or isOurs
 	lockIsLost = 5 // and has found that the lock is somebody else's
 )
 

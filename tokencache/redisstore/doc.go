@@ -42,7 +42,8 @@ the newest refresh token, and have one that was spent; and one that was frozen o
 gives out locks until it learns that there is another primary. A strict provider ends a login whose
 spent refresh token is presented. Set [Config.Replicas], and
 min-replicas-to-write on the server. A Save that too few replicas have confirmed fails
-with [ErrNotReplicated]. As a Source writes its journal before it spends a refresh
+with [ErrNotReplicated], and on a cluster, where a lock and its entry may be on different nodes, so
+does a Lock. As a Source writes its journal before it spends a refresh
 token, it does not spend one while replicas are missing. What remains is the moment in
 which the provider answers: if the primary dies then, together with the process, the
 login is lost.

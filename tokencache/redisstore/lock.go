@@ -170,7 +170,17 @@ func (s *Store) wait(ctx context.Context, name string, leave func(), unless func
 }
 
 func (s *Store) lockAs(ctx context.Context, how, name, holder string) (answer int, err error) {
-	return lockScript.Run(ctx, s.cfg.Client, s.lockKeys(name), holder, s.lapse().Milliseconds(), name, how).Int()
+	args := []any{holder, s.lapse().Milliseconds(), name, how}
+	if how != renew && s.spread() { // What is saved under the lock is on another node, so its replicas do not prove that those of this one have the lock.
+		return s.write(ctx, lockScript, s.lockKeys(name), args...)
+	}
+	return lockScript.Run(ctx, s.cfg.Client, s.lockKeys(name), args...).Int()
+}
+
+// spread reports whether a lock and its entry may be on different nodes.
+func (s *Store) spread() bool {
+	_, cluster := s.cfg.Client.(*redis.ClusterClient)
+	return cluster || s.apart.Load()
 }
 
 func (s *Store) release(name, holder, how string) (bool, error) {

@@ -38,8 +38,8 @@ type Config struct {
 	// seconds.
 	Lease time.Duration
 
-	// Replicas is how many replicas must confirm a save. If fewer do so within a second,
-	// the error wraps ErrNotReplicated. Default: none.
+	// Replicas is how many replicas must confirm a save, and on a cluster a lock. If fewer do so
+	// within a second, the error wraps ErrNotReplicated. Default: none.
 	Replicas int
 
 	// Expiry is how long an entry is kept without being saved again: somewhat longer than
@@ -68,8 +68,8 @@ type Store struct {
 	close  context.CancelFunc
 }
 
-// ErrNotReplicated means that fewer replicas than Config.Replicas have confirmed a save: the
-// data is on the primary, and may be lost when that is. Such errors also wrap
+// ErrNotReplicated means that fewer replicas than Config.Replicas have confirmed a save or a lock:
+// it is on the primary, and may be lost when that is. Such errors also wrap
 // tokencache.ErrUnavailable. If one occurs before a refresh token is spent, the token is not
 // spent.
 var ErrNotReplicated = errors.New("not enough replicas")
