@@ -29,9 +29,15 @@ import (
 //
 //	go test -run '^$' -bench Share -benchtime 7x -args -plot share.svg
 //
+// What a durable write takes depends on the disk; -slower 100us makes each sync of a disk that is
+// too fast to be of interest take that much longer.
+//
 // On a machine that does anything else, only the ratios say something, and those of p99 nothing.
 
-var plotOfShare = flag.String("plot", "", "the file for a plot of BenchmarkShare")
+var (
+	plotOfShare = flag.String("plot", "", "the file for a plot of BenchmarkShare")
+	slower      = flag.Duration("slower", 0, "how much longer each sync of the disk takes in BenchmarkShare, for which it needs cc")
+)
 
 // shareWorkers is how many workers renew logins at the same time, and how many clients write.
 var shareWorkers = []int{1, 2, 4, 8}
@@ -42,6 +48,9 @@ func BenchmarkShare(b *testing.B) {
 		x:     axis{label: "workers at the same time", min: 0, max: 8},
 		y:     axis{log: true, min: 500, max: 50_000},
 	}
+	if *slower > 0 {
+		slowDown(b)
+	}
 	b.Run("PostgreSQL", func(b *testing.B) { sharePostgreSQL(b, &c) })
 	b.Run("Redis", func(b *testing.B) { shareRedis(b, &c) })
 	if *plotOfShare == "" || b.Failed() {
@@ -50,6 +59,36 @@ func BenchmarkShare(b *testing.B) {
 	if err := os.WriteFile(*plotOfShare, []byte(c.svg()), 0o644); err != nil {
 		b.Fatal(err)
 	}
+}
+
+// slowDown makes the servers that are started from now on see a slower disk.
+func slowDown(b *testing.B) {
+	dir, err := os.MkdirTemp("", "")
+	if err == nil {
+		b.Cleanup(func() { os.RemoveAll(dir) })
+		err = os.Chmod(dir, 0o755) // The servers have a user of their own.
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	source, library := filepath.Join(dir, "slow.c"), filepath.Join(dir, "slow.so")
+	err = os.WriteFile(source, fmt.Appendf(nil, `#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <time.h>
+
+int fdatasync(int fd) {
+	struct timespec longer = {%d, %d};
+	nanosleep(&longer, 0);
+	return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(fd);
+}
+`, *slower/time.Second, *slower%time.Second), 0o600)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if out, err := exec.Command("cc", "-shared", "-fPIC", "-O2", "-o", library, source, "-ldl").CombinedOutput(); err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+	b.Setenv("LD_PRELOAD", library)
 }
 
 // sharePostgreSQL compares with what pgbench makes of the same server, by updates of one
