@@ -137,6 +137,7 @@ type Watcher interface {
 // Begin is LockAt, Preflight and Save. It waits for the lock and, if the entry is at old then, which
 // is not "", replaces it by data and returns the new version. If the entry is not, or no longer,
 // at old, the error wraps ErrConflict, and nothing has changed. After any error the lock is not held.
+// A crash of the server may take back what Begin has saved, but must not give the lock to others.
 //
 // end is Save, and releases the lock when it succeeds; otherwise the lock is still held. unlock is
 // to be called in any case; if end has released the lock, it only tells how that went.

@@ -45,8 +45,9 @@ type pair struct {
 }
 
 func startPair(t *testing.T, synchronous bool) *pair {
-	p := &pair{primary: realparts.StartPostgreSQL(t, "max_connections=200"), synchronous: synchronous}
-	p.standby = p.primary.StartStandby(t, "other", "max_connections=200")
+	settings := []string{"max_connections=200", "wal_writer_delay=10s"} // A crash takes whatever nobody waits for.
+	p := &pair{primary: realparts.StartPostgreSQL(t, settings...), synchronous: synchronous}
+	p.standby = p.primary.StartStandby(t, "other", settings...)
 	p.pairUp(t)
 	return p
 }

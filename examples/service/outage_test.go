@@ -260,7 +260,7 @@ var outages = []outageTest{
 		s := realparts.StartPostgreSQL(t, "max_connections=200")
 		return outage{store: s.URL("pool_max_conns=4"), loses: true,
 			begin: func(t *testing.T) {
-				execute(t, s, `TRUNCATE stayauth_entries, stayauth_entries_locks, stayauth_entries_gone`)
+				execute(t, s, `TRUNCATE stayauth_entries, stayauth_entries_locks, stayauth_entries_gone, stayauth_entries_uptime`)
 			},
 			end: func(*testing.T) {},
 		}

@@ -3,7 +3,6 @@ package pgstore
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -32,26 +31,13 @@ func (s *Store) Begin(ctx context.Context, name string, data []byte, old tokenca
 }
 
 // beginQuickly takes the lock and writes the journal if nobody has the lock, as usual.
-func (s *Store) beginQuickly(ctx context.Context, conn *pgxpool.Conn, sql saving, name string, turn, at int64, j *journal) (mine bool, err error) {
+func (s *Store) beginQuickly(ctx context.Context, conn *pgxpool.Conn, sql string, name string, turn, at int64, j *journal) (mine bool, err error) {
 	if j.tried {
 		return false, nil // It may have been carried out.
 	}
 	j.tried = true
-	err = conn.QueryRow(ctx, sql.quickBegin, s.mode(ctx, conn), []byte(name), s.session.owner, turn, at, j.data, j.version).Scan(&mine, &j.written)
+	err = conn.QueryRow(ctx, sql, s.mode(ctx, conn), []byte(name), s.session.owner, turn, at, j.data, j.version).Scan(&mine, &j.written)
 	return mine, err
-}
-
-// A hold is a lock that this process has.
-type hold struct {
-	s                       *Store
-	name                    string
-	turn                    int64
-	leaveSession, leaveGate func()
-
-	once   sync.Once
-	called bool  // end was called, and may have released the lock
-	ended  bool  // it has
-	err    error // and this is how that went
 }
 
 // end saves data and releases the lock.
@@ -77,9 +63,14 @@ func (h *hold) end(ctx context.Context, data []byte, old tokencache.Version) (to
 		return "", err
 	}
 	h.ended = true
-	h.leaveSession()
+	again := h.s.holds.released(h)
+	if again {
+		go h.unlockAtLast()
+	} else {
+		h.over()
+	}
 	h.leaveGate()
-	if !released && tries == 1 {
+	if !released && tries == 1 && !again {
 		h.err = h.lost()
 	}
 	return formatVersion(version), nil

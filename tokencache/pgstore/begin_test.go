@@ -40,7 +40,7 @@ func deallocated(t *testing.T, server *realparts.PostgreSQL) {
 	for _, name := range []string{"a", "b"} {
 		end := storecheck.Begin(t, s, name)
 		deallocate()
-		end()
+		end(false)
 		unlock := storecheck.Lock(t, s, name)
 		if n := deallocate(); n == 0 {
 			t.Error("nothing was prepared")
@@ -57,8 +57,8 @@ func beginBesideOlderVersions(t *testing.T, server *realparts.PostgreSQL) {
 	arg := newTable(t, server.URL())
 	_, table, _ := strings.Cut(arg, "|")
 	s := mustOpen(t, arg)
-	storecheck.Begin(t, s, "new table")()
+	storecheck.Begin(t, s, "new table")(false)
 	query(t, server, `ALTER TABLE `+table+` DROP COLUMN saved_span`)
-	storecheck.Begin(t, s, "same process")()
-	storecheck.Begin(t, mustOpen(t, arg), "another process")()
+	storecheck.Begin(t, s, "same process")(false)
+	storecheck.Begin(t, mustOpen(t, arg), "another process")(false)
 }

@@ -27,7 +27,7 @@ func (s *Store) Check(ctx context.Context) error {
 		if fsync == "off" {
 			found = append(found, fmt.Errorf("%w: fsync of the server is off: a crash of its machine loses what was saved", errUnavailable))
 		}
-		var traces, indexed bool
+		var traces, indexed, standby, uptime bool
 		var elsewhere []string
 		if err := conn.QueryRow(ctx, s.sql.check, unprepared, s.sql.gone, s.sql.entries).Scan(&traces, &elsewhere, &indexed); err != nil {
 			return err
@@ -35,6 +35,13 @@ func (s *Store) Check(ctx context.Context) error {
 		if !traces {
 			found = append(found, fmt.Errorf("%w: a logout leaves no trace, so lost logins are not put back: call Migrate as a role that may create %s,"+
 				" and grant SELECT, INSERT, UPDATE and DELETE on it", errUnavailable, s.sql.gone))
+		}
+		if err := conn.QueryRow(ctx, s.sql.uptime.usable, unprepared, s.sql.uptimeTable).Scan(&standby, &uptime); err != nil {
+			return err
+		}
+		if !uptime {
+			found = append(found, fmt.Errorf("%w: each refresh waits for the disk twice: call Migrate as a role that may create %s,"+
+				" and grant SELECT, INSERT and UPDATE on it", errUnavailable, s.sql.uptimeTable))
 		}
 		if !indexed {
 			found = append(found, fmt.Errorf("%w: all entries are read to find the idle ones: call Migrate as the owner of %s", errUnavailable, s.sql.entries))

@@ -21,7 +21,7 @@ const outage = 4 * time.Second
 // its locks: it may be in the middle of a refresh.
 func TestLockOutlastsConnections(t *testing.T) {
 	t.Parallel()
-	server := realparts.StartPostgreSQL(t, "restart_after_crash=on")
+	server := realparts.StartPostgreSQL(t, "restart_after_crash=on", forgetful)
 	proxy := realparts.StartProxy(t, server.Port)
 	direct := newTable(t, server.URL())
 	holder, waiter := mustOpen(t, through(proxy, direct)), mustOpen(t, direct)
@@ -46,7 +46,7 @@ func TestLockOutlastsConnections(t *testing.T) {
 			happens()
 			watcher.NothingFor(t, outage)
 			other.NothingFor(t, 0)
-			end()
+			end(what == "server crashes")
 			other.Turn(t)
 			storecheck.Save(t, holder, what, "new token", v)
 			if err := unlock(); err != nil {

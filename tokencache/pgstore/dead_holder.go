@@ -110,9 +110,11 @@ func (s *Store) Interrupted(ctx context.Context) iter.Seq2[string, error] {
 // connection of this process at that time.
 func (s *Store) orphans(ctx context.Context) (left map[int64][]string, epoch int, err error) {
 	for range maxDoubts {
-		if epoch, err = s.session.wait(ctx, epoch); err != nil {
+		session, err := s.session.wait(ctx, epoch)
+		if err != nil {
 			return nil, 0, err
 		}
+		epoch = session.epoch
 		var doubt bool
 		err = s.run(ctx, reads, func(conn *pgxpool.Conn) error {
 			rows, err := conn.Query(ctx, s.sql.orphans, unprepared, s.session.owner)

@@ -14,13 +14,15 @@ in a file, or from a key management service; see [tokencache.KeySource].
 
 # Tables and rights
 
-[Store.Migrate] creates three tables. Entries have a name, a version, the time at which
-they were last saved, the number of the six hours in which that was, and the sealed data. Locks
-have a row for each lock that is held. The names of deleted entries are kept for 31 days, so that
-entries which vanish in another way, because an empty database has replaced this one for instance,
-are not taken for logouts ([tokencache.ErrNoTrace]). The third table is new: the store works
-without it, as earlier versions did, which do not use it, and [Store.Check] reports that it is
-missing. While earlier versions run beside this one, a login that they forget can come back.
+[Store.Migrate] creates four tables. Entries have a name, a version, the time at which
+they were last saved, the number of the six hours in which that was, and the sealed data. The
+table whose name ends in _locks has a row for each lock that is held. The one in _gone keeps the
+names of deleted entries for 31 days, so that entries which vanish in another way, because an empty
+database has replaced this one for instance, are not taken for logouts ([tokencache.ErrNoTrace]).
+In the one in _uptime, which is not logged, a row says since when the server has lost nothing, see
+Locks. Earlier versions do not know the last two, and the store works without them; [Store.Check]
+reports that they are missing. While earlier versions run beside this one, a login that they forget
+can come back, and they do not wait for the others after a crash of the server.
 
 The six hours are new too, the column saved_span with an index: by them [Store.ListIdle] finds the
 logins that nobody uses without reading the others. Four updates a day change the column at most;
@@ -35,6 +37,7 @@ no more than
 	GRANT USAGE ON SCHEMA logins TO app;
 	GRANT SELECT, INSERT, UPDATE, DELETE ON logins.stayauth_entries,
 		logins.stayauth_entries_locks, logins.stayauth_entries_gone TO app;
+	GRANT SELECT, INSERT, UPDATE ON logins.stayauth_entries_uptime TO app;
 
 with Config.Table "logins.stayauth_entries". It may still call Migrate, which changes
 nothing if the tables are there.
@@ -60,10 +63,16 @@ that it does not use. A machine that loses power is noticed by TCP keepalives af
 seconds, and the three seconds follow.
 
 A refresh asks the server three times. It reads the entry; it takes the lock and saves the journal,
-in one transaction; and it saves the tokens and releases the lock, in another. Both transactions
-wait for the disk, and for standbys if synchronous_commit says so, the first one as well: if a
-crash of the server or a failover could take back the lock, another process would spend the same
-refresh token.
+in one transaction; and it saves the tokens and releases the lock, in another. Only the last one
+waits for the disk. So a crash of the server, or a failover to a standby that lags, can take back
+the lock and the journal while the provider answers. The processes that live take their locks
+again as soon as they are connected; nobody takes a lock that is free until three seconds after the
+first has come back, also after a restart; and the tokens are saved as if nothing had happened.
+A journal that is lost matters only if its process dies as well: nobody makes up for that refresh,
+and the error of the next one does not say that one was interrupted.
+
+With synchronous_standby_names the journal waits as well, as synchronous_commit says: before the
+refresh token is spent, it must be known that the standbys can save the next one.
 
 # Retries
 
@@ -105,8 +114,7 @@ server_login_retry, which is 15 seconds by default.
   - With Config.Pool, a wait for a synchronous replica that somebody cancels: the server
     only sends a warning, to the pool's own OnNotice.
   - What was confirmed last, after a failover to a replica that is not synchronous: the newest
-    refresh token, so that a spent one comes back, or the journal and the lock of a refresh
-    that is in progress. A process that has a newer token in memory uses that; any other
+    refresh token, so that a spent one comes back. A process that has a newer token in memory uses that; any other
     presents the spent one, and a strict provider ends the login. The error names this as a
     possible cause if the provider says that the token was used before, if a refresh seems to
     have been interrupted, or if the process has the newer token. A lock that comes back
@@ -184,7 +192,7 @@ configuration of [Config.Pool], and Stat of that pool.
 The DSN says it all: sslmode=verify-full and sslrootcert for TLS, pool_max_conns for
 the number of connections. Without sslmode, pgx falls back to a connection that is not
 encrypted; [Store.Check] reports that, and that the server does not sync its files. A
-replica needs few connections: a refresh takes three short statements, of which two wait for
+replica needs few connections: a refresh takes three short statements, of which one waits for
 the disk, and no connection while the provider is asked.
 PostgreSQL 14 or later.
 */

@@ -67,7 +67,7 @@ func harmless(err error) string {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		remedy := remedies[e.Code]
 		switch {
-		case e.Code == "25006":
+		case notThisServer(err):
 			return strings.TrimPrefix(errReadOnly.Error(), errUnavailable.Error()+": ")
 		case remedy == "":
 			return fmt.Sprintf("the server says %s (SQLSTATE %s)", e.Message, e.Code)

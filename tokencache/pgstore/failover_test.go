@@ -87,10 +87,7 @@ func TestALockReturns(t *testing.T) {
 	holder, other := mustOpen(t, arg), mustOpen(t, arg)
 	unlock, unlockKept := storecheck.Lock(t, holder, "a"), storecheck.Lock(t, holder, "kept")
 	v := storecheck.Save(t, holder, "a", "replicated", "")
-	awaitTrue(t, b, `SELECT pg_last_wal_replay_lsn() >= '`+value[string](t, a, `SELECT pg_current_wal_lsn()::text`)+`'`)
-	query(t, b, `ALTER SYSTEM SET primary_conninfo = ''`)
-	query(t, b, `SELECT pg_reload_conf()`)
-	awaitTrue(t, b, `SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver)`)
+	standAlone(t, a, b)
 	storecheck.Save(t, holder, "a", "lost", v)
 	if err := unlock(); err != nil {
 		t.Fatal(err)
@@ -109,6 +106,29 @@ func TestALockReturns(t *testing.T) {
 		t.Error(err)
 	}
 	watcher.Turn(t)
+}
+
+// Connections of the pool may lead to a standby while the one that shows that the process is alive
+// has found the primary.
+func TestPoolOnAStandby(t *testing.T) {
+	t.Parallel()
+	a := realparts.StartPostgreSQL(t)
+	b := a.StartStandby(t, "b")
+	arg := newTable(t, a.URL())
+	standAlone(t, a, b)
+	_, table, _ := strings.Cut(arg, "|")
+	s, err := pgstore.Open(pgstore.Config{DSN: b.URL(), SessionDSN: a.URL(), Table: table})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	_, errLock := s.Lock(t.Context(), "a")
+	_, _, _, errBegin := s.Begin(t.Context(), "a", nil, "1")
+	for op, err := range map[string]error{"Lock": errLock, "Begin": errBegin} {
+		if !errors.Is(err, tokencache.ErrUnavailable) || !strings.Contains(err.Error(), "target_session_attrs=read-write") {
+			t.Errorf("%s: %v", op, err)
+		}
+	}
 }
 
 // The machine of the primary loses power, or the network to it breaks: nobody is told. Processes

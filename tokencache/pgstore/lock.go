@@ -1,6 +1,7 @@
 package pgstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,19 +66,17 @@ func (s *Store) lock(ctx context.Context, name string, at int64, j *journal) (*h
 	if err != nil {
 		return nil, problem(ctx, "lock", name, err)
 	}
-	turn, over := s.turns.begin()
-	leave := s.session.use()
-	leaveSession := func() { over(); leave() }
-	if unsure, err := s.takeLock(ctx, name, turn, at, j); err != nil {
+	h := &hold{s: s, name: name, leaveGate: leaveGate, leave: s.session.use()}
+	s.holds.begin(h)
+	if unsure, err := s.takeLock(ctx, h, at, j); err != nil {
 		leaveGate()
 		if unsure {
-			go s.unlockAtLast(name, turn, leaveSession)
+			go h.unlockAtLast()
 		} else {
-			leaveSession()
+			h.over()
 		}
 		return nil, problem(ctx, "lock", name, err)
 	}
-	h := &hold{s: s, name: name, turn: turn, leaveSession: leaveSession, leaveGate: leaveGate}
 	if j != nil && !j.written { // The entry has changed at the very moment.
 		if err := h.unlock(); err != nil {
 			return nil, err
@@ -109,17 +108,18 @@ func (s *Store) enter(ctx context.Context, name string, at int64) (leave func(),
 
 // takeLock waits until this process has the lock, or the entry is no longer at a version.
 // unsure says that the lock may have been taken although there is an error.
-func (s *Store) takeLock(ctx context.Context, name string, turn, at int64, j *journal) (unsure bool, err error) {
+func (s *Store) takeLock(ctx context.Context, h *hold, at int64, j *journal) (unsure bool, err error) {
 	var (
 		doubtful, doubts int
 		look             = lookMin
 		dead             int64 // the process whose lock to take
 	)
 	for {
-		epoch, err := s.session.wait(ctx, doubtful)
+		session, err := s.session.wait(ctx, doubtful)
 		if err != nil {
-			return false, err
+			return unsure, err
 		}
+		table := min(session.uptime, 1) // whether there is uptime
 		begun := time.Now()
 		var mine, doubt, changed bool
 		var holder *int64
@@ -127,13 +127,13 @@ func (s *Store) takeLock(ctx context.Context, name string, turn, at int64, j *jo
 		sent := false
 		err = s.run(ctx, writes, func(conn *pgxpool.Conn) error {
 			sent = true
-			args := []any{s.mode(ctx, conn), []byte(name), s.session.owner, turn, dead, at}
+			args := []any{s.mode(ctx, conn), []byte(h.name), s.session.owner, h.turn, dead, at}
 			if j == nil {
-				return conn.QueryRow(ctx, s.sql.lock, args...).Scan(&mine, &doubt, &changed, &holder, &holderDead)
+				return conn.QueryRow(ctx, s.sql.lock[table], args...).Scan(&mine, &doubt, &changed, &holder, &holderDead)
 			}
 			return s.withSpans(func(sql saving) (err error) {
-				if mine, err = s.beginQuickly(ctx, conn, sql, name, turn, at, j); err == nil && !mine {
-					err = conn.QueryRow(ctx, sql.begin, append(args, j.data, j.version)...).Scan(&mine, &doubt, &changed, &holder, &holderDead, &j.written)
+				if mine, err = s.beginQuickly(ctx, conn, sql.quickBegin[table], h.name, h.turn, at, j); err == nil && !mine {
+					err = conn.QueryRow(ctx, sql.begin[table], append(args, j.data, j.version)...).Scan(&mine, &doubt, &changed, &holder, &holderDead, &j.written)
 				}
 				if unconfirmed(conn) && err == nil {
 					return errUnconfirmed
@@ -142,22 +142,25 @@ func (s *Store) takeLock(ctx context.Context, name string, turn, at int64, j *jo
 			})
 		})
 		switch {
-		case err != nil:
-			return sent && !rolledBack(err), err
-		case mine:
+		case err != nil && !(untraced(err) && table == 1):
+			return unsure || sent && !rolledBack(err), err
+		case err == nil && mine && s.holds.taken(h, session.uptime):
 			return false, nil
-		case doubt:
+		case err == nil && mine: // A crash of the server may have taken it back.
+			unsure = true
+			continue
+		case err != nil || doubt:
 			if doubts++; doubts > maxDoubts {
-				return false, errElsewhere
+				return unsure, cmp.Or(err, errElsewhere)
 			}
-			doubtful = epoch
+			doubtful = session.epoch
 			continue
 		case changed:
-			return false, tokencache.ErrConflict
+			return unsure, tokencache.ErrConflict
 		case holderDead == nil: // The lock has just been released.
 		case !*holderDead:
 			s.deaths.alive(*holder)
-		case s.deaths.sure(*holder, epoch, begun) && *holder != dead:
+		case s.deaths.sure(*holder, session.epoch, begun) && *holder != dead:
 			dead = *holder
 			continue
 		}
@@ -165,7 +168,7 @@ func (s *Store) takeLock(ctx context.Context, name string, turn, at int64, j *jo
 		select {
 		case <-time.After(look/2 + rand.N(look)):
 		case <-ctx.Done():
-			return false, ctx.Err()
+			return unsure, ctx.Err()
 		}
 		look = min(look*3/2, lookMax)
 	}
@@ -194,12 +197,16 @@ func (h *hold) release() error {
 		released = done.RowsAffected() == 1 || tries > 1 || h.called
 		return err
 	})
-	if err != nil {
-		go s.unlockAtLast(h.name, h.turn, h.leaveSession)
+	switch again := s.holds.released(h); {
+	case err != nil:
+		go h.unlockAtLast()
 		return fmt.Errorf("%w; trying again until it works", err)
+	case again:
+		go h.unlockAtLast()
+		return nil
 	}
-	h.leaveSession()
-	if !released {
+	h.over()
+	if !released && s.stillUp(ctx, h) {
 		return h.lost()
 	}
 	return nil
@@ -207,8 +214,9 @@ func (h *hold) release() error {
 
 // unlockAtLast releases the lock, if it was taken, as soon as the server is reachable: a live
 // process must not seem to hold it for ever.
-func (s *Store) unlockAtLast(name string, turn int64, leaveSession func()) {
-	defer leaveSession()
+func (h *hold) unlockAtLast() {
+	defer h.over()
+	s := h.s
 	// Twice, because a statement that was given up may still be in progress.
 	for pause, times := 100*time.Millisecond, 0; times < 2; pause = min(2*pause, unlockTimeout) {
 		select {
@@ -218,7 +226,7 @@ func (s *Store) unlockAtLast(name string, turn int64, leaveSession func()) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), unlockTimeout)
 		err := s.run(ctx, writes, func(conn *pgxpool.Conn) error {
-			_, err := conn.Exec(ctx, s.sql.unlock, unprepared, []byte(name), s.session.owner, turn)
+			_, err := conn.Exec(ctx, s.sql.unlock, unprepared, []byte(h.name), s.session.owner, h.turn)
 			return err
 		})
 		cancel()

@@ -71,15 +71,15 @@ const (
 // entries; other processes do not wait for that. Whatever of this cannot be done now is left to
 // the next Migrate: the store works without it, and Check reports it.
 func (s *Store) Migrate(ctx context.Context) error {
-	var there, traces, spans, indexed bool
+	var there, traces, uptime, spans, indexed bool
 	err := s.run(ctx, writes, func(conn *pgxpool.Conn) error {
-		return conn.QueryRow(ctx, s.sql.migrated, unprepared, s.sql.entries, s.sql.locks, s.sql.gone).Scan(&there, &traces, &spans, &indexed)
+		return conn.QueryRow(ctx, s.sql.migrated, unprepared, s.sql.entries, s.sql.locks, s.sql.gone, s.sql.uptimeTable).Scan(&there, &traces, &uptime, &spans, &indexed)
 	})
 	switch {
 	case err == nil && !there:
 		err = s.change(ctx, s.sql.create)
-	case err == nil && !traces: // An earlier version has migrated.
-		if err = s.change(ctx, s.sql.createTraces); sqlState(err) == lacksRight {
+	case err == nil && !(traces && uptime): // An earlier version has migrated.
+		if err = s.change(ctx, s.sql.createTraces+s.sql.createUptime); sqlState(err) == lacksRight {
 			err = nil
 		}
 	}

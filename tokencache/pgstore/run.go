@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -133,8 +134,12 @@ func (s *Store) once(ctx context.Context, f func(conn *pgxpool.Conn) error) (clo
 }
 
 // notThisServer reports whether err says that the connection leads to a server that does not
-// accept writes: to the primary before a switchover, for instance.
-func notThisServer(err error) bool { return errors.Is(err, errReadOnly) || sqlState(err) == "25006" }
+// accept writes: to the primary before a switchover, for instance. A standby refuses even to plan
+// how to read uptime.
+func notThisServer(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return errors.Is(err, errReadOnly) || ok && (e.Code == "25006" || e.Code == "0A000" && strings.Contains(e.File, "plancat"))
+}
 
 // passes reports whether the server has rolled back a statement that it may well carry out next
 // time.

@@ -19,6 +19,11 @@ const durable = `(SELECT set_config('synchronous_commit',
 // once that is durable, the lock is too.
 const notDurable = `(SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL`
 
+// A journal need not be on disk, see uptime.go. But where what is saved has to be at a replica,
+// it must be known before the refresh token is spent that this works.
+const journaled = `(SELECT set_config('synchronous_commit', CASE WHEN current_setting('synchronous_standby_names') = '' THEN 'off'
+	WHEN current_setting('synchronous_commit') = 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)) IS NOT NULL`
+
 // What is read has the form that pgx understands, whatever the setting of bytea_output.
 const hex = `(SELECT set_config('bytea_output', 'hex', true)) IS NOT NULL`
 
@@ -28,20 +33,25 @@ const secured = `coalesce(row_security_active(to_regclass($1)), false)`
 // A process is alive while it holds the advisory lock on its own number, and dead if any other
 // process can take that.
 type statements struct {
-	entries, locks, gone                        string
+	entries, locks, gone, uptimeTable           string
 	migrated, create, createTraces, createSpans string
-	createIdleBeside, halfBuilt                 string
+	createUptime, createIdleBeside, halfBuilt   string
 	load, version, delete                       string
-	saving, savingBefore                        saving // with the column saved_span, and as before there was one
+	saving                                      [2]saving // without the column saved_span, and with it
 	traced, deleteTraced                        string
 	list, idle, idlest, purge, purgeTraced      string
 	preflight, secured, check, indexes          string
 	probes                                      []string
-	lock, unlock, unlockOthers, orphans         string
+	lock                                        [2]string // without the table uptime, and with it
+	unlock, unlockOthers, orphans               string
+	uptime                                      uptimeStatements
 }
 
 // saving are the statements that save an entry.
-type saving struct{ insert, insertTraced, update, quickBegin, begin, end string }
+type saving struct {
+	insert, insertTraced, update, end string
+	quickBegin, begin                 [2]string // without the table uptime, and with it
+}
 
 // newSaving returns them with or without the column saved_span.
 func newSaving(spans bool) saving {
@@ -55,27 +65,29 @@ func newSaving(spans bool) saving {
 	insert := `INSERT INTO {entries} (name, data, version, saved` + column + `)
 			SELECT $1, $2, $3, now()` + span + ` WHERE {durable}
 			ON CONFLICT (name) DO UPDATE SET saved = excluded.saved` + excluded + ` WHERE {entries}.version = excluded.version`
-	return saving{
+	s := saving{
 		insert:       insert,
 		insertTraced: `WITH trace AS (DELETE FROM {gone} WHERE name = $1) ` + insert,
 		update: `UPDATE {entries} SET data = $2, version = $3, saved = now()` + set + `
 			WHERE name = $1 AND version IN ($4, $3) AND {durable}`,
 
-		// The update with the lock, and with its release. What the quick one finds locked, or
-		// changed, is for the other.
-		quickBegin: `WITH won AS (INSERT INTO {locks} (name, owner, turn)
-				SELECT $1, $2, $3 WHERE NOT pg_try_advisory_xact_lock_shared($2) ON CONFLICT DO NOTHING RETURNING 1),
-			written AS (UPDATE {entries} SET data = $5, version = $6, saved = now()` + set + `
-				WHERE name = $1 AND version = $4 AND EXISTS (SELECT FROM won) AND {durable} RETURNING 1)
-			SELECT EXISTS (SELECT FROM won), EXISTS (SELECT FROM written)`,
-		begin: taking("coalesce((SELECT version FROM {entries} WHERE name = $1), {none}) NOT IN ($5, $7)", "true", `,
-			written AS (UPDATE {entries} SET data = $6, version = $7, saved = now()`+set+`
-				WHERE name = $1 AND version IN ($5, $7) AND EXISTS (SELECT FROM won) AND {durable} RETURNING 1)`, ", EXISTS (SELECT FROM written)"),
 		end: `WITH saved AS (UPDATE {entries} SET data = $2, version = $3, saved = now()` + set + `
 				WHERE name = $1 AND version IN ($4, $3) AND {durable} RETURNING 1),
 			released AS (DELETE FROM {locks} WHERE name = $1 AND owner = $5 AND turn = $6 AND EXISTS (SELECT FROM saved) RETURNING 1)
 			SELECT EXISTS (SELECT FROM saved), EXISTS (SELECT FROM released)`,
 	}
+	// The update with the lock. What the quick one finds locked, or changed, is for the other.
+	for i, commit := range []string{"{durable}", "{journal}"} {
+		s.quickBegin[i] = `WITH won AS (INSERT INTO {locks} (name, owner, turn)
+				SELECT $1, $2, $3 WHERE NOT pg_try_advisory_xact_lock_shared($2) AND ` + settled[i] + ` ON CONFLICT DO NOTHING RETURNING 1),
+			written AS (UPDATE {entries} SET data = $5, version = $6, saved = now()` + set + `
+				WHERE name = $1 AND version = $4 AND EXISTS (SELECT FROM won) AND ` + commit + ` RETURNING 1)
+			SELECT EXISTS (SELECT FROM won), EXISTS (SELECT FROM written)`
+		s.begin[i] = taking(i, "coalesce((SELECT version FROM {entries} WHERE name = $1), {none}) NOT IN ($5, $7)", "true", `,
+			written AS (UPDATE {entries} SET data = $6, version = $7, saved = now()`+set+`
+				WHERE name = $1 AND version IN ($5, $7) AND EXISTS (SELECT FROM won) AND `+commit+` RETURNING 1)`, ", EXISTS (SELECT FROM written)")
+	}
+	return s
 }
 
 // taking returns a statement that takes the lock if this process is alive, the entry has not
@@ -85,18 +97,20 @@ func newSaving(spans bool) saving {
 // something in progress. Returns whether it worked; whether this process is dead; whether the entry
 // has changed; and otherwise who holds the lock, and whether that process is dead. While others
 // have the lock, a check must only read: ON CONFLICT alone would lock the row, and unlock would
-// have to wait for all checks.
-func taking(changed, commit, with, result string) string {
+// have to wait for all checks. A lock that nobody has is not taken while a crash of the server is
+// too recent, see uptime.go; and if the row is missing there, this process does not know about the
+// last one, which is as if it were dead.
+func taking(table int, changed, commit, with, result string) string {
 	return `WITH entry AS MATERIALIZED (SELECT ` + changed + ` AS changed),
 			won AS (
 				INSERT INTO {locks} (name, owner, turn)
-				SELECT $1, $2, $3 FROM entry WHERE NOT changed AND NOT pg_try_advisory_xact_lock_shared($2) AND ` + commit + `
+				SELECT $1, $2, $3 FROM entry WHERE NOT changed AND NOT pg_try_advisory_xact_lock_shared($2) AND ` + commit + ` AND ` + settled[table] + `
 					AND NOT EXISTS (SELECT FROM {locks} WHERE name = $1 AND owner <> $2 AND NOT (owner = $4 AND pg_try_advisory_xact_lock_shared($4)))
 				ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, turn = excluded.turn
 					WHERE {locks}.owner = excluded.owner AND {locks}.turn <= excluded.turn
 						OR {locks}.owner = $4 AND pg_try_advisory_xact_lock_shared($4)
 				RETURNING 1)` + with + `
-			SELECT EXISTS (SELECT FROM won), pg_try_advisory_xact_lock_shared($2), changed, holder.owner, holder.dead` + result + `
+			SELECT EXISTS (SELECT FROM won), pg_try_advisory_xact_lock_shared($2) OR ` + broken[table] + `, changed, holder.owner, holder.dead` + result + `
 			FROM entry LEFT JOIN (
 				SELECT owner, pg_try_advisory_xact_lock_shared(owner) AS dead FROM {locks} WHERE name = $1) holder ON true`
 }
@@ -119,26 +133,33 @@ func newStatements(table string) statements {
 		other[len(other)-1] += suffix
 		return other
 	}
-	locks, gone := beside("_locks"), beside("_gone")
+	locks, gone, uptime := beside("_locks"), beside("_gone"), beside("_uptime")
 	unqualified := "unnest('{}'::text[]) unqualified"
 	if len(ident) == 1 { // and is safe to quote
 		unqualified = "unnest('{" + table + "}'::text[]) unqualified"
 	}
 	replace := strings.NewReplacer("{this span}", thisSpan, "{is idle}", idle, "{indexes}", indexes, "{indexes of $2}", strings.ReplaceAll(indexes, "$1", "$2"),
 		"{saved index}", pgx.Identifier{ident[len(ident)-1] + "_saved"}.Sanitize(), "{entries}", ident.Sanitize(), "{locks}", locks.Sanitize(),
-		"{gone}", gone.Sanitize(), "{unqualified}", unqualified, "{gone at}", pgx.Identifier{gone[len(gone)-1] + "_at"}.Sanitize(),
-		"{durable}", durable, "{not durable}", notDurable, "{hex}", hex, "{none}", strconv.Itoa(noVersion), "{any}", strconv.Itoa(anyVersion)).Replace
+		"{gone}", gone.Sanitize(), "{uptime}", uptime.Sanitize(), "{since start}", sinceStart, "{unqualified}", unqualified, "{gone at}", pgx.Identifier{gone[len(gone)-1] + "_at"}.Sanitize(),
+		"{durable}", durable, "{not durable}", notDurable, "{journal}", journaled, "{hex}", hex, "{none}", strconv.Itoa(noVersion), "{any}", strconv.Itoa(anyVersion)).Replace
+	both := func(s [2]string) [2]string { return [2]string{replace(s[0]), replace(s[1])} }
 	replaced := func(s saving) saving {
-		return saving{replace(s.insert), replace(s.insertTraced), replace(s.update), replace(s.quickBegin), replace(s.begin), replace(s.end)}
+		return saving{replace(s.insert), replace(s.insertTraced), replace(s.update), replace(s.end), both(s.quickBegin), both(s.begin)}
+	}
+	lock := func(table int) string {
+		return taking(table, "$5::bigint <> {any} AND $5 <> coalesce((SELECT version FROM {entries} WHERE name = $1), {none})", "{not durable}", "", "")
 	}
 	return statements{
 		entries:      ident.Sanitize(),
 		locks:        locks.Sanitize(),
 		gone:         gone.Sanitize(),
-		create:       replace(schema + spansSchema + idleSchema + tracesSchema),
+		uptimeTable:  uptime.Sanitize(),
+		create:       replace(schema + spansSchema + idleSchema + tracesSchema + uptimeSchema),
 		createTraces: replace(tracesSchema),
 		createSpans:  replace(spansSchema),
-		migrated: replace(`SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL, to_regclass($3) IS NOT NULL,
+
+		createUptime: replace(uptimeSchema),
+		migrated: replace(`SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL, to_regclass($3) IS NOT NULL, to_regclass($4) IS NOT NULL,
 			EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'saved_span'),
 			EXISTS (SELECT FROM {indexes} AND indisvalid)`),
 		createIdleBeside: replace(idleSchemaBeside),
@@ -148,9 +169,8 @@ func newStatements(table string) statements {
 		// part of the answer, and so is the table, see whereabouts.
 		load: replace(`SELECT data, version, current_setting('transaction_read_only')::bool, to_regclass($2)::oid
 			FROM (SELECT) one LEFT JOIN {entries} ON name = $1 WHERE {hex}`),
-		version:      replace(`SELECT version FROM {entries} WHERE name = $1`),
-		saving:       replaced(newSaving(true)),
-		savingBefore: replaced(newSaving(false)),
+		version: replace(`SELECT version FROM {entries} WHERE name = $1`),
+		saving:  [2]saving{replaced(newSaving(false)), replaced(newSaving(true))},
 		delete: replace(`WITH gone AS (DELETE FROM {entries} WHERE name = $1 AND version = $2 AND {durable} RETURNING 1)
 			SELECT EXISTS (SELECT FROM gone), EXISTS (SELECT FROM {entries} WHERE name = $1)`),
 
@@ -197,7 +217,7 @@ func newStatements(table string) statements {
 			replace(`DELETE FROM {entries} WHERE name = $1`),
 		},
 
-		lock:         replace(taking("$5::bigint <> {any} AND $5 <> coalesce((SELECT version FROM {entries} WHERE name = $1), {none})", "{not durable}", "", "")),
+		lock:         both([2]string{lock(0), lock(1)}),
 		unlock:       replace(`DELETE FROM {locks} WHERE name = $1 AND owner = $2 AND turn = $3 AND {not durable}`),
 		unlockOthers: replace(`DELETE FROM {locks} WHERE owner = $1 AND turn <= $2 AND turn <> ALL($3::bigint[]) AND {not durable}`),
 
@@ -206,5 +226,7 @@ func newStatements(table string) statements {
 		orphans: replace(`SELECT current_setting('transaction_read_only')::bool, pg_try_advisory_xact_lock_shared($1), orphan.name, orphan.owner
 			FROM (SELECT) one LEFT JOIN (
 				SELECT name, owner FROM {locks} WHERE owner <> $1 AND {hex} AND pg_try_advisory_xact_lock_shared(owner)) orphan ON true`),
+
+		uptime: newUptimeStatements(replace),
 	}
 }

@@ -20,7 +20,7 @@ type session struct {
 	beforeConnect func(context.Context, *pgx.ConnConfig) error // as in the pool; nil: nothing to do
 	afterConnect  func(context.Context, *pgx.Conn) error
 	makeRoom      func() // closes connections that the pool does not use
-	reconnected   func(context.Context, *pgx.Conn)
+	resume        func(ctx context.Context, conn *pgx.Conn, isNew bool) (uptime int64, err error)
 	owner         int64 // the process's number
 
 	mu        sync.Mutex
@@ -29,7 +29,7 @@ type session struct {
 	stop      context.CancelFunc // ends the goroutine; nil if there is none
 	unused    *time.Timer        // ends it if there are still no users
 	ended     chan struct{}      // closed when the last goroutine has ended
-	epoch     int                // numbers the present connection; 0: there is none
+	shown     shown              // the present connection; zero: there is none
 	err       error              // why there is no connection
 	news      chan struct{}      // closed when epoch or err changes
 	doubtful  int                // the connection that seems to be dead
@@ -38,6 +38,12 @@ type session struct {
 	// Only for the goroutine.
 	conn *pgx.Conn
 	made int // how many connections it has made
+}
+
+// shown is what a session shows: its connection by a number, and the id of uptime.
+type shown struct {
+	epoch  int
+	uptime int64 // 0: there is no such table
 }
 
 const (
@@ -61,7 +67,7 @@ func (s *session) use() (leave func()) {
 	defer s.mu.Unlock()
 	s.users++
 	if s.stop == nil && !s.isOver() {
-		if s.epoch == 0 {
+		if s.shown.epoch == 0 {
 			s.err = nil
 		}
 		ctx, cancel := context.WithCancel(context.Background())
@@ -120,32 +126,31 @@ func (s *session) isOver() bool {
 	}
 }
 
-// wait returns the epoch of the present connection, or why there is none. The doubtful one does
-// not count: wait asks for another.
-func (s *session) wait(ctx context.Context, doubtful int) (epoch int, err error) {
+// wait returns the present connection, or why there is none. The doubtful one does not count: wait
+// asks for another.
+func (s *session) wait(ctx context.Context, doubtful int) (now shown, err error) {
 	for {
 		s.mu.Lock()
-		epoch, err, news := s.epoch, s.err, s.news
-		if epoch != 0 && epoch == doubtful && s.doubtful != doubtful {
+		now, err, news := s.shown, s.err, s.news
+		if epoch := now.epoch; epoch != 0 && epoch == doubtful && s.doubtful != doubtful {
 			s.doubtful = doubtful
 			if s.interrupt != nil {
 				s.interrupt()
 			}
 		}
 		s.mu.Unlock()
-		if epoch > doubtful || err != nil {
-			return epoch, err
+		if now.epoch > doubtful || err != nil {
+			return now, err
 		}
 		select {
 		case <-news:
 		case <-ctx.Done():
-			return 0, ctx.Err()
+			return now, ctx.Err()
 		}
 	}
 }
 
-// maintain is that goroutine. It ends when ctx is done, and leaves the connection to the next
-// one.
+// maintain is that goroutine. It ends when ctx is done, and leaves the connection to the next one.
 func (s *session) maintain(ctx context.Context) {
 	for pause := reconnectMin; ctx.Err() == nil; {
 		if s.conn != nil {
@@ -155,12 +160,12 @@ func (s *session) maintain(ctx context.Context) {
 			}
 			continue
 		}
-		conn, err := s.connect(ctx)
+		conn, uptime, err := s.connect(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
 				return // The next goroutine may be waiting already, and must not get this error.
 			}
-			s.publish(0, err)
+			s.publish(shown{}, err)
 			select {
 			case <-time.After(pause):
 			case <-ctx.Done():
@@ -171,7 +176,7 @@ func (s *session) maintain(ctx context.Context) {
 		pause = reconnectMin
 		s.conn = conn
 		s.made++
-		s.publish(s.made, nil)
+		s.publish(shown{s.made, uptime}, nil)
 	}
 }
 
@@ -182,7 +187,7 @@ func (s *session) watch(ctx context.Context) error {
 	defer interrupt()
 	s.mu.Lock()
 	s.interrupt = interrupt
-	doubtful := s.doubtful == s.epoch
+	doubtful := s.doubtful == s.shown.epoch
 	s.mu.Unlock()
 	if doubtful {
 		return errors.New("others take this process for dead")
@@ -197,39 +202,34 @@ func (s *session) watch(ctx context.Context) error {
 	}
 	pinging, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	var readOnly bool
-	err = s.conn.QueryRow(pinging, `SELECT current_setting('transaction_read_only')::bool`, unprepared).Scan(&readOnly)
+	uptime, err := s.resume(pinging, s.conn, false)
 	switch {
 	case ctx.Err() != nil:
 		return nil
-	case err == nil && readOnly: // Locks are taken at another server, which must see that this process is alive.
-		return errReadOnly
+	case err == nil && uptime != s.shown.uptime:
+		s.publish(shown{s.made, uptime}, nil)
 	}
 	return err
 }
 
 // connect makes a connection that shows that this process is alive.
-func (s *session) connect(ctx context.Context) (*pgx.Conn, error) {
+func (s *session) connect(ctx context.Context) (conn *pgx.Conn, uptime int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	for pause := reconnectMin; ; pause *= 2 {
 		conn, err := s.dial(ctx)
 		if sqlState(err) != "53300" || pause > reconnectMax {
 			if err == nil {
-				err = s.show(ctx, conn)
+				uptime, err = s.show(ctx, conn)
 			}
-			if err == nil && s.made > 0 {
-				s.reconnected(ctx, conn)
-			}
-			return conn, err
+			return conn, uptime, err
 		}
-		// The connections that this role may still open may be those that the pool
-		// holds in reserve.
+		// The pool may hold those in reserve that this role may still open.
 		s.makeRoom()
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return nil, err
+			return nil, 0, err
 		}
 	}
 }
@@ -252,10 +252,10 @@ func (s *session) dial(ctx context.Context) (*pgx.Conn, error) {
 }
 
 // show makes a connection show that this process is alive, or else closes it.
-func (s *session) show(ctx context.Context, conn *pgx.Conn) error {
+func (s *session) show(ctx context.Context, conn *pgx.Conn) (uptime int64, err error) {
 	// The server notices within 11 s that the machine of this process is gone.
 	var backend uint32
-	err := conn.QueryRow(ctx, `SELECT pg_backend_pid(), set_config('tcp_keepalives_idle', '5', false),
+	err = conn.QueryRow(ctx, `SELECT pg_backend_pid(), set_config('tcp_keepalives_idle', '5', false),
 		set_config('tcp_keepalives_interval', '2', false), set_config('tcp_keepalives_count', '3', false),
 		set_config('idle_session_timeout', '0', false), set_config('statement_timeout', '0', false),
 		set_config('lock_timeout', '0', false)`, unprepared).Scan(&backend, nil, nil, nil, nil, nil, nil)
@@ -266,10 +266,13 @@ func (s *session) show(ctx context.Context, conn *pgx.Conn) error {
 		// An earlier connection of this process may linger for a moment.
 		_, err = conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, unprepared, s.owner)
 	}
+	if err == nil {
+		uptime, err = s.resume(ctx, conn, true)
+	}
 	if err != nil {
 		conn.Close(ctx)
 	}
-	return err
+	return uptime, err
 }
 
 // drop ends the connection. It is called by the goroutine, or after that has ended.
@@ -278,7 +281,7 @@ func (s *session) drop(err error) {
 		hangUp(s.conn)
 		s.conn = nil
 	}
-	s.publish(0, err)
+	s.publish(shown{}, err)
 }
 
 func hangUp(conn *pgx.Conn) {
@@ -288,10 +291,10 @@ func hangUp(conn *pgx.Conn) {
 }
 
 // publish publishes the state of the session.
-func (s *session) publish(epoch int, err error) {
+func (s *session) publish(now shown, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.epoch, s.err = epoch, err
+	s.shown, s.err = now, err
 	close(s.news)
 	s.news = make(chan struct{})
 }

@@ -61,7 +61,7 @@ type Store struct {
 	gates   gate.Gates
 	session *session
 	deaths  deaths
-	turns   turns
+	holds   holds
 	where   whereabouts
 
 	// writers has a place for each connection of the pool but one, which is for reads:
@@ -105,7 +105,7 @@ func Open(cfg Config) (*Store, error) {
 	poolConfig := s.pool.Config()
 	s.writers = make(chan struct{}, max(1, poolConfig.MaxConns-1))
 	s.session = newSession(poolConfig)
-	s.session.makeRoom, s.session.reconnected = s.pool.Reset, s.releaseReturned
+	s.session.makeRoom, s.session.resume = s.pool.Reset, s.resume
 	s.where.mark = fmt.Sprint("stayauth pgstore ", s.session.owner)
 	if cfg.SessionDSN != "" {
 		var err error
@@ -217,12 +217,12 @@ func (s *Store) Save(ctx context.Context, name string, data []byte, old tokencac
 // column saved_span if somebody has called Migrate since this version.
 func (s *Store) withSpans(f func(saving) error) error {
 	if time.Now().UnixMilli()-s.noSpans.Load() < lookForColumn.Milliseconds() {
-		return f(s.sql.savingBefore)
+		return f(s.sql.saving[0])
 	}
-	err := f(s.sql.saving)
+	err := f(s.sql.saving[1])
 	if sqlState(err) == lacksColumn {
 		s.noSpans.Store(time.Now().UnixMilli())
-		err = f(s.sql.savingBefore)
+		err = f(s.sql.saving[0])
 	}
 	return err
 }

@@ -36,7 +36,7 @@ func TestLockOutlastsConnections(t *testing.T) {
 			happens()
 			watcher.NothingFor(t, lease+lease/3)
 			other.NothingFor(t, 0)
-			end()
+			end(false)
 			other.Turn(t)
 			storecheck.Save(t, holder, what, "new token", v)
 			must(t, unlock())

@@ -124,8 +124,9 @@ func SmallDisk(t *testing.T, dir, options string) {
 }
 
 // Begin begins a refresh in one step. It returns a function that ends it in one step, after it has
-// found the journal, which may take a moment while the server is coming back.
-func Begin(t *testing.T, s tokencache.Store, name string) (end func()) {
+// found the journal, which may take a moment while the server is coming back. If the journal may be
+// lost, end reports whether it is, and saves without it.
+func Begin(t *testing.T, s tokencache.Store, name string) (end func(mayBeLost bool) (lost bool)) {
 	t.Helper()
 	v := Save(t, s, name, "old token", "")
 	begun, endBy, unlock, err := s.(interface {
@@ -135,22 +136,28 @@ func Begin(t *testing.T, s tokencache.Store, name string) (end func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func() {
+	return func(mayBeLost bool) (lost bool) {
 		t.Helper()
-		var data []byte
 		ctx, cancel := context.WithTimeout(t.Context(), Patience)
 		defer cancel()
-		for err = errors.New("not tried"); err != nil && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
-			data, v, err = s.Load(ctx, name)
+		data, now, err := s.Load(ctx, name)
+		for ; err != nil && ctx.Err() == nil; data, now, err = s.Load(ctx, name) {
+			time.Sleep(10 * time.Millisecond)
 		}
-		if err != nil || string(data) != "journal" || v != begun {
-			t.Fatalf("the journal is %q at %q, want %q: %v", data, v, begun, err)
+		lost = mayBeLost && string(data) == "old token" && now == v
+		if err != nil || !lost && (string(data) != "journal" || now != begun) {
+			t.Fatalf("the journal is %q at %q, want %q: %v", data, now, begun, err)
 		}
-		if _, err := endBy(ctx, []byte("new token"), begun); err != nil {
+		_, err = endBy(ctx, []byte("new token"), begun)
+		if lost && errors.Is(err, tokencache.ErrConflict) {
+			_, err = s.Save(ctx, name, []byte("new token"), v)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		if err := unlock(); err != nil {
 			t.Fatal(err)
 		}
+		return lost
 	}
 }
