@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -102,6 +103,13 @@ func (m *month) start(i int) {
 			pool.KeepFreshUnwatched(ctx)
 		}
 	}()
+}
+
+// running returns the present replicas.
+func (m *month) running() []*monthReplica {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.replicas)
 }
 
 // end ends a replica in good order: its last calls have ended by then.

@@ -108,7 +108,7 @@ func (m *month) run() {
 	}
 	cancel()
 	<-done
-	for _, r := range m.replicas {
+	for _, r := range m.running() {
 		if !r.session.isDead() {
 			if err := r.end(); err != nil {
 				m.t.Errorf("Close: %v", err)
@@ -116,7 +116,7 @@ func (m *month) run() {
 		}
 	}
 	time.Sleep(time.Minute) // those that start
-	for _, r := range m.replicas {
+	for _, r := range m.running() {
 		r.stop()
 	}
 	close(m.store.over)
@@ -126,7 +126,7 @@ func (m *month) run() {
 // tell logs how it goes.
 func (m *month) tell() {
 	memory := 0
-	for _, r := range m.replicas {
+	for _, r := range m.running() {
 		memory += resident(r.pool)
 	}
 	m.mu.Lock()
