@@ -109,15 +109,19 @@ func (s *Store) Interrupted(ctx context.Context) iter.Seq2[string, error] {
 // orphans returns the names of the locks of processes that seem dead, by owner, and the
 // connection of this process at that time.
 func (s *Store) orphans(ctx context.Context) (left map[int64][]string, epoch int, err error) {
+	bare := false // see takeLock
 	for range maxDoubts {
 		session, err := s.session.wait(ctx, epoch)
 		if err != nil {
 			return nil, 0, err
 		}
-		epoch = session.epoch
+		table := session.table()
+		if bare {
+			table = 0
+		}
 		var doubt bool
 		err = s.run(ctx, reads, func(conn *pgxpool.Conn) error {
-			rows, err := conn.Query(ctx, s.sql.orphans, unprepared, s.session.owner)
+			rows, err := conn.Query(ctx, s.sql.orphans[table], unprepared, s.session.owner)
 			if err != nil {
 				return err
 			}
@@ -136,10 +140,13 @@ func (s *Store) orphans(ctx context.Context) (left map[int64][]string, epoch int
 			})
 			return err
 		})
+		if bare = table == 1 && untraced(err); bare {
+			continue
+		}
 		if err != nil {
 			return nil, 0, err
 		}
-		if !doubt {
+		if epoch = session.epoch; !doubt {
 			s.deaths.only(left)
 			return left, epoch, nil
 		}

@@ -22,7 +22,8 @@ database has replaced this one for instance, are not taken for logouts ([tokenca
 In the one in _uptime, which is not logged, a row says since when the server has lost nothing, see
 Locks. Earlier versions do not know the last two, and the store works without them; [Store.Check]
 reports that they are missing. While earlier versions run beside this one, a login that they forget
-can come back, and they do not wait for the others after a crash of the server.
+can come back, and they do not wait for the others after a crash of the server. Nor do processes
+whose role, or that of [Config.SessionDSN], has no right to _uptime.
 
 The six hours are new too, the column saved_span with an index: by them [Store.ListIdle] finds the
 logins that nobody uses without reading the others. Four updates a day change the column at most;
@@ -68,8 +69,8 @@ waits for the disk. So a crash of the server, or a failover to a standby that la
 the lock and the journal while the provider answers. The processes that live take their locks
 again as soon as they are connected; nobody takes a lock that is free until three seconds after the
 first has come back, also after a restart; and the tokens are saved as if nothing had happened.
-A journal that is lost matters only if its process dies as well: nobody makes up for that refresh,
-and the error of the next one does not say that one was interrupted.
+A journal that is lost matters only if its process dies as well, or gets no answer: nobody makes
+up for that refresh, and the error of the next one does not say that one was interrupted.
 
 With synchronous_standby_names the journal waits as well, as synchronous_commit says: before the
 refresh token is spent, it must be known that the standbys can save the next one.

@@ -83,27 +83,24 @@ func (a *holds) others() (last int64, open []int64) {
 	return a.last, slices.AppendSeq([]int64{}, maps.Keys(a.open))
 }
 
-// lost returns the names and turns of the locks that were taken when uptime had another id, and
-// what to call with the turns of those that have been taken again.
-func (a *holds) lost(id int64) (names [][]byte, turns []int64, retaken func(turns []int64)) {
+// lost returns the locks that were taken when uptime had another id, and what to call when they
+// have been taken again, as far as that can be done. Without a table none is known to be lost.
+func (a *holds) lost(id int64) (lost []*hold, done func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.uptime = id
-	done := make(chan struct{})
-	for turn, h := range a.open {
-		if h.has && h.uptime != id {
-			names, turns = append(names, []byte(h.name)), append(turns, turn)
-			h.retaking = done
+	retaking := make(chan struct{})
+	for _, h := range a.open {
+		if h.has && h.uptime != id && id != 0 {
+			lost = append(lost, h)
+			h.retaking = retaking
 		}
 	}
-	return names, turns, func(turns []int64) {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		for _, turn := range turns {
-			if h := a.open[turn]; h != nil {
-				h.uptime = id
-			}
-		}
-		close(done)
-	}
+	return lost, func() { close(retaking) }
+}
+
+func (a *holds) retaken(h *hold, id int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	h.uptime = id
 }

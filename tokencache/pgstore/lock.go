@@ -1,7 +1,6 @@
 package pgstore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -113,13 +112,17 @@ func (s *Store) takeLock(ctx context.Context, h *hold, at int64, j *journal) (un
 		doubtful, doubts int
 		look             = lookMin
 		dead             int64 // the process whose lock to take
+		bare             bool  // without the table uptime, although there is one
 	)
 	for {
 		session, err := s.session.wait(ctx, doubtful)
 		if err != nil {
 			return unsure, err
 		}
-		table := min(session.uptime, 1) // whether there is uptime
+		table := session.table()
+		if bare {
+			table = 0
+		}
 		begun := time.Now()
 		var mine, doubt, changed bool
 		var holder *int64
@@ -146,12 +149,14 @@ func (s *Store) takeLock(ctx context.Context, h *hold, at int64, j *journal) (un
 			return unsure || sent && !rolledBack(err), err
 		case err == nil && mine && s.holds.taken(h, session.uptime):
 			return false, nil
-		case err == nil && mine: // A crash of the server may have taken it back.
-			unsure = true
+		case err != nil: // The table is gone, or not for this role.
+			bare = true
 			continue
-		case err != nil || doubt:
+		case mine: // A crash of the server may have taken it back.
+			unsure = true
+		case doubt:
 			if doubts++; doubts > maxDoubts {
-				return unsure, cmp.Or(err, errElsewhere)
+				return unsure, errElsewhere
 			}
 			doubtful = session.epoch
 			continue

@@ -43,7 +43,8 @@ type statements struct {
 	preflight, secured, check, indexes          string
 	probes                                      []string
 	lock                                        [2]string // without the table uptime, and with it
-	unlock, unlockOthers, orphans               string
+	unlock, unlockOthers                        string
+	orphans                                     [2]string // as lock
 	uptime                                      uptimeStatements
 }
 
@@ -105,6 +106,7 @@ func taking(table int, changed, commit, with, result string) string {
 			won AS (
 				INSERT INTO {locks} (name, owner, turn)
 				SELECT $1, $2, $3 FROM entry WHERE NOT changed AND NOT pg_try_advisory_xact_lock_shared($2) AND ` + commit + ` AND ` + settled[table] + `
+					AND ($4::bigint = 0 OR ` + longSettled[table] + `)
 					AND NOT EXISTS (SELECT FROM {locks} WHERE name = $1 AND owner <> $2 AND NOT (owner = $4 AND pg_try_advisory_xact_lock_shared($4)))
 				ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, turn = excluded.turn
 					WHERE {locks}.owner = excluded.owner AND {locks}.turn <= excluded.turn
@@ -148,6 +150,13 @@ func newStatements(table string) statements {
 	}
 	lock := func(table int) string {
 		return taking(table, "$5::bigint <> {any} AND $5 <> coalesce((SELECT version FROM {entries} WHERE name = $1), {none})", "{not durable}", "", "")
+	}
+	// Returns whether the server refuses writes, whether this process is dead, and the locks of
+	// processes that are, unless their present holder may take them again, see uptime.go.
+	orphans := func(table int) string {
+		return `SELECT current_setting('transaction_read_only')::bool, pg_try_advisory_xact_lock_shared($1), orphan.name, orphan.owner
+			FROM (SELECT) one LEFT JOIN (
+				SELECT name, owner FROM {locks} WHERE owner <> $1 AND {hex} AND ` + longSettled[table] + ` AND pg_try_advisory_xact_lock_shared(owner)) orphan ON true`
 	}
 	return statements{
 		entries:      ident.Sanitize(),
@@ -221,11 +230,7 @@ func newStatements(table string) statements {
 		unlock:       replace(`DELETE FROM {locks} WHERE name = $1 AND owner = $2 AND turn = $3 AND {not durable}`),
 		unlockOthers: replace(`DELETE FROM {locks} WHERE owner = $1 AND turn <= $2 AND turn <> ALL($3::bigint[]) AND {not durable}`),
 
-		// Returns whether the server refuses writes, whether this process is dead, and
-		// the locks of processes that are.
-		orphans: replace(`SELECT current_setting('transaction_read_only')::bool, pg_try_advisory_xact_lock_shared($1), orphan.name, orphan.owner
-			FROM (SELECT) one LEFT JOIN (
-				SELECT name, owner FROM {locks} WHERE owner <> $1 AND {hex} AND pg_try_advisory_xact_lock_shared(owner)) orphan ON true`),
+		orphans: both([2]string{orphans(0), orphans(1)}),
 
 		uptime: newUptimeStatements(replace),
 	}

@@ -20,7 +20,7 @@ type session struct {
 	beforeConnect func(context.Context, *pgx.ConnConfig) error // as in the pool; nil: nothing to do
 	afterConnect  func(context.Context, *pgx.Conn) error
 	makeRoom      func() // closes connections that the pool does not use
-	resume        func(ctx context.Context, conn *pgx.Conn, isNew bool) (uptime int64, err error)
+	resume        func(ctx context.Context, conn *pgx.Conn, isNew bool) (uptime int64, all bool, err error)
 	owner         int64 // the process's number
 
 	mu        sync.Mutex
@@ -37,7 +37,8 @@ type session struct {
 
 	// Only for the goroutine.
 	conn *pgx.Conn
-	made int // how many connections it has made
+	made int  // how many connections it has made
+	all  bool // see Store.resume
 }
 
 // shown is what a session shows: its connection by a number, and the id of uptime.
@@ -46,12 +47,16 @@ type shown struct {
 	uptime int64 // 0: there is no such table
 }
 
+// table returns which statements to use: 1 if there is the table uptime, and 0 if there is not.
+func (s shown) table() int { return int(min(s.uptime, 1)) }
+
 const (
-	dialTimeout  = 5 * time.Second
-	pingInterval = time.Second
-	unusedTime   = time.Second // A service takes many locks, one after the other.
-	reconnectMin = 10 * time.Millisecond
-	reconnectMax = 250 * time.Millisecond
+	dialTimeout    = 5 * time.Second
+	pingInterval   = time.Second
+	retakeInterval = 100 * time.Millisecond
+	unusedTime     = time.Second // A service takes many locks, one after the other.
+	reconnectMin   = 10 * time.Millisecond
+	reconnectMax   = 250 * time.Millisecond
 )
 
 // newSession returns a session that connects as the pool does.
@@ -183,7 +188,11 @@ func (s *session) maintain(ctx context.Context) {
 // watch returns an error when the connection is lost or doubtful, and nil when it has proved
 // good after a while or ctx is done.
 func (s *session) watch(ctx context.Context) error {
-	watching, interrupt := context.WithTimeout(ctx, pingInterval)
+	pause := pingInterval
+	if !s.all {
+		pause = retakeInterval
+	}
+	watching, interrupt := context.WithTimeout(ctx, pause)
 	defer interrupt()
 	s.mu.Lock()
 	s.interrupt = interrupt
@@ -202,77 +211,14 @@ func (s *session) watch(ctx context.Context) error {
 	}
 	pinging, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	uptime, err := s.resume(pinging, s.conn, false)
-	switch {
-	case ctx.Err() != nil:
-		return nil
-	case err == nil && uptime != s.shown.uptime:
+	uptime, all, err := s.resume(pinging, s.conn, false)
+	if s.all = all; err == nil && uptime != s.shown.uptime {
 		s.publish(shown{s.made, uptime}, nil)
 	}
+	if ctx.Err() != nil {
+		return nil
+	}
 	return err
-}
-
-// connect makes a connection that shows that this process is alive.
-func (s *session) connect(ctx context.Context) (conn *pgx.Conn, uptime int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	for pause := reconnectMin; ; pause *= 2 {
-		conn, err := s.dial(ctx)
-		if sqlState(err) != "53300" || pause > reconnectMax {
-			if err == nil {
-				uptime, err = s.show(ctx, conn)
-			}
-			return conn, uptime, err
-		}
-		// The pool may hold those in reserve that this role may still open.
-		s.makeRoom()
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return nil, 0, err
-		}
-	}
-}
-
-// dial connects as the pool does: its hooks may know a short-lived password, and set the role.
-func (s *session) dial(ctx context.Context) (*pgx.Conn, error) {
-	config := s.config.Copy()
-	if s.beforeConnect != nil {
-		if err := s.beforeConnect(ctx, config); err != nil {
-			return nil, err
-		}
-	}
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err == nil && s.afterConnect != nil {
-		if err = s.afterConnect(ctx, conn); err != nil {
-			conn.Close(ctx)
-		}
-	}
-	return conn, err
-}
-
-// show makes a connection show that this process is alive, or else closes it.
-func (s *session) show(ctx context.Context, conn *pgx.Conn) (uptime int64, err error) {
-	// The server notices within 11 s that the machine of this process is gone.
-	var backend uint32
-	err = conn.QueryRow(ctx, `SELECT pg_backend_pid(), set_config('tcp_keepalives_idle', '5', false),
-		set_config('tcp_keepalives_interval', '2', false), set_config('tcp_keepalives_count', '3', false),
-		set_config('idle_session_timeout', '0', false), set_config('statement_timeout', '0', false),
-		set_config('lock_timeout', '0', false)`, unprepared).Scan(&backend, nil, nil, nil, nil, nil, nil)
-	if err == nil && backend != conn.PgConn().PID() {
-		err = errPooler
-	}
-	if err == nil {
-		// An earlier connection of this process may linger for a moment.
-		_, err = conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, unprepared, s.owner)
-	}
-	if err == nil {
-		uptime, err = s.resume(ctx, conn, true)
-	}
-	if err != nil {
-		conn.Close(ctx)
-	}
-	return uptime, err
 }
 
 // drop ends the connection. It is called by the goroutine, or after that has ended.
@@ -282,12 +228,6 @@ func (s *session) drop(err error) {
 		s.conn = nil
 	}
 	s.publish(shown{}, err)
-}
-
-func hangUp(conn *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	conn.Close(ctx)
 }
 
 // publish publishes the state of the session.

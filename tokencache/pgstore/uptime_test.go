@@ -22,24 +22,30 @@ func TestFailoverKeepsLocks(t *testing.T) {
 	a := realparts.StartPostgreSQL(t)
 	b := a.StartStandby(t, "b")
 	arg := newTable(t, a.URLOfPrimary(b, "pool_max_conns=4"))
-	holder, earlier := mustOpen(t, arg), mustOpen(t, arg)
+	holder, earlier, dead := mustOpen(t, arg), mustOpen(t, arg), mustOpen(t, arg)
 	v := storecheck.Save(t, holder, "a", "old token", "")
-	unlockEarlier := storecheck.Lock(t, earlier, "b")
+	unlockEarlier, unlockDead := storecheck.Lock(t, earlier, "b"), storecheck.Lock(t, dead, "c")
 	standAlone(t, a, b)
 	begun, end, unlock, err := holder.Begin(t.Context(), "a", []byte("journal"), v)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unlockEarlier(); err != nil {
-		t.Fatal(err)
+	for _, unlock := range []func() error{unlockEarlier, unlockDead} {
+		if err := unlock(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	unlockOther := storecheck.Lock(t, holder, "b")
+	dead.Close()
+	unlocks := []func() error{unlock, storecheck.Lock(t, holder, "b"), storecheck.Lock(t, holder, "c")}
 	waiter := storecheck.Watch(t, mustOpen(t, arg), "a")
 	a.Crash()
 	b.Promote()
-	other := storecheck.Watch(t, mustOpen(t, arg), "b")
-	waiter.NothingFor(t, outage)
-	other.NothingFor(t, 0)
+	after := mustOpen(t, arg)
+	others := []*storecheck.Watcher{storecheck.Watch(t, after, "b"), storecheck.Watch(t, after, "c")}
+	waiter.NothingFor(t, 2*outage)
+	for _, other := range others {
+		other.NothingFor(t, 0)
+	}
 	if data, now, err := holder.Load(t.Context(), "a"); string(data) != "old token" || now != v {
 		t.Fatalf("nothing was lost: %q, %v", data, err)
 	}
@@ -47,13 +53,14 @@ func TestFailoverKeepsLocks(t *testing.T) {
 		t.Errorf("end without a journal: %v", err)
 	}
 	storecheck.Save(t, holder, "a", "new token", v)
-	for _, unlock := range []func() error{unlock, unlockOther} {
+	for _, unlock := range unlocks {
 		if err := unlock(); err != nil {
 			t.Error(err)
 		}
 	}
-	waiter.Turn(t)
-	other.Turn(t)
+	for _, other := range append(others, waiter) {
+		other.Turn(t)
+	}
 }
 
 // standAlone makes the standby know all that the primary knows now, and nothing from then on.
