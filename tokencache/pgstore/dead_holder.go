@@ -115,10 +115,7 @@ func (s *Store) orphans(ctx context.Context) (left map[int64][]string, epoch int
 		if err != nil {
 			return nil, 0, err
 		}
-		table := session.table()
-		if bare {
-			table = 0
-		}
+		table := session.table(bare)
 		var doubt bool
 		err = s.run(ctx, reads, func(conn *pgxpool.Conn) error {
 			rows, err := conn.Query(ctx, s.sql.orphans[table], unprepared, s.session.owner)

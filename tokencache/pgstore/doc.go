@@ -68,7 +68,8 @@ in one transaction; and it saves the tokens and releases the lock, in another. O
 waits for the disk. So a crash of the server, or a failover to a standby that lags, can take back
 the lock and the journal while the provider answers. The processes that live take their locks
 again as soon as they are connected; nobody takes a lock that is free until three seconds after the
-first has come back, also after a restart; and the tokens are saved as if nothing had happened.
+first has come back, also after a restart, or that of a dead process until six; and the tokens are
+saved as if nothing had happened.
 A journal that is lost matters only if its process dies as well, or gets no answer: nobody makes
 up for that refresh, and the error of the next one does not say that one was interrupted.
 

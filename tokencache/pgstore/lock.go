@@ -119,10 +119,7 @@ func (s *Store) takeLock(ctx context.Context, h *hold, at int64, j *journal) (un
 		if err != nil {
 			return unsure, err
 		}
-		table := session.table()
-		if bare {
-			table = 0
-		}
+		table := session.table(bare)
 		begun := time.Now()
 		var mine, doubt, changed bool
 		var holder *int64

@@ -47,8 +47,14 @@ type shown struct {
 	uptime int64 // 0: there is no such table
 }
 
-// table returns which statements to use: 1 if there is the table uptime, and 0 if there is not.
-func (s shown) table() int { return int(min(s.uptime, 1)) }
+// table returns which statements to use: 1 if there is the table uptime, and 0 if there is not, or if
+// bare says that the pool may not use it.
+func (s shown) table(bare bool) int {
+	if bare || s.uptime == 0 {
+		return 0
+	}
+	return 1
+}
 
 const (
 	dialTimeout    = 5 * time.Second
