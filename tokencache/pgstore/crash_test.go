@@ -175,7 +175,7 @@ func pausedProcess(t *testing.T, server *realparts.PostgreSQL) {
 // A Save that succeeds is on the disk, even if the server's default is that it need not.
 func TestSaveIsDurable(t *testing.T) {
 	t.Parallel()
-	server := realparts.StartPostgreSQL(t, "synchronous_commit=off", "wal_writer_delay=10s")
+	server := realparts.StartPostgreSQL(t, "synchronous_commit=off", forgetful)
 	s := mustOpen(t, newTable(t, server.URL()))
 	for round := range 5 {
 		var want []string

@@ -154,7 +154,7 @@ func TestDurableJournal(t *testing.T) {
 			query(t, server, sql)
 		}
 		query(t, server, `SELECT pg_reload_conf()`)
-		ends := []func(bool) bool{storecheck.Begin(t, running, what), storecheck.Begin(t, mustOpen(t, arg), what+", new")}
+		ends := []func(mayBeLost bool){storecheck.Begin(t, running, what), storecheck.Begin(t, mustOpen(t, arg), what+", new")}
 		server.Crash()
 		server.Start()
 		for _, end := range ends {

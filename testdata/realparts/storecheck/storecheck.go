@@ -125,8 +125,8 @@ func SmallDisk(t *testing.T, dir, options string) {
 
 // Begin begins a refresh in one step. It returns a function that ends it in one step, after it has
 // found the journal, which may take a moment while the server is coming back. If the journal may be
-// lost, end reports whether it is, and saves without it.
-func Begin(t *testing.T, s tokencache.Store, name string) (end func(mayBeLost bool) (lost bool)) {
+// lost, end saves without it.
+func Begin(t *testing.T, s tokencache.Store, name string) (end func(mayBeLost bool)) {
 	t.Helper()
 	v := Save(t, s, name, "old token", "")
 	begun, endBy, unlock, err := s.(interface {
@@ -136,7 +136,7 @@ func Begin(t *testing.T, s tokencache.Store, name string) (end func(mayBeLost bo
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func(mayBeLost bool) (lost bool) {
+	return func(mayBeLost bool) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), Patience)
 		defer cancel()
@@ -144,7 +144,7 @@ func Begin(t *testing.T, s tokencache.Store, name string) (end func(mayBeLost bo
 		for ; err != nil && ctx.Err() == nil; data, now, err = s.Load(ctx, name) {
 			time.Sleep(10 * time.Millisecond)
 		}
-		lost = mayBeLost && string(data) == "old token" && now == v
+		lost := mayBeLost && string(data) == "old token" && now == v
 		if err != nil || !lost && (string(data) != "journal" || now != begun) {
 			t.Fatalf("the journal is %q at %q, want %q: %v", data, now, begun, err)
 		}
@@ -158,6 +158,5 @@ func Begin(t *testing.T, s tokencache.Store, name string) (end func(mayBeLost bo
 		if err := unlock(); err != nil {
 			t.Fatal(err)
 		}
-		return lost
 	}
 }
