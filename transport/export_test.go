@@ -25,6 +25,7 @@ const (
 	LongestWait        = longestWait
 	LongestSilence     = longestSilence
 	Soonest            = soonest
+	LongestPause       = longestPause
 	ReloadInterval     = reloadInterval
 	MaxKept            = maxKept
 	MaxTries           = maxTries

@@ -40,6 +40,7 @@ const (
 	wholePause         = 30 * time.Second // a repetition any sooner could be taken for theft
 	storagePause       = 2 * time.Second  // the cache is cheap to ask, and users wait for it
 	copyPause          = 30 * time.Second // a person has to decide
+	longestPause       = 2 * time.Minute  // with full jitter; the mean is half of it
 	minPause           = 100 * time.Millisecond
 	longestRest        = time.Minute // of a provider that has had enough: users wait for it
 
@@ -54,7 +55,7 @@ const (
 func (o *outage) fail(now time.Time, e *Error, presented bool, left time.Duration) *Error {
 	first := o.backoff == nil
 	if first {
-		o.backoff, o.since = sleep.NewBackOff(time.Second, 2*time.Minute), now
+		o.backoff, o.since = sleep.NewBackOff(time.Second, longestPause/2), now
 	}
 	wait := o.backoff.NextBackOff()
 	if left > 0 {
