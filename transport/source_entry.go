@@ -69,8 +69,10 @@ func (s *Source) adopt(ctx context.Context, f *flight, cur *snapshot, rec *token
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.cur.CompareAndSwap(cur, snap) {
-		return nil // A login or logout came between.
+	for at := cur; !s.cur.CompareAndSwap(at, snap); {
+		if at = s.cur.Load(); !at.same(cur) {
+			return nil // A login or logout came between, and not only another rejection.
+		}
 	}
 	// Otherwise it is what a process finds when it starts, or nothing new.
 	if s.dead != nil || cur != nil && cur.rec.AccessToken != rec.AccessToken {
@@ -208,14 +210,11 @@ func (s *Source) storeClaims(ctx context.Context) {
 // saveDemand saves the record that load returns, if it has a demand. The lock is held.
 func (s *Source) saveDemand(ctx context.Context) error {
 	rec, version, err := s.load(ctx, new(entry.Start))
-	switch {
+	switch pending, _ := s.entry.Pending(); {
 	case err != nil:
 		return err
-	case rec == nil || rec.Claims == "":
-		return nil // The login has ended, or has another token by now.
-	}
-	if pending, _ := s.entry.Pending(); pending != nil {
-		return nil // The saver will save it.
+	case rec == nil || rec.Claims == "" || pending != nil:
+		return nil // The login has ended, or has another token by now, or the saver will save it.
 	}
 	_, err = s.entry.Save(ctx, rec, version)
 	return err

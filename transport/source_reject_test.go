@@ -2,6 +2,7 @@ package transport_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
@@ -100,6 +102,63 @@ func TestARefusedTokenThatAPeerHasRenewed(t *testing.T) {
 		}
 		w.wantCounts(1, 0)
 	})
+}
+
+// A slowlyReadStore takes a second for each Load, and counts the locks that are taken.
+type slowlyReadStore struct {
+	*tokencache.Memory
+	locks int
+}
+
+func (s *slowlyReadStore) Load(ctx context.Context, name string) ([]byte, tokencache.Version, error) {
+	time.Sleep(time.Second)
+	return s.Memory.Load(ctx, name)
+}
+
+func (s *slowlyReadStore) Lock(ctx context.Context, name string) (func() error, error) {
+	s.locks++
+	return s.Memory.Lock(ctx, name)
+}
+
+// While the cache is read for the token that a peer has renewed, others learn that the old one is
+// refused. The new one is used all the same, and not refreshed: that would be a rotation for
+// nothing and, if an API has demanded claims, one without them.
+func TestRefusalsWhileAPeersTokenIsRead(t *testing.T) {
+	for name, c := range map[string]transport.Challenge{"plain": {}, "with claims": challenge(newLocation)} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+				store := &slowlyReadStore{Memory: new(tokencache.Memory)}
+				w.store = store
+				a, b := w.source(), w.source()
+				w.login(a, "ann")
+				old, err := b.Token(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(30 * time.Minute)
+				renewed, err := a.Reject(t.Context(), old, c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				locks := store.locks
+				var all sync.WaitGroup
+				for i := range 5 {
+					all.Go(func() {
+						time.Sleep(time.Duration(i) * 200 * time.Millisecond)
+						if got, err := b.Reject(t.Context(), old, c); err != nil || got.AccessToken != renewed.AccessToken {
+							t.Errorf("call %d: not the token that the peer has: %v", i, err)
+						}
+					})
+				}
+				all.Wait()
+				if n := store.locks - locks; n > 0 {
+					t.Errorf("took the lock %d times", n)
+				}
+				w.wantCounts(1, 0)
+			})
+		})
+	}
 }
 
 // Answers that a refresh cannot cure cause none, and arrive as they are (C16,
