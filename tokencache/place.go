@@ -84,7 +84,11 @@ func (c *Cache) here(ctx context.Context) place {
 	at := place{id, name}
 	switch {
 	case err == nil && (known == nil || known.store != at):
+		moved := known != nil
 		known = &knownPlace{store: at, sealed: place{name: at.name}}
+		if moved {
+			known.since = time.Now().Round(0)
+		}
 		if at.id != "" {
 			sum := sha256.Sum256([]byte("stayauth place v1\n" + at.id))
 			known.sealed.id = base64.RawURLEncoding.EncodeToString(sum[:12])
@@ -110,7 +114,16 @@ type place struct{ id, name string }
 func (c *Copy) place() place { return place{c.ID, c.Name} }
 
 // A knownPlace is what the store has told, and what records say of that.
-type knownPlace struct{ store, sealed place }
+type knownPlace struct {
+	store, sealed place
+	since         time.Time // when it was another one before
+}
+
+// changedSince reports whether the store was found to be another one since then.
+func (p *places) changedSince(t time.Time) bool {
+	known := p.known.Load()
+	return known != nil && t.Before(known.since)
+}
 
 // differs reports whether two places are known to be different.
 func (p place) differs(q place) bool {

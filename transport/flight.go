@@ -18,6 +18,7 @@ type flight struct {
 	rejected tokencache.Secret // a token that an API has rejected, or ""
 	instead  *Error            // if set, only the cache is asked, and this is the error if it has nothing
 	wanted   bool              // a caller has no token
+	calm     bool              // nothing was wrong with the login, its provider or its store at the start
 
 	renewed *tokencache.Record // if set, this state of the login is renewed even if its token is good
 	unused  bool               // by a Pool's upkeep, so that nobody needs a token unless it is wanted
@@ -28,7 +29,7 @@ type flight struct {
 
 	awaited atomic.Bool // by a request that has ended, see transport_settle.go
 
-	at  tokencache.Version // of the last record that was read and found to be of no use
+	at  tokencache.Version // of the last record that was read and found to be of no use, or is foreseen
 	rec *tokencache.Record // that record, unless it was read before, or is under the key of earlier versions
 
 	late chan struct{} // closed when callers are to wait no longer
@@ -37,6 +38,15 @@ type flight struct {
 	snap    *snapshot
 	adopted bool // the token came from the cache
 	err     error
+}
+
+// foresee lets the refresh begin with what this process has saved last, if that is cur, as the cache
+// very likely still holds it. If it does not, the lock cannot be taken at that version, and what is
+// there is read then.
+func (f *flight) foresee(cur *snapshot) {
+	if f.calm && cur != nil && cur.saved != "" && f.instead == nil && f.renewed == nil && f.rejected == "" {
+		f.at, f.rec = cur.saved, cur.rec
+	}
 }
 
 // wait returns the outcome of the flight, or an error if ctx is done first or the flight takes

@@ -35,7 +35,8 @@ type snapshot struct {
 	bound *atomic.Pointer[dpop.Key]
 
 	rec      *tokencache.Record
-	rejected bool // an API has rejected the token
+	saved    tokencache.Version // where this process has put rec into the cache; "": it comes from there, or is not there
+	rejected bool               // an API has rejected the token
 
 	// renewBy is when the refresh token has to be renewed, if it ends before the access
 	// token does.

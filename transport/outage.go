@@ -163,6 +163,13 @@ func (g *Gate) blocks(now time.Time, wanted bool) *Error {
 	return &e
 }
 
+// shut reports whether the provider is known to be down.
+func (g *Gate) shut() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.outage != nil
+}
+
 // due reports whether a presentation is due even though there is no hurry.
 func (g *Gate) due(now time.Time) bool {
 	g.mu.Lock()

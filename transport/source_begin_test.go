@@ -108,7 +108,8 @@ func (b *beginner) Begin(ctx context.Context, name string, data []byte, old toke
 }
 
 // A refresh asks a store on a server three times, if that can do more than one thing at once: it
-// reads, begins and ends. The journal is stored while the provider is asked, as in any store.
+// reads, begins and ends. Who has saved what is there need not read it. The journal is stored while
+// the provider is asked, as in any store.
 func TestARefreshBeginsAndEndsInOneStepEach(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
@@ -129,7 +130,7 @@ func TestARefreshBeginsAndEndsInOneStepEach(t *testing.T) {
 		for i := range 3 {
 			time.Sleep(2 * time.Hour)
 			clear(store.asked)
-			store.before = func() { store.wantAsked(t, map[string]int{"load": 1, "begin": 1}) }
+			store.before = func() { store.wantAsked(t, map[string]int{"begin": 1}) }
 			if _, err := s.Token(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -144,6 +145,69 @@ func TestARefreshBeginsAndEndsInOneStepEach(t *testing.T) {
 		wantFree(t, s)
 	})
 }
+
+// Where others have renewed the login, that is noticed as it begins, and then the cache is read.
+func TestARefreshOfWhatOthersHaveSaved(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := newBeginner()
+		w.store = store
+		a, b := w.source(), w.source()
+		w.login(a, "ann")
+		token := func(s *transport.Source, want map[string]int) {
+			t.Helper()
+			clear(store.asked)
+			if _, err := s.Token(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			store.wantAsked(t, want)
+		}
+		w.rotate(a, 1) // which checks the settings of the store
+		token(b, map[string]int{"load": 1})
+		w.rotate(b, 1)
+		token(a, map[string]int{"begin": 1, "load": 1})
+		time.Sleep(2 * time.Hour)
+		token(a, map[string]int{"load": 1, "begin": 1, "end": 1}) // It has not saved that.
+		time.Sleep(2 * time.Hour)
+		token(a, map[string]int{"begin": 1, "end": 1})
+		token(b, map[string]int{"begin": 1, "load": 1})
+		w.wantCounts(4, 0)
+		wantFree(t, a)
+	})
+}
+
+// A process that outlives the replacement of its store by a copy does not spend what it knows.
+func TestACopyIsNoticedByWhoNeedNotRead(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := &placedBeginner{beginner: newBeginner(), place: "production"}
+		w.store = store
+		ann, bob := w.source(account("ann")), w.source(account("bob"))
+		for name, s := range map[string]*transport.Source{"ann": ann, "bob": bob} {
+			w.login(s, name)
+			w.rotate(s, 2)
+		}
+		before := w.srv.Counts()
+		store.place = "clone"
+		time.Sleep(2 * time.Hour)
+		for name, s := range map[string]*transport.Source{"ann": ann, "bob": bob} {
+			if _, err := s.Token(t.Context()); !errors.Is(err, tokencache.ErrCopy) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if after := w.srv.Counts(); after != before {
+			t.Errorf("requests to the provider: %+v before, %+v after", before, after)
+		}
+	})
+}
+
+// A placedBeginner knows its place.
+type placedBeginner struct {
+	*beginner
+	place string
+}
+
+func (b *placedBeginner) Place(context.Context) (id, name string, err error) { return b.place, "", nil }
 
 // What happens between the reading and the beginning of a refresh is noticed, and no refresh token
 // is spent twice.

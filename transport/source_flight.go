@@ -82,9 +82,12 @@ func (s *Source) blocked(now time.Time, wanted bool) *Error {
 
 // start starts f. s.mu is held.
 func (s *Source) start(ctx context.Context, f *flight) *flight {
-	if cur := s.cur.Load(); cur != nil && cur.rejected {
+	cur := s.cur.Load()
+	if cur != nil && cur.rejected {
 		f.rejected = cur.rec.AccessToken // also if an earlier flight failed to replace it
 	}
+	f.calm = s.dead == nil && s.outage == nil && s.unsaved == nil && !s.claimed && !s.cfg.gate.shut()
+	f.foresee(cur)
 	f.begun, f.logins = time.Now(), s.logins
 	f.late, f.done = make(chan struct{}), make(chan struct{})
 	s.flight = f
@@ -114,7 +117,9 @@ func (s *Source) fly(ctx context.Context, f *flight) {
 	}()
 	waiting, stop := context.WithTimeout(ctx, lockTimeout)
 	defer stop()
-	f.snap, f.err = s.reload(waiting, f)
+	if f.rec == nil {
+		f.snap, f.err = s.reload(waiting, f)
+	}
 	f.adopted = f.snap != nil
 	if f.snap == nil && f.err == nil {
 		s.storeClaims(waiting)
@@ -257,14 +262,11 @@ func (s *Source) lock(ctx context.Context) (unlock func(), err error) {
 	}))
 }
 
-// lockFor takes both for a flight. If callers wait for that, the log need not warn: they get an
-// error if it takes long.
+// lockFor takes the turn and the lock on the login for a flight. If callers wait for that, the log
+// need not warn: they get an error if it takes long.
 func (s *Source) lockFor(ctx context.Context, f *flight) (start *entry.Start, unlock func(), err error) {
 	start = &entry.Start{At: f.at}
-	s.mu.Lock()
-	usual := s.dead == nil && s.outage == nil && f.trial == nil && s.cfg.checked.Load()
-	s.mu.Unlock()
-	if usual && isPlain(f.rec, s.known().Rec) && s.cfg.check(f.rec) == nil {
+	if f.calm && f.trial == nil && s.cfg.checked.Load() && isPlain(f.rec, s.known().Rec) && s.cfg.check(f.rec) == nil {
 		start.Rec, start.Journal = f.rec, attempting(f.rec)
 	}
 	unlock, err = s.locked(entry.Announced(ctx, s.entry.LockBy(start), func(err error) {

@@ -85,8 +85,8 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		if interrupted {
 			awaitLostRequest(ctx, cur.Attempt.At)
 		}
-		// 4, 5: find out whether the answer can be stored while a failure is harmless.
-		// What keeps the journal from being written would keep the answer from being saved.
+		// 4, 5: find out whether the answer can be stored while a failure is harmless: what keeps
+		// the journal from being written would keep the answer from being saved.
 		if cur != nil && cur.RefreshToken != "" && !begun && !s.isUnsaved() {
 			version, err = s.prepare(ctx, cur, version)
 			if errors.Is(err, tokencache.ErrConflict) {
@@ -115,13 +115,12 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 		s.entry.Mark(next)
 		// 7: what is not saved is lost at the next crash, so ctx does not bound this.
 		out := s.entry.Replace(context.WithoutCancel(ctx), next, version, start)
-		s.apply(ctx, out)
-		saved := out.Rec
-		if saved == nil { // The user has logged out meanwhile.
+		if s.apply(ctx, out); out.Rec == nil { // The user has logged out meanwhile.
 			return nil, false, endedElsewhere()
 		}
 		// 8: publish. 9: unlock.
-		snap, adopted = s.snapshot(saved), saved != next // Another process was faster, although we hold the lock.
+		snap, adopted = s.snapshot(out.Rec), out.Rec != next // Another process was faster, although we hold the lock.
+		snap.saved = start.Saved(out.Rec)
 		s.mu.Lock()
 		s.cur.Store(snap)
 		if err == nil {

@@ -17,6 +17,9 @@ type Start struct {
 
 	begun tokencache.Version // that of the Journal, if it was written
 	end   func(context.Context, *tokencache.Record, tokencache.Version) (tokencache.Version, error)
+
+	saved *tokencache.Record // what came of the refresh
+	at    tokencache.Version // its version
 }
 
 // LockBy is LockAt that also writes the journal, if it can.
@@ -51,8 +54,21 @@ func (s *Start) Begun() bool { return s.begun != "" && s.Rec != nil }
 // save saves what came of the refresh, and with it releases the lock, if the journal is still
 // there and was written with the lock.
 func (s *Start) save(ctx context.Context, e *Entry, rec *tokencache.Record, version tokencache.Version) (tokencache.Version, error) {
-	if s.end == nil || version != s.begun {
-		return e.Save(ctx, rec, version)
+	save := s.end
+	if save == nil || version != s.begun {
+		save = e.Save
 	}
-	return s.end(ctx, rec, version)
+	v, err := save(ctx, rec, version)
+	if err == nil {
+		s.saved, s.at = rec, v
+	}
+	return v, err
+}
+
+// Saved returns the version at which the cache holds rec, or "" if it was not saved as it is.
+func (s *Start) Saved(rec *tokencache.Record) tokencache.Version {
+	if s.saved != rec {
+		return ""
+	}
+	return s.at
 }

@@ -35,8 +35,9 @@ type Entry struct {
 	cfg     *Config
 	account string
 
-	mu   sync.Mutex
-	turn chan struct{} // held (by a send) while a goroutine works on the entry; made when first needed
+	mu      sync.Mutex
+	turn    chan struct{} // held (by a send) while a goroutine works on the entry; nil while nobody does or waits
+	present int32         // how many do
 
 	// atFormer says that the login is stored under the key of earlier versions, see former.
 	// It changes only when the lock is taken.

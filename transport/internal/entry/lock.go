@@ -61,27 +61,40 @@ func Announced(ctx context.Context, lock Lock, announce func(error)) (unlock fun
 // processes do, and returns a function that ends the turn. Even if ctx is done already, it
 // takes a turn that is free.
 func (e *Entry) TakeTurn(ctx context.Context) (end func(), err error) {
-	turn := e.turns()
+	turn := e.join()
+	end = func() { <-turn; e.quit() }
 	select {
 	case turn <- struct{}{}:
-		return func() { <-turn }, nil
+		return end, nil
 	default:
 	}
 	select {
 	case turn <- struct{}{}:
-		return func() { <-turn }, nil
+		return end, nil
 	case <-ctx.Done():
+		e.quit()
 		return nil, &BusyError{Err: context.Cause(ctx), Here: true}
 	}
 }
 
-func (e *Entry) turns() chan struct{} {
+// join returns the channel in which a send takes the turn, and quit forgets it when nobody
+// works on the entry, so that an idle login does not keep it.
+func (e *Entry) join() chan struct{} {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.turn == nil {
 		e.turn = make(chan struct{}, 1)
 	}
+	e.present++
 	return e.turn
+}
+
+func (e *Entry) quit() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.present--; e.present == 0 {
+		e.turn = nil
+	}
 }
 
 // A sharedLock takes the lock on an entry that all processes share.
