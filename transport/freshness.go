@@ -165,17 +165,23 @@ const turnTime = 20 * time.Second
 // if that was missed, one in the life of a token. A request that needs a token does not wait.
 func (s *snapshot) turn(account string, logins int, last, now time.Time) bool {
 	spread := time.Hour // if no token is known, because the cache had none that is good
+	few := time.Duration(logins) * turnTime
 	if s != nil {
 		if s.rejected || s.rec.Attempt != nil || s.rec.Expiry.IsZero() || s.rec.ObtainedAt.IsZero() || s.refreshTokenEnds(now) {
 			return true
 		}
 		spread = s.rec.Expiry.Sub(s.rec.ObtainedAt)
-		first := min(defaultLead(spread)/2, time.Duration(s.useBefore-s.refreshAt)/4*3)
-		if last.UnixNano() < s.refreshAt+int64(first) {
-			spread = first // without the jitter, so that all processes agree
+		due := time.Unix(0, s.refreshAt)
+		if due.After(now) { // The clock was set back.
+			due = last
+		}
+		// Without the jitter, so that all processes agree.
+		first := upkeep.Next(account, max(min(defaultLead(spread)/2, time.Duration(s.useBefore-s.refreshAt)/4*3, few), 1), due)
+		if last.Before(first) {
+			return !first.After(now)
 		}
 	}
-	spread = min(spread, time.Duration(logins)*turnTime)
+	spread = min(spread, few)
 	return spread <= 0 || !upkeep.Next(account, spread, last).After(now)
 }
 

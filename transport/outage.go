@@ -42,7 +42,6 @@ const (
 	copyPause          = 30 * time.Second // a person has to decide
 	longestPause       = 2 * time.Minute  // with full jitter; the mean is half of it
 	minPause           = 100 * time.Millisecond
-	longestRest        = time.Minute // of a provider that has had enough: users wait for it
 
 	soonest    = 10 * time.Second // the longest pause while callers have no token
 	urgentTime = time.Minute      // how long KeepFresh repeats what has failed as soon as it may
@@ -78,7 +77,7 @@ func (o *outage) fail(now time.Time, e *Error, presented bool, left time.Duratio
 	}
 	least := max(min(e.RetryAfter, renewal.LongestRetryAfter), minPause, o.least)
 	if e.Status == http.StatusTooManyRequests { // Each attempt is one more, in every process.
-		least = max(least, min(now.Sub(o.since)/60, longestRest))
+		least = max(least, min(now.Sub(o.since)/60, longestPause))
 	}
 	c := *e
 	c.RetryAt = now.Add(max(wait, least))

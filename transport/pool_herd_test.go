@@ -75,7 +75,7 @@ func TestKeepFreshAfterAnOutage(t *testing.T) {
 				const window = 4 * time.Minute // in which chance does little
 				n, steady := f.provider.busiest(back, window), float64(hour)/15
 				t.Logf("at most %d requests in %v, %.2f of the steady rate", n, window, float64(n)/steady)
-				if float64(n) > 3*steady {
+				if float64(n) > 1.8*steady { // 1.85 if a turn that was missed comes again at once
 					t.Errorf("%d requests within %v, %.1f times as many as usual", n, window, float64(n)/steady)
 				}
 				expired := 0
