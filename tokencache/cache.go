@@ -167,9 +167,7 @@ func (c *Cache) LockAt(ctx context.Context, key Key, v Version) (unlock func() e
 
 // Begin begins a refresh of the record of key: it takes the lock, and saves r, the journal, if the
 // stored record is still at old; otherwise the error wraps ErrConflict. end saves what came of the
-// refresh, and releases the lock if that succeeds. Call unlock in any case. Who has saved the record
-// at old need not load it before: if the store may have been replaced by a copy of itself since, see
-// Placer, there is an ErrConflict too.
+// refresh, and releases the lock if that succeeds. Call unlock in any case.
 //
 // Only a store that can do this at once has a method Begin of its own, with the name of the entry
 // and what to save instead of key and r. For others the error wraps errors.ErrUnsupported: use
@@ -182,9 +180,6 @@ func (c *Cache) Begin(ctx context.Context, key Key, r *Record, old Version) (
 	}
 	var endBy func(ctx context.Context, data []byte, old Version) (Version, error)
 	begin := func(ctx context.Context, name string, data []byte, old Version) (v Version, err error) {
-		if c.places.changedSince(r.ObtainedAt) {
-			return "", fmt.Errorf("entry %q: the store is another one than before: %w", name, ErrConflict)
-		}
 		v, endBy, unlock, err = store.Begin(ctx, name, data, old)
 		return v, err
 	}

@@ -84,11 +84,7 @@ func (c *Cache) here(ctx context.Context) place {
 	at := place{id, name}
 	switch {
 	case err == nil && (known == nil || known.store != at):
-		moved := known != nil
 		known = &knownPlace{store: at, sealed: place{name: at.name}}
-		if moved {
-			known.since = time.Now().Round(0)
-		}
 		if at.id != "" {
 			sum := sha256.Sum256([]byte("stayauth place v1\n" + at.id))
 			known.sealed.id = base64.RawURLEncoding.EncodeToString(sum[:12])
@@ -98,6 +94,19 @@ func (c *Cache) here(ctx context.Context) place {
 		return place{}
 	}
 	return known.sealed
+}
+
+// MayBeginUnread reports whether Begin may be given what the caller has saved last, without a Load
+// before it. It may where a Load would notice nothing that Begin does not: there is no KeyWrapper,
+// which has a say at each Load, and the store cannot be replaced by a copy of itself unnoticed, as
+// nothing in it tells it from its copies.
+func (c *Cache) MayBeginUnread() bool {
+	if _, ok := c.store.(renewer); !ok || c.envelops() {
+		return false
+	}
+	_, placer := c.store.(Placer)
+	known := c.places.known.Load()
+	return !placer || known != nil && known.store.id == ""
 }
 
 // places are what a Cache knows about the place of its store.
@@ -114,16 +123,7 @@ type place struct{ id, name string }
 func (c *Copy) place() place { return place{c.ID, c.Name} }
 
 // A knownPlace is what the store has told, and what records say of that.
-type knownPlace struct {
-	store, sealed place
-	since         time.Time // when it was another one before
-}
-
-// changedSince reports whether the store was found to be another one since then.
-func (p *places) changedSince(t time.Time) bool {
-	known := p.known.Load()
-	return known != nil && t.Before(known.since)
-}
+type knownPlace struct{ store, sealed place }
 
 // differs reports whether two places are known to be different.
 func (p place) differs(q place) bool {

@@ -360,3 +360,46 @@ func TestRecordsOfEarlierVersionsGetAPlace(t *testing.T) {
 		}
 	}
 }
+
+// A beginning store can begin a refresh in one step, as far as its methods say.
+type beginning struct{ *placedStore }
+
+func (beginning) Begin(context.Context, string, []byte, tokencache.Version) (
+	v tokencache.Version, end func(context.Context, []byte, tokencache.Version) (tokencache.Version, error), unlock func() error, err error) {
+	return "", nil, nil, errors.ErrUnsupported
+}
+
+// A refresh reads what it begins with where only that tells that the store is a copy, or where a key
+// service has a say.
+func TestMayBeginUnread(t *testing.T) {
+	placed := func(id, name string) *placedStore { return &placedStore{place: place{id, name}} }
+	sealed := func(s tokencache.Store) *tokencache.Cache {
+		c, err := tokencache.New(s, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for _, tt := range []struct {
+		name  string
+		cache *tokencache.Cache
+		want  bool
+	}{
+		{"a store that only has a name", sealed(beginning{placed("", "production")}), true},
+		{"one that has no name", sealed(beginning{placed("", "")}), true},
+		{"one that knows itself", sealed(beginning{placed("7", "")}), false},
+		{"one that does not begin", sealed(placed("", "")), false},
+		{"a key service", enveloped(t, beginning{placed("", "")}, tokencache.Envelope{Wrapper: newKeyService(t)}), false},
+	} {
+		key := tokencache.Key{Issuer: "https://issuer.test", ClientID: "app"}
+		if tt.cache.MayBeginUnread() {
+			t.Errorf("%s: before anything was saved", tt.name)
+		}
+		if _, err := tt.cache.Save(t.Context(), key, &tokencache.Record{RefreshToken: "secret"}, ""); err != nil {
+			t.Fatal(err)
+		}
+		if got := tt.cache.MayBeginUnread(); got != tt.want {
+			t.Errorf("%s: %t", tt.name, got)
+		}
+	}
+}

@@ -24,10 +24,11 @@
 // Providers rotate refresh tokens: each may be spent once, the answer brings its successor, and
 // a client that presents a spent one is taken for a thief: the login ends for everybody (RFC
 // 9700 section 4.14.2). So a refresh has to read, spend and write exactly once, across all
-// processes. A Source takes the login's lock, reads the cache again, makes sure that the answer
-// can be stored, records that a refresh is in flight, sends the refresh token, persists its
-// successor, and only then publishes the new access token. No context cancels that: a caller's
-// context bounds only its own wait. Within a process, all callers share a single flight.
+// processes. A Source takes the login's lock, reads the cache again (a store on a server that holds
+// what the Source has saved last says so as it gives the lock), makes sure that the answer can be
+// stored, records that a refresh is in flight, sends the refresh token, persists its successor, and
+// only then publishes the new access token. No context cancels that: a caller's context bounds only
+// its own wait. Within a process, all callers share a single flight.
 //
 // # States
 //

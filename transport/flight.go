@@ -29,8 +29,9 @@ type flight struct {
 
 	awaited atomic.Bool // by a request that has ended, see transport_settle.go
 
-	at  tokencache.Version // of the last record that was read and found to be of no use, or is foreseen
-	rec *tokencache.Record // that record, unless it was read before, or is under the key of earlier versions
+	at     tokencache.Version // of the last record that was read and found to be of no use
+	rec    *tokencache.Record // that record, unless it was read before, or is under the key of earlier versions
+	unread bool               // it was not read, but saved by this process, see foresee
 
 	late chan struct{} // closed when callers are to wait no longer
 	done chan struct{} // closed when the fields below are set
@@ -45,7 +46,7 @@ type flight struct {
 // there is read then.
 func (f *flight) foresee(cur *snapshot) {
 	if f.calm && cur != nil && cur.saved != "" && f.instead == nil && f.renewed == nil && f.rejected == "" {
-		f.at, f.rec = cur.saved, cur.rec
+		f.at, f.rec, f.unread = cur.saved, cur.rec, true
 	}
 }
 

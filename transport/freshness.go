@@ -203,7 +203,7 @@ func ended() *snapshot { return newSnapshot(new(tokencache.Record), 0, 0) }
 
 // same reports whether both are the same state of the login, whatever APIs have said of its token.
 func (s *snapshot) same(t *snapshot) bool {
-	return s != nil && t != nil && s.rec.LoginID == t.rec.LoginID && s.rec.Generation == t.rec.Generation && s.rec.AccessToken == t.rec.AccessToken
+	return s != nil && t != nil && s.rec.AccessToken != "" && s.rec.LoginID == t.rec.LoginID && s.rec.Generation == t.rec.Generation && s.rec.AccessToken == t.rec.AccessToken
 }
 
 // fresh reports whether the token can be used without further thought.

@@ -47,6 +47,34 @@ func TestALookDoesNotUndoALogout(t *testing.T) {
 	})
 }
 
+// The same if there was no login in this process, because it had logged out before.
+func TestALookDoesNotUndoASecondLogout(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := &slow{&troubled{Memory: new(tokencache.Memory)}, 0}
+		w.store = store
+		s := w.source()
+		w.login(s, "ann")
+		if err := s.Forget(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.login(w.source(), "ann") // in another process
+		time.Sleep(time.Minute)
+		store.delay = time.Second
+		done := make(chan struct{})
+		go func() { s.Token(t.Context()); close(done) }()
+		synctest.Wait() // until it has read
+		store.delay = 0
+		if err := s.Forget(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		<-done
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
+			t.Errorf("after Forget: %v", err)
+		}
+	})
+}
+
 // A caller who has been waiting since before the login gets its token, which need
 // not be refreshed.
 func TestARefreshThatWaitsForALoginIsNotNeeded(t *testing.T) {

@@ -176,6 +176,56 @@ func TestARefreshOfWhatOthersHaveSaved(t *testing.T) {
 	})
 }
 
+// A hangingBeginner does not answer while it hangs.
+type hangingBeginner struct {
+	*beginner
+	hangs bool
+}
+
+func (b *hangingBeginner) Load(ctx context.Context, name string) ([]byte, tokencache.Version, error) {
+	if b.hangs {
+		<-ctx.Done()
+		return nil, "", ctx.Err()
+	}
+	return b.beginner.Load(ctx, name)
+}
+
+func (b *hangingBeginner) Begin(ctx context.Context, name string, data []byte, old tokencache.Version) (
+	v tokencache.Version, end func(context.Context, []byte, tokencache.Version) (tokencache.Version, error), unlock func() error, err error) {
+	if b.hangs {
+		<-ctx.Done()
+		return "", nil, nil, ctx.Err()
+	}
+	return b.beginner.Begin(ctx, name, data, old)
+}
+
+// A store that hangs is told from another process that has the lock, also by a refresh that has not
+// read before.
+func TestARefreshThatBeginsInAStoreThatHangs(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := &hangingBeginner{beginner: newBeginner()}
+		w.store = store
+		s := w.source()
+		w.login(s, "ann")
+		w.rotate(s, 2)
+		w.wantEvents(transport.EventLogin, transport.EventRefreshed, transport.EventRefreshed)
+		time.Sleep(2 * time.Hour)
+		store.hangs = true
+		begun := time.Now()
+		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrStorage) || time.Since(begun) > 11*time.Second {
+			t.Errorf("after %v: %v", time.Since(begun), err)
+		}
+		w.wantEvents(transport.EventRefreshFailed, transport.EventOutage)
+		store.hangs = false
+		time.Sleep(time.Minute)
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Error(err)
+		}
+		w.wantCounts(3, 0)
+	})
+}
+
 // A process that outlives the replacement of its store by a copy does not spend what it knows.
 func TestACopyIsNoticedByWhoNeedNotRead(t *testing.T) {
 	bubble(t, func(t *testing.T) {

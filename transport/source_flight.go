@@ -87,7 +87,9 @@ func (s *Source) start(ctx context.Context, f *flight) *flight {
 		f.rejected = cur.rec.AccessToken // also if an earlier flight failed to replace it
 	}
 	f.calm = s.dead == nil && s.outage == nil && s.unsaved == nil && !s.claimed && !s.cfg.gate.shut()
-	f.foresee(cur)
+	if s.cfg.Cache.MayBeginUnread() {
+		f.foresee(cur)
+	}
 	f.begun, f.logins = time.Now(), s.logins
 	f.late, f.done = make(chan struct{}), make(chan struct{})
 	s.flight = f
@@ -117,7 +119,7 @@ func (s *Source) fly(ctx context.Context, f *flight) {
 	}()
 	waiting, stop := context.WithTimeout(ctx, lockTimeout)
 	defer stop()
-	if f.rec == nil {
+	if !f.unread {
 		f.snap, f.err = s.reload(waiting, f)
 	}
 	f.adopted = f.snap != nil
@@ -248,26 +250,19 @@ func (s *Source) reset() {
 	s.outage, s.dead, s.refused, s.reloadAt = nil, nil, nil, 0
 }
 
-// longestLock is how long Login, Logout and Forget wait for others that work on the login. A
-// refresh may wait longer for its provider, but a user should not.
-const longestLock = 2 * time.Minute
-
-// lock takes the turn and the lock on the login, for a caller that changes it. A wait that a
-// user may notice is reported.
-func (s *Source) lock(ctx context.Context) (unlock func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, longestLock)
-	defer cancel()
-	return s.locked(entry.Announced(ctx, s.entry.Lock, func(err error) {
-		s.waits(ctx, err, "still waiting for it, for two minutes in all", func() bool { return false })
-	}))
-}
-
 // lockFor takes the turn and the lock on the login for a flight. If callers wait for that, the log
-// need not warn: they get an error if it takes long.
+// need not warn: they get an error if it takes long. A flight that has not read the cache does not
+// wait long for the lock: there may be a token already, or the store may be down.
 func (s *Source) lockFor(ctx context.Context, f *flight) (start *entry.Start, unlock func(), err error) {
 	start = &entry.Start{At: f.at}
 	if f.calm && f.trial == nil && s.cfg.checked.Load() && isPlain(f.rec, s.known().Rec) && s.cfg.check(f.rec) == nil {
 		start.Rec, start.Journal = f.rec, attempting(f.rec)
+	}
+	if f.unread {
+		brief, cancel := context.WithTimeout(ctx, entry.AnnounceAfter)
+		defer cancel()
+		unlock, err = s.locked(s.entry.LockBy(start)(brief))
+		return start, unlock, err
 	}
 	unlock, err = s.locked(entry.Announced(ctx, s.entry.LockBy(start), func(err error) {
 		s.waits(ctx, err, "still waiting for it, for ten seconds in all", func() bool { return f.wanted })

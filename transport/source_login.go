@@ -102,6 +102,20 @@ func (s *Source) Login(ctx context.Context, rec *tokencache.Record) error {
 	return nil
 }
 
+// longestLock is how long Login, Logout and Forget wait for others that work on the login. A
+// refresh may wait longer for its provider, but a user should not.
+const longestLock = 2 * time.Minute
+
+// lock takes the turn and the lock on the login, for a caller that changes it. A wait that a
+// user may notice is reported.
+func (s *Source) lock(ctx context.Context) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, longestLock)
+	defer cancel()
+	return s.locked(entry.Announced(ctx, s.entry.Lock, func(err error) {
+		s.waits(ctx, err, "still waiting for it, for two minutes in all", func() bool { return false })
+	}))
+}
+
 // saveAgain is how often Login tries to save while others write without the lock.
 const saveAgain = 20
 

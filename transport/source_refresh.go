@@ -31,7 +31,8 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 	// 1: one process at a time, and one goroutine in it. A flight that waits sees the token
 	// that another process has stored even before that releases the lock.
 	start, unlock, err := s.lockFor(waiting, f)
-	for errors.Is(err, tokencache.ErrConflict) {
+	for errors.Is(err, tokencache.ErrConflict) || err != nil && f.unread {
+		f.unread = false
 		if snap, err = s.reload(waiting, f); snap != nil || err != nil {
 			return snap, snap != nil, err
 		}

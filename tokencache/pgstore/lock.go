@@ -126,9 +126,6 @@ func (s *Store) takeLock(ctx context.Context, h *hold, at int64, j *journal) (un
 		var holderDead *bool
 		sent := false
 		err = s.run(ctx, writes, func(conn *pgxpool.Conn) error {
-			if j != nil && !j.tried && s.where.unsure() {
-				return tokencache.ErrConflict // What is there has to be read first: it may be a copy.
-			}
 			sent = true
 			args := []any{s.mode(ctx, conn), []byte(h.name), s.session.owner, h.turn, dead, at}
 			if j == nil {

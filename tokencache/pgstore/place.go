@@ -46,18 +46,7 @@ func (s *Store) see(conn *pgconn.PgConn) {
 func (w *whereabouts) get() (id string, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.known, w.isKnown()
-}
-
-func (w *whereabouts) isKnown() bool {
-	return !w.asked.IsZero() && w.at == w.connections && time.Since(w.asked) < placeKnown
-}
-
-// unsure reports whether Place, which has answered before, would ask again.
-func (w *whereabouts) unsure() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return !w.asked.IsZero() && !w.isKnown()
+	return w.known, !w.asked.IsZero() && w.at == w.connections && time.Since(w.asked) < placeKnown
 }
 
 // An entry is what Load asks for.

@@ -7,11 +7,11 @@ import (
 	"github.com/stayauth/stayauth/tokencache"
 )
 
-// A Start is how a refresh takes the lock, after it has read the cache. If the store can do both at
-// once, the journal is written with the lock, provided that the cache still holds what was read; so
+// A Start is how a refresh takes the lock, when it knows what the cache holds. If the store can do
+// both at once, the journal is written with the lock, provided that the cache still holds that; so
 // nothing has to be read again under the lock. The zero Start begins nothing.
 type Start struct {
-	At      tokencache.Version // what the cache held
+	At      tokencache.Version // what the cache holds
 	Rec     *tokencache.Record // nil: take the lock, and no more
 	Journal *tokencache.Record // Rec with a refresh in flight
 
