@@ -177,8 +177,11 @@ func (c *caller) call() report {
 		return report{Took: took}
 	}
 	r := failure(failed)
-	for _, k := range []known{sent, stored} {
-		r.Valid = r.Valid || time.Now().Before(k.before) && c.get(http.DefaultClient, c.plan.Oracle+k.token) == nil
+	for which, k := range map[string]known{"sent before": sent, "in the cache": stored} {
+		if time.Now().Before(k.before) && c.get(http.DefaultClient, c.plan.Oracle+k.token) == nil {
+			r.Valid = true
+			r.Failed += fmt.Sprintf(" (after %v; the token %s is good for %v)", time.Since(begun), which, time.Until(k.before))
+		}
 	}
 	return r
 }

@@ -294,6 +294,9 @@ func medley(w *world) error {
 				return err
 			}
 		}
+		w.mu.Lock()
+		w.result.Order = append(w.result.Order, time.Now().Format("15:04:05.000 ")+f.name)
+		w.mu.Unlock()
 		if err := f.run(w); err != nil {
 			return err
 		}

@@ -131,7 +131,7 @@ func (c *cell) check(t *testing.T) {
 	p, r := policies[c.policy], c.result
 	fail := func(format string, args ...any) {
 		t.Helper()
-		t.Errorf("%s, %s: %s", p.name, c.fault.name, fmt.Sprintf(format, args...))
+		t.Errorf("%s, %s: %s %v", p.name, c.fault.name, fmt.Sprintf(format, args...), r.Order)
 	}
 	if c.err == errLeftOut {
 		return

@@ -36,6 +36,7 @@ type result struct {
 	Calls       int
 	Took        []time.Duration // by calls with a good token
 	FailedValid int             // calls that failed although there was a good token
+	Order       []string        // the faults, if there was one after the other
 	Failed      int             // other calls that failed
 	Lost        int             // logins
 	Unexplained int             // of these, without saying that a refresh was interrupted
@@ -156,7 +157,7 @@ func (w *world) hear(p *process, r report) {
 	switch {
 	case r.Failed != "" && r.Valid:
 		w.result.FailedValid++
-		w.result.Complaints = append(w.result.Complaints, "failed with a good token: "+r.Failed)
+		w.result.Complaints = append(w.result.Complaints, r.At.Format("15:04:05.000")+": failed with a good token: "+r.Failed)
 	case r.Failed != "":
 		w.result.Failed++
 	case r.Again && !w.healed.IsZero():
