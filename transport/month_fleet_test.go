@@ -245,7 +245,7 @@ func (m *month) failed(err error) {
 	m.provider.mu.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	lately := len(m.outages) > 0 && time.Since(m.outages[len(m.outages)-1].end) < time.Minute // Retry-After is 30 s.
+	lately := len(m.outages) > 0 && time.Since(m.outages[len(m.outages)-1].end) < transport.LongestPause+10*time.Second // of a provider that had enough
 	switch {
 	case m.store.down.Load() || time.Since(m.upset) < 15*time.Second:
 		m.duringFailover.Add(1)
