@@ -24,55 +24,37 @@ func (s *slow) Load(ctx context.Context, name string) ([]byte, tokencache.Versio
 	return data, v, err
 }
 
-// A Source that is just reading the login for the first time when it is ended
+// A Source that is just reading the login when it is ended, for the first time or after a logout,
 // does not hand it out afterwards.
 func TestALookDoesNotUndoALogout(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
-		w.login(w.source(), "ann")
-		store := &slow{&troubled{Memory: w.store.(*tokencache.Memory)}, time.Second}
-		w.store = store
-		s := w.source()
-		done := make(chan struct{})
-		go func() { s.Token(t.Context()); close(done) }()
-		synctest.Wait() // until it has read
-		store.delay = 0
-		if err := s.Forget(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		<-done
-		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
-			t.Errorf("after Forget: %v", err)
-		}
-	})
-}
-
-// The same if there was no login in this process, because it had logged out before.
-func TestALookDoesNotUndoASecondLogout(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
-		store := &slow{&troubled{Memory: new(tokencache.Memory)}, 0}
-		w.store = store
-		s := w.source()
-		w.login(s, "ann")
-		if err := s.Forget(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		w.login(w.source(), "ann") // in another process
-		time.Sleep(time.Minute)
-		store.delay = time.Second
-		done := make(chan struct{})
-		go func() { s.Token(t.Context()); close(done) }()
-		synctest.Wait() // until it has read
-		store.delay = 0
-		if err := s.Forget(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		<-done
-		if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
-			t.Errorf("after Forget: %v", err)
-		}
-	})
+	for _, before := range []bool{false, true} { // This process has logged out before.
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+			store := &slow{&troubled{Memory: new(tokencache.Memory)}, 0}
+			w.store = store
+			s := w.source()
+			if before {
+				w.login(s, "ann")
+				if err := s.Forget(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.login(w.source(), "ann") // in another process
+			time.Sleep(time.Minute)
+			store.delay = time.Second
+			done := make(chan struct{})
+			go func() { s.Token(t.Context()); close(done) }()
+			synctest.Wait() // until it has read
+			store.delay = 0
+			if err := s.Forget(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			<-done
+			if _, err := s.Token(t.Context()); !errors.Is(err, transport.ErrLoginRequired) {
+				t.Errorf("after Forget, a logout before it %t: %v", before, err)
+			}
+		})
+	}
 }
 
 // A caller who has been waiting since before the login gets its token, which need
