@@ -108,9 +108,13 @@ func Served(ctx context.Context, cfg ServedConfig, field []contender) (*ServedTa
 	return t, nil
 }
 
-// run measures the contenders, which take turns on the same connections and goroutines. Those of
-// two clients differ by more than what is looked for. A slice is short because the speed of a
-// machine drifts: within a tenth of a second it is the same for all.
+// run measures the contenders on the same connections and goroutines: those of two clients differ
+// by more than what is looked for.
+//
+// Processor time belongs to a process, so for that they take turns. A slice is short because the
+// speed of a machine drifts: within a tenth of a second it is the same for all. Latency belongs to
+// a request, so for that the requests of all are sent in random order. Who meets the garbage
+// collector, or another program, is chance then, and of that there is little in many requests.
 func (w wire) run(ctx context.Context, a api, cfg ServedConfig, field []contender, costs map[string][]cost) error {
 	base, origin, err := w.base(a)
 	if err != nil {
@@ -126,24 +130,34 @@ func (w wire) run(ctx context.Context, a api, cfg ServedConfig, field []contende
 	crew := w.hire(ctx, origin+"/v1/things", max(4, cmp.Or(cfg.Requests, 256)/w.connections))
 	defer crew.leave()
 	cpu, times, heaps := make([]time.Duration, len(field)), make([][]time.Duration, len(field)), make([]garbage, len(field))
+	requests := 0
 	for slice := range 1 + cfg.Slices {
 		for _, i := range rand.Perm(len(field)) {
 			before := allocated()
-			used, took, err := crew.work(all[i])
+			used, _, err := crew.work(all[i])
 			after := allocated()
 			if err != nil {
 				return fmt.Errorf("%s: %w", field[i].name, err)
 			}
 			if slice > 0 { // The first makes the connections.
-				cpu[i], times[i] = cpu[i]+used, append(times[i], took...)
+				cpu[i] += used
 				heaps[i][0], heaps[i][1] = heaps[i][0]+after[0]-before[0], heaps[i][1]+after[1]-before[1]
 			}
 		}
+		_, took, err := crew.work(all...)
+		if err != nil {
+			return err
+		}
+		if slice > 0 {
+			for i := range took {
+				times[i] = append(times[i], took[i]...)
+			}
+			requests += len(took[0])
+		}
 	}
 	for i, c := range field {
-		all := sorted(times[i])
-		n := float64(len(all))
-		costs[c.name] = append(costs[c.name], cost{float64(cpu[i]) / n, float64(quantile(all, 0.5)), float64(quantile(all, 0.99)), garbage{heaps[i][0] / n, heaps[i][1] / n}})
+		took, n := sorted(times[i]), float64(requests)
+		costs[c.name] = append(costs[c.name], cost{float64(cpu[i]) / n, float64(quantile(took, 0.5)), float64(quantile(took, 0.99)), garbage{heaps[i][0] / n, heaps[i][1] / n}})
 	}
 	return nil
 }
@@ -151,32 +165,44 @@ func (w wire) run(ctx context.Context, a api, cfg ServedConfig, field []contende
 // A crew sends requests from as many goroutines as there are connections. They stay, because the
 // stack of a new one has to grow.
 type crew struct {
-	turns []chan http.RoundTripper
-	times [][]time.Duration
-	errs  []error
-	busy  sync.WaitGroup
+	turns    []chan []http.RoundTripper
+	requests int // of a goroutine, through each RoundTripper
+	times    [][][]time.Duration
+	errs     []error
+	busy     sync.WaitGroup
 }
 
 func (w wire) hire(ctx context.Context, url string, requests int) *crew {
-	c := &crew{make([]chan http.RoundTripper, w.connections), make([][]time.Duration, w.connections), make([]error, w.connections), sync.WaitGroup{}}
+	n := w.connections
+	c := &crew{turns: make([]chan []http.RoundTripper, n), requests: requests, times: make([][][]time.Duration, n), errs: make([]error, n)}
 	for i := range c.turns {
-		c.turns[i] = make(chan http.RoundTripper)
+		c.turns[i] = make(chan []http.RoundTripper)
 		go func() {
 			req := newRequest(http.MethodGet, url).WithContext(ctx)
-			for rt := range c.turns[i] {
-				for n := range c.times[i] {
-					sent := time.Now()
-					if c.errs[i] = call(rt, req); c.errs[i] != nil {
-						break
-					}
-					c.times[i][n] = time.Since(sent)
-				}
+			for rts := range c.turns[i] {
+				c.errs[i] = c.send(rts, req, c.times[i])
 				c.busy.Done()
 			}
 		}()
-		c.times[i] = make([]time.Duration, requests)
 	}
 	return c
+}
+
+// send sends the requests of a goroutine, each time through another of the RoundTrippers, and
+// notes how long they have taken.
+func (c *crew) send(rts []http.RoundTripper, req *http.Request, times [][]time.Duration) error {
+	order := rand.Perm(len(rts))
+	for n := range c.requests {
+		rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		for _, i := range order {
+			sent := time.Now()
+			if err := call(rts[i], req); err != nil {
+				return err
+			}
+			times[i][n] = time.Since(sent)
+		}
+	}
+	return nil
 }
 
 func (c *crew) leave() {
@@ -186,20 +212,29 @@ func (c *crew) leave() {
 }
 
 // work sends the requests of a slice, and returns the processor time of all and how long each has
-// taken.
-func (c *crew) work(rt http.RoundTripper) (cpu time.Duration, times []time.Duration, err error) {
+// taken, by RoundTripper.
+func (c *crew) work(rts ...http.RoundTripper) (cpu time.Duration, times [][]time.Duration, err error) {
+	for i := range c.times {
+		c.times[i] = make([][]time.Duration, len(rts))
+		for j := range rts {
+			c.times[i][j] = make([]time.Duration, c.requests)
+		}
+	}
 	begun, err := cpuTime()
 	if err != nil {
 		return 0, nil, err
 	}
 	c.busy.Add(len(c.turns))
 	for _, turn := range c.turns {
-		turn <- rt
+		turn <- rts
 	}
 	c.busy.Wait()
 	ended, err := cpuTime()
+	times = make([][]time.Duration, len(rts))
 	for _, each := range c.times {
-		times = append(times, each...)
+		for j := range each {
+			times[j] = append(times[j], each[j]...)
+		}
 	}
 	return ended - begun, times, errors.Join(append(c.errs, err)...)
 }
