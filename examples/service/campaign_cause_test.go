@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -27,7 +28,10 @@ const (
 	byNote  cause = "note forgotten"
 	byLock  cause = "lock forgotten"
 
-	told cause = "" // no cause, but what a user was told
+	// What a user was told: that a login has ended, for one of these reasons, or for the first time
+	// since the store has failed after the last login, which it may have lost.
+	told    cause = "told"
+	byLogin cause = "told, perhaps as the login was forgotten"
 )
 
 func (c cause) forgotten() bool { return c == byToken || c == byNote || c == byLock }
@@ -97,6 +101,52 @@ func (c *campaign) back() {
 			last.to = time.Now()
 		}
 	}
+}
+
+// check compares what was lost with what may be lost.
+func (c *campaign) check(t *testing.T, p *proof) {
+	n := c.counted()
+	for _, e := range c.ends {
+		switch wasTold := e.account != ""; {
+		case wasTold:
+			t.Logf("%s was told: %s (%s)", e.account, e.what, e.cause)
+			if !c.explains(e.what) {
+				t.Errorf("a user is not told why the login has ended: %s", e.what)
+			}
+		case e.cause == unclear, e.cause.forgotten() && !c.forgets:
+			t.Errorf("a refresh token was presented again: %s", e.what)
+		default:
+			t.Logf("%s: %s", e.cause, e.what)
+		}
+	}
+	if reuses := len(c.ends) - n[told] - n[byLogin]; reuses != p.Reuses {
+		t.Errorf("%d reuses, and causes for %d", p.Reuses, reuses)
+	}
+	if n[told] > p.Reuses {
+		t.Errorf("%d users were told to log in, after %d reuses", n[told], p.Reuses)
+	}
+	if p.good > 0 {
+		t.Errorf("%d requests failed though there was a token that was good", p.good)
+	}
+	if p.Rotations == 0 {
+		t.Error("no token was refreshed: nothing is proved")
+	}
+}
+
+// explains reports whether the text says why a login has ended.
+func (c *campaign) explains(text string) bool {
+	return strings.Contains(text, "interrupted") ||
+		c.forgets && (strings.Contains(text, "failover") || strings.Contains(text, "the store had lost this login")) ||
+		// A replica that was cut off with the newest token learns only that another one was refused.
+		len(c.away) > 0 && strings.Contains(text, "the login was revoked")
+}
+
+func (c *campaign) counted() map[cause]int {
+	n := make(map[cause]int)
+	for _, e := range c.ends {
+		n[e.cause]++
+	}
+	return n
 }
 
 // What the ledger has seen tells the causes apart.
