@@ -1,14 +1,13 @@
 package tokencache
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
+	"slices"
+	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // The versions of the record format. There is a new one only when an older reader would
@@ -28,38 +27,40 @@ type member struct {
 }
 
 // members lists the stored form of a record: the one table that encoding and decoding share.
-// The names never change.
-func (r *Record) members() []member {
-	return []member{
-		{"issuer", (*text)(&r.Key.Issuer)},
-		{"client_id", (*text)(&r.Key.ClientID)},
-		{"account", (*text)(&r.Key.Account)},
-		{"audience", (*text)(&r.Key.Audience)},
-		{"for", (*text)(&r.For)},
-		{"token_url", (*text)(&r.TokenURL)},
+// The names never change. They are in order, and "targets" need "grant". The version, which is
+// last, is that of the whole. (An array needs no memory of its own.)
+func (r *Record) members() [30]member {
+	return [30]member{
 		{"access_token", (*text)(&r.AccessToken)},
-		{"token_type", (*text)(&r.TokenType)},
-		{"refresh_token", (*text)(&r.RefreshToken)},
-		{"id_token", (*text)(&r.IDToken)},
-		{"scope", (*text)(&r.Scope)},
+		{"account", (*text)(&r.Key.Account)},
+		{"attempt", &r.Attempt},
+		{"audience", (*text)(&r.Key.Audience)},
 		{"authorized_at", (*instant)(&r.AuthorizedAt)},
-		{"obtained_at", (*instant)(&r.ObtainedAt)},
+		{"claims", (*text)(&r.Claims)},
+		{"client_id", (*text)(&r.Key.ClientID)},
+		{"dpop", &storedKey{&r.bound}},
+		{"ending_at", (*instant)(&r.EndingAt)},
 		{"expiry", (*instant)(&r.Expiry)},
+		{"extra", (*extra)(&r.Extra)},
+		{"for", (*text)(&r.For)},
+		{"forced_at", (*instant)(&r.ForcedAt)},
+		{"generation", &r.Generation},
+		{"grant", (*text)(&r.LoginID)},
+		{"id_token", (*text)(&r.IDToken)},
+		{"interrupted_at", (*instant)(&r.InterruptedAt)},
+		{"issuer", (*text)(&r.Key.Issuer)},
+		{"obtained_at", (*instant)(&r.ObtainedAt)},
+		{"place", &r.Copy},
+		{"put_back_at", (*instant)(&r.PutBackAt)},
 		{"refresh_at", (*instant)(&r.RefreshAt)},
 		{"refresh_expiry", (*instant)(&r.RefreshExpiry)},
-		{"grant", (*text)(&r.LoginID)},
-		{"generation", &r.Generation},
-		{"attempt", &r.Attempt},
-		{"interrupted_at", (*instant)(&r.InterruptedAt)},
-		{"put_back_at", (*instant)(&r.PutBackAt)},
-		{"ending_at", (*instant)(&r.EndingAt)},
-		{"forced_at", (*instant)(&r.ForcedAt)},
-		{"claims", (*text)(&r.Claims)},
+		{"refresh_token", (*text)(&r.RefreshToken)},
+		{"scope", (*text)(&r.Scope)},
+		{"targets", &storedTargets{r}},
+		{"token_type", (*text)(&r.TokenType)},
+		{"token_url", (*text)(&r.TokenURL)},
 		{"tombstone", &r.Tombstone},
-		{"dpop", &storedKey{&r.bound}},
-		{"place", &r.Copy},
-		{"extra", (*extra)(&r.Extra)},
-		{"targets", &storedTargets{r}}, // after "grant"
+		{"v", nil},
 	}
 }
 
@@ -75,42 +76,49 @@ func encodeStored(r *Record) ([]byte, error) {
 			return nil, errors.New("record: the key that it is bound to has no thumbprint")
 		}
 	}
-	out, err := r.encode()
-	if err != nil {
-		return nil, err
-	}
-	out["v"] = json.RawMessage(fmt.Sprint(version))
-	return json.Marshal(out) // in the order of the names
+	return r.encode(&version)
 }
 
-// encode returns the members of r.
-func (r *Record) encode() (map[string]json.RawMessage, error) {
-	out := make(map[string]json.RawMessage)
-	if r.rest != nil {
-		maps.Copy(out, r.rest.unknown)
+// encode returns what json.Marshal would return of a map of the members of r, with a version or
+// nil. It does most of that itself, because a record is saved twice for each refresh.
+func (r *Record) encode(version *int) (_ []byte, err error) {
+	known := r.members()
+	if version != nil {
+		known[len(known)-1].value = version
 	}
-	for _, m := range r.members() {
+	all := known[:]
+	if r.rest != nil && len(r.rest.unknown) > 0 {
+		for name, raw := range r.rest.unknown {
+			all = append(all, member{name, raw})
+		}
+		slices.SortFunc(all, func(a, b member) int { return strings.Compare(a.name, b.name) })
+	}
+	const others = 600 // what most records have besides tokens
+	b := append(make([]byte, 0, others+len(r.AccessToken)+len(r.RefreshToken)+len(r.IDToken)), '{')
+	for _, m := range all {
 		if isZero(m.value) {
 			continue
 		}
-		raw, err := m.encode()
-		if err != nil {
+		if len(b) > 1 {
+			b = append(b, ',')
+		}
+		b = append(text(m.name).appendTo(b), ':')
+		if b, err = m.appendTo(b); err != nil {
 			return nil, fmt.Errorf("record: member %q cannot be written", m.name)
 		}
-		out[m.name] = raw
 	}
-	return out, nil
+	return append(b, '}'), nil
 }
 
-// encode returns what json.Marshal returns, which would parse what the usual types return.
-func (m member) encode() ([]byte, error) {
+func (m member) appendTo(b []byte) ([]byte, error) {
 	switch v := m.value.(type) {
 	case *text:
-		return v.MarshalJSON()
+		return v.appendTo(b), nil
 	case *instant:
-		return v.MarshalJSON()
+		return v.appendTo(b)
 	}
-	return json.Marshal(m.value)
+	raw, err := json.Marshal(m.value)
+	return append(b, raw...), err
 }
 
 // decode does what json.Unmarshal does, which would parse twice what the usual types parse.
@@ -126,6 +134,12 @@ func (m member) decode(raw []byte) error {
 
 func isZero(pointer any) bool {
 	switch v := pointer.(type) {
+	case nil:
+		return true
+	case json.RawMessage:
+		return false
+	case *text:
+		return *v == ""
 	case *instant:
 		return time.Time(*v).IsZero() // in any location
 	case *storedKey:
@@ -175,7 +189,7 @@ func decodeUpTo(newest int, data []byte) (*Record, error) {
 func (r *Record) decode(in map[string]json.RawMessage) error {
 	for _, m := range r.members() {
 		raw, ok := in[m.name]
-		if !ok {
+		if !ok || m.value == nil {
 			continue
 		}
 		if m.decode(raw) != nil {
@@ -184,101 +198,4 @@ func (r *Record) decode(in map[string]json.RawMessage) error {
 		delete(in, m.name)
 	}
 	return nil
-}
-
-// text is a string as it is stored. Tokens are printable ASCII (RFC 6749 appendix A), but
-// whatever a provider sends must come back unchanged, and JSON strings cannot hold bytes that
-// are not UTF-8.
-type text string
-
-type binaryText struct {
-	Base64 []byte `json:"base64"`
-}
-
-func (t text) MarshalJSON() ([]byte, error) {
-	if utf8.ValidString(string(t)) {
-		return json.Marshal(string(t))
-	}
-	return json.Marshal(binaryText{[]byte(t)})
-}
-
-func (t *text) UnmarshalJSON(data []byte) error {
-	if !bytes.HasPrefix(data, []byte("{")) {
-		return json.Unmarshal(data, (*string)(t))
-	}
-	var b binaryText
-	err := json.Unmarshal(data, &b)
-	*t = text(b.Base64)
-	return err
-}
-
-// extra is Record.Extra as it is stored.
-type extra map[string]Secret
-
-func (e extra) MarshalJSON() ([]byte, error) {
-	out := make(map[string]text, len(e))
-	for k, v := range e {
-		out[k] = text(v)
-	}
-	return json.Marshal(out)
-}
-
-func (e *extra) UnmarshalJSON(data []byte) error {
-	var in map[string]text
-	err := json.Unmarshal(data, &in)
-	if in == nil {
-		return err
-	}
-	*e = make(extra, len(in))
-	for k, v := range in {
-		(*e)[k] = Secret(v)
-	}
-	return err
-}
-
-// storedKey is Record.bound as it is stored.
-type storedKey struct{ of **boundKey }
-
-type keyMembers struct {
-	Private    []byte `json:"key,omitempty"`
-	Thumbprint string `json:"jkt"` // as in RFC 9449 section 6.1
-}
-
-func (k *storedKey) MarshalJSON() ([]byte, error) {
-	return json.Marshal(keyMembers{[]byte((*k.of).private), (*k.of).thumbprint})
-}
-
-func (k *storedKey) UnmarshalJSON(data []byte) error {
-	var in keyMembers
-	if err := json.Unmarshal(data, &in); err != nil {
-		return err
-	}
-	if in.Thumbprint == "" {
-		return errors.New("the thumbprint is missing")
-	}
-	*k.of = &boundKey{Secret(in.Private), in.Thumbprint}
-	return nil
-}
-
-// instant is a time as it is stored: RFC 3339 in UTC, with nanoseconds.
-type instant time.Time
-
-// MarshalJSON never fails: RFC 3339 has four digits for the year, and a provider
-// that promises more must not make the record unwritable, because the refresh
-// token would be lost with it.
-func (i instant) MarshalJSON() ([]byte, error) {
-	first := time.Time{}.Add(time.Second) // the zero Time means "not known"
-	last := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
-	t := time.Time(i).UTC()
-	if t.Before(first) {
-		t = first
-	}
-	if t.After(last) {
-		t = last
-	}
-	return t.MarshalJSON()
-}
-
-func (i *instant) UnmarshalJSON(data []byte) error {
-	return (*time.Time)(i).UnmarshalJSON(data)
 }

@@ -42,23 +42,28 @@ var errUnknownKey = fmt.Errorf("%w", ErrCorrupt)
 type dataKey struct {
 	id     string
 	secret hidden[[]byte]
+	parent hidden[[]byte] // of the keys of the entries: the secret, extracted (RFC 5869 section 2.2)
 }
 
 func newDataKey(secret []byte) (dataKey, error) {
 	if len(secret) != keySize {
 		return dataKey{}, fmt.Errorf("a sealing key has %d bytes, want %d", len(secret), keySize)
 	}
-	// The id reveals nothing about the key: it is derived like the entry keys, but
-	// separately.
-	id, err := hkdf.Key(sha256.New, secret, nil, "stayauth key id v1", sealIDSize)
+	parent, err := hkdf.Extract(sha256.New, secret, nil)
 	if err != nil {
 		return dataKey{}, err
 	}
-	return dataKey{id: string(id), secret: hide(secret)}, nil
+	// The id reveals nothing about the key: it is derived like the entry keys, but
+	// separately.
+	id, err := hkdf.Expand(sha256.New, parent, "stayauth key id v1", sealIDSize)
+	if err != nil {
+		return dataKey{}, err
+	}
+	return dataKey{string(id), hide(secret), hide(parent)}, nil
 }
 
 func (k dataKey) entryCipher(name string) (cipher.AEAD, error) {
-	entryKey, err := hkdf.Key(sha256.New, k.secret(), nil, "stayauth entry key v1\n"+name, keySize)
+	entryKey, err := hkdf.Expand(sha256.New, k.parent(), "stayauth entry key v1\n"+name, keySize)
 	if err != nil {
 		return nil, err
 	}
@@ -79,9 +84,10 @@ func (k dataKey) seal(name string, plain []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	header := append([]byte(sealTag), k.id...)
-	sealed := append(make([]byte, 0, len(plain)+sealOverhead), header...)
-	return aead.Seal(sealed, nil, plain, append(header, name...)), nil
+	const header = len(sealTag) + sealIDSize
+	authenticated := []byte(sealTag + k.id + name)
+	sealed := append(make([]byte, 0, len(plain)+sealOverhead), authenticated[:header]...)
+	return aead.Seal(sealed, nil, plain, authenticated), nil
 }
 
 // sealedWith returns the id of the key that an entry was sealed with.

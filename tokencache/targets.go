@@ -141,15 +141,15 @@ func (r *Record) hasOthers() bool { return len(r.others()) > 0 }
 // storedTargets is Record.others as it is stored, while the login's own token is selected.
 type storedTargets struct{ of *Record }
 
-type targetMembers struct {
-	LoginID string                                `json:"grant"` // as in the record
-	Tokens  map[string]map[string]json.RawMessage `json:"tokens"`
+type targetMembers[T any] struct {
+	LoginID string       `json:"grant"` // as in the record
+	Tokens  map[string]T `json:"tokens"`
 }
 
 func (s *storedTargets) MarshalJSON() ([]byte, error) {
-	out := targetMembers{s.of.LoginID, make(map[string]map[string]json.RawMessage)}
+	out := targetMembers[json.RawMessage]{s.of.LoginID, make(map[string]json.RawMessage)}
 	for target, t := range s.of.others() {
-		members, err := t.encode()
+		members, err := t.encode(nil)
 		if err != nil {
 			return nil, err
 		}
@@ -159,7 +159,7 @@ func (s *storedTargets) MarshalJSON() ([]byte, error) {
 }
 
 func (s *storedTargets) UnmarshalJSON(data []byte) error {
-	var in targetMembers
+	var in targetMembers[map[string]json.RawMessage]
 	if err := json.Unmarshal(data, &in); err != nil {
 		return err
 	}
