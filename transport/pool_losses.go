@@ -31,7 +31,7 @@ const (
 func (p *Pool) watchForLosses(ctx context.Context) {
 	var checked time.Time // when the check of all began
 	for again := []*Source(nil); ; {
-		pause := lossPause/2 + rand.N(lossPause)
+		pause := entry.LossPause/2 + rand.N(entry.LossPause)
 		if len(again) > 0 {
 			pause = againPause
 		}

@@ -111,13 +111,9 @@ func (s *Source) pause() time.Duration {
 	return min(max(pause, keepFreshStep), keepFreshPause)
 }
 
-// lossPause is the mean time between two checks for losses. A pause may be half as long again,
-// and then entry.NewerTime still leaves two seconds to put back what was lost.
-const lossPause = 2 * time.Second
-
 // watchForLoss puts the login back if the store has lost it and another process wants it.
 func (s *Source) watchForLoss(ctx context.Context) {
-	for sleep.For(ctx, lossPause/2+rand.N(lossPause)) {
+	for sleep.For(ctx, entry.LossPause/2+rand.N(entry.LossPause)) {
 		names, err := wantedNames(ctx, s.cfg.Cache)
 		if errors.Is(err, errors.ErrUnsupported) {
 			return

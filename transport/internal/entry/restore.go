@@ -23,6 +23,10 @@ const (
 	// NewerTime is how long those processes have for that.
 	NewerTime = 5 * time.Second
 
+	// LossPause is the mean time between two checks for losses. A pause may be half as long
+	// again, and then NewerTime still leaves two seconds to put back what was lost.
+	LossPause = 2 * time.Second
+
 	// LostTime is how long a login that the store knows to have lost may be put back. Processes
 	// that run KeepFresh look every two seconds or so for what is wanted; there may be very
 	// much of it, and a store that was just restarted may be slow.
@@ -44,6 +48,8 @@ const (
 	// for minutes, and other logins must not wait for that.
 	restoreTime = 500 * time.Millisecond
 )
+
+const _ = uint64(NewerTime - LossPause*3/2 - 2*time.Second) // must not be negative
 
 // AwaitNewer waits, if rec was put back, until a process that knows a newer state of the login
 // has had time to replace it. It returns the time at which the record that it waited for was
