@@ -2,100 +2,73 @@ package endpoint
 
 import (
 	"context"
-	"runtime"
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/stayauth/stayauth/transport"
 )
 
-// A question may be asked by many callers at the same time: it is sent once, and all wait for
-// the one answer, which stays good for a moment. It lasts as long as anybody waits, so that many
-// impatient callers are no more work for a provider that is slow or frozen than one is: what it
-// is asked meanwhile stands in its queue before the refreshes that come after it. The zero value
-// is ready to use.
+// A question may be asked by many callers at the same time: the first one asks, in a single
+// flight, and all get the answer, which stays good for a moment. No answer in time is one too, for
+// those who would not have waited longer: if each of them asked again with the patience that it has
+// left, a provider that is frozen would be asked all the while, and what it is asked stands in its
+// queue before the refreshes that come after it. The zero value is ready to use.
 type question struct {
-	mu  sync.Mutex
-	now *asked // nil: nobody has asked yet, or everybody has gone
-}
-
-// asked is a question that was sent.
-type asked struct {
-	waiting int // callers
-	cancel  context.CancelFunc
-
-	done     chan struct{}
-	at       time.Time // of the answer; this and what follows is read when done is closed
-	answer   *transport.Error
-	finished bool // false: foreign code panicked, or ended the goroutine
-	panicked any
+	mu     sync.Mutex
+	asking chan struct{} // closed when the answer is there; nil: nobody is asking
+	answer *transport.Error
+	at     time.Time
+	after  time.Duration // for which nobody answered; 0: there was an answer
 }
 
 const answerIsGood = 500 * time.Millisecond
 
-// ask returns the answer to what send asks, or an error when ctx ends.
-func (q *question) ask(ctx context.Context, send func(context.Context) *transport.Error) *transport.Error {
-	a := q.join(ctx, send)
-	defer q.quit(a)
-	select {
-	case <-a.done:
-	case <-ctx.Done():
-		return &transport.Error{Kind: transport.ErrUnavailable, Op: "refresh", Err: context.Cause(ctx)}
+func (q *question) ask(ctx context.Context, now func(context.Context) *transport.Error) *transport.Error {
+	for {
+		q.mu.Lock()
+		asking := q.asking
+		if asking == nil {
+			if q.isGood(ctx) {
+				defer q.mu.Unlock()
+				return q.answer
+			}
+			break
+		}
+		q.mu.Unlock()
+		select {
+		case <-asking:
+		case <-ctx.Done():
+			return &transport.Error{Kind: transport.ErrUnavailable, Op: "refresh", Err: context.Cause(ctx)}
+		}
 	}
-	switch {
-	case a.finished:
-		return a.answer
-	case a.panicked != nil:
-		panic(a.panicked)
-	}
-	runtime.Goexit()
-	return nil
-}
-
-// join joins those who wait, or sends the question.
-func (q *question) join(ctx context.Context, send func(context.Context) *transport.Error) *asked {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if a := q.now; a != nil && a.isGood() {
-		a.waiting++
-		return a
-	}
-	// A path that is dead may be known to be so only for a new connection.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pathTimeout)
-	a := &asked{waiting: 1, cancel: cancel, done: make(chan struct{})}
-	q.now = a
-	go func() {
-		defer close(a.done)
-		defer func() { a.panicked, a.at = recover(), time.Now() }()
-		a.answer = send(ctx)
-		a.finished = true
+	asking, asked := make(chan struct{}), time.Now()
+	q.asking = asking
+	q.mu.Unlock()
+	var answer *transport.Error
+	answered := false // Foreign code may panic.
+	defer func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		// A caller that has gone says nothing about the provider.
+		if q.asking = nil; answered && !errors.Is(ctx.Err(), context.Canceled) {
+			q.answer, q.at, q.after = answer, time.Now(), 0
+			if ctx.Err() != nil {
+				q.after = time.Since(asked)
+			}
+		}
+		close(asking)
 	}()
-	return a
+	answer = now(ctx)
+	answered = true
+	return answer
 }
 
-// quit forgets a question that nobody waits for any more, unless it was answered.
-func (q *question) quit(a *asked) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if a.waiting--; a.waiting > 0 {
-		return
-	}
-	a.cancel()
-	if q.now == a && !a.isOver() {
-		q.now = nil
-	}
-}
-
-// isGood reports whether a caller may wait for the answer, or take it.
-func (a *asked) isGood() bool {
-	return !a.isOver() || a.finished && time.Since(a.at) < answerIsGood
-}
-
-func (a *asked) isOver() bool {
-	select {
-	case <-a.done:
-		return true
-	default:
+// isGood reports whether the last answer is good for a caller with ctx. q.mu is held.
+func (q *question) isGood(ctx context.Context) bool {
+	if q.at.IsZero() || time.Since(q.at) >= answerIsGood {
 		return false
 	}
+	until, limited := ctx.Deadline()
+	return q.after == 0 || limited && time.Until(until) <= q.after
 }
