@@ -50,8 +50,8 @@ type Record struct {
 	InterruptedAt time.Time
 
 	// PutBackAt is when a process put this state of the login back into a store that had
-	// lost it. Others may know a later state, so its refresh token is not presented at
-	// once.
+	// lost it, or found out that the store had lost the lock. Others may know a later state,
+	// so its refresh token is not presented at once.
 	PutBackAt time.Time
 
 	// EndingAt is when the login ends whatever is done, once the user was asked to log in

@@ -223,18 +223,14 @@ func (s *Source) retryNow(ctx context.Context, cur *tokencache.Record, try int, 
 	switch {
 	case cause.Kind != ErrAmbiguous, cause.RetryAfter > 0:
 		return false
-	case lost:
-		return false // This was done before, and the outage has outlasted any grace.
-	case cause.whole():
-		return false // The next answer will be no better.
+	case lost, // This was done before, and the outage has outlasted any grace.
+		cause.whole(): // The next answer will be no better.
+		return false
 	}
 	if cur != nil && cur.RefreshToken != "" {
 		awaitLostRequest(ctx, sent)
 	}
-	if !sleep.For(ctx, time.Duration(1+rand.Int64N(int64(500*time.Millisecond)))<<try) {
-		return false
-	}
-	return s.cfg.probe(ctx, askTime) == nil
+	return sleep.For(ctx, time.Duration(1+rand.Int64N(int64(500*time.Millisecond)))<<try) && s.cfg.probe(ctx, askTime) == nil
 }
 
 // noAnswer handles an attempt that brought no tokens. unknown says that the refresh token may
@@ -269,8 +265,12 @@ func (s *Source) noAnswer(ctx context.Context, cur *tokencache.Record, version t
 		if err == nil && (stored == nil || stored.RefreshToken != cur.RefreshToken) {
 			if stored != nil && stored.LoginID == cur.LoginID {
 				s.log(ctx, slog.LevelWarn, "a refresh token was spent twice", spentTwice(cause))
+				s.entry.Doubt(ctx, stored, v)
 			}
 			return true, nil
+		}
+		if stored != nil && stored.PutBackAt.After(next.PutBackAt) {
+			next.PutBackAt = stored.PutBackAt // Another process has found out more.
 		}
 		bury(next, unknown, cause, s.cfg.entries.Target)
 		if err == nil {

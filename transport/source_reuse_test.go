@@ -88,6 +88,11 @@ func TestReuseSuspected(t *testing.T) {
 			w.wantEvents(transport.EventRefreshed)
 			time.Sleep(2 * time.Hour)
 		}, "the store had lost this login or the lock on it"},
+		{"the lock was lost, and another process was faster", func(t *testing.T, w *world, s *transport.Source) {
+			use(t, spendSecond(t, w, s), nil)
+			w.wantEvents(transport.EventRefreshed, transport.EventAdopted)
+			time.Sleep(2 * time.Hour)
+		}, "the store had lost this login or the lock on it"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -145,28 +150,34 @@ func (s surprised) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
+// spendSecond lets another process spend the next refresh token of s before s does: the store loses
+// the lock, and the note of the refresh.
+func spendSecond(t *testing.T, w *world, s *transport.Source) *transport.Source {
+	e := s.Cfg().Refresher.(*endpoint.Endpoint)
+	e.Base = surprised{w.srv.RoundTripper(), func() {
+		e.Base = w.srv.RoundTripper()
+		old := w.stored(s)
+		old.Attempt = nil
+		w.store.(*losing).flush()
+		w.setBack(s, old)
+		use(t, w.source(), nil)
+	}, nil}
+	return s
+}
+
 // A process whose refresh token is refused, and that then finds what another one has got for it,
 // goes on with that. That the lock did not do its work is in the log, before the login ends.
 func TestATokenThatWasSpentTwiceIsTold(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.Strict})
-		store := new(losing)
-		w.store = store
+		w.store = new(losing)
 		var log strings.Builder
 		s := w.source(func(cfg *transport.SourceConfig) {
 			cfg.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 		})
 		w.login(s, "ann")
 		time.Sleep(2 * time.Hour)
-		e := s.Cfg().Refresher.(*endpoint.Endpoint)
-		e.Base = surprised{w.srv.RoundTripper(), func() {
-			old := w.stored(s) // with the note of this refresh, which is lost
-			old.Attempt = nil
-			store.flush()
-			w.setBack(s, old)
-			use(t, w.source(), nil)
-		}, nil}
-		use(t, s, nil)
+		use(t, spendSecond(t, w, s), nil)
 		w.wantCounts(2, 1)
 		synctest.Wait() // until the event is told
 		if n := strings.Count(log.String(), "a refresh token was spent twice"); n != 1 || !strings.Contains(log.String(), "the store has lost the lock") {

@@ -118,7 +118,7 @@ func deadError(rec *tokencache.Record) *Error {
 			", and it seems to have been renewed or ended since it was copied; log in again"
 	case !rec.PutBackAt.IsZero():
 		e.ReuseSuspected = true
-		e.Remedy = "the store had lost this login or the lock on it, and a process put it back at " + rec.PutBackAt.UTC().Format(time.RFC3339) +
+		e.Remedy = "the store had lost this login or the lock on it, as a process found out at " + rec.PutBackAt.UTC().Format(time.RFC3339) +
 			": another one may have presented a refresh token that was spent; find out why the store loses what it has confirmed, and log in again"
 	case saysReuse(t.Code, t.Description):
 		e.ReuseSuspected = true
