@@ -26,8 +26,9 @@ const (
 	// is wrong. The login is kept; the error says what to fix.
 	ErrMisconfigured Kind = "misconfigured"
 
-	// ErrUnavailable: the provider could not be reached, or throttles the client. The
-	// refresh token was not spent.
+	// ErrUnavailable: the provider could not be reached, or throttles the client, or another
+	// process has worked on the login for too long (Op "lock"). The refresh token was not
+	// spent.
 	ErrUnavailable Kind = "provider unavailable"
 
 	// ErrAmbiguous: a request was sent, but no usable answer came back. The refresh token

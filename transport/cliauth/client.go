@@ -150,8 +150,9 @@ func (c *Client) first(ctx context.Context) error {
 // Login has the user log in again. The cause is why: an error of a request that wraps
 // transport.ErrLoginRequired, or a transport.Challenge of its response, see
 // transport.ParseChallenges. What it demands is asked for. A login of another user is refused, and
-// so is a second one for the same challenge; see the fields Cause and Former of login.Config. If it
-// is of no use to log in, the error is the cause. On success the request can be made again.
+// so is a second one for the same reason within a minute; see the fields Cause and Former of
+// login.Config. If it is of no use to log in, the error is the cause. On success the request can be
+// made again.
 //
 // If several goroutines call Login at once, the user logs in once, and all of them return the
 // result. A request that needs more than that login has given says so again.

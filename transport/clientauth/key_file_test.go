@@ -130,9 +130,30 @@ func TestKeyFile(t *testing.T) {
 		})
 	}
 	_, err := clientauth.KeyFile(filepath.Join(t.TempDir(), "none"), "")(t.Context())
-	if wantError(t, err, transport.ErrMisconfigured); !strings.Contains(err.Error(), "no such file") && !strings.Contains(err.Error(), "cannot find") {
+	if wantError(t, err, transport.ErrUnavailable); !strings.Contains(err.Error(), "no such file") && !strings.Contains(err.Error(), "cannot find") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// A key that comes late is used within seconds, as a token that comes late is.
+func TestALateKey(t *testing.T) {
+	key := testkit.NewKey(t, "ES256")
+	path := keyPath(t)
+	synctest.Test(t, func(t *testing.T) {
+		_, e := server(t, oauthtest.Config{}, key)
+		e.ClientAuth = &clientauth.PrivateKey{Key: clientauth.KeyFile(path, "k")}
+		cache, err := tokencache.New(new(tokencache.Memory), nil)
+		must(t, err)
+		s, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: e.ClientCredentials()})
+		must(t, err)
+		_, err = s.Token(t.Context())
+		wantError(t, err, transport.ErrUnavailable)
+		writeKey(t, path, key)
+		time.Sleep(10 * time.Second)
+		if _, err := s.Token(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // The keys that openssl makes are read.

@@ -130,7 +130,7 @@ func (c cause) besides(field string, own ...url.Values) (url.Values, error) {
 }
 
 func repeated() error {
-	return refused(RefusedRepeated, "find out why the API does not accept the login that was made for it")
+	return refused(RefusedRepeated, "a login was made for this less than a minute ago, and did not help: find out why it is not accepted")
 }
 
 // causeMember is the member of Record.Extra that says what a login was made for: the fingerprint
