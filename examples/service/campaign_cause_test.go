@@ -23,7 +23,7 @@ const (
 	unclear cause = "unclear"
 
 	// The store has lost what it had confirmed: what came of it; the note that it is being spent,
-	// and the lock with it; or, where they are on two servers, the lock alone.
+	// and the lock with it; or, where there is another one on another server, the lock alone.
 	byToken cause = "token forgotten"
 	byNote  cause = "note forgotten"
 	byLock  cause = "lock forgotten"
@@ -56,7 +56,7 @@ func (c *campaign) reused(s, again spending) {
 		e.cause = byCut
 	case again.found != s.process:
 		e.cause = byNote
-	case c.apart && c.failed(s.presented, again.presented):
+	case (c.apart || c.forgets) && c.failed(s.presented, again.presented): // Two primaries have two locks.
 		e.cause = byLock
 	}
 	c.ends = append(c.ends, e)
@@ -176,6 +176,9 @@ func TestCausesOfReuses(t *testing.T) {
 		}, unclear},
 		{"a failover, with lock and note apart", func(c *campaign, s, again *spending) {
 			c.apart, c.failures = true, []failed{{begin: s.presented.Add(time.Second)}}
+		}, byLock},
+		{"two primaries at the same time", func(c *campaign, s, again *spending) {
+			c.forgets, c.failures = true, []failed{{begin: s.presented.Add(-time.Second)}}
 		}, byLock},
 		{"a failover later", func(c *campaign, s, again *spending) {
 			c.apart, c.failures = true, []failed{{begin: again.presented.Add(time.Second)}}
