@@ -162,6 +162,18 @@ func crashed(panicked any) *Error {
 	return e
 }
 
+// unsent reports whether the program could not make the request.
+func (e *Error) unsent() bool { return e.Status == 0 && e.Field != "" }
+
+// repairTime is how soon what only a person can mend is tried again. If nothing is sent for it, as
+// for a key file that comes late, that is soon.
+func (e *Error) repairTime() time.Duration {
+	if e.unsent() {
+		return soonest
+	}
+	return misconfiguredPause
+}
+
 // errUnanswered is the cause of the error that callers get when they have waited longest for an
 // answer.
 var errUnanswered = errors.New("no answer yet")

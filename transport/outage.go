@@ -67,7 +67,8 @@ func (o *outage) fail(now time.Time, e *Error, presented bool, left time.Duratio
 	}
 	switch e.Kind {
 	case ErrMisconfigured, ErrLoginRequired:
-		wait, soon = misconfiguredPause, misconfiguredPause
+		wait = e.repairTime()
+		soon = wait
 	case ErrStorage:
 		if wait = min(wait, storagePause); errors.Is(e.Err, tokencache.ErrCopy) {
 			wait = copyPause
@@ -285,7 +286,7 @@ func (g *Gate) missed(last, now time.Time) time.Time {
 func (g *Gate) answered(login any, trial chan struct{}, err error) {
 	if err != nil {
 		e := asError(err)
-		if e.Status == 0 && e.Field != "" { // The program could not make the request.
+		if e.unsent() {
 			g.leave(trial)
 			return
 		}

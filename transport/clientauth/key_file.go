@@ -9,7 +9,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
 	"sync"
 
 	"github.com/stayauth/stayauth/transport/internal/smallfile"
@@ -40,10 +39,7 @@ func KeyFile(path, id string) func(ctx context.Context) (*Key, error) {
 				content, key = now, parsed
 			}
 		}
-		switch {
-		case key == nil && errors.Is(err, fs.ErrNotExist): // It may come, as from a secret that is mounted late.
-			return nil, statement.Unavailable(fmt.Errorf("%s: %w", path, err), "there is no private key yet")
-		case key == nil:
+		if key == nil {
 			return nil, statement.Misconfigured("KeyFile", "put a private key there, in PEM or as a JSON Web Key", fmt.Errorf("%s: %w", path, err))
 		}
 		return key, nil

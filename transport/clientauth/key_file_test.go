@@ -130,12 +130,12 @@ func TestKeyFile(t *testing.T) {
 		})
 	}
 	_, err := clientauth.KeyFile(filepath.Join(t.TempDir(), "none"), "")(t.Context())
-	if wantError(t, err, transport.ErrUnavailable); !strings.Contains(err.Error(), "no such file") && !strings.Contains(err.Error(), "cannot find") {
+	if wantError(t, err, transport.ErrMisconfigured); !strings.Contains(err.Error(), "no such file") && !strings.Contains(err.Error(), "cannot find") {
 		t.Errorf("got %v", err)
 	}
 }
 
-// A key that comes late is used within seconds, as a token that comes late is.
+// A key that comes late, as from a secret that is mounted late, is used within seconds.
 func TestALateKey(t *testing.T) {
 	key := testkit.NewKey(t, "ES256")
 	path := keyPath(t)
@@ -147,7 +147,7 @@ func TestALateKey(t *testing.T) {
 		s, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: e.ClientCredentials()})
 		must(t, err)
 		_, err = s.Token(t.Context())
-		wantError(t, err, transport.ErrUnavailable)
+		wantError(t, err, transport.ErrMisconfigured)
 		writeKey(t, path, key)
 		time.Sleep(10 * time.Second)
 		if _, err := s.Token(t.Context()); err != nil {
