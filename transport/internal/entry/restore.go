@@ -108,7 +108,8 @@ func replacing(older *tokencache.Record) (putBackAt time.Time) {
 
 // Doubt notes in rec, which is stored at version v, that the refresh token it came of was presented
 // once more: if the provider takes that for a theft, whoever presents the next one can tell why the
-// login has ended. Nothing else depends on that, so there is no error.
+// login has ended. Processes that see the note also look whether the store has lost more. No login
+// depends on that, so there is no error.
 func (e *Entry) Doubt(ctx context.Context, rec *tokencache.Record, v tokencache.Version) {
 	next := rec.Clone()
 	next.PutBackAt = wallNow()
