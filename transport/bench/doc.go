@@ -21,8 +21,9 @@
 // runtime.NewPipeline makes, which also logs, traces, retries and reads the response.
 //
 // served, proofs and assertions send requests to a server in another process, so that the
-// processor time is that of the client alone. The contenders take turns every few milliseconds,
-// on the same connections. again is the floor once more: it shows how far two measurements of the
+// processor time is that of the client alone. For that the contenders take turns every few
+// milliseconds, on the same connections; for the latencies their requests are sent in random order.
+// again is the floor once more: it shows how far two measurements of the
 // same thing lie apart. service is stayauth as a service that authenticates by private_key_jwt.
 //
 // The floor of proofs also makes one signature, and sends a proof that it had already. indigo is
