@@ -93,6 +93,16 @@ func TestReuseSuspected(t *testing.T) {
 			w.wantEvents(transport.EventRefreshed, transport.EventAdopted)
 			time.Sleep(2 * time.Hour)
 		}, "the store had lost this login or the lock on it"},
+		{"another process finds out while this one is refused", func(t *testing.T, w *world, s *transport.Source) {
+			w.srv.RevokeFamily(w.srv.Current("ann").RefreshToken)
+			e := s.Cfg().Refresher.(*endpoint.Endpoint)
+			e.Base = surprised{w.srv.RoundTripper(), nil, func() {
+				e.Base = w.srv.RoundTripper()
+				rec := w.stored(s)
+				rec.PutBackAt = time.Now()
+				w.setBack(s, rec)
+			}}
+		}, "the store had lost this login or the lock on it"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {

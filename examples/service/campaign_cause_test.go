@@ -56,16 +56,20 @@ func (c *campaign) reused(s, again spending) {
 		e.cause = byCut
 	case again.found != s.process:
 		e.cause = byNote
-	case (c.apart || c.forgets) && c.failed(s.presented, again.presented): // Two primaries have two locks.
+	case c.apart && c.failed(s.presented, again.presented, ""), c.forgets && c.failed(s.presented, again.presented, freezes):
 		e.cause = byLock
 	}
 	c.ends = append(c.ends, e)
 }
 
-// failed reports whether the store has failed at the time, or just before. c.mu is held.
-func (c *campaign) failed(from, to time.Time) bool {
+// freezes is what a primary does that goes on while there is another one: then there are two locks.
+const freezes = "freezes"
+
+// failed reports whether the store has failed at the time, or just before, in this way or in any.
+// c.mu is held.
+func (c *campaign) failed(from, to time.Time, how string) bool {
 	for _, f := range c.failures {
-		if f.begin.Before(to) && (f.over.IsZero() || f.over.Add(cutOffTime).After(from)) {
+		if strings.Contains(f.what, how) && f.begin.Before(to) && (f.over.IsZero() || f.over.Add(cutOffTime).After(from)) {
 			return true
 		}
 	}
@@ -105,8 +109,13 @@ func (c *campaign) back() {
 
 // check compares what was lost with what may be lost.
 func (c *campaign) check(t *testing.T, p *proof) {
-	n := c.counted()
+	n, forgotten := c.counted(), make(map[string]int)
 	for _, e := range c.ends {
+		if e.cause == byLogin {
+			if forgotten[e.account]++; forgotten[e.account] > len(c.failures) {
+				t.Errorf("%s has lost more logins than there were failures", e.account)
+			}
+		}
 		switch wasTold := e.account != ""; {
 		case wasTold:
 			t.Logf("%s was told: %s (%s)", e.account, e.what, e.cause)
@@ -178,8 +187,11 @@ func TestCausesOfReuses(t *testing.T) {
 			c.apart, c.failures = true, []failed{{begin: s.presented.Add(time.Second)}}
 		}, byLock},
 		{"two primaries at the same time", func(c *campaign, s, again *spending) {
-			c.forgets, c.failures = true, []failed{{begin: s.presented.Add(-time.Second)}}
+			c.forgets, c.failures = true, []failed{{what: "the primary freezes", begin: s.presented.Add(-time.Second)}}
 		}, byLock},
+		{"a crash, with lock and note together", func(c *campaign, s, again *spending) {
+			c.forgets, c.failures = true, []failed{{what: "the primary crashes", begin: s.presented.Add(-time.Second)}}
+		}, unclear},
 		{"a failover later", func(c *campaign, s, again *spending) {
 			c.apart, c.failures = true, []failed{{begin: again.presented.Add(time.Second)}}
 		}, unclear},

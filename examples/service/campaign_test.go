@@ -216,7 +216,7 @@ func (c *campaign) answered(call call) {
 	}
 	c.relogins[call.account] = true
 	e := end{cause: told, account: call.account, what: call.failed.text}
-	if c.forgets && !again.IsZero() && c.failed(again, call.begun) {
+	if c.forgets && !again.IsZero() && c.failed(again, call.begun, "") {
 		e.cause = byLogin
 	}
 	c.ends = append(c.ends, e)
