@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -162,13 +163,10 @@ func crashed(panicked any) *Error {
 	return e
 }
 
-// unsent reports whether the program could not make the request.
-func (e *Error) unsent() bool { return e.Status == 0 && e.Field != "" }
-
-// repairTime is how soon what only a person can mend is tried again. If nothing is sent for it, as
-// for a key file that comes late, that is soon.
+// repairTime is how soon what only a person can mend is tried again. A file that is missing may come,
+// as a secret that is mounted late, and nothing is sent before; who was asked already is left alone.
 func (e *Error) repairTime() time.Duration {
-	if e.unsent() {
+	if errors.Is(e.Err, fs.ErrNotExist) {
 		return soonest
 	}
 	return misconfiguredPause

@@ -286,7 +286,7 @@ func (g *Gate) missed(last, now time.Time) time.Time {
 func (g *Gate) answered(login any, trial chan struct{}, err error) {
 	if err != nil {
 		e := asError(err)
-		if e.unsent() {
+		if e.Status == 0 && e.Field != "" { // The program could not make the request.
 			g.leave(trial)
 			return
 		}
