@@ -1,6 +1,7 @@
 package tokencache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -174,14 +175,36 @@ func (c *Cache) LockAt(ctx context.Context, key Key, v Version) (unlock func() e
 // LockAt, Load, Preflight and Save, one after the other.
 func (c *Cache) Begin(ctx context.Context, key Key, r *Record, old Version) (
 	v Version, end func(ctx context.Context, r *Record, old Version) (Version, error), unlock func() error, err error) {
+	return c.begin(ctx, key, r, old, false)
+}
+
+// BeginUnread is Begin with what this process has saved last, and not loaded since. It may be used
+// where MayBeginUnread says so. If the store has turned out to be replaced by a copy of itself, the
+// error wraps ErrConflict, and a Load tells whether the record is a copy.
+func (c *Cache) BeginUnread(ctx context.Context, key Key, r *Record, old Version) (
+	v Version, end func(ctx context.Context, r *Record, old Version) (Version, error), unlock func() error, err error) {
+	return c.begin(ctx, key, r, old, true)
+}
+
+func (c *Cache) begin(ctx context.Context, key Key, r *Record, old Version, unread bool) (
+	v Version, end func(ctx context.Context, r *Record, old Version) (Version, error), unlock func() error, err error) {
 	store, ok := c.store.(renewer)
 	if !ok || old == "" {
 		return "", nil, nil, fmt.Errorf("entry %q: a refresh in one step: %w", key.Name(), errors.ErrUnsupported)
 	}
 	var endBy func(ctx context.Context, data []byte, old Version) (Version, error)
 	begin := func(ctx context.Context, name string, data []byte, old Version) (v Version, err error) {
-		v, endBy, unlock, err = store.Begin(ctx, name, data, old)
-		return v, err
+		// The place was asked for to encode r, and may have changed since.
+		if unread && c.places.changed.Load() {
+			return "", ErrConflict
+		}
+		if v, endBy, unlock, err = store.Begin(ctx, name, data, old); err != nil || !unread {
+			return v, err
+		}
+		if c.here(ctx); c.places.changed.Load() {
+			return "", cmp.Or(unlock(), ErrConflict)
+		}
+		return v, nil
 	}
 	if v, err = c.saveTo(ctx, savesBy{c.store, begin}, key, r, old); err != nil {
 		return "", nil, nil, err

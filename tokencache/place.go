@@ -84,6 +84,9 @@ func (c *Cache) here(ctx context.Context) place {
 	at := place{id, name}
 	switch {
 	case err == nil && (known == nil || known.store != at):
+		if known != nil {
+			c.places.changed.Store(true)
+		}
 		known = &knownPlace{store: at, sealed: place{name: at.name}}
 		if at.id != "" {
 			sum := sha256.Sum256([]byte("stayauth place v1\n" + at.id))
@@ -98,20 +101,16 @@ func (c *Cache) here(ctx context.Context) place {
 
 // MayBeginUnread reports whether Begin may be given what the caller has saved last, without a Load
 // before it. It may where a Load would notice nothing that Begin does not: there is no KeyWrapper,
-// which has a say at each Load, and the store cannot be replaced by a copy of itself unnoticed, as
-// nothing in it tells it from its copies.
+// which has a say at each Load, and this process has not seen the store replaced by a copy of itself.
 func (c *Cache) MayBeginUnread() bool {
-	if _, ok := c.store.(renewer); !ok || c.envelops() {
-		return false
-	}
-	_, placer := c.store.(Placer)
-	known := c.places.known.Load()
-	return !placer || known != nil && known.store.id == ""
+	_, ok := c.store.(renewer)
+	return ok && !c.envelops() && !c.places.changed.Load()
 }
 
 // places are what a Cache knows about the place of its store.
 type places struct {
 	known   atomic.Pointer[knownPlace]
+	changed atomic.Bool // since it was first known
 	adopted atomic.Pointer[adoptions]
 }
 

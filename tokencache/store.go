@@ -138,6 +138,8 @@ type Watcher interface {
 // is not "", replaces it by data and returns the new version. If the entry is not, or no longer,
 // at old, the error wraps ErrConflict, and nothing has changed. After any error the lock is not held.
 // A crash of the server may take back what Begin has saved, but must not give the lock to others.
+// In a Placer, the error also wraps ErrConflict if the entry is no longer in the place that Place has
+// told last: Begin may be given what was saved long ago, and must not spend a copy.
 //
 // end is Save, and releases the lock when it succeeds; otherwise the lock is still held. unlock is
 // to be called in any case; if end has released the lock, it only tells how that went.

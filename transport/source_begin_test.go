@@ -228,27 +228,36 @@ func TestARefreshThatBeginsInAStoreThatHangs(t *testing.T) {
 
 // A process that outlives the replacement of its store by a copy does not spend what it knows.
 func TestACopyIsNoticedByWhoNeedNotRead(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
-		store := &placedBeginner{beginner: newBeginner(), place: "production"}
-		w.store = store
-		ann, bob := w.source(account("ann")), w.source(account("bob"))
-		for name, s := range map[string]*transport.Source{"ann": ann, "bob": bob} {
-			w.login(s, name)
-			w.rotate(s, 2)
+	for name, change := range map[string]func(store *placedBeginner){
+		"before": func(store *placedBeginner) { store.place = "clone" },
+		"while it begins": func(store *placedBeginner) {
+			store.before = func() { store.place = "clone" }
+		},
+	} {
+		t.Run(name, func(t *testing.T) { bubble(t, func(t *testing.T) { noticesACopy(t, change) }) })
+	}
+}
+
+func noticesACopy(t *testing.T, change func(store *placedBeginner)) {
+	w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+	store := &placedBeginner{beginner: newBeginner(), place: "production"}
+	w.store = store
+	ann, bob := w.source(account("ann")), w.source(account("bob"))
+	for name, s := range map[string]*transport.Source{"ann": ann, "bob": bob} {
+		w.login(s, name)
+		w.rotate(s, 2)
+	}
+	before := w.srv.Counts()
+	time.Sleep(2 * time.Hour)
+	change(store)
+	for name, s := range map[string]*transport.Source{"ann": ann, "bob": bob} {
+		if _, err := s.Token(t.Context()); !errors.Is(err, tokencache.ErrCopy) {
+			t.Errorf("%s: %v", name, err)
 		}
-		before := w.srv.Counts()
-		store.place = "clone"
-		time.Sleep(2 * time.Hour)
-		for name, s := range map[string]*transport.Source{"ann": ann, "bob": bob} {
-			if _, err := s.Token(t.Context()); !errors.Is(err, tokencache.ErrCopy) {
-				t.Errorf("%s: %v", name, err)
-			}
-		}
-		if after := w.srv.Counts(); after != before {
-			t.Errorf("requests to the provider: %+v before, %+v after", before, after)
-		}
-	})
+	}
+	if after := w.srv.Counts(); after != before {
+		t.Errorf("requests to the provider: %+v before, %+v after", before, after)
+	}
 }
 
 // A placedBeginner knows its place.

@@ -19,7 +19,8 @@ type journal struct {
 
 // Begin saves data and takes the lock, in one statement, and so does end with the save and the
 // release, see tokencache.Cache.Begin. If the server does what Preflight asks about, it needs not
-// be asked.
+// be asked. What it saves it saves where the entries were before: a copy of them that has taken their
+// place is an entry that has changed.
 func (s *Store) Begin(ctx context.Context, name string, data []byte, old tokencache.Version) (
 	v tokencache.Version, end func(context.Context, []byte, tokencache.Version) (tokencache.Version, error), unlock func() error, err error) {
 	j := &journal{data: notNil(data), version: random()}
@@ -31,12 +32,12 @@ func (s *Store) Begin(ctx context.Context, name string, data []byte, old tokenca
 }
 
 // beginQuickly takes the lock and writes the journal if nobody has the lock, as usual.
-func (s *Store) beginQuickly(ctx context.Context, conn *pgxpool.Conn, sql string, name string, turn, at int64, j *journal) (mine bool, err error) {
+func (s *Store) beginQuickly(ctx context.Context, conn *pgxpool.Conn, sql string, name string, turn, at int64, where uint32, j *journal) (mine bool, err error) {
 	if j.tried {
 		return false, nil // It may have been carried out.
 	}
 	j.tried = true
-	err = conn.QueryRow(ctx, sql, s.mode(ctx, conn), []byte(name), s.session.owner, turn, at, j.data, j.version).Scan(&mine, &j.written)
+	err = conn.QueryRow(ctx, sql, s.mode(ctx, conn), []byte(name), s.session.owner, turn, at, j.data, j.version, where).Scan(&mine, &j.written)
 	return mine, err
 }
 

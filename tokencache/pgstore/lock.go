@@ -131,9 +131,13 @@ func (s *Store) takeLock(ctx context.Context, h *hold, at int64, j *journal) (un
 			if j == nil {
 				return conn.QueryRow(ctx, s.sql.lock[table], args...).Scan(&mine, &doubt, &changed, &holder, &holderDead)
 			}
+			where, err := s.stillAt(ctx, conn)
+			if err != nil {
+				return err
+			}
 			return s.withSpans(func(sql saving) (err error) {
-				if mine, err = s.beginQuickly(ctx, conn, sql.quickBegin[table], h.name, h.turn, at, j); err == nil && !mine {
-					err = conn.QueryRow(ctx, sql.begin[table], append(args, j.data, j.version)...).Scan(&mine, &doubt, &changed, &holder, &holderDead, &j.written)
+				if mine, err = s.beginQuickly(ctx, conn, sql.quickBegin[table], h.name, h.turn, at, where, j); err == nil && !mine {
+					err = conn.QueryRow(ctx, sql.begin[table], append(args, j.data, j.version, where)...).Scan(&mine, &doubt, &changed, &holder, &holderDead, &j.written)
 				}
 				if unconfirmed(conn) && err == nil {
 					return errUnconfirmed

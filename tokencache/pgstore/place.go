@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/stayauth/stayauth/tokencache"
 )
 
 // A whereabouts is what is known about where the entries are. The database may be replaced while
@@ -43,10 +45,10 @@ func (s *Store) see(conn *pgconn.PgConn) {
 	}
 }
 
-func (w *whereabouts) get() (id string, ok bool) {
+func (w *whereabouts) get() (id string, table uint32, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.known, !w.asked.IsZero() && w.at == w.connections && time.Since(w.asked) < placeKnown
+	return w.known, w.table, !w.asked.IsZero() && w.at == w.connections && time.Since(w.asked) < placeKnown
 }
 
 // An entry is what Load asks for.
@@ -75,7 +77,7 @@ func (s *Store) read(ctx context.Context, conn *pgxpool.Conn, name string) (e en
 // table, which replicas share. If the role may not ask for it, or the server does not know it, it
 // is empty.
 func (s *Store) Place(ctx context.Context) (id, name string, err error) {
-	if id, ok := s.where.get(); ok {
+	if id, _, ok := s.where.get(); ok {
 		return id, s.name, nil
 	}
 	leave, err := s.gates.Enter(ctx, "") // which is not the name of an entry
@@ -83,33 +85,55 @@ func (s *Store) Place(ctx context.Context) (id, name string, err error) {
 		return "", "", err
 	}
 	defer leave()
-	if id, ok := s.where.get(); ok {
+	if id, _, ok := s.where.get(); ok {
 		return id, s.name, nil
 	}
 	err = s.do(ctx, reads, "place", "", func(conn *pgxpool.Conn) error {
-		s.where.mu.Lock()
-		at := s.where.connections
-		s.where.mu.Unlock()
-		var system *int64
-		var database, table *uint32
-		err := conn.QueryRow(ctx, placeQuery, unprepared, s.sql.entries).Scan(&system, &database, &table)
-		switch {
-		case rolledBack(err) && !passes(err):
-			id, table = "", nil
-		case err != nil:
-			return err
-		case system == nil || database == nil || table == nil:
-			id = ""
-		default:
-			id = fmt.Sprintf("postgresql %d database %d table %d", uint64(*system), *database, *table)
-		}
-		s.where.mu.Lock()
-		defer s.where.mu.Unlock()
-		s.where.known, s.where.asked, s.where.at, s.where.table = id, time.Now(), at, 0
-		if table != nil {
-			s.where.table = *table
-		}
-		return nil
+		return s.locate(ctx, conn)
 	})
+	id, _, _ = s.where.get()
 	return id, s.name, err
+}
+
+// locate asks where the entries are.
+func (s *Store) locate(ctx context.Context, conn *pgxpool.Conn) error {
+	s.where.mu.Lock()
+	at := s.where.connections
+	s.where.mu.Unlock()
+	var system *int64
+	var database, table *uint32
+	err := conn.QueryRow(ctx, placeQuery, unprepared, s.sql.entries).Scan(&system, &database, &table)
+	id := ""
+	switch {
+	case rolledBack(err) && !passes(err):
+		table = nil
+	case err != nil:
+		return err
+	case system != nil && database != nil && table != nil:
+		id = fmt.Sprintf("postgresql %d database %d table %d", uint64(*system), *database, *table)
+	}
+	s.where.mu.Lock()
+	defer s.where.mu.Unlock()
+	s.where.known, s.where.asked, s.where.at, s.where.table = id, time.Now(), at, 0
+	if table != nil {
+		s.where.table = *table
+	}
+	return nil
+}
+
+// stillAt returns the table in which the entries are, 0 if it is not known, or
+// tokencache.ErrConflict if they have turned out to be elsewhere than before.
+func (s *Store) stillAt(ctx context.Context, conn *pgxpool.Conn) (table uint32, err error) {
+	before, table, ok := s.where.get()
+	if ok {
+		return table, nil
+	}
+	if err := s.locate(ctx, conn); err != nil {
+		return 0, err
+	}
+	now, table, _ := s.where.get()
+	if before != "" && now != before {
+		return 0, tokencache.ErrConflict
+	}
+	return table, nil
 }

@@ -2,6 +2,7 @@ package pgstore_test
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -162,7 +163,8 @@ func TestTableIsReplacedUnderARunningProcess(t *testing.T) {
 	if err := s.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Save(t.Context(), placeKey, &tokencache.Record{RefreshToken: "secret"}, ""); err != nil {
+	v, err := c.Save(t.Context(), placeKey, &tokencache.Record{RefreshToken: "secret"}, "")
+	if err != nil {
 		t.Fatal(err)
 	}
 	dump := filepath.Join(server.Dir, "dump")
@@ -171,6 +173,7 @@ func TestTableIsReplacedUnderARunningProcess(t *testing.T) {
 		t.Fatalf("before: %+v, %v", r, err)
 	}
 	server.Run("pg_restore", "--clean", "-d", "postgres", dump)
+	wantNotBegun(t, c, v)
 	if r, _, err := c.Load(t.Context(), placeKey); err != nil || !r.IsCopy() {
 		t.Errorf("restored in place: %+v, %v", r, err)
 	}
@@ -192,7 +195,8 @@ func TestDatabaseIsReplacedUnderARunningProcess(t *testing.T) {
 	if err := s.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Save(t.Context(), placeKey, &tokencache.Record{RefreshToken: "secret"}, ""); err != nil {
+	v, err := c.Save(t.Context(), placeKey, &tokencache.Record{RefreshToken: "secret"}, "")
+	if err != nil {
 		t.Fatal(err)
 	}
 	dump := filepath.Join(server.Dir, "dump")
@@ -226,9 +230,25 @@ func TestDatabaseIsReplacedUnderARunningProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	unlock()
+	wantNotBegun(t, c, v)
 	r, _, err := c.Load(t.Context(), placeKey)
 	if err != nil || !r.IsCopy() {
 		t.Errorf("it is not noticed: %+v, %v", r, err)
 	}
-	unlock()
+}
+
+// wantNotBegun checks that a refresh which does not read first does not begin with what is at that
+// version.
+func wantNotBegun(t *testing.T, c *tokencache.Cache, v tokencache.Version) {
+	t.Helper()
+	for range 2 {
+		_, _, unlock, err := c.BeginUnread(t.Context(), placeKey, &tokencache.Record{RefreshToken: "secret"}, v)
+		if !errors.Is(err, tokencache.ErrConflict) {
+			t.Errorf("a refresh begins with a copy: %v", err)
+		}
+		if err == nil {
+			unlock()
+		}
+	}
 }

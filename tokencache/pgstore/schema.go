@@ -82,13 +82,18 @@ func newSaving(spans bool) saving {
 		s.quickBegin[i] = `WITH won AS (INSERT INTO {locks} (name, owner, turn)
 				SELECT $1, $2, $3 WHERE NOT pg_try_advisory_xact_lock_shared($2) AND ` + settled[i] + ` ON CONFLICT DO NOTHING RETURNING 1),
 			written AS (UPDATE {entries} SET data = $5, version = $6, saved = now()` + set + `
-				WHERE name = $1 AND version = $4 AND EXISTS (SELECT FROM won) AND ` + commit + ` RETURNING 1)
+				WHERE name = $1 AND version = $4 AND EXISTS (SELECT FROM won) AND ` + inTable("$7") + ` AND ` + commit + ` RETURNING 1)
 			SELECT EXISTS (SELECT FROM won), EXISTS (SELECT FROM written)`
 		s.begin[i] = taking(i, "coalesce((SELECT version FROM {entries} WHERE name = $1), {none}) NOT IN ($5, $7)", "true", `,
 			written AS (UPDATE {entries} SET data = $6, version = $7, saved = now()`+set+`
-				WHERE name = $1 AND version IN ($5, $7) AND EXISTS (SELECT FROM won) AND `+commit+` RETURNING 1)`, ", EXISTS (SELECT FROM written)")
+				WHERE name = $1 AND version IN ($5, $7) AND EXISTS (SELECT FROM won) AND `+inTable("$8")+` AND `+commit+` RETURNING 1)`, ", EXISTS (SELECT FROM written)")
 	}
 	return s
+}
+
+// inTable says whether the entries are in that table, if it is known.
+func inTable(table string) string {
+	return `(` + table + `::oid = 0 OR ` + table + ` = to_regclass('{entries}')::oid)`
 }
 
 // taking returns a statement that takes the lock if this process is alive, the entry has not
