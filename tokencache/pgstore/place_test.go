@@ -201,6 +201,10 @@ func TestDatabaseIsReplacedUnderARunningProcess(t *testing.T) {
 	}
 	dump := filepath.Join(server.Dir, "dump")
 	server.Run("pg_dump", "-Fc", "-f", dump, "logins")
+	idle, idleCache := openNamed(t, dsn, "")
+	if _, _, err := idleCache.Load(t.Context(), placeKey); err != nil {
+		t.Fatal(err)
+	}
 	unlock, err := c.Lock(t.Context(), placeKey) // The connection that shows that it is alive is replaced too.
 	if err != nil {
 		t.Fatal(err)
@@ -229,6 +233,9 @@ func TestDatabaseIsReplacedUnderARunningProcess(t *testing.T) {
 		if time.Since(begun) > storecheck.Patience {
 			t.Fatal(err)
 		}
+	}
+	if _, _, _, err := idle.Begin(t.Context(), placeKey.Name(), nil, v); !errors.Is(err, tokencache.ErrConflict) {
+		t.Errorf("a copy is written to: %v", err)
 	}
 	unlock()
 	wantNotBegun(t, c, v)
