@@ -99,14 +99,6 @@ func (c *Cache) here(ctx context.Context) place {
 	return known.sealed
 }
 
-// MayBeginUnread reports whether Begin may be given what the caller has saved last, without a Load
-// before it. It may where a Load would notice nothing that Begin does not: there is no KeyWrapper,
-// which has a say at each Load, and this process has not seen the store replaced by a copy of itself.
-func (c *Cache) MayBeginUnread() bool {
-	_, ok := c.store.(renewer)
-	return ok && !c.envelops() && !c.places.changed.Load()
-}
-
 // places are what a Cache knows about the place of its store.
 type places struct {
 	known   atomic.Pointer[knownPlace]

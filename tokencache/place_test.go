@@ -373,6 +373,7 @@ func (beginning) Begin(context.Context, string, []byte, tokencache.Version) (
 // service has a say.
 func TestMayBeginUnread(t *testing.T) {
 	placed := func(id, name string) *placedStore { return &placedStore{place: place{id, name}} }
+	replaced := placed("7", "")
 	sealed := func(s tokencache.Store) *tokencache.Cache {
 		c, err := tokencache.New(s, nil)
 		if err != nil {
@@ -387,17 +388,15 @@ func TestMayBeginUnread(t *testing.T) {
 	}{
 		{"a store that only has a name", sealed(beginning{placed("", "production")}), true},
 		{"one that has no name", sealed(beginning{placed("", "")}), true},
-		{"one that knows itself", sealed(beginning{placed("7", "")}), false},
+		{"one that knows itself", sealed(beginning{placed("7", "")}), true},
+		{"one that is replaced", sealed(beginning{replaced}), false},
 		{"one that does not begin", sealed(placed("", "")), false},
 		{"a key service", enveloped(t, beginning{placed("", "")}, tokencache.Envelope{Wrapper: newKeyService(t)}), false},
 	} {
 		key := tokencache.Key{Issuer: "https://issuer.test", ClientID: "app"}
-		if tt.cache.MayBeginUnread() {
-			t.Errorf("%s: before anything was saved", tt.name)
-		}
-		if _, err := tt.cache.Save(t.Context(), key, &tokencache.Record{RefreshToken: "secret"}, ""); err != nil {
-			t.Fatal(err)
-		}
+		saveAt(t, tt.cache, key, &tokencache.Record{RefreshToken: "secret"}, "")
+		replaced.place.id = tt.name
+		loadAt(t, tt.cache, key)
 		if got := tt.cache.MayBeginUnread(); got != tt.want {
 			t.Errorf("%s: %t", tt.name, got)
 		}
