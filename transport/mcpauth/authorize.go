@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
@@ -22,6 +23,33 @@ type attempt struct {
 	endpoint *endpoint.Endpoint
 	key      tokencache.Key
 	source   *transport.Source
+	began    time.Time // when the program wanted it
+}
+
+// A question is what the user is asked: to log in where, and for what.
+type question struct {
+	key                         tokencache.Key
+	scopes, acr, maxAge, claims string
+}
+
+// A refusal is the answer to a question, and to the same question until then.
+type refusal struct {
+	question question
+	err      error
+	until    time.Time
+}
+
+// atOnce is how soon after a refusal it is the SDK that comes back, and not a user who has thought
+// again: if server/discover fails, the SDK tries initialize, which takes one more answer of a server
+// that it has just reached. Nobody is back from the browser and has tried again as fast.
+const atOnce = 2 * time.Second
+
+// isFinal reports whether a login that has failed fails again if it is tried at once: the user, or
+// the program's own Login, does not want to, or there is something to mend. Somebody else's call
+// must not fail because this one has been given up, or because of an outage that may be over.
+func isFinal(ctx context.Context, err error) bool {
+	e, ok := errors.AsType[*transport.Error](err)
+	return ctx.Err() == nil && (!ok || e.Kind == transport.ErrLoginRequired || e.Kind == transport.ErrMisconfigured)
 }
 
 // find asks the server whose tokens it takes. That is asked each time, because it may have moved;
@@ -179,12 +207,24 @@ func (a *attempt) login(ctx context.Context, req *http.Request, cause error) err
 	if cfg.Endpoint, err = a.h.cfg.Client.Endpoint(ctx, a.provider, slices.Concat(granted, more)...); err != nil {
 		return err
 	}
+	asked := slices.Clone(cfg.Endpoint.Scopes)
+	q := question{a.key, strings.Join(slices.Compact(slices.Sorted(slices.Values(asked))), " "),
+		demand.Params["acr_values"], demand.Params["max_age"], demand.Claims()}
 	if e, _ := errors.AsType[*transport.Error](cause); isDemand || e != nil && e.Claims != "" {
 		cfg.Cause, cfg.Former = cause, former // Otherwise the user may be another one than before.
+		if e != nil {
+			q.claims = e.Claims
+		}
 	}
-	asked := slices.Clone(cfg.Endpoint.Scopes)
+	// Who has waited for the turn while the user refused is answered too, however long that took.
+	if r := a.h.refused; r.question == q && a.began.Before(r.until) {
+		return r.err
+	}
 	rec, err := a.h.cfg.Login(ctx, cfg)
 	if err != nil {
+		if isFinal(ctx, err) {
+			a.h.refused = refusal{q, err, time.Now().Add(atOnce)}
+		}
 		return err
 	}
 	a.h.now.Load().asked = asked

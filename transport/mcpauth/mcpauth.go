@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/auth"
 	"golang.org/x/oauth2"
@@ -47,9 +48,10 @@ type Handler struct {
 
 	now atomic.Pointer[entry] // nil: the server has not said yet whose tokens it takes
 
-	turn chan struct{} // held by one Authorize at a time, and guards what follows
-	once sync.Once     // of Close
-	root string        // scheme and host of the server, once it is known
+	turn    chan struct{} // held by one Authorize at a time, and guards what follows
+	once    sync.Once     // of Close
+	root    string        // scheme and host of the server, once it is known
+	refused refusal       // the last
 }
 
 // An entry is the login that is in use.
@@ -103,11 +105,14 @@ func (h *Handler) TokenSource(ctx context.Context) (oauth2.TokenSource, error) {
 // Authorize makes sure that there is a token that the server accepts, after it has refused a
 // request: by a refresh, if that is all it takes, or by a login, for more scopes or as the server
 // otherwise demands. A program that an authorization server has forgotten registers itself anew.
+// The user who refuses a login is not asked for it again within two seconds, in which the SDK tries
+// another request: that gets the same error.
 // Errors are *transport.Error, which wraps login.RefusedRepeated if a login has just been made for
 // the same, or a transport.Challenge if the server asks for what no login brings.
 func (h *Handler) Authorize(ctx context.Context, req *http.Request, resp *http.Response) error {
 	defer resp.Body.Close()
 	io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
+	began := time.Now()
 	release, err := h.take(ctx)
 	if err != nil {
 		return err
@@ -125,6 +130,7 @@ func (h *Handler) Authorize(ctx context.Context, req *http.Request, resp *http.R
 	if err != nil {
 		return err
 	}
+	a.began = began
 	if demand, ok := demandOf(resp.StatusCode, challenges); ok {
 		return a.login(ctx, req, demand)
 	}

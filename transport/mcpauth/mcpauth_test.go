@@ -38,6 +38,7 @@ type world struct {
 	opened atomic.Value // the address that the browser opened last
 	cancel atomic.Bool  // the user does not want to
 	stingy atomic.Bool  // a login grants "read" only
+	base   http.RoundTripper
 
 	mu     sync.Mutex
 	as     *oauthtest.Server
@@ -167,7 +168,7 @@ func (w *world) handlerOf(account string) *mcpauth.Handler {
 func (w *world) newHandler(account string, client provider.Client) *mcpauth.Handler {
 	w.t.Helper()
 	h, err := mcpauth.New(mcpauth.Config{
-		Cache: w.cache(), Account: account, Client: client,
+		Cache: w.cache(), Account: account, Client: client, Discovery: provider.Discovery{Base: w.base},
 		Login: func(ctx context.Context, cfg login.Config) (*tokencache.Record, error) {
 			w.logins.Add(1)
 			w.asked.Store(strings.Join(cfg.Endpoint.Scopes, " "))
@@ -210,7 +211,7 @@ func (w *world) startWith(h *mcpauth.Handler) (*program, error) {
 
 func (w *world) startWithin(ctx context.Context, h *mcpauth.Handler) (*program, error) {
 	session, err := mcp.NewClient(&mcp.Implementation{Name: "agent", Version: "1"}, nil).Connect(ctx,
-		&mcp.StreamableClientTransport{Endpoint: w.address(), OAuthHandler: h, DisableStandaloneSSE: true, MaxRetries: -1}, nil)
+		&mcp.StreamableClientTransport{Endpoint: w.address(), HTTPClient: &http.Client{Transport: w.base}, OAuthHandler: h, DisableStandaloneSSE: true, MaxRetries: -1}, nil)
 	return &program{w, h, session}, err
 }
 

@@ -69,6 +69,7 @@ func TestStepUp(t *testing.T) {
 	p.mustCall()
 
 	w.cancel.Store(false)
+	time.Sleep(2 * time.Second) // The user has thought again.
 	w.needs("write")
 	p.mustCall()
 	w.wantLogins(3)
@@ -284,6 +285,7 @@ func TestLoginOfAnotherAgentIsUsedAtOnce(t *testing.T) {
 		}
 	}
 	w.cancel.Store(false)
+	time.Sleep(2 * time.Second) // The user has thought again.
 	before := w.logins.Load()
 	for _, h := range []*mcpauth.Handler{two, h} {
 		if err := w.connect(h); err != nil {
