@@ -87,10 +87,11 @@ func TestGoldenFullRecord(t *testing.T) {
 			t.Errorf("%s: decoded %#v, want %#v", full.file, got, full.want)
 		}
 	}
-	// Every field is in the newest golden: a new one needs a new golden.
+	// Every field is in the newest golden, but for the place, which is that of the store: a new one
+	// needs a new golden.
 	v := reflect.ValueOf(*got)
 	for i := range v.NumField() {
-		if v.Field(i).IsZero() {
+		if v.Field(i).IsZero() && v.Type().Field(i).Name != "place" {
 			t.Errorf("the newest golden has no %s", v.Type().Field(i).Name)
 		}
 	}

@@ -74,19 +74,19 @@ func (c *Cache) Discard(ctx context.Context) (n int, err error) {
 }
 
 // here returns the place of the store, as records name it.
-func (c *Cache) here(ctx context.Context) place {
+func (c *Cache) here(ctx context.Context) place { return c.where(ctx).sealed }
+
+// where returns the place of the store.
+func (c *Cache) where(ctx context.Context) knownPlace {
 	placer, ok := c.store.(Placer)
 	if !ok {
-		return place{}
+		return knownPlace{}
 	}
 	known := c.places.known.Load()
 	id, name, err := placer.Place(ctx)
 	at := place{id, name}
 	switch {
 	case err == nil && (known == nil || known.store != at):
-		if known != nil {
-			c.places.changed.Store(true)
-		}
 		known = &knownPlace{store: at, sealed: place{name: at.name}}
 		if at.id != "" {
 			sum := sha256.Sum256([]byte("stayauth place v1\n" + at.id))
@@ -94,15 +94,14 @@ func (c *Cache) here(ctx context.Context) place {
 		}
 		c.places.known.Store(known)
 	case known == nil:
-		return place{}
+		return knownPlace{}
 	}
-	return known.sealed
+	return *known
 }
 
 // places are what a Cache knows about the place of its store.
 type places struct {
 	known   atomic.Pointer[knownPlace]
-	changed atomic.Bool // since it was first known
 	adopted atomic.Pointer[adoptions]
 }
 
@@ -144,7 +143,11 @@ func (c *Cache) judge(ctx context.Context, r *Record) error {
 	if r.Copy == nil {
 		return nil
 	}
-	here := c.here(ctx)
+	where := c.where(ctx)
+	here := where.sealed
+	if _, ok := c.store.(renewer); ok {
+		r.place = where.store.id
+	}
 	if !r.Copy.place().differs(here) {
 		if r.Copy.AdoptedAt.IsZero() {
 			r.Copy = nil

@@ -85,6 +85,10 @@ type Record struct {
 
 	// rest is nil in most records, and never modified.
 	rest *rest
+
+	// place is where the record was loaded, or the one that it has come of was: the id of a store
+	// that begins refreshes, or "" if it is not known.
+	place string
 }
 
 // An Attempt says which process was about to spend the record's refresh token, and when.
@@ -129,7 +133,7 @@ func (r *Record) IsCopy() bool { return r.Copy != nil && r.Copy.AdoptedAt.IsZero
 // not enough: fmt does not call them when a verb does not fit a struct behind a pointer.
 func (r Record) Format(f fmt.State, _ rune) {
 	type bare Record
-	r.rest = nil // It may hold secrets.
+	r.rest, r.place = nil, "" // The one may hold secrets, the other is of no interest.
 	fmt.Fprintf(f, "%+v", bare(r))
 }
 

@@ -138,13 +138,15 @@ type Watcher interface {
 // is not "", replaces it by data and returns the new version. If the entry is not, or no longer,
 // at old, the error wraps ErrConflict, and nothing has changed. After any error the lock is not held.
 // A crash of the server may take back what Begin has saved, but must not give the lock to others.
-// In a Placer, the error also wraps ErrConflict if the entry is no longer in the place that Place has
-// told last: Begin may be given what was saved long ago, and must not spend a copy.
+// place is what Place has told as the id when the entry was loaded, or what that led to was: if the
+// entry is known to be elsewhere now, the error wraps ErrConflict, and nothing has changed, as it is a
+// copy. Before that, a refresh need not load the entry again. "": not known, as in a store that is no
+// Placer.
 //
 // end is Save, and releases the lock when it succeeds; otherwise the lock is still held. unlock is
 // to be called in any case; if end has released the lock, it only tells how that went.
 type renewer interface {
-	Begin(ctx context.Context, name string, data []byte, old Version) (
+	Begin(ctx context.Context, name string, data []byte, old Version, place string) (
 		v Version, end func(ctx context.Context, data []byte, old Version) (Version, error), unlock func() error, err error)
 }
 

@@ -45,7 +45,7 @@ type flight struct {
 // very likely still holds it. If it does not, the lock cannot be taken at that version, and what is
 // there is read then.
 func (f *flight) foresee(cur *snapshot) {
-	if f.calm && cur != nil && cur.saved != "" && f.instead == nil && f.renewed == nil && f.rejected == "" {
+	if f.calm && cur.saved != "" && f.instead == nil && f.renewed == nil && f.rejected == "" {
 		f.at, f.rec, f.unread = cur.saved, cur.rec, true
 	}
 }

@@ -72,7 +72,7 @@ func (b *beginner) Lock(ctx context.Context, name string) (func() error, error) 
 	return func() error { b.count("unlock"); return unlock() }, err
 }
 
-func (b *beginner) Begin(ctx context.Context, name string, data []byte, old tokencache.Version) (
+func (b *beginner) Begin(ctx context.Context, name string, data []byte, old tokencache.Version, place string) (
 	v tokencache.Version, end func(context.Context, []byte, tokencache.Version) (tokencache.Version, error), unlock func() error, err error) {
 	b.count("begin")
 	b.mu.Lock()
@@ -190,13 +190,13 @@ func (b *hangingBeginner) Load(ctx context.Context, name string) ([]byte, tokenc
 	return b.beginner.Load(ctx, name)
 }
 
-func (b *hangingBeginner) Begin(ctx context.Context, name string, data []byte, old tokencache.Version) (
+func (b *hangingBeginner) Begin(ctx context.Context, name string, data []byte, old tokencache.Version, place string) (
 	v tokencache.Version, end func(context.Context, []byte, tokencache.Version) (tokencache.Version, error), unlock func() error, err error) {
 	if b.hangs {
 		<-ctx.Done()
 		return "", nil, nil, ctx.Err()
 	}
-	return b.beginner.Begin(ctx, name, data, old)
+	return b.beginner.Begin(ctx, name, data, old, place)
 }
 
 // A store that hangs is told from another process that has the lock, also by a refresh that has not
@@ -247,6 +247,9 @@ func noticesACopy(t *testing.T, change func(store *placedBeginner)) {
 		w.login(s, name)
 		w.rotate(s, 2)
 	}
+	clear(store.asked)
+	w.rotate(ann, 1)
+	store.wantAsked(t, map[string]int{"begin": 1, "end": 1})
 	before := w.srv.Counts()
 	time.Sleep(2 * time.Hour)
 	change(store)
@@ -254,10 +257,49 @@ func noticesACopy(t *testing.T, change func(store *placedBeginner)) {
 		if _, err := s.Token(t.Context()); !errors.Is(err, tokencache.ErrCopy) {
 			t.Errorf("%s: %v", name, err)
 		}
+		if rec := w.stored(s); !rec.IsCopy() || rec.Attempt != nil {
+			t.Errorf("%s: the copy has changed: %+v", name, rec)
+		}
 	}
 	if after := w.srv.Counts(); after != before {
 		t.Errorf("requests to the provider: %+v before, %+v after", before, after)
 	}
+}
+
+// A refresh that has read the login waits for the lock meanwhile, and another login shows that the
+// store is a copy now.
+func TestACopyIsNoticedByWhoHasReadAndWaits(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		store := &placedBeginner{beginner: newBeginner(), place: "production"}
+		w.store = store
+		ann, other, bob := w.source(account("ann")), w.source(account("ann")), w.source(account("bob"))
+		w.login(ann, "ann")
+		w.login(bob, "bob")
+		w.rotate(other, 1)
+		w.rotate(bob, 1)
+		if _, err := ann.Token(t.Context()); err != nil { // which it reads
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Hour)
+		before := w.srv.Counts()
+		store.before = func() {
+			time.Sleep(3 * time.Second)
+			store.place = "clone"
+			if _, err := bob.Token(t.Context()); !errors.Is(err, tokencache.ErrCopy) {
+				t.Errorf("bob: %v", err)
+			}
+		}
+		if _, err := ann.Token(t.Context()); !errors.Is(err, tokencache.ErrCopy) {
+			t.Errorf("ann: %v", err)
+		}
+		if after := w.srv.Counts(); after != before {
+			t.Errorf("requests to the provider: %+v before, %+v after", before, after)
+		}
+		if rec := w.stored(ann); !rec.IsCopy() || rec.Attempt != nil {
+			t.Errorf("the copy has changed: %+v", rec)
+		}
+	})
 }
 
 // A placedBeginner knows its place.
@@ -267,6 +309,18 @@ type placedBeginner struct {
 }
 
 func (b *placedBeginner) Place(context.Context) (id, name string, err error) { return b.place, "", nil }
+
+func (b *placedBeginner) Begin(ctx context.Context, name string, data []byte, old tokencache.Version, place string) (
+	v tokencache.Version, end func(context.Context, []byte, tokencache.Version) (tokencache.Version, error), unlock func() error, err error) {
+	if before := b.before; before != nil {
+		b.before = nil
+		before()
+	}
+	if place != "" && place != b.place {
+		return "", nil, nil, tokencache.ErrConflict
+	}
+	return b.beginner.Begin(ctx, name, data, old, place)
+}
 
 // What happens between the reading and the beginning of a refresh is noticed, and no refresh token
 // is spent twice.

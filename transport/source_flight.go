@@ -87,7 +87,7 @@ func (s *Source) start(ctx context.Context, f *flight) *flight {
 		f.rejected = cur.rec.AccessToken // also if an earlier flight failed to replace it
 	}
 	f.calm = s.dead == nil && s.outage == nil && s.unsaved == nil && !s.claimed && !s.cfg.gate.shut()
-	if s.cfg.Cache.MayBeginUnread() {
+	if cur != nil && s.cfg.Cache.MayBeginUnread(cur.rec) {
 		f.foresee(cur)
 	}
 	f.begun, f.logins = time.Now(), s.logins
@@ -254,7 +254,7 @@ func (s *Source) reset() {
 // need not warn: they get an error if it takes long. A flight that has not read the cache does not
 // wait long for the lock: there may be a token already, or the store may be down.
 func (s *Source) lockFor(ctx context.Context, f *flight) (start *entry.Start, unlock func(), err error) {
-	start = &entry.Start{At: f.at, Unread: f.unread}
+	start = &entry.Start{At: f.at}
 	if f.calm && f.trial == nil && s.cfg.checked.Load() && isPlain(f.rec, s.known().Rec) && s.cfg.check(f.rec) == nil {
 		start.Rec, start.Journal = f.rec, attempting(f.rec)
 	}

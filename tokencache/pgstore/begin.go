@@ -13,17 +13,17 @@ import (
 type journal struct {
 	data    []byte
 	version int64
+	place   string // where the entry must be, see stillAt
 	written bool
 	tried   bool // to write it quickly
 }
 
 // Begin saves data and takes the lock, in one statement, and so does end with the save and the
 // release, see tokencache.Cache.Begin. If the server does what Preflight asks about, it needs not
-// be asked. What it saves it saves where the entries were before: a copy of them that has taken their
-// place is an entry that has changed.
-func (s *Store) Begin(ctx context.Context, name string, data []byte, old tokencache.Version) (
+// be asked.
+func (s *Store) Begin(ctx context.Context, name string, data []byte, old tokencache.Version, place string) (
 	v tokencache.Version, end func(context.Context, []byte, tokencache.Version) (tokencache.Version, error), unlock func() error, err error) {
-	j := &journal{data: notNil(data), version: random()}
+	j := &journal{data: notNil(data), version: random(), place: place}
 	h, err := s.lock(ctx, name, atVersion(old), j)
 	if err != nil {
 		return "", nil, nil, err

@@ -123,7 +123,7 @@ func TestPoolOnAStandby(t *testing.T) {
 	}
 	defer s.Close()
 	_, errLock := s.Lock(t.Context(), "a")
-	_, _, _, errBegin := s.Begin(t.Context(), "a", nil, "1")
+	_, _, _, errBegin := s.Begin(t.Context(), "a", nil, "1", "")
 	for op, err := range map[string]error{"Lock": errLock, "Begin": errBegin} {
 		if !errors.Is(err, tokencache.ErrUnavailable) || !strings.Contains(err.Error(), "target_session_attrs=read-write") {
 			t.Errorf("%s: %v", op, err)

@@ -126,14 +126,14 @@ func (s *Store) takeLock(ctx context.Context, h *hold, at int64, j *journal) (un
 		var holderDead *bool
 		sent := false
 		err = s.run(ctx, writes, func(conn *pgxpool.Conn) error {
+			where, err := s.stillAt(ctx, conn, j)
+			if err != nil {
+				return err
+			}
 			sent = true
 			args := []any{s.mode(ctx, conn), []byte(h.name), s.session.owner, h.turn, dead, at}
 			if j == nil {
 				return conn.QueryRow(ctx, s.sql.lock[table], args...).Scan(&mine, &doubt, &changed, &holder, &holderDead)
-			}
-			where, err := s.stillAt(ctx, conn)
-			if err != nil {
-				return err
 			}
 			return s.withSpans(func(sql saving) (err error) {
 				if mine, err = s.beginQuickly(ctx, conn, sql.quickBegin[table], h.name, h.turn, at, where, j); err == nil && !mine {

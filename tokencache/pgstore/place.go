@@ -121,18 +121,20 @@ func (s *Store) locate(ctx context.Context, conn *pgxpool.Conn) error {
 	return nil
 }
 
-// stillAt returns the table in which the entries are, 0 if it is not known, or
-// tokencache.ErrConflict if they have turned out to be elsewhere than before.
-func (s *Store) stillAt(ctx context.Context, conn *pgxpool.Conn) (table uint32, err error) {
-	before, table, ok := s.where.get()
-	if ok {
-		return table, nil
+// stillAt returns the table in which the entries are, 0 if that is not known, or
+// tokencache.ErrConflict if they are not where j has to be written.
+func (s *Store) stillAt(ctx context.Context, conn *pgxpool.Conn, j *journal) (table uint32, err error) {
+	if j == nil || j.place == "" {
+		return 0, nil
 	}
-	if err := s.locate(ctx, conn); err != nil {
-		return 0, err
+	id, table, ok := s.where.get()
+	if !ok {
+		if err := s.locate(ctx, conn); err != nil {
+			return 0, err
+		}
+		id, table, _ = s.where.get()
 	}
-	now, table, _ := s.where.get()
-	if before != "" && now != before {
+	if id != "" && id != j.place {
 		return 0, tokencache.ErrConflict
 	}
 	return table, nil

@@ -26,7 +26,7 @@ func TestFailoverKeepsLocks(t *testing.T) {
 	v := storecheck.Save(t, holder, "a", "old token", "")
 	unlockEarlier, unlockDead := storecheck.Lock(t, earlier, "b"), storecheck.Lock(t, dead, "c")
 	standAlone(t, a, b)
-	begun, end, unlock, err := holder.Begin(t.Context(), "a", []byte("journal"), v)
+	begun, end, unlock, err := holder.Begin(t.Context(), "a", []byte("journal"), v, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func (s *Store) allKeys(name string) []string {
 
 // Begin saves data and takes the lock, by one script, and so does end with the save and the release,
 // see tokencache.Cache.Begin. With a cluster the error wraps errors.ErrUnsupported.
-func (s *Store) Begin(ctx context.Context, name string, data []byte, old tokencache.Version) (
+func (s *Store) Begin(ctx context.Context, name string, data []byte, old tokencache.Version, _ string) (
 	v tokencache.Version, end func(context.Context, []byte, tokencache.Version) (tokencache.Version, error), unlock func() error, err error) {
 	if err := checkName(name); err != nil {
 		return "", nil, nil, err

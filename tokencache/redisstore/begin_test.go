@@ -23,7 +23,7 @@ func TestNoLeaseIsRenewedAfterTheEnd(t *testing.T) {
 	client := newClient(t, server.URL())
 	v := storecheck.Save(t, s, "a", "old", "")
 	for i := range 30 {
-		begun, end, unlock, err := s.Begin(t.Context(), "a", []byte("journal"), v)
+		begun, end, unlock, err := s.Begin(t.Context(), "a", []byte("journal"), v, "")
 		must(t, err)
 		time.Sleep(195*time.Millisecond + time.Duration(i)*300*time.Microsecond) // A lease is renewed after 200 ms.
 		v, err = end(t.Context(), []byte("new"), begun)
@@ -46,7 +46,7 @@ func TestEndAtASlowServer(t *testing.T) {
 	arg := empty(server.URL())
 	s, other := mustOpen(t, arg), mustOpen(t, arg)
 	v := storecheck.Save(t, s, "a", "old", "")
-	begun, end, unlock, err := s.Begin(t.Context(), "a", []byte("journal"), v)
+	begun, end, unlock, err := s.Begin(t.Context(), "a", []byte("journal"), v, "")
 	must(t, err)
 	server.Freeze()
 	time.AfterFunc(lease, server.Thaw)

@@ -14,7 +14,7 @@ import (
 
 // A renewer is a store with what Cache.Begin of package tokencache needs.
 type renewer interface {
-	Begin(ctx context.Context, name string, data []byte, old tokencache.Version) (
+	Begin(ctx context.Context, name string, data []byte, old tokencache.Version, place string) (
 		v tokencache.Version, end func(context.Context, []byte, tokencache.Version) (tokencache.Version, error), unlock func() error, err error)
 }
 
@@ -24,7 +24,7 @@ func canBegin(t *testing.T, s tokencache.Store) (renewer, bool) {
 	r, ok := s.(renewer)
 	if ok {
 		v := mustSave(t, s, "can begin", nil, "")
-		_, _, unlock, err := r.Begin(t.Context(), "can begin", nil, v)
+		_, _, unlock, err := r.Begin(t.Context(), "can begin", nil, v, "")
 		if err == nil {
 			mustUnlock(t, unlock)
 		}
@@ -38,6 +38,20 @@ func canBegin(t *testing.T, s tokencache.Store) (renewer, bool) {
 		t.Log("the store begins no refresh in one step")
 	}
 	return r, ok
+}
+
+// placeOf returns the id of the place of s, or "".
+func placeOf(t *testing.T, s tokencache.Store) string {
+	t.Helper()
+	placer, ok := s.(tokencache.Placer)
+	if !ok {
+		return ""
+	}
+	id, _, err := placer.Place(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
 }
 
 // begin checks what other sees while s begins and ends refreshes, and the other way round. They are
@@ -55,14 +69,20 @@ func begin(t *testing.T, s, other tokencache.Store) {
 			t.Fatalf("%s the entry is %q at %q, want %q at %q", when, data, at, text, v)
 		}
 	}
-	_, _, _, err := r.Begin(ctx, "a", []byte("journal"), "no such version")
+	_, _, _, err := r.Begin(ctx, "a", []byte("journal"), "no such version", "")
 	wantErr(t, "Begin of what is not there", err, tokencache.ErrConflict)
 	_, _, err = other.Load(ctx, "a")
 	wantErr(t, "Load of what was not there when a refresh was begun", err, tokencache.ErrNotFound)
 
 	first := mustSave(t, s, "a", []byte("one"), "")
 	data := []byte("journal")
-	v, end, unlock, err := r.Begin(ctx, "a", data, first)
+	place := placeOf(t, s)
+	if place != "" {
+		_, _, _, err = r.Begin(ctx, "a", data, first, "not "+place)
+		wantErr(t, "Begin of what was elsewhere", err, tokencache.ErrConflict)
+		want("After Begin of what was elsewhere", "one", first)
+	}
+	v, end, unlock, err := r.Begin(ctx, "a", data, first, place)
 	if err != nil {
 		t.Fatalf("Begin: %v", err)
 	}
@@ -87,7 +107,7 @@ func begin(t *testing.T, s, other tokencache.Store) {
 	begun := make(chan error, 1)
 	try := func() {
 		var err error
-		_, _, unlock, err = r.Begin(ctx, "a", []byte("journal"), second)
+		_, _, unlock, err = r.Begin(ctx, "a", []byte("journal"), second, "")
 		begun <- err
 	}
 	go try()
@@ -114,13 +134,13 @@ func begin(t *testing.T, s, other tokencache.Store) {
 	}
 
 	// What has failed holds no lock.
-	_, _, _, err = r.Begin(ctx, "a", []byte("x"), second)
+	_, _, _, err = r.Begin(ctx, "a", []byte("x"), second, "")
 	wantErr(t, "Begin at a version that was replaced", err, tokencache.ErrConflict)
 	mustUnlock(t, mustLock(t, other, "a"))
 	done, stop := context.WithCancel(ctx)
 	stop()
 	_, now := mustLoad(t, s, "a")
-	_, _, _, err = r.Begin(done, "a", []byte("x"), now)
+	_, _, _, err = r.Begin(done, "a", []byte("x"), now, "")
 	wantErr(t, "Begin with a context that is done", err, context.Canceled)
 	mustUnlock(t, mustLock(t, other, "a"))
 }
@@ -161,7 +181,7 @@ func renew(ctx context.Context, s tokencache.Store, name string) error {
 		if err != nil {
 			continue // It is a journal.
 		}
-		v, end, unlock, err := s.(renewer).Begin(ctx, name, []byte("journal"), v)
+		v, end, unlock, err := s.(renewer).Begin(ctx, name, []byte("journal"), v, "")
 		if errors.Is(err, tokencache.ErrConflict) {
 			continue
 		}

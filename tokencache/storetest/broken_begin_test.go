@@ -58,7 +58,7 @@ func (b *beginner) LockAt(ctx context.Context, name string, v tokencache.Version
 	}
 }
 
-func (b *beginner) Begin(ctx context.Context, name string, data []byte, old tokencache.Version) (
+func (b *beginner) Begin(ctx context.Context, name string, data []byte, old tokencache.Version, place string) (
 	v tokencache.Version, end func(context.Context, []byte, tokencache.Version) (tokencache.Version, error), unlock func() error, err error) {
 	release := func() error { return nil }
 	if !b.noLock {

@@ -69,7 +69,7 @@ func (j job) run(s tokencache.Store) error {
 	case "begin":
 		_, v, err := s.Load(ctx, "a")
 		if err == nil {
-			_, _, _, err = s.(renewer).Begin(ctx, "a", []byte("journal"), v)
+			_, _, _, err = s.(renewer).Begin(ctx, "a", []byte("journal"), v, "")
 		}
 		if err != nil {
 			return err

@@ -130,9 +130,9 @@ func Begin(t *testing.T, s tokencache.Store, name string) (end func(mayBeLost bo
 	t.Helper()
 	v := Save(t, s, name, "old token", "")
 	begun, endBy, unlock, err := s.(interface {
-		Begin(context.Context, string, []byte, tokencache.Version) (
+		Begin(context.Context, string, []byte, tokencache.Version, string) (
 			tokencache.Version, func(context.Context, []byte, tokencache.Version) (tokencache.Version, error), func() error, error)
-	}).Begin(t.Context(), name, []byte("journal"), v)
+	}).Begin(t.Context(), name, []byte("journal"), v, "")
 	if err != nil {
 		t.Fatal(err)
 	}

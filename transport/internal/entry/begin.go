@@ -14,7 +14,6 @@ type Start struct {
 	At      tokencache.Version // what the cache holds
 	Rec     *tokencache.Record // nil: take the lock, and no more
 	Journal *tokencache.Record // Rec with a refresh in flight
-	Unread  bool               // Rec was not read, but saved by this process
 
 	begun tokencache.Version // that of the Journal, if it was written
 	end   func(context.Context, *tokencache.Record, tokencache.Version) (tokencache.Version, error)
@@ -35,11 +34,7 @@ func (e *Entry) LockBy(s *Start) Lock {
 			}
 			// What was found under this key is ours, whatever is under that of earlier
 			// versions.
-			begin := e.cfg.Cache.Begin
-			if s.Unread {
-				begin = e.cfg.Cache.BeginUnread
-			}
-			v, end, unlock, err := begin(ctx, e.Named(), s.Journal, s.At)
+			v, end, unlock, err := e.cfg.Cache.Begin(ctx, e.Named(), s.Journal, s.At)
 			if errors.Is(err, errors.ErrUnsupported) {
 				return e.lockOwn(ctx, e.at(s.At))
 			}
