@@ -64,8 +64,8 @@ that it does not use. A machine that loses power is noticed by TCP keepalives af
 seconds, and the three seconds follow.
 
 A refresh asks the server three times. It reads the entry, unless the same process has saved it last;
-it takes the lock and saves the journal, in one transaction; and it saves the tokens and releases the lock, in another. Only the last one
-waits for the disk. So a crash of the server, or a failover to a standby that lags, can take back
+it takes the lock and saves the journal, in one transaction; and it saves the tokens and releases
+the lock, in another. Only the last one waits for the disk. So a crash of the server, or a failover to a standby that lags, can take back
 the lock and the journal while the provider answers. The processes that live take their locks
 again as soon as they are connected; nobody takes a lock that is free until three seconds after the
 first has come back, also after a restart, or that of a dead process until six; and the tokens are
