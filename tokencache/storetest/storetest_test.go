@@ -1,6 +1,7 @@
 package storetest_test
 
 import (
+	"flag"
 	"os"
 	"runtime"
 	"strings"
@@ -12,6 +13,8 @@ import (
 
 func TestMain(m *testing.M) {
 	storetest.Child(openShared)
+	flag.Parse()
+	flag.Set("test.parallel", "6") // They mostly wait for other processes.
 	os.Exit(m.Run())
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/stayauth/stayauth/transport/internal/testkit"
 )
 
-func TestMain(m *testing.M) { testkit.Main(leakChecked{m}) }
+func TestMain(m *testing.M) { testkit.Main(testkit.Waiting(leakChecked{m})) }
 
 // leakChecked are tests that fail if a login has left a goroutine behind, however it ended.
 type leakChecked struct{ *testing.M }
