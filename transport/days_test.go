@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stayauth/stayauth/transport/internal/testkit"
 	"github.com/stayauth/stayauth/transport/oauthtest"
 )
 
@@ -15,7 +16,8 @@ import (
 func TestThreeDaysOfTraffic(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		const callers, calls, span = 1000, 216, 3 * day
+		const calls, span = 216, 3 * day
+		callers := testkit.Pick(250, 1000)
 		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: time.Hour, Latency: 300 * time.Millisecond})
 		w.base = w.srv.Direct()
 		var clients []*http.Client
@@ -30,7 +32,7 @@ func TestThreeDaysOfTraffic(t *testing.T) {
 		var failed atomic.Int32
 		for i := range callers {
 			wg.Go(func() {
-				time.Sleep(span / calls * time.Duration(i) / callers)
+				time.Sleep(span / calls * time.Duration(i) / time.Duration(callers))
 				for range calls {
 					resp, err := clients[i%len(clients)].Get(w.srv.APIURL())
 					if err != nil || resp.StatusCode != 200 {

@@ -140,7 +140,7 @@ func TestRecoveryWithCallersWaiting(t *testing.T) {
 	for name, outage := range outages {
 		t.Run(name, func(t *testing.T) {
 			var times []time.Duration
-			for i := range 30 {
+			for i := range testkit.Pick(12, 30) {
 				bubble(t, func(t *testing.T) {
 					w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
 					s := w.source()
@@ -181,11 +181,11 @@ func TestRecoveryWithCallersWaiting(t *testing.T) {
 }
 
 // A process that nobody asks for anything asks the provider rarely, and so does one that
-// keeps a thousand logins fresh.
+// keeps very many logins fresh.
 func TestOutageWithoutDemand(t *testing.T) {
 	t.Parallel()
 	for name, outage := range outages {
-		for _, logins := range []int{1, 1000} {
+		for _, logins := range []int{1, testkit.Pick(300, 1000)} {
 			if logins > 1 && name != "503" && name != "frozen" {
 				continue // It takes seconds, and only these two differ in kind.
 			}

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,10 +27,23 @@ func TestMain(m *testing.M) {
 }
 
 // The fourth program of README: an agent that nobody has registered anywhere logs its user in once,
-// and then never, at an MCP server of the official SDK.
+// and then never, at an MCP server of the official SDK, also while its authorization server is down.
 func TestReadersAgent(t *testing.T) {
 	t.Parallel()
-	as, issuer := readme.Provider(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AuthStyle: oauthtest.AuthNone, Scope: "read"})
+	as, address := readme.Provider(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AuthStyle: oauthtest.AuthNone, Scope: "read"})
+	to, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var down atomic.Bool
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if down.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		httputil.NewSingleHostReverseProxy(to).ServeHTTP(w, r)
+	}))
+	defer front.Close()
+	issuer := front.URL
 	s := mcp.NewServer(&mcp.Implementation{Name: "test", Version: "1"}, nil)
 	mcp.AddTool(s, &mcp.Tool{Name: "weather"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
 		return &mcp.CallToolResult{}, nil, nil
@@ -50,7 +66,8 @@ func TestReadersAgent(t *testing.T) {
 	app := fmt.Sprintf("stayauth-readme-%d", os.Getpid())
 	readme.Logins(t, app)
 	tr := readme.Try(t, strings.Replace(readme.Program(t, "mcpauth.New"), `"my-agent"`, fmt.Sprintf("%q", app), 1))
-	for range 2 {
+	for run := range 3 {
+		down.Store(run == 2)
 		out, err := tr.Command(settings...).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "weather\n") {
 			t.Fatalf("error %v\n%s", err, out)

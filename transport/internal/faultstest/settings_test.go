@@ -16,7 +16,7 @@ const (
 
 var (
 	full = os.Getenv(howEnv) == "full"
-	long = full || os.Getenv("STAYAUTH_REQUIRE") == "all"
+	long = full || testkit.Pick(false, true)
 )
 
 // pick returns how much to do: in a short run, with every real part, and in a full run.
