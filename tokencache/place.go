@@ -140,13 +140,17 @@ func (c *Cache) placed(ctx context.Context, from *Copy) *Copy {
 
 // judge finds out whether a record is a copy that was saved where its Copy says.
 func (c *Cache) judge(ctx context.Context, r *Record) error {
-	if r.Copy == nil {
+	_, begins := c.store.(renewer)
+	if r.Copy == nil && !begins {
 		return nil
 	}
 	where := c.where(ctx)
 	here := where.sealed
-	if _, ok := c.store.(renewer); ok {
+	if begins {
 		r.place = where.store.id
+	}
+	if r.Copy == nil {
+		return nil
 	}
 	if !r.Copy.place().differs(here) {
 		if r.Copy.AdoptedAt.IsZero() {

@@ -404,3 +404,28 @@ func TestMayBeginUnread(t *testing.T) {
 		}
 	}
 }
+
+// A refresh reaches the store only with a record that was loaded where the store is now. What was
+// loaded when nothing was known of that has to be loaded again.
+func TestARefreshBeginsWhereItsRecordWasLoaded(t *testing.T) {
+	store := &placedStore{}
+	c := newCache(t, beginning{store}, nil)
+	begin := func(r *tokencache.Record, v tokencache.Version, want error) {
+		t.Helper()
+		if _, _, _, err := c.Begin(t.Context(), testKey, r, v); !errors.Is(err, want) {
+			t.Errorf("in %q: %v, want %v", store.place.id, err, want)
+		}
+	}
+	reached := errors.ErrUnsupported // is what this store answers
+	saveAt(t, c, testKey, testRecord(), "")
+	r, v := loadAt(t, c, testKey)
+	begin(r, v, reached)
+	store.place.id = "7"
+	begin(r, v, tokencache.ErrConflict)
+	r, v = loadAt(t, c, testKey)
+	begin(r, v, reached)
+	store.place.id = "8"
+	begin(r.Clone(), v, tokencache.ErrConflict)
+	store.place.id = "" // It cannot tell now.
+	begin(r, v, reached)
+}

@@ -49,6 +49,7 @@ type state struct {
 	flight   *flight
 	logins   uint32             // logins and logouts by this Source
 	claimed  bool               // an API has demanded claims, which are not in the cache yet
+	shared   bool               // others renew the login too, so that a flight had better read first
 	outage   *outage            // nil while there is none
 	dead     *Error             // why a login is required
 	refused  *tokencache.Record // the record whose refresh token the provider refused, with the tombstone

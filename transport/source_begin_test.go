@@ -169,9 +169,23 @@ func TestARefreshOfWhatOthersHaveSaved(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		token(a, map[string]int{"load": 1, "begin": 1, "end": 1}) // It has not saved that.
 		time.Sleep(2 * time.Hour)
+		token(a, map[string]int{"load": 1, "begin": 1, "end": 1}) // Others may have.
+		time.Sleep(2 * time.Hour)
 		token(a, map[string]int{"begin": 1, "end": 1})
 		token(b, map[string]int{"begin": 1, "load": 1})
-		w.wantCounts(4, 0)
+		w.wantCounts(5, 0)
+		// Those who take turns read first.
+		for i := range 6 {
+			time.Sleep(2 * time.Hour)
+			s := []*transport.Source{b, a}[i%2]
+			if _, err := s.Token(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if i >= 2 {
+				store.wantAsked(t, map[string]int{"load": 1, "begin": 1, "end": 1})
+			}
+			clear(store.asked)
+		}
 		wantFree(t, a)
 	})
 }

@@ -87,8 +87,10 @@ func (s *Source) start(ctx context.Context, f *flight) *flight {
 		f.rejected = cur.rec.AccessToken // also if an earlier flight failed to replace it
 	}
 	f.calm = s.dead == nil && s.outage == nil && s.unsaved == nil && !s.claimed && !s.cfg.gate.shut()
-	if cur != nil && s.cfg.Cache.MayBeginUnread(cur.rec) {
-		f.foresee(cur)
+	if cur != nil {
+		if f.last = cur.saved; !s.shared && s.cfg.Cache.MayBeginUnread(cur.rec) {
+			f.foresee(cur)
+		}
 	}
 	f.begun, f.logins = time.Now(), s.logins
 	f.late, f.done = make(chan struct{}), make(chan struct{})
@@ -168,6 +170,7 @@ func (s *Source) overdue(ctx context.Context, f *flight) {
 func (s *Source) land(ctx context.Context, f *flight) {
 	s.mu.Lock()
 	s.flight = nil
+	s.shared = f.wrong || s.shared && f.at != f.last
 	switch brought := f.snap != nil && f.err == nil; {
 	case !brought && s.logins != f.logins:
 		// A login or logout came between, so the failure no longer matters.

@@ -32,7 +32,7 @@ func (s *Source) refresh(waiting, ctx context.Context, f *flight) (snap *snapsho
 	// that another process has stored even before that releases the lock.
 	start, unlock, err := s.lockFor(waiting, f)
 	for errors.Is(err, tokencache.ErrConflict) || err != nil && f.unread {
-		f.unread = false
+		f.wrong, f.unread = f.wrong || f.unread, false
 		if snap, err = s.reload(waiting, f); snap != nil || err != nil {
 			return snap, snap != nil, err
 		}

@@ -31,14 +31,15 @@ func (s *Store) Begin(ctx context.Context, name string, data []byte, old tokenca
 	return formatVersion(j.version), h.end, h.unlock, nil
 }
 
-// beginQuickly takes the lock and writes the journal if nobody has the lock, as usual.
-func (s *Store) beginQuickly(ctx context.Context, conn *pgxpool.Conn, sql string, name string, turn, at int64, where uint32, j *journal) (mine bool, err error) {
+// beginQuickly takes the lock and writes the journal if nobody has the lock, as usual, and the entry
+// has not changed.
+func (s *Store) beginQuickly(ctx context.Context, conn *pgxpool.Conn, sql string, name string, turn, at int64, where uint32, j *journal) (mine, changed bool, err error) {
 	if j.tried {
-		return false, nil // It may have been carried out.
+		return false, false, nil // It may have been carried out.
 	}
 	j.tried = true
-	err = conn.QueryRow(ctx, sql, s.mode(ctx, conn), []byte(name), s.session.owner, turn, at, j.data, j.version, where).Scan(&mine, &j.written)
-	return mine, err
+	err = conn.QueryRow(ctx, sql, s.mode(ctx, conn), []byte(name), s.session.owner, turn, at, j.data, j.version, where).Scan(&mine, &j.written, &changed)
+	return mine, changed, err
 }
 
 // end saves data and releases the lock.

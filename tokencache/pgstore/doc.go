@@ -63,13 +63,13 @@ and waiting needs none. If the server has no room for it, the pool closes connec
 that it does not use. A machine that loses power is noticed by TCP keepalives after 11
 seconds, and the three seconds follow.
 
-A refresh asks the server three times. It reads the entry, unless the same process has saved it last;
-it takes the lock and saves the journal, in one transaction; and it saves the tokens and releases
-the lock, in another. Only the last one waits for the disk. So a crash of the server, or a failover to a standby that lags, can take back
-the lock and the journal while the provider answers. The processes that live take their locks
-again as soon as they are connected; nobody takes a lock that is free until three seconds after the
-first has come back, also after a restart, or that of a dead process until six; and the tokens are
-saved as if nothing had happened.
+A refresh asks the server two or three times. It reads the entry, unless the same process seems to
+have renewed the login last; it takes the lock and saves the journal, in one transaction; and it
+saves the tokens and releases the lock, in another. Only the last one waits for the disk. So a crash
+of the server, or a failover to a standby that lags, can take back the lock and the journal while
+the provider answers. The processes that live take their locks again as soon as they are connected;
+nobody takes a lock that is free until three seconds after the first has come back, also after a
+restart, or that of a dead process until six; and the tokens are saved as if nothing had happened.
 A journal that is lost matters only if its process dies as well, or gets no answer: nobody makes
 up for that refresh, and the error of the next one does not say that one was interrupted.
 
@@ -148,7 +148,8 @@ backup with its log, or a snapshot of the disk, looks like the server itself and
 by another Name than the one with which the records were saved: so set a Name from the start.
 
 With pg_restore --clean, replicas that run and have no Name notice when they next read an entry or
-begin a refresh; behind a pooler that leads them to another server, within a minute.
+begin a refresh. That the database was replaced, replicas notice when they connect to it, or within
+a minute, if a pooler connects for them.
 Rows that are loaded into the existing table, by pg_restore --data-only or COPY, look like its
 own. The number of the server is read by pg_control_system, which every role may call; where that
 right was taken away, only a Name helps.
@@ -195,7 +196,7 @@ configuration of [Config.Pool], and Stat of that pool.
 The DSN says it all: sslmode=verify-full and sslrootcert for TLS, pool_max_conns for
 the number of connections. Without sslmode, pgx falls back to a connection that is not
 encrypted; [Store.Check] reports that, and that the server does not sync its files. A
-replica needs few connections: a refresh takes two or three short statements, of which one waits for
+replica needs few connections: a refresh takes two to four short statements, of which one waits for
 the disk, and no connection while the provider is asked.
 PostgreSQL 14 or later.
 */

@@ -136,7 +136,7 @@ func (s *Store) takeLock(ctx context.Context, h *hold, at int64, j *journal) (un
 				return conn.QueryRow(ctx, s.sql.lock[table], args...).Scan(&mine, &doubt, &changed, &holder, &holderDead)
 			}
 			return s.withSpans(func(sql saving) (err error) {
-				if mine, err = s.beginQuickly(ctx, conn, sql.quickBegin[table], h.name, h.turn, at, where, j); err == nil && !mine {
+				if mine, changed, err = s.beginQuickly(ctx, conn, sql.quickBegin[table], h.name, h.turn, at, where, j); err == nil && !mine && !changed {
 					err = conn.QueryRow(ctx, sql.begin[table], append(args, j.data, j.version, where)...).Scan(&mine, &doubt, &changed, &holder, &holderDead, &j.written)
 				}
 				if unconfirmed(conn) && err == nil {

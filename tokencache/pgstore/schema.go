@@ -79,11 +79,12 @@ func newSaving(spans bool) saving {
 	}
 	// The update with the lock. What the quick one finds locked, or changed, is for the other.
 	for i, commit := range []string{"{durable}", "{journal}"} {
-		s.quickBegin[i] = `WITH won AS (INSERT INTO {locks} (name, owner, turn)
-				SELECT $1, $2, $3 WHERE NOT pg_try_advisory_xact_lock_shared($2) AND ` + settled[i] + ` ON CONFLICT DO NOTHING RETURNING 1),
+		s.quickBegin[i] = `WITH entry AS MATERIALIZED (SELECT FROM {entries} WHERE name = $1 AND version = $4 AND ` + inTable("$7") + `),
+			won AS (INSERT INTO {locks} (name, owner, turn)
+				SELECT $1, $2, $3 FROM entry WHERE NOT pg_try_advisory_xact_lock_shared($2) AND ` + settled[i] + ` ON CONFLICT DO NOTHING RETURNING 1),
 			written AS (UPDATE {entries} SET data = $5, version = $6, saved = now()` + set + `
-				WHERE name = $1 AND version = $4 AND EXISTS (SELECT FROM won) AND ` + inTable("$7") + ` AND ` + commit + ` RETURNING 1)
-			SELECT EXISTS (SELECT FROM won), EXISTS (SELECT FROM written)`
+				WHERE name = $1 AND version = $4 AND EXISTS (SELECT FROM won) AND ` + commit + ` RETURNING 1)
+			SELECT EXISTS (SELECT FROM won), EXISTS (SELECT FROM written), NOT EXISTS (SELECT FROM entry)`
 		s.begin[i] = taking(i, "coalesce((SELECT version FROM {entries} WHERE name = $1), {none}) NOT IN ($5, $7)", "true", `,
 			written AS (UPDATE {entries} SET data = $6, version = $7, saved = now()`+set+`
 				WHERE name = $1 AND version IN ($5, $7) AND EXISTS (SELECT FROM won) AND `+inTable("$8")+` AND `+commit+` RETURNING 1)`, ", EXISTS (SELECT FROM written)")

@@ -75,9 +75,9 @@ from replicas. A client of your own also honours deadlines sooner with
 ContextTimeoutEnabled; all methods return when ctx is done in any case, and leave the
 command behind until its time-out.
 
-A refresh asks a server three times: it reads the entry, unless the same process has saved it last;
-it takes the lock and saves the journal by one script; and it saves the tokens and releases the lock
-by another. It asks a cluster seven times, because a lock and its entry may be on different nodes.
+A refresh asks a server two or three times: it reads the entry, unless the same process seems to have
+renewed the login last; it takes the lock and saves the journal by one script; and it saves the
+tokens and releases the lock by another. It asks a cluster seven times, because a lock and its entry may be on different nodes.
 
 # Backups and clones
 
