@@ -32,7 +32,7 @@ type flight struct {
 	at     tokencache.Version // of the last record that was read and found to be of no use
 	rec    *tokencache.Record // that record, unless it was read before, or is under the key of earlier versions
 	unread bool               // it was not read, but saved by this process, see foresee
-	wrong  bool               // others had saved a newer one
+	wrong  bool               // the cache did not hold that, or could not tell
 	last   tokencache.Version // of what this process has saved last; "": others have, or nobody
 
 	late chan struct{} // closed when callers are to wait no longer

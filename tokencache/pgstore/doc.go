@@ -196,7 +196,7 @@ configuration of [Config.Pool], and Stat of that pool.
 The DSN says it all: sslmode=verify-full and sslrootcert for TLS, pool_max_conns for
 the number of connections. Without sslmode, pgx falls back to a connection that is not
 encrypted; [Store.Check] reports that, and that the server does not sync its files. A
-replica needs few connections: a refresh takes two to four short statements, of which one waits for
+replica needs few connections: a refresh takes two to five short statements, of which one waits for
 the disk, and no connection while the provider is asked.
 PostgreSQL 14 or later.
 */

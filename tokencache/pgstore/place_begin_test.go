@@ -38,23 +38,29 @@ func replaceByClone(t *testing.T, server *realparts.PostgreSQL) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
-	const quiet = `ALTER DATABASE logins ALLOW_CONNECTIONS false; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'logins'`
-	for i, sql := range []string{`CREATE DATABASE clone TEMPLATE logins`, `ALTER DATABASE logins RENAME TO lost`} {
-		for begun := time.Now(); ; { // Connections take a moment to end.
-			_, err = conn.Exec(t.Context(), quiet, pgx.QueryExecModeSimpleProtocol)
-			if err == nil {
-				_, err = conn.Exec(t.Context(), sql)
-			}
-			if err == nil {
-				break
-			}
-			if time.Since(begun) > storecheck.Patience {
-				t.Fatalf("step %d: %v", i, err)
-			}
-		}
-	}
+	whileUnused(t, conn, `CREATE DATABASE clone TEMPLATE logins`)
+	whileUnused(t, conn, `ALTER DATABASE logins RENAME TO lost`)
 	if _, err := conn.Exec(t.Context(), `ALTER DATABASE clone RENAME TO logins; ALTER DATABASE logins ALLOW_CONNECTIONS true`, pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// whileUnused ends the connections to the database logins, and carries out the statement before
+// there are others.
+func whileUnused(t *testing.T, conn *pgx.Conn, sql string) {
+	t.Helper()
+	const end = `ALTER DATABASE logins ALLOW_CONNECTIONS false; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'logins'`
+	for begun := time.Now(); ; { // They take a moment to end.
+		_, err := conn.Exec(t.Context(), end, pgx.QueryExecModeSimpleProtocol)
+		if err == nil {
+			_, err = conn.Exec(t.Context(), sql)
+		}
+		if err == nil {
+			return
+		}
+		if time.Since(begun) > storecheck.Patience {
+			t.Fatal(err)
+		}
 	}
 }
 

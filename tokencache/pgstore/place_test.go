@@ -5,12 +5,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/stayauth/stayauth/testdata/realparts"
-	"github.com/stayauth/stayauth/testdata/realparts/storecheck"
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/tokencache/pgstore"
 )
@@ -210,23 +208,9 @@ func TestDatabaseIsReplacedUnderARunningProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
-	for begun := time.Now(); ; { // Somebody may connect again in between.
-		_, err = conn.Exec(t.Context(), `ALTER DATABASE logins ALLOW_CONNECTIONS false`)
-		if err == nil {
-			_, err = conn.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'logins'`)
-		}
-		if err == nil {
-			_, err = conn.Exec(t.Context(), `ALTER DATABASE logins RENAME TO lost`)
-		}
-		if err == nil {
-			_, err = conn.Exec(t.Context(), `ALTER DATABASE restored RENAME TO logins`)
-		}
-		if err == nil {
-			break
-		}
-		if time.Since(begun) > storecheck.Patience {
-			t.Fatal(err)
-		}
+	whileUnused(t, conn, `ALTER DATABASE logins RENAME TO lost`)
+	if _, err := conn.Exec(t.Context(), `ALTER DATABASE restored RENAME TO logins`); err != nil {
+		t.Fatal(err)
 	}
 	r, _, err := c.Load(t.Context(), placeKey)
 	if err != nil || !r.IsCopy() {
