@@ -49,7 +49,7 @@ func (slowAPI) RoundTrip(r *http.Request) (*http.Response, error) {
 func TestAProgramOfOneRequest(t *testing.T) {
 	t.Parallel()
 	const users, ttl = 8, 3 * time.Second
-	runs, n := pick(4, 8, 25), seed(t)
+	runs, n := pick(2, 8, 25), seed(t)
 	var mu sync.Mutex
 	var counts oauthtest.Counts
 	var wg sync.WaitGroup

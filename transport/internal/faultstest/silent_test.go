@@ -166,8 +166,13 @@ func deadPath(t *testing.T, received bool, protocol protocol, logins int) silent
 	if protocol.http2 {
 		config.NextProtos = []string{"h2"}
 	}
+	near := net.ParseIP(network.Near)
+	var port atomic.Int32
+	port.Store(20_000) // below those that a kernel takes
 	base := &http.Transport{ForceAttemptHTTP2: protocol.http2, DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c, err := (&tls.Dialer{Config: config}).DialContext(ctx, network, addr)
+		// No two connections have the same port, because a dead path has one for good.
+		dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: near, Port: int(port.Add(1))}}
+		c, err := (&tls.Dialer{NetDialer: dialer, Config: config}).DialContext(ctx, network, addr)
 		if err == nil && !received {
 			drop(c.LocalAddr())
 		}
@@ -219,13 +224,18 @@ func (u users) renew(t *testing.T, name string) time.Duration {
 	var wg sync.WaitGroup
 	for _, s := range u {
 		wg.Go(func() {
+			var last, story string // What has failed, and when.
 			for {
 				_, err := s.Token(t.Context())
 				if err == nil {
 					return
 				}
+				if err.Error() != last {
+					last = err.Error()
+					story += fmt.Sprintf("\nafter %v: %s", time.Since(begun).Round(100*time.Millisecond), last)
+				}
 				if time.Since(begun) > goodAgain {
-					t.Errorf("%s: after %v: %v", name, goodAgain, err)
+					t.Errorf("%s: not good again:%s", name, story)
 					return
 				}
 				time.Sleep(100 * time.Millisecond)
