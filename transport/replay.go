@@ -22,8 +22,11 @@ type replayBody struct {
 
 // again returns the body once more.
 func (b *replayBody) again(ctx context.Context) (io.ReadCloser, error) {
-	if sent, ok := b.first.(*sentBody); ok {
-		return sent.all.next(ctx)
+	switch first := b.first.(type) {
+	case *sentBody:
+		return first.all.next(ctx)
+	case *rewound:
+		return first.r.again(ctx)
 	}
 	return b.get()
 }
@@ -167,11 +170,14 @@ func (b *sentBody) Close() error {
 
 // A rewinder sends a seekable body once more from where it began, even though the base
 // transport closes what it is given, and may still be sending it when the response has come. It
-// closes the body when nobody uses it any more.
+// closes the body when nobody uses it any more. Only the next request waits for a read, since that
+// may wait for anything, such as the response.
 type rewinder struct {
-	mu    sync.Mutex
 	body  io.ReadSeekCloser
 	start int64
+	turn  chan struct{} // has room unless body is being read or rewound
+
+	mu    sync.Mutex
 	users int      // the request, and each rewound that is not closed
 	last  *rewound // the one that may read
 }
@@ -195,21 +201,30 @@ func rewindable(body io.ReadCloser) (b replayBody, ok bool) {
 	if err != nil {
 		return b, false
 	}
-	r := &rewinder{body: seeker, start: start, users: 1}
-	return replayBody{first: r.part(), get: r.again, done: r.release}, true
+	r := &rewinder{body: seeker, start: start, turn: make(chan struct{}, 1), users: 1}
+	first := r.part()
+	return replayBody{first: first, get: func() (io.ReadCloser, error) { return r.again(context.Background()) }, done: r.release}, true
 }
 
 func (r *rewinder) part() *rewound {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.users++
 	r.last = &rewound{r: r}
 	return r.last
 }
 
 // again rewinds the body, and takes it away from the request that may still be sending it.
-func (r *rewinder) again() (io.ReadCloser, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (r *rewinder) again(ctx context.Context) (io.ReadCloser, error) {
+	select {
+	case r.turn <- struct{}{}:
+		defer func() { <-r.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if _, err := r.body.Seek(r.start, io.SeekStart); err != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		r.last = nil
 		return nil, err
 	}
@@ -219,32 +234,35 @@ func (r *rewinder) again() (io.ReadCloser, error) {
 // release says that one of the users needs the body no longer.
 func (r *rewinder) release() error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.drop()
-}
-
-func (r *rewinder) drop() error {
-	if r.users--; r.users > 0 {
+	r.users--
+	unused := r.users == 0
+	r.mu.Unlock()
+	if !unused {
 		return nil
 	}
-	return r.body.Close()
+	return r.body.Close() // which also ends a read that waits for more
 }
 
 func (p *rewound) Read(b []byte) (int, error) {
+	p.r.turn <- struct{}{}
+	defer func() { <-p.r.turn }()
 	p.r.mu.Lock()
-	defer p.r.mu.Unlock()
-	if p.closed || p.r.last != p {
+	over := p.closed || p.r.last != p
+	p.r.mu.Unlock()
+	if over {
 		return 0, errRewound
 	}
 	return p.r.body.Read(b)
 }
 
+// Close does not wait for a read.
 func (p *rewound) Close() error {
 	p.r.mu.Lock()
-	defer p.r.mu.Unlock()
-	if p.closed {
+	again := p.closed
+	p.closed = true
+	p.r.mu.Unlock()
+	if again {
 		return nil
 	}
-	p.closed = true
-	return p.r.drop()
+	return p.r.release()
 }

@@ -6,7 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stayauth/stayauth/transport"
@@ -147,5 +150,69 @@ func TestFilesAndPipesAsBodies(t *testing.T) {
 	out.Close()
 	if _, ok := transport.Rewindable(r); ok {
 		t.Error("a pipe can be rewound")
+	}
+}
+
+// A pending body begins with a byte, and whoever reads on waits until it is closed, as for the
+// other side of a conversation.
+type pending struct {
+	begun  atomic.Bool
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (p *pending) Read(b []byte) (int, error) {
+	if !p.begun.Swap(true) {
+		return copy(b, "x"), nil
+	}
+	<-p.closed
+	return 0, io.ErrClosedPipe
+}
+
+func (p *pending) Seek(int64, int) (int64, error) { return 0, nil }
+
+func (p *pending) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+// A response that comes before the body has been read is not held back for the rest of it.
+func TestAResponseBeforeTheEndOfABodyThatCanSeek(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		want int
+		most time.Duration
+	}{
+		{"accepts", 200, 0},
+		{"rejects", 401, 5 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, oauthtest.Config{})
+				s := w.source()
+				w.login(s, "ann")
+				time.Sleep(time.Minute)
+				w.base = withAPI(func(n int, r *http.Request) (*http.Response, error) {
+					go func() {
+						io.Copy(io.Discard, r.Body)
+						r.Body.Close()
+					}()
+					synctest.Wait() // until that waits
+					if tt.want == 401 {
+						resp, _ := unauthorized(strings.NewReader("no"))
+						return resp, nil
+					}
+					return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+				})
+				body := &pending{closed: make(chan struct{})}
+				defer body.Close()
+				begun := time.Now()
+				resp, err := w.client(s).Post(w.srv.APIURL(), "text/plain", body)
+				if took := time.Since(begun); err != nil || resp.StatusCode != tt.want || took > tt.most {
+					t.Fatalf("%v, %v after %v", resp, err, took)
+				}
+				resp.Body.Close()
+			})
+		})
 	}
 }

@@ -162,6 +162,32 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
+// rejected is rejects, together with the hook of the program, which knows the API.
+func rejected(hook func(*http.Response) bool, req *http.Request, resp *http.Response) (yes bool, demanded string) {
+	if yes, demanded = rejects(resp); yes {
+		return true, demanded
+	}
+	if hook == nil || resp.StatusCode == http.StatusSwitchingProtocols { // The body of a 101 is a connection.
+		return false, ""
+	}
+	shown := *resp
+	shown.Request = req
+	peek := &peekedBody{body: resp.Body}
+	shown.Body = peek
+	returned := false
+	defer func() {
+		if !returned && resp.Body != nil {
+			resp.Body.Close() // Whoever recovers the hook's panic has no response.
+		}
+	}()
+	yes = hook(&shown)
+	returned = true
+	if peek.read {
+		resp.Body = &keptBody{body: resp.Body, data: peek.data, err: peek.err}
+	}
+	return yes, ""
+}
+
 // passOn sends a request that gets no token. If it is a hop of a redirect, the request before
 // it may have started a refresh, and this response may be the last one that the program reads.
 func (t *Transport) passOn(req *http.Request) (*http.Response, error) {

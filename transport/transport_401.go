@@ -15,25 +15,6 @@ import (
 // it, if it is old enough for that, and retry sends the request once more. The first response is
 // kept meanwhile, because it is the answer if any of these steps fails.
 
-// rejected is rejects, together with the hook of the program, which knows the API.
-func rejected(hook func(*http.Response) bool, req *http.Request, resp *http.Response) (yes bool, demanded string) {
-	if yes, demanded = rejects(resp); yes {
-		return true, demanded
-	}
-	if hook == nil || resp.StatusCode == http.StatusSwitchingProtocols { // The body of a 101 is a connection.
-		return false, ""
-	}
-	shown := *resp
-	shown.Request = req
-	peek := &peekedBody{body: resp.Body}
-	shown.Body = peek
-	yes = hook(&shown)
-	if peek.read {
-		resp.Body = &keptBody{body: resp.Body, data: peek.data, err: peek.err}
-	}
-	return yes, ""
-}
-
 // Reject reports that an API rejected a token with a 401, and returns the token to use instead.
 // A newer token that is known already is returned at once; otherwise one refresh serves all
 // callers. A token that is only seconds old is not replaced, nor is any token within 30 seconds

@@ -175,3 +175,27 @@ func TestWhatAHookSees(t *testing.T) {
 		}
 	})
 }
+
+// A hook that panics keeps no connection: whoever recovers that has no response to close.
+func TestAPanicOfTheHookClosesTheResponse(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{})
+		s := w.source()
+		w.login(s, "ann")
+		body := &seekable{Reader: strings.NewReader("hello"), t: t}
+		rt, err := transport.New(transport.Config{Source: s, Origins: []string{"https://api.test"},
+			Rejected: func(*http.Response) bool { panic("of the hook") },
+			Base: testkit.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: 200, Body: body, Request: r}, nil
+			})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if p := recover(); p != "of the hook" || body.closed != 1 {
+				t.Errorf("recovered %v, closed %d times", p, body.closed)
+			}
+		}()
+		rt.RoundTrip(newRequest(t, "GET", "https://api.test/", nil))
+	})
+}
