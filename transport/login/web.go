@@ -118,6 +118,15 @@ type Failure struct {
 	Return string // a local path where the user can start again
 }
 
+// Format prints whose logins these are, whatever the verb, and no key.
+func (cfg WebConfig) Format(f fmt.State, _ rune) {
+	client := ""
+	if cfg.Endpoint != nil {
+		client = cfg.Endpoint.ClientID
+	}
+	fmt.Fprintf(f, "WebConfig{ClientID: %q, RedirectURL: %q}", client, cfg.RedirectURL)
+}
+
 // A Web lets the users of a web application connect their accounts at a provider. The server
 // keeps nothing between the start of a login and its answer, so any replica can take the
 // answer, before or after a restart. Make one Web for each provider.
@@ -138,6 +147,11 @@ type Web struct {
 
 	clock  clock.Watch // what all attempts know
 	warned sync.Once   // of a wrong clock
+}
+
+// Format prints whose logins these are, whatever the verb, and no key.
+func (web *Web) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "Web{ClientID: %q, RedirectURL: %q}", web.cfg.Endpoint.ClientID, web.cfg.RedirectURL)
 }
 
 // NewWeb returns a Web. It does no I/O.

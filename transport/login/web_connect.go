@@ -46,8 +46,9 @@ type Start struct {
 
 // Connect begins a login for the user who is signed in, and redirects the browser to the
 // provider. It accepts a POST from a page of this site, and a GET from a link on one or from
-// the address bar. The parameters "return" and "label" are those of Start. The browser chooses
-// them: a path of another site becomes WebConfig.Home, and Accept can refuse a label.
+// the address bar if the browser says so (Sec-Fetch-Site): one of curl is refused. The
+// parameters "return" and "label" are those of Start. The browser chooses them: a path of another
+// site becomes WebConfig.Home, and Accept can refuse a label.
 func (web *Web) Connect(w http.ResponseWriter, r *http.Request) {
 	secure(w.Header())
 	if !readForm(w, r) {

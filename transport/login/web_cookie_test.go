@@ -3,6 +3,7 @@ package login
 import (
 	"bytes"
 	"encoding/base64"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -295,4 +296,27 @@ func FuzzCallback(f *testing.F) {
 			t.Errorf("the page is %s", w.Body)
 		}
 	})
+}
+
+// Nothing that holds the keys shows them, however it is printed.
+func TestNoKeyOfCookiesIsPrinted(t *testing.T) {
+	const key = "a key of cookies of forty characters ..."
+	s := newSite(t, oauthtest.Config{}, 1, func(c *WebConfig) { c.Keys = [][]byte{[]byte(key)} })
+	web := s.replicas[0].web
+	for _, v := range []any{web, web.cfg, &web.cfg, WebConfig{Keys: web.cfg.Keys}} {
+		var out bytes.Buffer
+		slog.New(slog.NewTextHandler(&out, nil)).Info("print", "value", v)
+		slog.New(slog.NewJSONHandler(&out, nil)).Info("print", "value", v)
+		for _, verb := range []string{"v", "+v", "#v", "s", "q", "x", "X", "d", "b", "o"} {
+			fmt.Fprintf(&out, "%"+verb+"\n", v)
+		}
+		for _, form := range []string{key, fmt.Sprintf("%x", key), strings.Trim(fmt.Sprint([]byte(key)), "[]"), fmt.Sprintf("%#x", key[0]), base64.StdEncoding.EncodeToString([]byte(key))} {
+			if strings.Contains(out.String(), form) {
+				t.Errorf("%T shows a key: %s", v, &out)
+			}
+		}
+	}
+	if got := fmt.Sprint(web); !strings.Contains(got, web.cfg.RedirectURL) {
+		t.Errorf("a Web prints as %s", got)
+	}
 }

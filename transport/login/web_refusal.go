@@ -16,7 +16,7 @@ type Refusal string
 
 // The refusals. The first group ends no attempt: the genuine answer may still arrive.
 const (
-	RefusedCrossSite   Refusal = "cross-site"   // another site has sent the browser here
+	RefusedCrossSite   Refusal = "cross-site"   // another site has sent the browser here, or the browser does not say that none has
 	RefusedBackground  Refusal = "background"   // a script or a prefetch, and not the user, has sent the request
 	RefusedNoUser      Refusal = "no-user"      // nobody is signed in to the application
 	RefusedUnknownUser Refusal = "unknown-user" // the application cannot tell who is signed in
@@ -43,7 +43,7 @@ type refusalText struct {
 func (r Refusal) page() (t refusalText, known bool) {
 	switch r {
 	case RefusedCrossSite:
-		return refusalText{http.StatusForbidden, "This was not started here", "Another site has sent you here. Nothing was done. To connect your account, start on a page of this site."}, true
+		return refusalText{http.StatusForbidden, "This was not started here", "Perhaps another site has sent you. Nothing was done. To connect your account, start on a page of this site."}, true
 	case RefusedBackground:
 		return refusalText{http.StatusUnauthorized, "This page has to be opened", "It cannot be loaded in the background."}, true
 	case RefusedNoUser:
