@@ -36,7 +36,7 @@ type answer struct {
 	incomplete error   // a truncation, if the end of the body is missing
 	sentAt, at time.Time
 	sent       []string // the secrets of the request
-	secret     bool     // the client has one
+	public     bool     // nothing has said who the client is, but its ClientID
 	proven     bool     // a ClientAuth has said who the client is
 	presented  bool     // there was a certificate of the client
 	certified  bool     // and nothing else has said so

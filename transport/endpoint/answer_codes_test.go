@@ -38,7 +38,7 @@ func TestCodes(t *testing.T) {
 		{400, `{"message":"quota"}`, `OUTCOME UNKNOWN 400 "quota"`},
 		{403, `{"message":"blocked"}`, `MISCONFIGURED 403 "blocked" [look the error code up in the provider's documentation]`},
 		{403, `<html>blocked`, "OUTCOME UNKNOWN 403 (the answer is not that of a token endpoint)"},
-		{400, `{"error":"invalid_client"}`, "MISCONFIGURED 400 invalid_client field Endpoint.ClientSecret [check ClientID, ClientSecret and AuthStyle: the provider does not accept them]"},
+		{400, `{"error":"invalid_client"}`, "MISCONFIGURED 400 invalid_client field Endpoint.ClientID [check it, or set ClientSecret, ClientAuth or ClientCertificate if the client is not a public one: the provider does not accept the client]"},
 		{200, `{"access_token":"new-access","message":"try again"}`, "access=new-access type=Bearer message=try again"},
 	} {
 		e := testEndpoint(testkit.Respond(c.status, c.body))

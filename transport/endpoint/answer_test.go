@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/oauth2"
+
 	"github.com/stayauth/stayauth/tokencache"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/internal/testkit"
@@ -37,7 +39,9 @@ func TestResponses(t *testing.T) {
 	for _, dir := range []string{"../../testdata/responses", "../../testdata/providers"} {
 		testkit.Meanings(t, dir, func(t *testing.T, wire []byte) (got string) {
 			synctest.Test(t, func(t *testing.T) { // for its clock, which stands still
-				got = meaning(testEndpoint(testkit.Replay(wire)).Refresh(t.Context(), testRecord()))
+				e := testEndpoint(testkit.Replay(wire))
+				e.ClientSecret, e.AuthStyle = "the client's own", oauth2.AuthStyleInHeader
+				got = meaning(e.Refresh(t.Context(), testRecord()))
 			})
 			return got
 		})

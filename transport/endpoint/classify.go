@@ -32,12 +32,14 @@ func (a *answer) failure() *transport.Error {
 	}
 	refused := e.Field == "Endpoint.ClientSecret" // whoever the client says it is
 	switch {
-	case refused && a.stated && !a.proven && !a.certified && !a.secret:
+	case refused && a.stated && a.public:
 		e.Field, e.Remedy = "", "check who the client is, and whether the provider knows the key that signs its statements: it does not accept them"
 	case refused && a.proven:
 		e.Field, e.Remedy = "Endpoint.ClientAuth", "check ClientID, and whether the provider knows the key, or trusts the platform whose token is sent: it does not accept the proof of who the client is"
-	case refused && !a.secret && !a.certified && a.op == "client credentials": // not for public clients (RFC 6749 section 4.4)
+	case refused && a.public && a.op == "client credentials": // not for public clients (RFC 6749 section 4.4)
 		e.Field, e.Remedy = "Endpoint.ClientAuth", "set ClientSecret, ClientAuth or ClientCertificate: nothing has said who the client is"
+	case refused && a.public:
+		e.Field, e.Remedy = "Endpoint.ClientID", "check it, or set ClientSecret, ClientAuth or ClientCertificate if the client is not a public one: the provider does not accept the client"
 	}
 	if a.certified {
 		switch {

@@ -141,7 +141,12 @@ func presents(t *http.Transport) bool {
 	return c != nil && (len(c.Certificates) > 0 || c.GetClientCertificate != nil)
 }
 
-// byCertificate reports whether nothing but a certificate tells the provider who the client is.
+// isPublic reports whether nothing tells the provider who the client is, but its ClientID.
+func (e *Endpoint) isPublic() bool {
+	return e.ClientAuth == nil && e.ClientSecret == "" && !e.ClientCertificate
+}
+
+// byCertificate reports whether nothing but a certificate does.
 func (e *Endpoint) byCertificate() bool {
 	return e.ClientCertificate && e.ClientAuth == nil && e.ClientSecret == ""
 }

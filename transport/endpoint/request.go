@@ -100,7 +100,7 @@ func (e *Endpoint) postOnce(ctx context.Context, m message) (a *answer, news dpo
 		}
 	}
 	a = &answer{op: op, sentAt: wallNow(), sent: e.secrets(form, req.Header), codes: e.Codes,
-		secret: e.ClientSecret != "", proven: e.ClientAuth != nil, presented: e.ClientCertificate, certified: e.byCertificate(), aliased: e.address(target) != target, stated: form.Has("assertion"), bound: m.key != nil, unbound: m.key == nil && e.DPoP != nil}
+		public: e.isPublic(), proven: e.ClientAuth != nil, presented: e.ClientCertificate, certified: e.byCertificate(), aliased: e.address(target) != target, stated: form.Has("assertion"), bound: m.key != nil, unbound: m.key == nil && e.DPoP != nil}
 	probe := e.probe
 	if target != e.TokenURL {
 		probe = nil

@@ -77,6 +77,8 @@ func (e *Endpoint) revoke(ctx context.Context, rec *tokencache.Record, hint stri
 		return nil
 	case a.status/100 == 5: // Section 2.2.1
 		refused.Kind = transport.ErrUnavailable
+		fallthrough
+	case refused.Kind == transport.ErrUnavailable:
 		refused.Remedy = "the token is still alive; revoke it again later"
 	case refused.Code == "unsupported_token_type":
 		refused.Err = errors.ErrUnsupported

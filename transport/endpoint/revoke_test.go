@@ -58,7 +58,7 @@ func TestRevokeAnswers(t *testing.T) {
 		{"about the client", "HTTP/1.1 401 Unauthorized\nWWW-Authenticate: Basic\n\n" + `{"error":"invalid_token"}`,
 			"stayauth: revoke refresh_token Endpoint.ClientSecret: misconfigured: invalid_token (HTTP 401); check ClientID, ClientSecret and AuthStyle: the provider does not accept them", 1},
 		{"throttled", "HTTP/1.1 429 Too Many Requests\n\n" + `{"error":"invalid_token"}`,
-			"stayauth: revoke refresh_token: provider unavailable: invalid_token (HTTP 429)", 1},
+			"stayauth: revoke refresh_token: provider unavailable: invalid_token (HTTP 429); the token is still alive; revoke it again later", 1},
 		{"no login is required", "HTTP/1.1 400 Bad Request\n\n" + `{"error":"invalid_grant"}`,
 			"stayauth: revoke refresh_token: misconfigured: invalid_grant (HTTP 400); look the error code up in the provider's documentation", 1},
 		{"not supported", "HTTP/1.1 400 Bad Request\n\n" + `{"error":"unsupported_token_type"}`,
@@ -75,6 +75,7 @@ func TestRevokeAnswers(t *testing.T) {
 				return testkit.Replay([]byte(c.wire)).RoundTrip(req)
 			}))
 			e.RevocationURL = "https://login.example.com/revoke"
+			e.ClientSecret, e.AuthStyle = "hunter2", oauth2.AuthStyleInHeader
 			err := e.Revoke(t.Context(), testRecord())
 			got := ""
 			if err != nil {
