@@ -60,9 +60,27 @@ const (
 // counts as set back.
 const clockTolerance = time.Minute
 
+// youth is how long a process has to use a login before it counts as one that does not end
+// soon.
+const youth = time.Minute
+
 // wallNow returns the time without its monotonic reading, which stands still
 // while a machine sleeps.
 func wallNow() time.Time { return time.Now().Round(0) }
+
+// within reports whether now is before t, but not by more than near: in that case the clock was
+// set back, and t means nothing.
+func within(now, t time.Time, near time.Duration) bool {
+	return now.Before(t) && t.Sub(now) <= near
+}
+
+// A pause is over at a time, or as soon as the clock is set back to before it began.
+type pause struct{ from, until time.Time }
+
+func (p pause) lasts(now time.Time) bool {
+	const slack = time.Second // between goroutines, and for a clock that is nudged
+	return within(now, p.until, p.until.Sub(p.from)+slack)
+}
 
 // newSnapshot returns the snapshot of rec, and decides when it is to be refreshed: lead before
 // its expiry, or when the provider says so, and by skew before its expiry at the latest.
@@ -216,6 +234,12 @@ func (s *snapshot) freshAt(now int64) bool {
 // usable reports whether the token can be used, if only until its refresh.
 func (s *snapshot) usable(now time.Time) bool {
 	return s != nil && now.UnixNano() < s.useBefore
+}
+
+// misdated reports whether the token was obtained in the future, as far as the clock says. Then it
+// was ahead, or is behind, and nobody knows until when the token is good.
+func (s *snapshot) misdated(now time.Time) bool {
+	return now.Before(s.rec.ObtainedAt.Add(-clockTolerance))
 }
 
 // expiredBefore reports whether there is no token, or one that had expired at that time.

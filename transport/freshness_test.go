@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
@@ -186,4 +187,35 @@ func TestAScopeIsFitToBeShown(t *testing.T) {
 	if st, err := w.source().Status(t.Context()); err != nil || st.Scope != want {
 		t.Errorf("Status of another process: %q, %v", st.Scope, err)
 	}
+}
+
+// A token that was obtained while the clock was ahead says that it is good for long after its end.
+// A process that is younger than a minute and sends the token itself renews it all the same, and
+// waits for that; and if the provider is down, it may still be good.
+func TestATokenFromTheFutureIsRenewedByAYoungProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily})
+		const ahead = 30 * 24 * time.Hour
+		rec := record(w.srv.Login("alice"))
+		rec.ObtainedAt, rec.Expiry = rec.ObtainedAt.Add(ahead), rec.Expiry.Add(ahead)
+		if err := w.source().Login(t.Context(), rec); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Hour)
+		w.srv.Fault("/token", 0, oauthtest.Status(503, 0))
+		young := w.source()
+		if token, err := young.Token(t.Context()); err != nil || token.AccessToken != rec.AccessToken {
+			t.Errorf("while the provider is down: %v", err)
+		}
+		w.srv.Heal()
+		for run := range 3 {
+			token, err := w.source().Token(t.Context())
+			if err != nil || !w.srv.Valid(string(token.AccessToken)) {
+				t.Errorf("run %d: a token that has expired, or %v", run, err)
+			}
+		}
+		if n := w.srv.Counts(); n.Rotations != 1 || n.Reuses != 0 {
+			t.Errorf("%d rotations, %d reuses", n.Rotations, n.Reuses)
+		}
+	})
 }

@@ -25,8 +25,8 @@ import (
 type outage struct {
 	since time.Time // of its first failure
 	err   *Error    // why the last attempt failed; its RetryAt is when the next may be made
-	soon  time.Time // when a caller without a good token may make another attempt
-	due   time.Time // when what is spent may be presented, whatever a question brings
+	soon  pause     // until a caller without a good token may make another attempt
+	due   pause     // until what is spent may be presented, whatever a question brings
 
 	backoff *backoff.ExponentialBackOff
 	least   time.Duration // the shortest pause, if it is longer than minPause
@@ -82,16 +82,16 @@ func (o *outage) fail(now time.Time, e *Error, presented bool, left time.Duratio
 	}
 	c := *e
 	c.RetryAt = now.Add(max(wait, least))
-	o.err, o.soon = &c, now.Add(max(min(wait, soon), least))
+	o.err, o.soon = &c, pause{now, now.Add(max(min(wait, soon), least))}
 	if first || presented {
-		o.due = c.RetryAt
+		o.due = pause{now, c.RetryAt}
 	}
 	return o.err
 }
 
 // isDue reports whether the pause since the last presentation is over.
 func (o *outage) isDue(now time.Time) bool {
-	return o == nil || !within(now, o.due, 2*renewal.LongestRetryAfter)
+	return o == nil || !o.due.lasts(now)
 }
 
 // blocks returns why the provider must not be asked now, or nil. wanted says that a caller has
@@ -100,22 +100,16 @@ func (o *outage) blocks(now time.Time, wanted bool) *Error {
 	if o == nil {
 		return nil
 	}
-	at := o.err.RetryAt
+	p := pause{o.soon.from, o.err.RetryAt}
 	if wanted {
-		at = o.soon
+		p = o.soon
 	}
-	if !within(now, at, 2*renewal.LongestRetryAfter) {
+	if !p.lasts(now) {
 		return nil
 	}
 	c := *o.err
-	c.RetryAt = at
+	c.RetryAt = p.until
 	return &c
-}
-
-// within reports whether now is before t, but not by more than near: in that case the clock was
-// set back, and t means nothing.
-func within(now, t time.Time, near time.Duration) bool {
-	return now.Before(t) && t.Sub(now) <= near
 }
 
 // A Gate stands between all logins of one Refresher and their provider, and throttles them

@@ -50,3 +50,25 @@ func TestAThrottledProviderIsAskedMoreAndMoreRarely(t *testing.T) {
 		t.Errorf("%d attempts in 6 hours: callers wait for too long when the provider is back", n)
 	}
 }
+
+// A clock that is set back in an outage, by however little, ends the pause: what is left of it means
+// nothing any more, and callers without a token would wait for as long as the clock was wrong.
+func TestAClockThatIsSetBackEndsThePause(t *testing.T) {
+	for _, e := range []*Error{
+		{Kind: ErrUnavailable}, {Kind: ErrAmbiguous}, {Kind: ErrMisconfigured},
+		{Kind: ErrUnavailable, Status: http.StatusTooManyRequests, RetryAfter: 10 * time.Minute},
+	} {
+		o, now := new(outage), wallNow()
+		o.fail(now, e, true, 0)
+		for _, wanted := range []bool{false, true} {
+			if o.blocks(now, wanted) == nil || o.blocks(now.Add(-time.Millisecond), wanted) == nil || o.isDue(now) {
+				t.Errorf("%v: no pause", e.Kind)
+			}
+			for _, back := range []time.Duration{2 * time.Second, 2 * time.Minute, 19 * time.Minute, 20 * time.Hour} {
+				if e := o.blocks(now.Add(-back), wanted); e != nil || !o.isDue(now.Add(-back)) {
+					t.Errorf("set back by %v, wanted %t: %v", back, wanted, e)
+				}
+			}
+		}
+	}
+}

@@ -169,12 +169,12 @@ func (cfg *SourceConfig) ask(ctx context.Context, d doubt) *Error {
 	if d.since.IsZero() {
 		return nil
 	}
-	now, patience := wallNow(), askTime
+	patience := askTime
 	if d.interrupted {
 		patience = longestWait
 	}
 	e := cfg.probe(ctx, patience)
-	if e == nil || d.due && (e.Status != 0 || !e.Timeout() || !d.interrupted || now.Sub(d.since) > longestSilence) {
+	if e == nil || d.due && (e.Status != 0 || !e.Timeout() || !d.interrupted || wallNow().Sub(d.since) > longestSilence) {
 		return nil
 	}
 	return e

@@ -130,16 +130,6 @@ func (s *Source) fresh() *snapshot {
 	return nil
 }
 
-// youth is how long a process has to use a login before it counts as one that does not end
-// soon.
-const youth = time.Minute
-
-// mayLeave reports whether a background refresh may begin although nobody waits for its end:
-// the process is not likely to end soon, or the refresh token is. s.mu is held.
-func (s *Source) mayLeave(snap *snapshot, now time.Time) bool {
-	return time.Since(s.cfg.born) > youth || s.keptFresh() || snap.refreshTokenEnds(now)
-}
-
 // token returns the token to use. If that is due to be refreshed, it starts the refresh in the
 // background; attended says that the caller waits for its end, as a Transport does.
 func (s *Source) token(ctx context.Context, attended bool) (*snapshot, error) {
@@ -154,11 +144,7 @@ func (s *Source) token(ctx context.Context, attended bool) (*snapshot, error) {
 		s.mu.Unlock()
 		return snap, nil
 	case snap.usable(now):
-		if attended || s.mayLeave(snap, now) {
-			s.startInBackground(ctx, now)
-		}
-		s.mu.Unlock()
-		return snap, nil
+		return s.stale(ctx, snap, now, attended), nil
 	}
 	f, err := s.joinOrStart(ctx, now, "")
 	s.mu.Unlock()
@@ -168,16 +154,37 @@ func (s *Source) token(ctx context.Context, attended bool) (*snapshot, error) {
 	if snap, err = f.wait(ctx); err != nil {
 		return nil, err
 	}
-	// The token from the cache may be stale: even a process that makes a single request
-	// renews it.
+	// What the cache has may be stale: even a process of a single request renews it.
 	if now = wallNow(); f.adopted && !snap.fresh(now) {
 		s.mu.Lock()
-		if attended || s.mayLeave(snap, now) {
-			s.startInBackground(ctx, now)
-		}
-		s.mu.Unlock()
+		return s.stale(ctx, snap, now, attended), nil
 	}
 	return snap, nil
+}
+
+// mayLeave reports whether a background refresh may begin although nobody waits for its end:
+// the process is not likely to end soon, or the refresh token is. s.mu is held.
+func (s *Source) mayLeave(snap *snapshot, now time.Time) bool {
+	return time.Since(s.cfg.born) > youth || s.keptFresh() || snap.refreshTokenEnds(now)
+}
+
+// stale returns snap, and starts its refresh in the background, unless the process may end before
+// that is stored; then it waits, if snap may have expired long ago. s.mu is held, and released.
+func (s *Source) stale(ctx context.Context, snap *snapshot, now time.Time, attended bool) *snapshot {
+	var f *flight
+	switch {
+	case attended || s.mayLeave(snap, now):
+		s.startInBackground(ctx, now)
+	case snap.misdated(now):
+		f, _ = s.joinOrStart(ctx, now, "") // If none may start now, snap may be good.
+	}
+	s.mu.Unlock()
+	if f != nil {
+		if next, err := f.wait(ctx); err == nil {
+			return next
+		}
+	}
+	return snap
 }
 
 // reject is Reject. demanded holds the claims that the API demands of the next token, or "", and
