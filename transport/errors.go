@@ -139,7 +139,11 @@ func storageError(op string, err error) error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
-	return &Error{Kind: ErrStorage, Op: op, Err: err}
+	e := &Error{Kind: ErrStorage, Op: op, Err: err}
+	if errors.Is(err, tokencache.ErrCorrupt) {
+		e.Remedy = "bring the record, or the key that seals it, back from a backup; or remove the login with Forget, which leaves its tokens alive, and log in again"
+	}
+	return e
 }
 
 // asError returns err as an *Error. If a Refresher returns anything else, nothing is known
