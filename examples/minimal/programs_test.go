@@ -32,7 +32,38 @@ func TestReadersCommandLine(t *testing.T) {
 		t.Errorf("without a keyring: %v\n%s", err, out)
 	}
 	c.logsInOnce(variable + "=correct horse")
+	// A command of the same program that tells who is logged in, as package cliauth has it.
+	out, err := readme.Try(t, fmt.Sprintf(whoIsLoggedIn, app)).Command(variable + "=correct horse").CombinedOutput()
+	if err != nil || string(out) != "1 login\n" {
+		t.Errorf("who is logged in: %v\n%s", err, out)
+	}
 }
+
+const whoIsLoggedIn = `package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	"github.com/stayauth/stayauth/tokencache"
+	"github.com/stayauth/stayauth/transport/cliauth"
+	"github.com/stayauth/stayauth/transport/login"
+)
+
+func main() {
+	ctx := context.Background()
+	cache, err := cliauth.OpenCache(ctx, %q)
+	if err != nil {
+		log.Fatal(err)
+	}
+	accounts, err := login.Accounts(ctx, cache, tokencache.Key{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(accounts), "login")
+}
+`
 
 // The same with the keyring of a desktop.
 func TestReadersCommandLineWithKeyring(t *testing.T) {

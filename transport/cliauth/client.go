@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
-	"github.com/stayauth/stayauth/tokencache/oskeyring"
 	"github.com/stayauth/stayauth/transport"
 	"github.com/stayauth/stayauth/transport/endpoint"
 	"github.com/stayauth/stayauth/transport/login"
@@ -30,18 +27,18 @@ type Config struct {
 	Endpoint *endpoint.Endpoint
 
 	// Account tells the logins of one program apart, for users who have several: the value of
-	// an option like -account, for instance, or the Key.Account of what login.Choose returns.
-	// Default: the login without a name.
+	// an option like -account, for instance, or the Key.Account of what login.Choose returns
+	// from the cache that OpenCache opens. Default: the login without a name.
 	Account string
 
-	// Cache keeps the logins. Default: that of oskeyring.Config.Open, with the key in the OS
-	// keyring. Where there is none, the user has to set a passphrase in the environment
-	// variable that is named like App: MY_APP_PASSPHRASE for "my-app".
+	// Cache keeps the logins. Default: that of OpenCache, whose key is in the OS keyring. Where
+	// there is none, the user has to set a passphrase in the environment variable that is named
+	// like App: MY_APP_PASSPHRASE for "my-app".
 	Cache *tokencache.Cache
 
 	// Login logs the user in. It may change the login.Config, and is the place to refuse, with
-	// an error, in a job that nobody watches or a command that ends the login. Default:
-	// login.Auto.
+	// an error, in a job that nobody watches. While another run asks the user, Open waits for
+	// that first, for as long as its context allows. Default: login.Auto.
 	Login func(context.Context, login.Config) (*tokencache.Record, error)
 }
 
@@ -64,11 +61,54 @@ type attempt struct {
 }
 
 // Open returns a Client that is logged in. If there is no login yet, or the provider has ended it,
-// the user logs in now; of several runs that begin together, one asks the user. ctx bounds that, and
-// nothing afterwards.
+// the user logs in now; of several runs that begin together, one asks the user. If the login that
+// has ended is one of an Account with a name, the new one is made with the scopes that it had, and
+// another user is refused until Logout. ctx bounds all that, and nothing afterwards.
 //
 // Errors are those of oskeyring.Config.Open, of Source.Token, or of the login.
 func Open(ctx context.Context, cfg Config) (*Client, error) {
+	c, err := prepare(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	_, err = c.Source.Token(ctx)
+	if errors.Is(err, transport.ErrLoginRequired) {
+		err = c.first(ctx)
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Logout ends the login of the account, as transport.Source.Logout does, whether it still works or
+// not. Nobody is asked to log in for that, nor is another run waited for that asks its user. If
+// there is no login, that is no error.
+//
+// Errors are those of OpenCache, of Source.Logout, or of Close.
+func Logout(ctx context.Context, cfg Config) error {
+	c, err := prepare(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.Source.Logout(ctx), c.Close())
+}
+
+// Forget removes the login of the account from this machine, as transport.Source.Forget does, also
+// one that cannot be read because it is damaged. Its tokens stay alive at the provider.
+//
+// Errors are those of OpenCache, of Source.Forget, or of Close.
+func Forget(ctx context.Context, cfg Config) error {
+	c, err := prepare(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.Source.Forget(ctx), c.Close())
+}
+
+// prepare returns a Client that has done nothing yet.
+func prepare(ctx context.Context, cfg Config) (*Client, error) {
 	switch {
 	case cfg.Provider == nil:
 		return nil, misconfigured("Provider", "set it, to a preset or the result of provider.Discover")
@@ -85,23 +125,12 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 	}
 	if cfg.Cache == nil {
 		var err error
-		if cfg.Cache, err = openCache(ctx, cfg.App); err != nil {
+		if cfg.Cache, err = OpenCache(ctx, cfg.App); err != nil {
 			return nil, err
 		}
 	}
 	c := &Client{cfg: cfg}
-	if err := c.open(); err != nil {
-		return nil, err
-	}
-	_, err := c.Source.Token(ctx)
-	if errors.Is(err, transport.ErrLoginRequired) {
-		err = c.first(ctx)
-	}
-	if err != nil {
-		c.Close()
-		return nil, err
-	}
-	return c, nil
+	return c, c.open()
 }
 
 // open makes the Source and the client, which do nothing yet.
@@ -142,7 +171,10 @@ func (c *Client) first(ctx context.Context) error {
 		if e.Claims == "" {
 			err = nil // It is an ordinary login, and no answer to a demand.
 		}
-		return c.login(ctx, err, nil)
+		if c.cfg.Account == "" {
+			return c.login(ctx, err, nil) // Somebody else may have the machine now.
+		}
+		return c.loginAgain(ctx, err)
 	}
 	return err
 }
@@ -196,6 +228,7 @@ func (c *Client) lead(ctx context.Context, cause error, a *attempt) error {
 	return err
 }
 
+// loginAgain logs the user in, in place of the login that there is, if there is one.
 func (c *Client) loginAgain(ctx context.Context, cause error) error {
 	status, err := c.Source.Status(ctx)
 	if err != nil {
@@ -230,31 +263,6 @@ func (c *Client) Close() error {
 	err := c.Source.Close(ctx)
 	c.held.wait(ctx) // A signal that was held reaches a program that still handles it.
 	return err
-}
-
-// openCache opens the logins of app. A person at the terminal may be asked to unlock the keyring.
-func openCache(ctx context.Context, app string) (*tokencache.Cache, error) {
-	cfg := oskeyring.Config{
-		App: app, Accept: []oskeyring.KeyChoice{oskeyring.Keyring(), oskeyring.PassphraseEnv(passphraseVariable(app))},
-		Logger: slog.New(slog.DiscardHandler), // Who has set the variable knows where the key is.
-	}
-	if info, err := os.Stderr.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-		cfg.OnPrompt = func() {
-			fmt.Fprintln(os.Stderr, "Your keyring asks for you: answer in the window that opens.")
-		}
-	}
-	cache, _, err := cfg.Open(ctx)
-	return cache, err
-}
-
-// passphraseVariable returns the environment variable that holds the passphrase of app.
-func passphraseVariable(app string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' {
-			return r
-		}
-		return '_'
-	}, strings.ToUpper(app)) + "_PASSPHRASE"
 }
 
 func misconfigured(field, remedy string) error {

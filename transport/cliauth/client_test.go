@@ -32,7 +32,9 @@ type world struct {
 	store  *tokencache.Memory
 	user   string
 	logins int
-	cfg    login.Config // of the last login
+
+	account string
+	cfg     login.Config // of the last login
 }
 
 func newWorld(t *testing.T, cfg oauthtest.Config) *world {
@@ -57,7 +59,7 @@ func (w *world) config() cliauth.Config {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return cliauth.Config{Provider: p, Endpoint: p.Endpoint(w.srv.ClientID(), "", "openid", "api"), Cache: cache, Login: w.login}
+	return cliauth.Config{Provider: p, Endpoint: p.Endpoint(w.srv.ClientID(), "", "openid", "api"), Cache: cache, Account: w.account, Login: w.login}
 }
 
 // login is that of a user with a browser.
@@ -276,6 +278,39 @@ func TestAccounts(t *testing.T) {
 	if w.logins != 2 {
 		t.Errorf("%d logins", w.logins)
 	}
+}
+
+// The login of an account with a name is made again as it was when it has ended: with its scopes,
+// and by the same user. Another one has to log out first.
+func TestTheNextRunMakesTheSameLogin(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, oauthtest.Config{Policy: oauthtest.StrictFamily, AccessTTL: time.Second})
+	w.account = "work"
+	client := w.open()
+	if err := client.Login(t.Context(), transport.Challenge{Scheme: "bearer", Params: map[string]string{"error": "insufficient_scope", "scope": "more"}}); err != nil {
+		t.Fatal(err)
+	}
+	token, err := client.Source.Token(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.srv.RevokeFamily(string(token.AccessToken))
+	time.Sleep(time.Second)
+
+	w.user = "bob"
+	if _, err := cliauth.Open(t.Context(), w.config()); !errors.Is(err, login.RefusedOtherAccount) {
+		t.Errorf("another user: %v", err)
+	}
+	w.user = "ann"
+	again, err := w.open().Source.Token(t.Context())
+	if err != nil || again.Scope != "openid api more" {
+		t.Errorf("the same user: scope %q, %v", again.Scope, err)
+	}
+	if err := cliauth.Logout(t.Context(), w.config()); err != nil {
+		t.Error(err)
+	}
+	w.user = "bob"
+	w.wantOK(w.open())
 }
 
 // Of several runs that begin together, as those of make -j, one asks the user.

@@ -23,6 +23,16 @@
 // It does the same with a challenge of an API that demands more than the login has, such as
 // another scope or a second factor.
 //
+// [Logout] ends the login. Unlike Open it needs none that still works. [Forget] is for one that
+// cannot be ended: its record is damaged, or the provider has gone. [OpenCache] is for commands
+// that tell who is logged in:
+//
+//	cache, err := cliauth.OpenCache(ctx, "my-app")
+//	if err != nil {
+//		return err
+//	}
+//	accounts, err := login.Accounts(ctx, cache, tokencache.Key{})
+//
 // # Ctrl-C
 //
 // A refresh token can be spent once. A program that ends after the provider has rotated it, and
@@ -41,7 +51,7 @@
 // # What it is made of
 //
 // A Client is an http.Client with a transport.Transport, whose Source is there for all else:
-// Source.Status says whose login it is, Source.Logout ends it, Source.OAuth2 serves libraries that
-// take an oauth2.TokenSource. A program that needs more settings than [Config] has puts the same
+// Source.Status says how the login is, and Source.OAuth2 serves libraries that take an
+// oauth2.TokenSource. A program that needs more settings than [Config] has puts the same
 // parts together by itself: see the example of package login.
 package cliauth
