@@ -1,11 +1,15 @@
 // Package migrate takes over logins that were made before a program used stayauth: with
 // golang.org/x/oauth2, or by another program of the same client. Nobody has to log in again:
 //
-//	endpoint := provider.GitLab("").Endpoint(clientID, clientSecret, "read_api")
-//	err := migrate.Import(ctx, cache, endpoint, "", "token.json")
-//	source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: endpoint})
+//	gitlab := provider.GitLab("").Endpoint(clientID, clientSecret, "read_api")
+//	err := migrate.Import(ctx, cache, gitlab, "", "token.json")
+//	source, err := transport.NewSource(transport.SourceConfig{Cache: cache, Refresher: gitlab})
 //
-// [Parse] says which files are understood, and examples/migrate how the rest of a program moves.
+// [Parse] says which files are understood, and examples/migrate how the rest of a program moves. A
+// program whose file is a different one, or a database, reads that as before:
+//
+//	login := migrate.Login{Tokens: endpoint.FromOAuth2(token), Written: written}
+//	_, err := login.Import(ctx, cache, gitlab, account)
 //
 // # Stop the old program first
 //
@@ -45,8 +49,8 @@ type Login struct {
 	ClientID     string
 	ClientSecret tokencache.Secret
 
-	// Tokens holds the tokens, their scope and their expiry. Package endpoint has FromOAuth2
-	// for tokens that are in a database.
+	// Tokens holds the tokens, their scope and their expiry, and in TokenURL where they are
+	// renewed. Package endpoint has FromOAuth2 for tokens that are in a database.
 	Tokens *tokencache.Record
 
 	// Written is when they were stored, such as the time of the file. The login may replace one
@@ -72,10 +76,10 @@ func (l *Login) Record(r transport.Refresher, account string) (*tokencache.Recor
 	rec.Key, rec.TokenURL = id.Key, id.TokenURL
 	rec.Key.Account = account
 	if remedy := bearer.Normalize(&rec.TokenType, false); remedy != "" {
-		return nil, &transport.Error{Kind: transport.ErrMisconfigured, Op: "import", Remedy: "log in with stayauth: only bearer tokens can be taken over"}
+		return nil, &transport.Error{Kind: transport.ErrMisconfigured, Op: "import", Remedy: "have the user log in: only bearer tokens can be taken over"}
 	}
-	if l.ClientID != "" && l.ClientID != rec.Key.ClientID || !sameIssuer(l.Issuer, id) {
-		return nil, &transport.Error{Kind: transport.ErrMisconfigured, Op: "import", Err: fmt.Errorf("the login is one of the client %.100q at %.100q", l.ClientID, l.Issuer),
+	if !l.belongs(id) {
+		return nil, &transport.Error{Kind: transport.ErrMisconfigured, Op: "import", Err: errors.New(l.whose()),
 			Remedy: "use that client: a refresh token is good for no other"}
 	}
 	now := time.Now().Round(0)
@@ -125,6 +129,26 @@ func (l *Login) Import(ctx context.Context, cache *tokencache.Cache, r transport
 	return n > 0, err
 }
 
+// belongs reports whether l may be a login of a client: whatever l does not say is no objection.
+func (l *Login) belongs(id transport.Identity) bool {
+	return (l.ClientID == "" || l.ClientID == id.Key.ClientID) && sameIssuer(l.Issuer, id) &&
+		(l.Tokens == nil || sameServer(l.Tokens.TokenURL, id.TokenURL))
+}
+
+func (l *Login) whose() string {
+	var words []string
+	if l.ClientID != "" {
+		words = append(words, fmt.Sprintf("of the client %.100q", l.ClientID))
+	}
+	switch {
+	case l.Issuer != "":
+		words = append(words, fmt.Sprintf("at %.100q", l.Issuer))
+	case l.Tokens != nil && l.Tokens.TokenURL != "":
+		words = append(words, fmt.Sprintf("at %.100q", l.Tokens.TokenURL))
+	}
+	return "the login is one " + strings.Join(words, " ")
+}
+
 // sameIssuer reports whether a login of issuer may be one of id. An Endpoint without an issuer
 // is identified by its token endpoint.
 func sameIssuer(issuer string, id transport.Identity) bool {
@@ -150,6 +174,13 @@ func Import(ctx context.Context, cache *tokencache.Cache, r transport.Refresher,
 	}
 	l.Written = written
 	_, err = l.Import(ctx, cache, r, account)
+	if e, ok := errors.AsType[*transport.Error](err); ok { // of Record, which does not know the file
+		c := *e
+		if c.Err = errors.New(path); e.Err != nil {
+			c.Err = fmt.Errorf("%s: %w", path, e.Err)
+		}
+		return &c
+	}
 	return err
 }
 
@@ -176,7 +207,7 @@ func choose(logins []Login, id transport.Identity, account string) (l *Login, re
 	var names []string
 	for i := range logins {
 		l := &logins[i]
-		if l.ClientID != id.Key.ClientID || !sameIssuer(l.Issuer, id) {
+		if !l.belongs(id) {
 			continue
 		}
 		if l.Name == account {

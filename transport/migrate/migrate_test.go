@@ -197,13 +197,17 @@ func TestImportErrors(t *testing.T) {
 		{"expired", `{"access_token":"SECRET","expiry":"2020-01-01T00:00:00Z"}`, transport.ErrLoginRequired, "no refresh token"},
 		{"DPoP", `{"access_token":"SECRET","token_type":"DPoP","refresh_token":"SECRET"}`, transport.ErrMisconfigured, "only bearer tokens"},
 		{"another client", "[photos]\nclient_id = other\ntoken = {\"refresh_token\":\"SECRET\"}", transport.ErrMisconfigured, `client "other"`},
+		{"a token of another client", `{"refresh_token":"SECRET","client_id":"other"}`, transport.ErrMisconfigured, `client "other"`},
+		{"a token of another server", `{"refresh_token":"SECRET","client_id":"client","token_uri":"https://other.test/token"}`, transport.ErrMisconfigured, `client "client" at "https://other.test/token"`},
+		{"a user of Google", `{"type":"authorized_user","client_id":"client","refresh_token":"SECRET"}`, transport.ErrMisconfigured, `at "https://accounts.google.com"`},
 		{"two of another", "[a]\nclient_id = other\ntoken = {\"refresh_token\":\"SECRET\"}\n[b]\nclient_id = other\ntoken = {\"refresh_token\":\"SECRET\"}", transport.ErrMisconfigured, "none of its 2 logins"},
 		{"two of this client", "[a]\nclient_id = client\ntoken = {\"refresh_token\":\"SECRET\"}\n[b]\nclient_id = client\ntoken = {\"refresh_token\":\"SECRET\"}", transport.ErrMisconfigured, `"a", "b"`},
-		{"no login", `{"password":"SECRET"}`, transport.ErrMisconfigured, w.path},
+		{"no login", `{"password":"SECRET"}`, transport.ErrMisconfigured, "no known shape"},
+		{"other accounts", `{"ann":{"refresh_token":"SECRET"},"bob":{"refresh_token":"SECRET"}}`, transport.ErrMisconfigured, `"ann", "bob"`},
 	} {
 		w.check(os.WriteFile(w.path, []byte(tt.file), 0o600))
 		err := Import(t.Context(), w.cache, w.endpoint(), "", w.path)
-		if !errors.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "SECRET") {
+		if !errors.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), w.path) || strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
@@ -218,6 +222,9 @@ func TestImportErrors(t *testing.T) {
 	}
 	if _, err := new(Login).Record(w.endpoint(), ""); !errors.Is(err, transport.ErrLoginRequired) {
 		t.Errorf("the zero Login: %v", err)
+	}
+	if _, err := (&Login{ClientID: "other"}).Record(w.endpoint(), ""); !errors.Is(err, transport.ErrMisconfigured) {
+		t.Errorf("without tokens, of another client: %v", err)
 	}
 	// Nobody could find the login again.
 	if _, err := (&Login{Tokens: &tokencache.Record{RefreshToken: "r"}}).Record(endpoint.FromTokenSource(nil), ""); !errors.Is(err, transport.ErrMisconfigured) {
@@ -262,11 +269,22 @@ func TestImportChoosesByClientIssuerAndName(t *testing.T) {
 		}
 	}
 
+	// Tokens of several accounts do not say whose client has got them.
+	w.check(os.WriteFile(w.path, []byte(`{"ann":{"refresh_token":"ann's"},"bob":{"refresh_token":"bob's"}}`), 0o600))
+	w.check(Import(t.Context(), w.cache, w.endpoint(), "bob", w.path))
+	key := w.endpoint().Identity().Key
+	key.Account = "bob"
+	if rec, _, err := w.cache.Load(t.Context(), key); err != nil || rec.RefreshToken != "bob's" {
+		t.Errorf("bob among accounts: %v, %v", rec, err)
+	}
+
 	// The file has one login, of another issuer: it is refused by name.
-	w.check(os.WriteFile(w.path, []byte(`{"users":[`+kube("ann", "https://a.test", "of-ann")+`]}`), 0o600))
 	e := &endpoint.Endpoint{Issuer: "https://b.test", TokenURL: "https://b.test/token", ClientID: "app"}
-	if err := Import(t.Context(), w.cache, e, "other", w.path); !errors.Is(err, transport.ErrMisconfigured) || !strings.Contains(err.Error(), "https://a.test") {
-		t.Errorf("another issuer: %v", err)
+	for _, file := range []string{`{"users":[` + kube("ann", "https://a.test", "of-ann") + `]}`, `{"refresh_token":"of-ann","issuer":"https://a.test"}`} {
+		w.check(os.WriteFile(w.path, []byte(file), 0o600))
+		if err := Import(t.Context(), w.cache, e, "other", w.path); !errors.Is(err, transport.ErrMisconfigured) || !strings.Contains(err.Error(), "https://a.test") {
+			t.Errorf("another issuer: %v", err)
+		}
 	}
 }
 

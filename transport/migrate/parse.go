@@ -2,13 +2,13 @@ package migrate
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/stayauth/stayauth/tokencache"
 )
@@ -16,8 +16,11 @@ import (
 // Parse returns the logins that data holds, without Written, in one of these shapes:
 //
 //   - a token of golang.org/x/oauth2 as JSON (access_token, refresh_token, expiry), and whatever
-//     has the same members, such as the answer of a token endpoint, or an entry in the cache of
-//     kubelogin (id_token, refresh_token);
+//     has the same members, such as the answer of a token endpoint, an entry in the cache of
+//     kubelogin (id_token, refresh_token), or a token.json of Google's library for Python
+//     (token, refresh_token, token_uri). If it says so, also whose client it is of (client_id),
+//     and until when the access token is good (expires_at, expiry_date);
+//   - an object of such tokens, whose names are those of accounts;
 //   - a file of type "authorized_user", as gcloud writes it;
 //   - a kubeconfig whose users have the auth-provider "oidc", in JSON, as
 //     "kubectl config view --raw -o json" prints it;
@@ -41,9 +44,7 @@ func Parse(data []byte) ([]Login, error) {
 	if json.Unmarshal(data, &file) != nil {
 		return nil, errors.New("it is no JSON")
 	}
-	has := func(names ...string) bool {
-		return slices.ContainsFunc(names, func(name string) bool { return file[name] != nil })
-	}
+	has := func(names ...string) bool { return hasAny(file, names...) }
 	switch {
 	case has("users"):
 		return parseKubeconfig(data)
@@ -51,12 +52,16 @@ func Parse(data []byte) ([]Login, error) {
 		return parseMSAL(data)
 	case has("type"):
 		return parseGoogle(data)
-	case has("access_token", "refresh_token", "id_token"):
-		tokens, err := parseToken(data)
+	case isToken(file):
+		login, err := parseToken(data)
 		if err != nil {
 			return nil, err
 		}
-		return []Login{{Tokens: tokens}}, nil
+		return []Login{login}, nil
+	}
+	var accounts map[string]map[string]json.RawMessage
+	if json.Unmarshal(data, &accounts) == nil && slices.ContainsFunc(slices.Collect(maps.Values(accounts)), isToken) {
+		return parseAccounts(file)
 	}
 	var remotes map[string]map[string]string
 	if json.Unmarshal(data, &remotes) != nil {
@@ -65,46 +70,40 @@ func Parse(data []byte) ([]Login, error) {
 	return rcloneLogins(remotes)
 }
 
-var errUnknown = errors.New("it is of no known shape; kubectl config view --raw -o json prints a kubeconfig as JSON, and rclone config dump what an encrypted rclone.conf holds")
-
-// parseToken reads what json.Marshal makes of an oauth2.Token. The expiry of an access token
-// that has one must be known: it is not if only expires_in says it. Then the refresh token
-// brings another.
-func parseToken(data []byte) (*tokencache.Record, error) {
-	var t struct {
-		AccessToken  tokencache.Secret `json:"access_token"`
-		TokenType    string            `json:"token_type"`
-		RefreshToken tokencache.Secret `json:"refresh_token"`
-		IDToken      tokencache.Secret `json:"id_token"`
-		Scope        json.RawMessage   `json:"scope"`
-		Expiry       json.RawMessage   `json:"expiry"`
-		ExpiresIn    json.RawMessage   `json:"expires_in"`
-	}
-	if json.Unmarshal(data, &t) != nil {
-		return nil, errors.New("its tokens are no strings")
-	}
-	rec := &tokencache.Record{AccessToken: t.AccessToken, TokenType: t.TokenType, RefreshToken: t.RefreshToken, IDToken: t.IDToken}
-	json.Unmarshal(t.Scope, &rec.Scope) // Whatever else it is, it is not needed.
-	known := t.Expiry == nil || json.Unmarshal(t.Expiry, &rec.Expiry) == nil
-	if rec.Expiry.IsZero() && t.ExpiresIn != nil {
-		known = false
-	}
-	if !known && rec.RefreshToken != "" || !sendable(rec.AccessToken) {
-		rec.AccessToken, rec.Expiry = "", time.Time{}
-	}
-	if rec.AccessToken == "" && rec.RefreshToken == "" {
-		return nil, errors.New("it has neither an access token nor a refresh token")
-	}
-	return rec, nil
+func hasAny(object map[string]json.RawMessage, names ...string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { return object[name] != nil })
 }
 
-// sendable reports whether a header can hold the token.
-func sendable(token tokencache.Secret) bool {
-	return !strings.ContainsFunc(string(token), func(c rune) bool { return c < ' ' || c == 0x7f })
+// isToken reports whether parseToken is for it.
+func isToken(object map[string]json.RawMessage) bool {
+	return hasAny(object, "access_token", "refresh_token", "id_token")
 }
 
-// googleIssuer is where a user of Google has logged in.
-const googleIssuer = "https://accounts.google.com"
+// parseAccounts leaves out who has logged out, and says what is wrong if that leaves nobody.
+func parseAccounts(accounts map[string]json.RawMessage) (logins []Login, wrong error) {
+	for _, name := range slices.Sorted(maps.Keys(accounts)) {
+		login, err := parseToken(accounts[name])
+		if err != nil {
+			wrong = cmp.Or(wrong, fmt.Errorf("%.40q: %w", name, err))
+			continue
+		}
+		login.Name = name
+		logins = append(logins, login)
+	}
+	if logins == nil {
+		return nil, wrong
+	}
+	return logins, nil
+}
+
+var errUnknown = errors.New("it is of no known shape: read it yourself, and call Import of a Login; kubectl config view --raw -o json prints a kubeconfig as JSON, and rclone config dump what an encrypted rclone.conf holds")
+
+// googleIssuer is where a user of Google has logged in, and googleTokenURL where such a login is
+// renewed.
+const (
+	googleIssuer   = "https://accounts.google.com"
+	googleTokenURL = "https://oauth2.googleapis.com/token"
+)
 
 func parseGoogle(data []byte) ([]Login, error) {
 	var file struct {
@@ -117,6 +116,8 @@ func parseGoogle(data []byte) ([]Login, error) {
 	switch {
 	case json.Unmarshal(data, &file) != nil:
 		return nil, errUnknown
+	case file.Type == "service_account":
+		return nil, fmt.Errorf("it is of type %q, and no login of a user: see GoogleServiceAccount of package grants", file.Type)
 	case file.Type != "authorized_user":
 		return nil, fmt.Errorf("it is of type %.40q", file.Type)
 	case file.ClientID == "" || file.RefreshToken == "":
@@ -125,7 +126,7 @@ func parseGoogle(data []byte) ([]Login, error) {
 		return nil, fmt.Errorf("it is for %.40q, and not for googleapis.com", file.Universe)
 	}
 	return []Login{{Issuer: googleIssuer, ClientID: file.ClientID, ClientSecret: file.ClientSecret,
-		Tokens: &tokencache.Record{RefreshToken: file.RefreshToken}}}, nil
+		Tokens: &tokencache.Record{TokenURL: googleTokenURL, RefreshToken: file.RefreshToken}}}, nil
 }
 
 // parseKubeconfig reads the users that kubectl itself has logged in.
@@ -231,12 +232,13 @@ func rcloneLogins(remotes map[string]map[string]string) ([]Login, error) {
 		case remote["client_id"] == "":
 			err = fmt.Errorf("the remote %.40q has no client_id: it is a login of rclone's own client, which no other program can renew", name)
 		default:
-			tokens, wrong := parseToken([]byte(remote["token"]))
+			login, wrong := parseToken([]byte(remote["token"]))
 			if wrong != nil {
 				err = fmt.Errorf("the remote %.40q: %w", name, wrong)
 				continue
 			}
-			logins = append(logins, Login{Name: name, ClientID: remote["client_id"], ClientSecret: tokencache.Secret(remote["client_secret"]), Tokens: tokens})
+			login.Name, login.ClientID, login.ClientSecret = name, remote["client_id"], tokencache.Secret(remote["client_secret"])
+			logins = append(logins, login)
 		}
 	}
 	if logins == nil {

@@ -27,10 +27,16 @@ func TestShapesOfOtherPrograms(t *testing.T) {
 	photos := Login{Name: "photos", ClientID: "1234.apps.googleusercontent.com", ClientSecret: "rclone-client-secret",
 		Tokens: &tokencache.Record{AccessToken: "rclone-access", TokenType: "Bearer", RefreshToken: "rclone-refresh", Expiry: halfPastEight}}
 	for name, want := range map[string][]Login{
-		"x-oauth2.json":  {{Tokens: &tokencache.Record{AccessToken: "x-access", TokenType: "Bearer", RefreshToken: "x-refresh", Expiry: halfPastEight}}},
+		"x-oauth2.json": {{Tokens: &tokencache.Record{AccessToken: "x-access", TokenType: "Bearer", RefreshToken: "x-refresh", Expiry: halfPastEight}}},
+		"python.json": {{ClientID: "1234.apps.googleusercontent.com", ClientSecret: "google-client-secret",
+			Tokens: &tokencache.Record{TokenURL: "https://oauth2.googleapis.com/token", AccessToken: "python-access", RefreshToken: "python-refresh", Scope: "drive mail", Expiry: halfPastEight}}},
+		"accounts.json": {
+			{Name: "ann", Tokens: &tokencache.Record{AccessToken: "ann-access", TokenType: "Bearer", RefreshToken: "ann-refresh", Expiry: halfPastEight}},
+			{Name: "bob", Tokens: &tokencache.Record{RefreshToken: "bob-refresh"}},
+		},
 		"kubelogin.json": {{Tokens: &tokencache.Record{RefreshToken: "kubelogin-refresh", IDToken: "kubelogin-id"}}},
 		"authorized-user.json": {{Issuer: "https://accounts.google.com", ClientID: "1234.apps.googleusercontent.com", ClientSecret: "google-client-secret",
-			Tokens: &tokencache.Record{RefreshToken: "google-refresh"}}},
+			Tokens: &tokencache.Record{TokenURL: "https://oauth2.googleapis.com/token", RefreshToken: "google-refresh"}}},
 		"kubeconfig.json": {{Name: "ann", Issuer: "https://login.example.com/realms/prod", ClientID: "kubernetes", ClientSecret: "kube-client-secret",
 			Tokens: &tokencache.Record{RefreshToken: "kube-refresh", IDToken: "kube-id"}}},
 		"rclone.conf": {
@@ -62,7 +68,8 @@ func TestShapesOfOtherPrograms(t *testing.T) {
 func same(a, b Login) bool {
 	x, y := a.Tokens, b.Tokens
 	return a.Name == b.Name && a.Issuer == b.Issuer && a.ClientID == b.ClientID && a.ClientSecret == b.ClientSecret &&
-		x.AccessToken == y.AccessToken && x.RefreshToken == y.RefreshToken && x.IDToken == y.IDToken && x.TokenType == y.TokenType && x.Expiry.Equal(y.Expiry)
+		x.AccessToken == y.AccessToken && x.RefreshToken == y.RefreshToken && x.IDToken == y.IDToken && x.TokenType == y.TokenType && x.Expiry.Equal(y.Expiry) &&
+		x.TokenURL == y.TokenURL && x.Scope == y.Scope
 }
 
 // Whatever is odd about an access token, the refresh token beside it is not lost; and an access
@@ -76,7 +83,10 @@ func TestTokensThatAreOdd(t *testing.T) {
 		{`{"access_token":"a","refresh_token":"r","expiry":null}`, "a", "r"},
 		{`{"access_token":"a","refresh_token":"r","expires_in":3600}`, "", "r"},
 		{`{"access_token":"a","refresh_token":"r","expires_in":3600,"expiry":"0001-01-01T00:00:00Z"}`, "", "r"},
-		{`{"access_token":"a","refresh_token":"r","expiry":1796000000}`, "", "r"},
+		{`{"access_token":"a","refresh_token":"r","expires_at":[]}`, "", "r"},
+		{`{"access_token":"a","refresh_token":"r","expires_at":-1}`, "", "r"},
+		{`{"access_token":"a","token":{"b":1},"client_id":7}`, "a", ""},
+		{`{"token":"a","refresh_token":"r"}`, "", "r"}, // of another kind, perhaps
 		{`{"access_token":"a","refresh_token":"r","expiry":"tomorrow"}`, "", "r"},
 		{`{"access_token":"a\n","refresh_token":"r"}`, "", "r"},
 		{`{"access_token":"a","expires_in":3600}`, "a", ""},
@@ -86,6 +96,24 @@ func TestTokensThatAreOdd(t *testing.T) {
 		got, err := Parse([]byte(tt.data))
 		if err != nil || len(got) != 1 || got[0].Tokens.AccessToken != tt.access || got[0].Tokens.RefreshToken != tt.refresh {
 			t.Errorf("%s: %v, %v", tt.data, got, err)
+		}
+	}
+}
+
+// Programs in other languages write the expiry of an access token in their own ways.
+func TestExpiryOfAToken(t *testing.T) {
+	for member, want := range map[string]time.Time{
+		`"expiry":"2026-11-29T20:30:00Z"`:                               time.Date(2026, 11, 29, 20, 30, 0, 0, time.UTC),
+		`"expires_at":1796000000`:                                       time.Unix(1796000000, 0),
+		`"expires_at":1796000000.75,"expires_in":3600`:                  time.Unix(1796000000, 0),
+		`"expires_at":"2026-11-29T21:30:00+01:00"`:                      time.Date(2026, 11, 29, 20, 30, 0, 0, time.UTC),
+		`"expiry_date":1796000000123`:                                   time.UnixMilli(1796000000123),
+		`"expiry":"0001-01-01T00:00:00Z","expires_at":1796000000`:       time.Unix(1796000000, 0),
+		`"expiry":"2026-11-29T20:30:00Z","expires_at":1,"expires_in":1`: time.Date(2026, 11, 29, 20, 30, 0, 0, time.UTC),
+	} {
+		got, err := Parse([]byte(`{"access_token":"a","refresh_token":"r",` + member + `}`))
+		if err != nil || !got[0].Tokens.Expiry.Equal(want) || got[0].Tokens.AccessToken != "a" {
+			t.Errorf("%s: %v, %v", member, got, err)
 		}
 	}
 }
@@ -112,7 +140,9 @@ func TestShapesThatAreRefused(t *testing.T) {
 		`{"access_token":["SECRET"]}`:            "no strings",
 		`{"access_token":"","refresh_token":""}`: "neither",
 		`{"id_token":"SECRET"}`:                  "neither",
-		`{"type":"service_account","private_key":"SECRET"}`:       `"service_account"`,
+		`{"ann":{"access_token":""},"bob":null}`: `"ann": it has neither`,
+		`{"ann":{"access_token":["SECRET"]}}`:    `"ann": its tokens are no strings`,
+		`{"type":"service_account","private_key":"SECRET"}`:       `"service_account", and no login of a user: see GoogleServiceAccount`,
 		`{"type":"authorized_user","client_id":"SECRET"}`:         "refresh_token is missing",
 		"apiVersion: v1\nusers:\n- user: {token: SECRET}":         "kubectl config view --raw -o json",
 		`{"kind":"Config","users":[{"user":{"token":"SECRET"}}]}`: "auth-provider oidc",
