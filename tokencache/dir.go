@@ -134,14 +134,22 @@ func (d *Dir) Delete(ctx context.Context, name string, old Version) error {
 		return err
 	}
 	defer unlock()
-	leaveTrace(d.root, name) // If there is no space for a trace, the login is removed all the same.
+	untold := leaveTrace(d.root, name)
 	file := entryFile(name)
-	err = remove(d.root, file)
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
+	if err = remove(d.root, file); errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err == nil && untold != nil {
+		untold = leaveTrace(d.root, name) // What is removed has left some space.
+	}
+	if err == nil {
 		err = syncDir(d.root, entriesDir)
 	}
 	if err != nil {
 		return ioError("remove", d.full(file), err)
+	}
+	if untold != nil {
+		return fmt.Errorf("the login is removed, but a process that still has it may put it back: %w", ioError("write", d.full(traceFile(name)), untold))
 	}
 	return nil
 }

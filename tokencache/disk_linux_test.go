@@ -152,3 +152,34 @@ func TestDirOnADiskThatIsFilledDuringARefresh(t *testing.T) {
 		})
 	}
 }
+
+// Where no file can be made, a login that is removed leaves its trace all the same, in the place of
+// the file that is gone. Without one, a process that still has the login would take it for lost.
+func TestDirLeavesATraceWithoutInodes(t *testing.T) {
+	path := realparts.Mount(t, "size=1m,nr_inodes=40")
+	dir := openDir(t, path)
+	cache := newCache(t, dir, tokencache.KeyBytes(bytesKey(1)))
+	v, err := cache.Save(t.Context(), testKey, testRecord(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := cache.Lock(t.Context(), testKey) // The lock has a file of its own.
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	for n := 0; err == nil; n++ {
+		var f *os.File
+		f, err = os.Create(filepath.Join(path, fmt.Sprintf("filler%d", n)))
+		f.Close()
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	if err := cache.Delete(t.Context(), testKey, v); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := cache.Load(t.Context(), testKey); !errors.Is(err, tokencache.ErrNotFound) || errors.Is(err, tokencache.ErrNoTrace) {
+		t.Errorf("nothing tells a logout from a loss: %v", err)
+	}
+}

@@ -16,7 +16,7 @@ import (
 type spoiltDisk struct {
 	name, options string
 	spoil, mend   func(path string) error
-	logout        bool // it frees what is missing
+	logout, next  int // the exit statuses of a logout and of the command after it
 }
 
 func remount(how string) func(path string) error {
@@ -24,9 +24,9 @@ func remount(how string) func(path string) error {
 }
 
 var spoiltDisks = []spoiltDisk{
-	{"full", "size=256k", fill, removeFillers, true},
-	{"no inodes", "size=1m,nr_inodes=64", useUpInodes, removeFillers, true},
-	{"read-only", "size=256k", remount("ro"), remount("rw"), false},
+	{"full", "size=256k", fill, removeFillers, 0, exitLogin},
+	{"no inodes", "size=1m,nr_inodes=64", useUpInodes, removeFillers, 0, exitStorage}, // The trace of the logout takes the one that it frees.
+	{"read-only", "size=256k", remount("ro"), remount("rw"), exitStorage, 0},
 }
 
 // While an access token is good it is served, whatever happens to the disk. Commands
@@ -52,12 +52,13 @@ func TestDiskThatCannotBeWritten(t *testing.T) {
 			if c := tm.srv.Counts(); c.TokenRequests != before.TokenRequests {
 				t.Errorf("a refresh was tried: %+v", c)
 			}
-			if c.logout {
-				tm.run(0, "logout", "-local")
+			tm.run(c.logout, "logout", "-local")
+			tm.run(c.next, "get", tm.srv.APIURL())
+			if err := c.mend(disk); err != nil {
+				t.Fatal(err)
+			}
+			if c.logout == 0 {
 				tm.run(exitLogin, "get", tm.srv.APIURL())
-			} else {
-				tm.run(exitStorage, "logout", "-local")
-				tm.run(0, "get", tm.srv.APIURL())
 			}
 		})
 	}
