@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,6 +14,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/remotecommand"
+	"k8s.io/streaming/pkg/httpstream"
+	"k8s.io/streaming/pkg/httpstream/spdy"
 
 	"github.com/stayauth/stayauth/transport"
 )
@@ -53,4 +58,61 @@ func testKubernetes(t *testing.T, reject func(*http.Request) bool) {
 		_, err = maps.Get(ctx, "c", metav1.GetOptions{})
 		return err
 	})
+}
+
+// The config wraps its own transport, which knows the certificates of the cluster. So the token is
+// also in requests that become a connection, for which client-go has another transport.
+func TestKubernetesExec(t *testing.T) {
+	w := newWorld(t, http.HandlerFunc(serveExec), atFirst("POST"), transport.Config{})
+	host := "https://" + w.addr
+	config := &rest.Config{
+		Host: host, TLSClientConfig: rest.TLSClientConfig{CAData: w.ca},
+		WrapTransport: func(base http.RoundTripper) http.RoundTripper {
+			rt, err := transport.New(transport.Config{Source: w.source, Origins: []string{host}, Base: base})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return rt
+		},
+	}
+	address, err := url.Parse(host + "/api/v1/namespaces/default/pods/p/exec")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.keepsWorking(func(ctx context.Context) error {
+		exec, err := remotecommand.NewSPDYExecutor(config, "POST", address)
+		if err != nil {
+			return err
+		}
+		var out strings.Builder
+		err = exec.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: &out})
+		if err == nil && out.String() != "hello" {
+			err = fmt.Errorf("got %q", out.String())
+		}
+		return err
+	})
+}
+
+// serveExec is a pod whose command says hello.
+func serveExec(w http.ResponseWriter, r *http.Request) {
+	if _, err := httpstream.Handshake(r, w, []string{"v4.channel.k8s.io"}); err != nil {
+		return
+	}
+	streams := make(chan httpstream.Stream, 2)
+	conn := spdy.NewResponseUpgrader().UpgradeResponse(w, r, func(s httpstream.Stream, _ <-chan struct{}) error {
+		streams <- s
+		return nil
+	})
+	if conn == nil {
+		return
+	}
+	defer conn.Close()
+	for range cap(streams) { // stdout and errors
+		s := <-streams
+		if s.Headers().Get("streamType") == "stdout" {
+			io.WriteString(s, "hello")
+		}
+		s.Close()
+	}
+	<-conn.CloseChan()
 }

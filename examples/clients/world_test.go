@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
+	"encoding/pem"
 	"io"
 	"log/slog"
 	"net/http"
@@ -37,6 +38,7 @@ type world struct {
 	client   *http.Client // of rt: what each API client is given
 	addr     string       // where the fake listens
 	tls      *tls.Config  // of its clients
+	ca       []byte       // who has certified it
 
 	reject func(*http.Request) bool                 // whether this is the request whose token is rejected
 	refuse func(http.ResponseWriter, *http.Request) // how the API says so
@@ -69,6 +71,7 @@ func newWorld(t *testing.T, api http.Handler, reject func(*http.Request) bool, c
 	}
 	w.rt, w.client = rt, &http.Client{Transport: rt}
 	w.addr, w.tls = server.Listener.Addr().String(), server.Client().Transport.(*http.Transport).TLSClientConfig
+	w.ca = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	return w
 }
 
