@@ -109,14 +109,41 @@ func sharePostgreSQL(b *testing.B, c *chart) {
 	if err := os.WriteFile(script, []byte("UPDATE floor SET data = convert_to(repeat('y', 1000), 'UTF8') WHERE id = :client_id;\n"), 0o644); err != nil {
 		b.Fatal(err)
 	}
-	tps := regexp.MustCompile(`tps = ([0-9.]+)`)
-	c.series = append(c.series, share(b, s, "PostgreSQL", "updates", func(clients int) (perSec float64) {
-		out := server.Run("pgbench", "-n", "-M", "prepared", "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)), "-T", "1", "-f", script, "postgres")
+	tps, logs := regexp.MustCompile(`tps = ([0-9.]+)`), filepath.Join(server.Dir, "updates")
+	c.series = append(c.series, share(b, s, "PostgreSQL", "updates", func(clients int) (perSec, tail float64) {
+		out := server.Run("pgbench", "-n", "-M", "prepared", "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)), "-T", "1",
+			"-l", "--log-prefix", logs, "-f", script, "postgres")
 		if found := tps.FindStringSubmatch(out); found != nil {
 			perSec, _ = strconv.ParseFloat(found[1], 64)
 		}
-		return perSec
+		return perSec, logged(b, logs)
 	})...)
+}
+
+// logged returns p99 ÷ p50 of what pgbench has logged, and removes that.
+func logged(b *testing.B, prefix string) float64 {
+	names, err := filepath.Glob(prefix + ".*") // one of each thread
+	if err != nil || len(names) == 0 {
+		b.Fatalf("pgbench has logged nothing: %v", err)
+	}
+	var took []float64
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			b.Fatal(err)
+		}
+		os.Remove(name)
+		for line := range strings.Lines(string(data)) {
+			var client, transaction int
+			var µs float64
+			if _, err := fmt.Sscan(line, &client, &transaction, &µs); err != nil {
+				b.Fatal(err)
+			}
+			took = append(took, µs)
+		}
+	}
+	slices.Sort(took)
+	return quantile(took, 0.99) / quantile(took, 0.5)
 }
 
 // shareRedis compares with what redis-benchmark makes of the same server, by a SET that
@@ -130,24 +157,27 @@ func shareRedis(b *testing.B, c *chart) {
 		b.Fatal(err)
 	}
 	defer s.Close()
-	c.series = append(c.series, share(b, s, "Redis", "SETs", func(clients int) (perSec float64) {
+	c.series = append(c.series, share(b, s, "Redis", "SETs", func(clients int) (perSec, tail float64) {
 		out, err := exec.Command(program, "-p", strconv.Itoa(server.Port), "-t", "set", "-d", "1000", "-r", "8", "--csv",
 			"-c", strconv.Itoa(clients), "-n", strconv.Itoa(2000+1500*clients)).Output()
 		if err != nil {
 			b.Fatal(err)
 		}
 		for line := range strings.Lines(string(out)) {
-			if fields := strings.Split(line, `","`); fields[0] == `"SET` {
+			if fields := strings.Split(line, `","`); fields[0] == `"SET` { // test, rps, average, least, p50, p95, p99, most
 				perSec, _ = strconv.ParseFloat(fields[1], 64)
+				p50, _ := strconv.ParseFloat(fields[4], 64)
+				p99, _ := strconv.ParseFloat(fields[6], 64)
+				tail = p99 / p50
 			}
 		}
-		return perSec
+		return perSec, tail
 	})...)
 }
 
 // share measures the share of a store. floor returns how many durable writes clients that take
-// turns, or one alone, make in a second.
-func share(b *testing.B, s tokencache.Store, name, writes string, floor func(clients int) (perSec float64)) []series {
+// turns, or one alone, make in a second, and p99 ÷ p50 of them.
+func share(b *testing.B, s tokencache.Store, name, writes string, floor func(clients int) (perSec, tail float64)) []series {
 	c, err := tokencache.New(s, tokencache.KeyBytes([]byte(strings.Repeat("1", 32))))
 	if err != nil {
 		b.Fatal(err)
@@ -160,12 +190,12 @@ func share(b *testing.B, s tokencache.Store, name, writes string, floor func(cli
 	metrics := map[string][]float64{}
 	for b.Loop() {
 		for _, workers := range shareWorkers {
-			least := floor(workers)
+			least, tail := floor(workers)
 			took, perSec := rotateFor(b, logins[:workers], time.Second)
 			p50 := quantile(took, 0.5)
 			for unit, value := range map[string]float64{
 				"ms": 1000 * p50, "p99/p50": quantile(took, 0.99) / p50, "per-s": perSec,
-				"p50/floor": p50 * least, "per-s/floor": perSec / least, "floor-per-s": least,
+				"p50/floor": p50 * least, "per-s/floor": perSec / least, "floor-per-s": least, "floor-p99/p50": tail,
 			} {
 				unit = fmt.Sprint(workers, "-", unit)
 				metrics[unit] = append(metrics[unit], value)
