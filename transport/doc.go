@@ -57,7 +57,9 @@
 // Source or a Pool of its own. They share the entry in the cache, its lock, and the refresh token;
 // each has a token that no other gets. Transports are put in a chain, each as the Base of the next
 // one, so that the origin of a request decides which token it gets. Log in and out by any of the
-// Sources; the others notice it as other processes do, when they next read the cache.
+// Sources; the others notice it as other processes do, when they next read the cache. A service
+// without a login needs no For: it has an Endpoint for each API, whose Params name that, and the
+// ClientCredentials of each.
 //
 // # Guarantees
 //

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"time"
 
@@ -66,8 +67,12 @@ func (t *Transport) GetRequestMetadata(ctx context.Context, uri ...string) (map[
 	for _, raw := range uri {
 		u, err := url.Parse(raw)
 		if err != nil || !t.serves(u) {
-			return nil, &Error{Kind: ErrMisconfigured, Op: "token", Field: "Config.Origins",
+			e := &Error{Kind: ErrMisconfigured, Op: "token", Field: "Config.Origins",
 				Remedy: "the call goes to a server that is not listed; list it if it may see the token"}
+			if err == nil {
+				e.Err = fmt.Errorf("the server is %.200q", u.Scheme+"://"+u.Host)
+			}
+			return nil, e
 		}
 	}
 	source, err := t.logins.choose(ctx)

@@ -166,7 +166,7 @@ func (p *Pool) choose(ctx context.Context) (*Source, error) {
 	account, _ := ctx.Value(accountKey{}).(string)
 	if account == "" {
 		return nil, &Error{Kind: ErrMisconfigured, Op: "token",
-			Remedy: "the context of the request names no account; make it with WithAccount"}
+			Remedy: "the context of the request names no account; make it with WithAccount or, for OnBehalfOf of package grants, with WithCaller"}
 	}
 	return p.Source(account), nil
 }

@@ -149,8 +149,9 @@ func (h *Handler) Authorize(ctx context.Context, req *http.Request, resp *http.R
 }
 
 // Logout ends the login at the MCP server at address, here and at its authorization server. The
-// next request needs another one. Errors are those of Source.Logout, or there is no way to find out
-// which login it is.
+// next request needs another one. A login at an authorization server that the MCP server has left
+// stays, and is used again if the MCP server returns there. Errors are those of Source.Logout, or
+// there is no way to find out which login it is, such as when the MCP server is down.
 func (h *Handler) Logout(ctx context.Context, address string) error {
 	u, err := url.Parse(address)
 	if err != nil {

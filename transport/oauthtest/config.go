@@ -126,7 +126,7 @@ type Tokens struct {
 // Counts is what a Server has seen so far. Requests are counted when they arrive, including
 // those that then meet a Fault.
 type Counts struct {
-	TokenRequests   int // requests to the token endpoint, without Questions
+	TokenRequests   int // requests to the token endpoint, polls for a device among them, without Questions
 	Questions       int // HEAD requests to anything but the API: is anybody there? They change nothing
 	Rotations       int // refresh grants that were answered with tokens, under any policy
 	Replays         int // spent refresh tokens that were accepted once more, within a grace
